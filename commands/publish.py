@@ -1,0 +1,101 @@
+"""`zads publish`: packets from disk into Kafka."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from commands.options import Bootstrap, Config, people
+
+if TYPE_CHECKING:
+    from pipeline.publish import PublishSummary
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("publish")(publish)
+
+
+def publish(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="Packet files, folders of them, or nightly tarballs (.tar.gz), which are not unpacked."),
+    ],
+    topic: Annotated[
+        str | None,
+        typer.Option(help="Publish everything here, unreadable packets too.", show_default="ztf_YYYYMMDD_programidN"),
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, help="Alerts a second.", show_default="as fast as possible")
+    ] = None,
+    partitions: Annotated[int, typer.Option(min=1, help="Partitions of a topic that has to be created.")] = 8,
+    schemas: Annotated[
+        str | None, typer.Option(help="Folder or registry URL with the schemas of Confluent-framed packets.")
+    ] = None,
+    bootstrap: Bootstrap = None,
+    config: Config = None,
+) -> None:
+    """Publish alert packets to their survey's nightly topics, keyed by exposure.
+
+    A packet whose night or programid cannot be read goes to the dead letters, with the reason; see
+    `zads dead-letters list`. The packets' bytes are not changed.
+
+    Example: `zads publish ztf_public_20231012.tar.gz --rate 300`
+    """
+    from commands.bootstrap import connection
+    from pipeline.publish import publish as send
+    from schemas.framing import schema_source
+
+    broker, kafka = connection(bootstrap, config)
+    source = schema_source(schemas) if schemas else None
+    with _bar() as bar:
+        task = bar.add_task("publishing", total=1.0, counted="")
+
+        def show(summary: PublishSummary) -> None:
+            bar.update(task, completed=summary.done, counted=_counted(summary))
+
+        summary = send(paths, broker, topic, rate, partitions, show, source, **kafka)
+        bar.update(task, completed=1.0, counted=_counted(summary))
+    _report(summary)
+    if summary.damaged:
+        raise typer.Exit(1)
+
+
+def _bar() -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[counted]}"),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=people, transient=True)
+
+
+def _counted(summary: PublishSummary) -> str:
+    pace = summary.sent / summary.seconds if summary.seconds else 0.0
+    return f"{summary.sent:,} alerts, {pace:,.0f}/s"
+
+
+def _report(summary: PublishSummary) -> None:
+    """What went where, what was refused and why."""
+    people.print(
+        f"sent {summary.sent:,} alerts of {summary.objects:,} objects "
+        f"({summary.bytes / 1e6:,.1f} MB) in {summary.seconds:,.1f} s"
+    )
+    if summary.topics or summary.refused:
+        table = Table("", "alerts", show_header=False, box=None)
+        table.columns[1].justify = "right"
+        for topic, alerts in sorted(summary.topics.items()):
+            table.add_row(topic, f"{alerts:,}")
+        for reason, packets in sorted(summary.refused.items()):
+            table.add_row(f"[red]refused: {reason}[/red]", f"{packets:,}")
+        people.print(table)
+    if summary.refused:
+        people.print("the refused packets are kept: `zads dead-letters list` shows them")
+    for sentence in summary.damaged:
+        people.print(f"[red]{sentence}[/red]", soft_wrap=True)

@@ -1,0 +1,174 @@
+"""The Kafka client as zads uses it: settings, topics, and errors that a person can act on."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from schemas.errors import ZadsError
+
+log = logging.getLogger("zads.kafka")
+# In a notebook nobody configured logging: a library then stays quiet instead of writing to stderr.
+log.addHandler(logging.NullHandler())
+
+# librdkafka reports each failed reconnect as an error; these pass by themselves.
+_PASSING = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._TIMED_OUT}
+
+
+class BrokerError(ZadsError):
+    """The Kafka broker cannot be reached, or refused what was asked."""
+
+
+class NoSuchTopic(BrokerError):
+    """A topic that does not exist; the message lists near names."""
+
+
+def client_settings(bootstrap: str, **extra: Any) -> dict[str, Any]:
+    """Settings for any confluent-kafka client at `bootstrap` ("host:port,...").
+
+    `extra` are librdkafka's own keys, dotted (`**{"security.protocol": "SASL_SSL"}`), and win over the
+    settings here. What librdkafka has to say goes to the logger "zads.kafka", not to stderr. The result
+    holds plain values and one logger, so that it pickles.
+    """
+    settings: dict[str, Any] = {
+        "bootstrap.servers": bootstrap,
+        "client.id": "zads",
+        # A broker that restarts is back within seconds; librdkafka's default waits up to ten.
+        "reconnect.backoff.ms": 50,
+        "reconnect.backoff.max.ms": 1000,
+        "socket.keepalive.enable": True,
+        # An idle connection that the broker closed is no news.
+        "log.connection.close": False,
+        "logger": log,
+    }
+    return settings | extra
+
+
+def consumer_settings(bootstrap: str, group: str, **extra: Any) -> dict[str, Any]:
+    """Settings for a consumer that sees committed messages only and moves no offset by itself."""
+    reading = {
+        "group.id": group,
+        "isolation.level": "read_committed",
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "earliest",
+        "enable.partition.eof": True,
+        # Without a cap a consumer of 76 kB packets would prefetch 64 MB for each partition.
+        "queued.max.messages.kbytes": 32_768,
+        "fetch.queue.backoff.ms": 10,
+        "topic.metadata.refresh.interval.ms": 5_000,
+    }
+    return client_settings(bootstrap, **(reading | extra))
+
+
+def producer_settings(bootstrap: str, **extra: Any) -> dict[str, Any]:
+    """Settings for an idempotent producer: no message twice or out of order by a retry of the client."""
+    writing = {
+        "enable.idempotence": True,
+        "acks": "all",
+        "linger.ms": 5,
+        "batch.size": 1_000_000,
+        "queue.buffering.max.kbytes": 131_072,
+        # Java's partitioner, so that other tools put the same key into the same partition.
+        "partitioner": "murmur2_random",
+        "message.timeout.ms": 120_000,
+    }
+    return client_settings(bootstrap, **(writing | extra))
+
+
+def admin_client(bootstrap: str, **extra: Any) -> AdminClient:
+    """An AdminClient; librdkafka notes in the log, and ignores, keys that only consumers or producers know."""
+    return AdminClient(client_settings(bootstrap, **extra))
+
+
+def wait_for_broker(bootstrap: str, timeout: float = 5.0, **extra: Any) -> None:
+    """Return as soon as a broker answers at `bootstrap`; raises BrokerError after `timeout` seconds."""
+    topic_names(bootstrap, timeout=timeout, **extra)
+
+
+def topic_names(bootstrap: str, pattern: str | None = None, timeout: float = 5.0, **extra: Any) -> list[str]:
+    """The topics there are, sorted, without Kafka's internal ones; those that match `pattern` (re.match).
+
+    Raises BrokerError when no broker answers within `timeout` seconds.
+    """
+    try:
+        # All topics are asked for: asking for one by name may create it.
+        known = admin_client(bootstrap, **extra).list_topics(timeout=timeout).topics
+    except KafkaException as error:
+        raise _unreachable(bootstrap, error.args[0]) from None
+    names = sorted(name for name in known if not name.startswith("__"))
+    return names if pattern is None else [name for name in names if re.match(pattern, name)]
+
+
+def find_topics(bootstrap: str, topic: str, timeout: float = 5.0, **extra: Any) -> list[str]:
+    """`topic` itself, or the topics that it matches when it starts with "^" (as in every Kafka client).
+
+    Raises NoSuchTopic with near names when a plain name is not there; a pattern may match none.
+    """
+    names = topic_names(bootstrap, timeout=timeout, **extra)
+    if topic.startswith("^"):
+        return [name for name in names if re.match(topic, name)]
+    if topic in names:
+        return [topic]
+    raise NoSuchTopic(f"no topic {topic!r} at {bootstrap}{_near(topic, names)}")
+
+
+def _near(topic: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(topic, names, n=3, cutoff=0.5)
+    if near:
+        return f"; did you mean {' or '.join(near)}?"
+    shown = ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    return f" (there are {shown})" if names else " (it has no topics yet)"
+
+
+def ensure_topics(
+    bootstrap: str,
+    names: Iterable[str],
+    partitions: int = 8,
+    config: Mapping[str, str] | None = None,
+    timeout: float = 30.0,
+    **extra: Any,
+) -> list[str]:
+    """Create those of `names` that are not there; returns the ones created. A topic that is there stays as it is.
+
+    The broker's own default decides how many replicas. Raises BrokerError naming the topic refused.
+    """
+    admin = admin_client(bootstrap, **extra)
+    wanted = [NewTopic(name, num_partitions=partitions, config=dict(config or {})) for name in names]
+    if not wanted:
+        return []
+    created = []
+    for name, future in admin.create_topics(wanted, operation_timeout=timeout, request_timeout=timeout).items():
+        try:
+            future.result()
+            created.append(name)
+        except KafkaException as error:
+            reason = error.args[0]
+            if reason.code() in _PASSING:
+                raise _unreachable(bootstrap, reason) from None
+            if reason.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise BrokerError(f"topic {name!r} cannot be created: {sentence(reason)}") from None
+    return created
+
+
+def _unreachable(bootstrap: str, error: KafkaError) -> BrokerError:
+    if error.code() in _PASSING:
+        return BrokerError(f"no Kafka broker answers at {bootstrap}; start one with `zads broker start`")
+    return BrokerError(f"the Kafka broker at {bootstrap} refused: {sentence(error)}")
+
+
+def passes_by_itself(error: KafkaError) -> bool:
+    """Whether librdkafka goes on trying after `error` (a broker that restarts, a name that resolves late)."""
+    return not error.fatal() and (error.retriable() or error.code() in _PASSING)
+
+
+def sentence(error: KafkaError) -> str:
+    """What a KafkaError says, with its code's name, which is what one searches for."""
+    text = error.str().strip().rstrip(".")
+    return f"{text} ({error.name()})"
