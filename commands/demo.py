@@ -1,0 +1,151 @@
+"""`zads demo`: the main job once, for real, on this machine."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from commands.options import people
+
+if TYPE_CHECKING:
+    from pipeline.channels import ChannelSet
+    from pipeline.listen import Alert
+    from pipeline.publish import PublishSummary
+    from pipeline.statistics import Statistics
+
+_EVERY_SURVEY = r"^(ztf|lsst|pgir|winter|turbo|unknown)_.*"
+_SHOWN_FIRST = ("young_supernova", "blue_outburst", "nuclear", "stellar_outburst", "asteroid")
+_PICTURES = 4
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("demo")(demo)
+
+
+def demo(
+    alerts: Annotated[
+        Path | None,
+        typer.Option("--alerts", help="Folder or file of real packets.", show_default="a simulated night"),
+    ] = None,
+    number: Annotated[int, typer.Option("--number", min=1, help="Alerts of the simulated night.")] = 2000,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the simulated night.")] = 1,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Dask workers.")] = 2,
+) -> None:
+    """Show the whole of it: a broker, a Dask cluster, a night of alerts, and the channels they end up in.
+
+    Everything is started for the demo and ends with it, on Ctrl-C too. Pictures and the alerts found are
+    kept under ZADS_HOME/demo.
+
+    Example: `zads demo --alerts ../shared/alerts`
+    """
+    from cluster.broker import Broker
+
+    from cluster.home import zads_home
+
+    home = zads_home() / "demo"
+    shutil.rmtree(home, ignore_errors=True)
+    people.rule("1. A Kafka broker")
+    with Broker(home=home / "kafka") as broker:
+        people.print(f"Apache Kafka answers at {broker.bootstrap_servers}")
+        statistics, channels = _live(
+            broker.bootstrap_servers, _feed(broker.bootstrap_servers, alerts, number, seed), workers
+        )
+        found = _found(broker.bootstrap_servers, statistics, channels)
+        people.rule("4. Some of what was found")
+        kept = _keep(found, home / "found")
+        _show(found, home / "found.png")
+        shutil.rmtree(home / "kafka", ignore_errors=True)
+    _what_next(kept, home / "found.png")
+
+
+def _feed(bootstrap: str, alerts: Path | None, number: int, seed: int) -> Callable[[], PublishSummary]:
+    """What publishes the night while the channels are running."""
+
+    def feed() -> PublishSummary:
+        from pipeline.publish import publish, publish_packets
+        from schemas.simulated import simulate
+
+        if alerts is not None:
+            return publish([alerts], bootstrap)
+        return publish_packets((alert.packet for alert in simulate(number, seed)), bootstrap)
+
+    return feed
+
+
+def _live(bootstrap: str, feed: Callable[[], PublishSummary], workers: int) -> tuple[Statistics, ChannelSet]:
+    from commands.run import dask_cluster
+    from commands.view import LiveView, summarise
+    from pipeline.config import channel_set, read_config
+    from pipeline.live import run_live
+
+    settings = read_config(bootstrap_servers=bootstrap, topics=_EVERY_SURVEY, dask={"workers": workers})
+    channels = channel_set(settings)
+    people.rule(
+        f"2. A Dask cluster of {workers} workers, {len(channels.channels)} channels, and a night of alerts"
+    )
+    published: list[PublishSummary] = []
+    with LiveView(channels, people) as view, dask_cluster(settings) as scheduler:
+        statistics = run_live(
+            settings, channels, scheduler, feed=lambda: published.append(feed()), on_progress=view.update
+        )
+    people.rule("3. What came of it")
+    summarise(statistics, channels, people)
+    for reason, count in (published[0].refused if published else {}).items():
+        people.print(f"{count:,} packets could not be published ({reason}): dead letters")
+    return statistics, channels
+
+
+def _found(bootstrap: str, statistics: Statistics, channels: ChannelSet) -> list[Alert]:
+    """A few alerts, as a consumer of the channels receives them; no object twice."""
+    from pipeline.listen import listen
+
+    topics = {channel.name: channel.topic for channel in channels.channels}
+    order = sorted(
+        topics, key=lambda name: _SHOWN_FIRST.index(name) if name in _SHOWN_FIRST else len(_SHOWN_FIRST)
+    )
+    found: dict[str, Alert] = {}
+    for name in order:
+        if name in statistics.matches and statistics.matches[name].alerts and len(found) < _PICTURES:
+            for alert in islice(listen(topics[name], bootstrap, until_drained=True), 2):
+                found.setdefault(str(alert.objectId), alert)
+    return list(found.values())[:_PICTURES]
+
+
+def _keep(found: list[Alert], folder: Path) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{alert.candid}.avro" for alert in found]
+    for path, alert in zip(paths, found, strict=True):
+        path.write_bytes(alert.raw)
+    return paths
+
+
+def _show(found: list[Alert], picture: Path) -> None:
+    from commands.terminal_picture import print_picture
+    from schemas.pictures import save_picture
+
+    if not found:
+        people.print("no channel found anything in these alerts")
+        return
+    people.print(f"{found[0].objectId} in {found[0].topic}:")
+    print_picture(found[0].packet(), people)
+    save_picture([alert.packet() for alert in found], picture)
+    people.print(f"{len(found)} alerts with light curves and stamps: {picture}")
+
+
+def _what_next(kept: list[Path], picture: Path) -> None:
+    people.rule("What to try next")
+    people.print(f"open {picture}", highlight=False)
+    if kept:
+        people.print(f".venv/bin/zads explain young_supernova {kept[0]}", highlight=False)
+    people.print(
+        ".venv/bin/zads broker start && .venv/bin/zads simulate --alerts 500 --topic nightly\n"
+        ".venv/bin/zads run --until-drained && .venv/bin/zads listen channel.pure_transient --until-drained\n"
+        ".venv/bin/zads --help",
+        highlight=False,
+    )

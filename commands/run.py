@@ -1,0 +1,87 @@
+"""`zads run`: the live channels."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from commands.options import Bootstrap, Channels, Config, names_of, people, settings_of
+
+if TYPE_CHECKING:
+    from pipeline.config import RunConfig
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("run")(run)
+
+
+def run(
+    channels: Channels = None,
+    topics: Annotated[
+        str | None, typer.Option("--topics", help="Topics to read: a name or a regular expression.")
+    ] = None,
+    until_drained: Annotated[
+        bool, typer.Option("--until-drained", help="Deliver everything that is there now, then stop.")
+    ] = False,
+    scheduler: Annotated[
+        str | None,
+        typer.Option("--scheduler", help="Address of an existing Dask scheduler, tcp://host:port."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Workers of the Dask cluster on this machine.")
+    ] = None,
+    group: Annotated[str | None, typer.Option("--group", help="Kafka consumer group.")] = None,
+    replica: Annotated[
+        str | None, typer.Option("--replica", help="Name of this replica, when several share the group.")
+    ] = None,
+    bootstrap: Bootstrap = None,
+    config: Config = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Log lines instead of the live view.")] = False,
+) -> None:
+    """Run channels on the nightly topics, each alert delivered exactly once.
+
+    Goes on for ever: topics that appear later (tonight's) are picked up by themselves. Ctrl-C finishes
+    what is in flight; once more leaves at once, and the next run does what was left.
+
+    Example: `zads run --channels young_supernova,asteroid --until-drained`
+    """
+    from commands.view import EXIT_SUSPENDED, LiveView, summarise
+    from pipeline.config import channel_set
+    from pipeline.live import run_live
+
+    settings = settings_of(
+        config,
+        bootstrap_servers=bootstrap,
+        topics=topics,
+        group=group,
+        replica=replica,
+        dask__scheduler=scheduler,
+        dask__workers=workers,
+    )
+    chosen = channel_set(settings, names_of(channels))
+    with LiveView(chosen, people, plain=plain) as view, dask_cluster(settings) as address:
+        statistics = run_live(settings, chosen, address, until_drained=until_drained, on_progress=view.update)
+    summarise(statistics, chosen, people)
+    if statistics.suspended:
+        raise typer.Exit(EXIT_SUSPENDED)
+
+
+@contextmanager
+def dask_cluster(settings: RunConfig) -> Iterator[str]:
+    """The scheduler that was named, or that of a cluster on this machine while it lasts."""
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    if settings.dask.scheduler:
+        from pipeline.ship import ship_code
+
+        ship_code(settings.dask.scheduler)
+        yield settings.dask.scheduler
+        return
+    from cluster.dask_cluster import local_cluster
+
+    with local_cluster(workers=settings.dask.workers, memory=settings.dask.memory) as cluster:
+        yield cluster.scheduler_address

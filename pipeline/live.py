@@ -1,0 +1,222 @@
+"""A live run: the graph, its membership of the group, and the decisions that tie them together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from distributed import Client
+
+from pipeline.channels import ChannelSet
+from pipeline.config import RunConfig
+from pipeline.dead_letters import TOPIC as DEAD_LETTERS_TOPIC
+from pipeline.fleet import Fleet
+from pipeline.gaps import APPLIED_TOPIC, GAPS_TOPIC
+from pipeline.graph import OnWorkers
+from pipeline.kafka import client_settings, ensure_topics, topic_names
+from pipeline.lane import MESSAGE_MAX_BYTES
+from pipeline.membership import Membership
+from pipeline.process import process
+from pipeline.recovery import Recovery
+from pipeline.source import KafkaRanges
+from pipeline.statistics import Statistics
+from pipeline.work import Partition, Report, Work
+from schemas.errors import ZadsError
+
+log = logging.getLogger(__name__)
+
+_FINISH_SECONDS = 30.0
+_FOREVER = "-1"
+
+
+class NothingToReadError(ZadsError):
+    """No topic matches the pattern, in a run that is to end when everything is read."""
+
+
+def run_live(
+    config: RunConfig,
+    channels: ChannelSet,
+    scheduler: str,
+    *,
+    until_drained: bool = False,
+    feed: Callable[[], object] | None = None,
+    on_progress: Callable[[Statistics], None] = lambda statistics: None,
+) -> Statistics:
+    """Run `channels` over the topics of `config` on the Dask cluster at `scheduler`.
+
+    Goes on until it is told to stop (SIGINT, SIGTERM); with `until_drained` until everything that is
+    there now has been delivered; with `feed`, which runs beside the stream in a thread of its own, until
+    everything that is there when it returns has been delivered. Raises a ZadsError when it cannot go on.
+    """
+    if until_drained:
+        _refuse_nothing(config)
+        feed = _nothing
+    return asyncio.run(LiveRun(config, channels).run(scheduler, feed, on_progress))
+
+
+class LiveRun:
+    """One run of the live stream."""
+
+    def __init__(self, config: RunConfig, channels: ChannelSet) -> None:
+        self._config, self._channels = config, channels
+        extra = {key: str(value) for key, value in config.kafka.items()}
+        self._kafka = client_settings(config.bootstrap_servers, **extra)
+        self._shipped = channels.to_bytes()
+        self._run = uuid.uuid4().hex[:12]
+        self._recovery = Recovery()
+        self.statistics = Statistics()
+
+    async def run(
+        self, scheduler: str, feed: Callable[[], object] | None, on_progress: Callable[[Statistics], None]
+    ) -> Statistics:
+        """Build the graph, let it flow, and take it down in order."""
+        await asyncio.to_thread(self._prepare_topics)
+        self._membership = Membership(
+            self._kafka, self._config.group, self._config.replica, self._config.topics
+        )
+        try:
+            seconds = self._config.limits.batch_seconds
+            async with Client(scheduler, asynchronous=True) as client, Fleet(client, seconds) as fleet:
+                await self._flow(fleet, feed, on_progress)
+        finally:
+            await asyncio.to_thread(self._membership.close)
+        return self.statistics
+
+    async def _flow(
+        self, fleet: Fleet, feed: Callable[[], object] | None, on_progress: Callable[[Statistics], None]
+    ) -> None:
+        dispatch = self._config.dispatch
+        self._source = KafkaRanges(
+            self._membership,
+            self._make_work,
+            self._renew,
+            lambda partition, low: self._recovery.limit(partition, low, dispatch.messages),
+            dispatch.milliseconds,
+            stream_name=f"Kafka {self._config.topics}",
+        )
+        on_workers = OnWorkers(self._source, process, fleet, dispatch.batches_per_worker)
+        settled = on_workers.sink(self._settle)
+        reporting = asyncio.create_task(self._report(fleet, on_progress))
+        flowing = asyncio.create_task(self._until_stopped())
+        feeding = asyncio.create_task(self._feed(feed)) if feed else None
+        try:
+            await _first_failure(
+                {flowing, on_workers.failed} | ({feeding} if feeding else set()), until=flowing
+            )
+        finally:
+            self._source.stop()
+            if handed_back := await on_workers.finish(_FINISH_SECONDS):
+                log.warning("%d batches handed back unfinished: the next run does them", handed_back)
+            for task in (reporting, flowing, on_workers.failed, *([feeding] if feeding else [])):
+                task.cancel()
+            settled.destroy()
+            self._observe(fleet, on_progress)
+
+    async def _feed(self, feed: Callable[[], object]) -> None:
+        """Run `feed`, then let the stream end where the topics end at that time."""
+        await asyncio.to_thread(feed)
+        self._source.targets = await asyncio.to_thread(self._everything_there_is)
+
+    async def _until_stopped(self) -> None:
+        """Let the source run until it stops by itself or a signal comes; a second signal is not caught."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop, number)
+        self._source.stopped = False
+        await self._source.run()
+
+    def _stop(self, number: int) -> None:
+        log.info("stopping: finishing what is in flight (once more to leave at once)")
+        asyncio.get_running_loop().remove_signal_handler(number)
+        self._source.stop()
+
+    def _settle(self, report: Report) -> None:
+        self.statistics.add(report)
+        if report.outcome not in ("committed", "moved"):
+            log.warning(
+                "%s [%d, %d): %s %s", *_place(report), report.outcome, report.message or report.culprit
+            )
+        before = set(self._recovery.suspended)
+        following = self._recovery.after(report)
+        for channel in self._recovery.suspended.keys() - before:
+            log.error("channel %s suspended: %s", channel, self._recovery.suspended[channel])
+        self.statistics.suspended = dict(self._recovery.suspended)
+        self.statistics.tracebacks = dict(self._recovery.tracebacks)
+        self._source.settle(report.work, following)
+
+    def _make_work(self, partition: Partition, low: int, high: int, flight: int) -> Work:
+        limits = self._config.limits
+        return Work(
+            partition=partition,
+            low=low,
+            high=high,
+            attempt=1,
+            fence=False,
+            run=self._run,
+            flight=flight,
+            group=self._config.group,
+            membership=self._membership.metadata,
+            kafka=self._kafka,
+            channels=self._shipped,
+            version=self._channels.version,
+            filter_seconds=limits.filter_seconds,
+            failing_alerts=limits.failing_alerts,
+            schemas=self._config.schemas,
+            suspended=dict(self._recovery.suspended),
+        )
+
+    def _renew(self, work: Work) -> Work:
+        """The same work as of now: another attempt may fall into another generation of the group."""
+        return replace(work, membership=self._membership.metadata, suspended=dict(self._recovery.suspended))
+
+    def _prepare_topics(self) -> None:
+        bootstrap, sized = self._config.bootstrap_servers, {"max.message.bytes": str(MESSAGE_MAX_BYTES)}
+        ensure_topics(
+            bootstrap, [channel.topic for channel in self._channels.channels], partitions=1, config=sized
+        )
+        ensure_topics(bootstrap, [DEAD_LETTERS_TOPIC], partitions=1, config=sized)
+        ensure_topics(bootstrap, [GAPS_TOPIC], partitions=1, config={"cleanup.policy": "compact"})
+        ensure_topics(bootstrap, [APPLIED_TOPIC], partitions=1, config={"retention.ms": _FOREVER})
+
+    def _everything_there_is(self) -> dict[Partition, int]:
+        topics = topic_names(self._config.bootstrap_servers, self._config.topics)
+        return self._membership.ends(self._membership.partitions_of(topics))
+
+    async def _report(self, fleet: Fleet, on_progress: Callable[[Statistics], None]) -> None:
+        while True:
+            self._observe(fleet, on_progress)
+            await asyncio.sleep(0.25)
+
+    def _observe(self, fleet: Fleet, on_progress: Callable[[Statistics], None]) -> None:
+        self.statistics.workers = fleet.workers
+        self.statistics.lag = sum(progress.lag for progress in self._source.progress.values())
+        on_progress(self.statistics)
+
+
+def _nothing() -> None:
+    """The feed of a run that only delivers what is there already."""
+
+
+def _refuse_nothing(config: RunConfig) -> None:
+    if not topic_names(config.bootstrap_servers, config.topics):
+        raise NothingToReadError(
+            f"no topic at {config.bootstrap_servers} matches {config.topics}",
+            hint="publish a night with `zads publish`, or name other topics with --topics",
+        )
+
+
+async def _first_failure(running: set[asyncio.Future[Any]], until: asyncio.Future[Any]) -> None:
+    """Wait for `until`; raises what any of `running` raises before."""
+    while not until.done():
+        done, running = await asyncio.wait(running, return_when="FIRST_COMPLETED")
+        for finished in done:
+            finished.result()
+
+
+def _place(report: Report) -> tuple[Any, int, int]:
+    return report.work.partition, report.work.low, report.work.high

@@ -1,0 +1,143 @@
+"""The coordinator's side of Kafka: membership of the consumer group, and how far each topic reaches.
+
+The consumer never fetches: all its partitions are paused, it polls to stay a member. What there is to
+do comes from `list_offsets` at read_committed (the last stable offset), since the cached watermarks
+of paused partitions are never refreshed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from confluent_kafka import (
+    OFFSET_INVALID,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from pipeline.work import Partition
+from schemas.errors import ZadsError
+
+log = logging.getLogger(__name__)
+
+_KAFKA_SECONDS = 10.0
+
+
+class ReplacedError(ZadsError):
+    """Another `zads run` took this one's place in the group."""
+
+
+class Membership:
+    """One static member of the group that reads the topics of a pattern.
+
+    Classic protocol with an instance id and a short session: a coordinator that was killed gets its
+    partitions back at once when it comes again, and the old one, should it still live, is fenced.
+    """
+
+    def __init__(self, kafka: dict[str, str], group: str, replica: str, topics: str) -> None:
+        self._admin = AdminClient(kafka)
+        self._assigned: set[Partition] = set()
+        self.changed = False  # since the owner of this flag cleared it
+        self._consumer = Consumer(
+            {
+                **kafka,
+                "group.id": group,
+                "group.instance.id": f"{group}-{replica}",
+                "session.timeout.ms": 6_000,
+                "heartbeat.interval.ms": 2_000,
+                "partition.assignment.strategy": "range",
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "earliest",
+                "isolation.level": "read_committed",
+                "topic.metadata.refresh.interval.ms": 5_000,
+                "queued.max.messages.kbytes": 1_024,
+            }
+        )
+        pattern = topics if topics.startswith("^") else f"^{topics}"
+        self._consumer.subscribe(
+            [pattern], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
+
+    def poll(self) -> set[Partition]:
+        """Stay a member; the partitions that are ours now. Raises ReplacedError when fenced."""
+        message = self._consumer.poll(0)
+        error = message.error() if message is not None else None
+        if error is not None:
+            if error.fatal() or error.code() == KafkaError.FENCED_INSTANCE_ID:
+                raise ReplacedError(
+                    f"another `zads run` has taken over ({error.str()})",
+                    hint="give each replica its own --replica NAME",
+                )
+            log.warning("consumer group: %s", error.str())
+        return self._assigned
+
+    @property
+    def metadata(self) -> object:
+        """Proof of membership in the present generation: a worker's commit is refused without it."""
+        return self._consumer.consumer_group_metadata()
+
+    def committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """Where the group stands: the committed offset or, before the first commit, the beginning."""
+        wanted = [TopicPartition(*partition) for partition in partitions]
+        if not wanted:
+            return {}
+        beginnings = self._offsets(
+            [Partition(tp.topic, tp.partition) for tp in wanted], OffsetSpec.earliest()
+        )
+        answered = {}
+        for tp in self._consumer.committed(wanted, _KAFKA_SECONDS):
+            if tp.error is not None:
+                raise KafkaException(tp.error)
+            partition = Partition(tp.topic, tp.partition)
+            beginning = beginnings[partition]
+            if tp.offset != OFFSET_INVALID and tp.offset < beginning:
+                log.error(
+                    "%s: offsets %d to %d were deleted before they were read", partition, tp.offset, beginning
+                )
+            answered[partition] = beginning if tp.offset == OFFSET_INVALID else max(tp.offset, beginning)
+        return answered
+
+    def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """How far each partition can be read: its last stable offset."""
+        return self._offsets(list(partitions), OffsetSpec.latest())
+
+    def partitions_of(self, topics: Iterable[str]) -> list[Partition]:
+        """Every partition of these topics, ours or not."""
+        wanted = set(topics)
+        found = self._admin.list_topics(timeout=_KAFKA_SECONDS).topics
+        return [
+            Partition(name, number)
+            for name in sorted(wanted & found.keys())
+            for number in found[name].partitions
+        ]
+
+    def close(self) -> None:
+        """Stop polling. A static member keeps its place until its session ends, for a quick restart."""
+        self._consumer.close()
+
+    def _offsets(self, partitions: list[Partition], which: OffsetSpec) -> dict[Partition, int]:
+        if not partitions:
+            return {}
+        answers = self._admin.list_offsets(
+            {TopicPartition(*partition): which for partition in partitions},
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=_KAFKA_SECONDS,
+        )
+        return {Partition(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        consumer.assign(partitions)
+        consumer.pause(partitions)
+        self._assigned = {Partition(tp.topic, tp.partition) for tp in partitions}
+        self.changed = True
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        consumer.unassign()
+        self._assigned = set()
+        self.changed = True

@@ -1,0 +1,92 @@
+"""Which filter is running, written where the worker's death does not take it along.
+
+User code runs in the worker's process. When it loops for ever or eats the memory, the process ends,
+and whoever looks afterwards must be able to name the culprit: a few bytes in a file beside the
+worker's scratch folder, one file a partition, survive even SIGKILL (the page cache is not the
+process's). The time limit is `faulthandler`'s own thread, which needs no GIL: it ends the process even
+inside a C loop that never lets go, and leaves the traceback.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from distributed import get_worker
+
+from pipeline.work import Work
+
+_SIZE = 512
+
+
+class Culprit(NamedTuple):
+    """The filter that was running when an attempt ended, and where in it."""
+
+    channel: str
+    traceback: str
+
+
+def scratch_folder() -> Path:
+    """A folder that all workers of this machine share and that outlives each of them."""
+    try:
+        parent = Path(get_worker().local_directory).parent
+    except ValueError:  # not in a worker: a backfill in the user's own process
+        parent = Path(tempfile.gettempdir())
+    folder = parent / f"zads-running-{os.getuid()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+class RunningNote:
+    """The note of one attempt. A context manager: the note is gone when the attempt ends alive."""
+
+    def __init__(self, work: Work) -> None:
+        name = re.sub(r"[^A-Za-z0-9._-]", "_", f"{work.run}.{work.partition}")
+        self._path = scratch_folder() / name
+        self._trace = self._path.with_name(name + ".traceback")
+        self._attempt = f"{work.low}:{work.attempt}"
+        self._before = f"{work.low}:{work.attempt - 1}"
+
+    def left_by_the_attempt_before(self) -> Culprit | None:
+        """Who was running when the attempt before this one ended, if it ended inside a filter."""
+        try:
+            note = json.loads(self._path.read_text().strip() or "{}")
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        if note.get("attempt") != self._before or not note.get("channel"):
+            return None
+        return Culprit(note["channel"], self._trace.read_text() if self._trace.exists() else "")
+
+    def __enter__(self) -> RunningNote:
+        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._trace_file = self._trace.open("w")
+        self._write("")
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        os.close(self._file)
+        self._trace_file.close()
+        self._path.unlink(missing_ok=True)
+        self._trace.unlink(missing_ok=True)
+
+    @contextmanager
+    def running(self, channel: str, seconds: float) -> Iterator[None]:
+        """Within, `channel` is on record as running; after `seconds` the process ends with a traceback."""
+        self._write(channel)
+        faulthandler.dump_traceback_later(seconds, exit=True, file=self._trace_file)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+            self._write("")
+
+    def _write(self, channel: str) -> None:
+        note = json.dumps({"attempt": self._attempt, "channel": channel})
+        os.pwrite(self._file, note.encode().ljust(_SIZE), 0)

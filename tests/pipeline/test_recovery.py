@@ -1,0 +1,132 @@
+"""Recovery in a small world of misfortunes: poison records, filters that kill, workers that die by chance."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.recovery import Again, Done, Recovery, Resume
+from pipeline.work import Partition, Report, Work
+
+HERE = Partition("ztf_20231012_programid1", 0)
+END = 64
+MOST_ATTEMPTS = 2000
+
+offsets = st.integers(0, END - 1)
+
+
+def work(low: int, high: int, attempt: int = 1) -> Work:
+    fixed = {
+        "fence": False,
+        "run": "r",
+        "flight": 1,
+        "group": "g",
+        "membership": b"",
+        "kafka": {},
+        "channels": b"",
+    }
+    return Work(HERE, low, high, attempt, **fixed, version="v")
+
+
+@dataclass
+class World:
+    """A partition whose records and filters misbehave; does what a worker would do with a piece of work."""
+
+    poison: set[int]
+    killers: dict[str, set[int]]
+    accidents: list[int]  # attempts, counted over the run, at which the worker is killed by chance
+    attempts: int = 0
+    note: tuple[int, int, str] | None = None  # low, attempt, channel
+    committed: list[tuple[int, int]] = field(default_factory=list)
+    unread: list[int] = field(default_factory=list)
+    delivered: Counter[tuple[str, int]] = field(default_factory=Counter)
+
+    def process(self, work: Work) -> Report:
+        self.attempts += 1
+        assert self.attempts < MOST_ATTEMPTS, "it does not come to an end"
+        left, self.note = self.note, None
+        if left and left[:2] == (work.low, work.attempt - 1):
+            return Report(work, "culprit", culprit=left[2])
+        if self.attempts in self.accidents:
+            return Report(work, "died")
+        span = range(work.low, work.high)
+        if work.unreadable:
+            self.unread += span
+        elif self.poison & set(span):
+            return Report(work, "died")
+        else:
+            active = self.killers.keys() - work.suspended.keys()
+            for channel in active:
+                if self.killers[channel] & set(span):
+                    self.note = (work.low, work.attempt, channel)
+                    return Report(work, "died")
+            self.delivered.update((channel, offset) for channel in active for offset in span)
+        self.committed.append((work.low, work.high))
+        return Report(work, "committed")
+
+
+def drain(world: World, recovery: Recovery, batch: int) -> None:
+    low = 0
+    while low < END:
+        todo = work(low, min(END, low + recovery.limit(HERE, low, batch)))
+        while True:
+            todo = Work(**{**todo.__dict__, "suspended": dict(recovery.suspended)})
+            following = recovery.after(world.process(todo))
+            if isinstance(following, Done):
+                low = following.offset
+                break
+            assert isinstance(following, Again)
+            assert following.work.attempt > todo.attempt
+            assert following.work.fence
+            todo = following.work
+
+
+@given(
+    poison=st.sets(offsets, max_size=3),
+    killers=st.dictionaries(st.sampled_from(["slow", "hungry", "good"]), st.sets(offsets, max_size=2)),
+    accident=st.lists(st.integers(1, 20), max_size=1),
+    batch=st.integers(1, 40),
+)
+@settings(max_examples=200, deadline=None)
+def test_whatever_dies_every_record_is_done_once_and_only_the_guilty_pay(poison, killers, accident, batch):
+    world = World(poison, killers, accident)
+    recovery = Recovery()
+    drain(world, recovery, batch)
+
+    spans = [offset for low, high in world.committed for offset in range(low, high)]
+    assert spans == list(range(END))
+    assert sorted(world.unread) == sorted(poison)
+    assert set(recovery.suspended) <= {channel for channel, kills in killers.items() if kills}
+    for channel, kills in killers.items():
+        if not kills:
+            assert {o for c, o in world.delivered if c == channel} == set(range(END)) - poison
+    assert set(world.delivered.values()) <= {1}
+
+
+def test_a_moved_offset_is_where_we_go_on():
+    assert Recovery().after(Report(work(5, 10), "moved", offset=7)) == Done(7)
+
+
+def test_a_stale_generation_asks_kafka_again():
+    assert isinstance(Recovery().after(Report(work(5, 10), "stale")), Resume)
+
+
+def test_kafka_trouble_is_waited_out_longer_each_time():
+    recovery = Recovery()
+    waits = []
+    todo = work(0, 10)
+    for _ in range(12):
+        following = recovery.after(Report(todo, "retry"))
+        assert isinstance(following, Again)
+        waits.append(following.seconds)
+        todo = following.work
+    assert waits == sorted(waits)
+    assert waits[-1] == 5.0
+
+
+def test_a_filter_that_raises_here_and_there_is_suspended_in_the_end():
+    recovery = Recovery()
+    for low in range(25):
+        recovery.after(Report(work(low, low + 1), "committed", set_aside={"shaky": 1}))
+    assert "shaky" in recovery.suspended

@@ -1,0 +1,50 @@
+"""zads: alerts of sky surveys through Kafka, Python filters on Dask, and out again, each exactly once.
+
+The front door. Notebooks say `from zads import ...` and get the few public names; the command `zads`
+starts here too. Names are looked up when they are first used, so that `zads --help` is quick.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_PUBLIC = {
+    "alert_filter": "filters",
+    "history": "filters",
+    "registered": "filters",
+    "load": "filters",
+    "Filter": "filters",
+    "read_packet": "schemas.packet",
+    "stamp": "schemas.packet",
+    "PacketReader": "schemas.reader",
+    "to_frame": "schemas.frame",
+    "show": "schemas.pictures",
+    "simulate": "schemas.simulated",
+    "publish": "pipeline.publish",
+    "listen": "pipeline.listen",
+    "ZadsError": "schemas.errors",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"zads has no {name!r}; it has {', '.join(__all__)}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_PUBLIC]
+
+
+def main() -> None:
+    """The command `zads`."""
+    from commands import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()
