@@ -14,13 +14,12 @@ _VARIABLE = "ZADS_BOOTSTRAP_SERVERS"
 
 
 def default_bootstrap(named: str | None = None) -> str:
-    """`named`, else ZADS_BOOTSTRAP_SERVERS, else the broker that `zads broker start` started, else localhost:9092."""
+    """`named`, else ZADS_BOOTSTRAP_SERVERS, else the broker of `zads broker start`, else localhost:9092."""
     if named or (named := os.environ.get(_VARIABLE)):
         return named
     from cluster.broker import status
 
-    running = status()
-    return running.bootstrap_servers if running.running else _LAST_RESORT
+    return status().bootstrap_servers or _LAST_RESORT
 
 
 def connection(bootstrap: str | None, config: Path | None) -> tuple[str, dict[str, Any]]:

@@ -94,7 +94,7 @@ def _up_to(
 
 
 def _nobody_reads() -> bool:
-    """Whether the pipe behind standard output is closed: `zads listen ... | head` ends without another alert."""
+    """Whether the pipe behind standard output is closed: `... | head` ends without another alert."""
     try:
         watcher = select.poll()
         watcher.register(sys.stdout.fileno(), 0)
@@ -157,8 +157,8 @@ class _Rows:
             _number(line["ra"], 5),
             _number(line["dec"], 5),
         )
-        widths = (width for _, width in self._COLUMNS)
-        row = "  ".join(f"{'' if cell is None else cell!s:<{width}}" for cell, width in zip(cells, widths, strict=True))
+        columns = zip(cells, self._COLUMNS, strict=True)
+        row = "  ".join(f"{'' if cell is None else cell!s:<{width}}" for cell, (_, width) in columns)
         extra = [line["topic"]] if self._many_topics else []
         extra += [line["error"]] if "error" in line else []
         return "  ".join([row, *extra]).rstrip()

@@ -23,11 +23,13 @@ def register(app: typer.Typer) -> None:
 def publish(
     paths: Annotated[
         list[Path],
-        typer.Argument(help="Packet files, folders of them, or nightly tarballs (.tar.gz), which are not unpacked."),
+        typer.Argument(help="Packet files, folders of them, or nightly tarballs (.tar.gz)."),
     ],
     topic: Annotated[
         str | None,
-        typer.Option(help="Publish everything here, unreadable packets too.", show_default="ztf_YYYYMMDD_programidN"),
+        typer.Option(
+            help="Publish everything here, unreadable packets too.", show_default="ztf_YYYYMMDD_programidN"
+        ),
     ] = None,
     rate: Annotated[
         float | None, typer.Option(min=0.001, help="Alerts a second.", show_default="as fast as possible")

@@ -6,19 +6,18 @@ A dead letter is a record of the topic "zads.dead-letters": its key says where t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pipeline.listen import Alert, listen
+from pipeline.kafka import MESSAGE_MAX_BYTES, NoSuchTopic, topic_names
+from pipeline.listen import Alert, listen, record_at, whole
 from schemas.errors import ZadsError
 
 TOPIC = "zads.dead-letters"
 Stage = Literal["decode", "filter", "publish"]
 
-# librdkafka's default message.max.bytes, which brokers' defaults lie just above.
-LARGEST_RECORD = 1_000_000
 # What the record format and the producer's estimate of it take beyond value, key and headers.
 _OVERHEAD = 1_024
 _LONGEST_DETAIL = 2_000
@@ -37,7 +36,7 @@ def dead_letter_record(
     partition: int | None = None,
     offset: int | None = None,
     value: bytes | None = None,
-    largest: int = LARGEST_RECORD,
+    largest: int = MESSAGE_MAX_BYTES,
     **more: Any,
 ) -> dict[str, Any]:
     """Keyword arguments for `Producer.produce` that dead-letter one record.
@@ -66,8 +65,8 @@ class DeadLetter:
     """One record that could not be delivered.
 
     number counts from 1 in the order of listing; topic, partition, offset tell where the original is
-    (None when it came from a file); value is its bytes, empty when `oversize` (bytes) is set; at is the
-    UTC time in ISO 8601 at which it was given up; headers are all headers as text.
+    (None when it came from a file); value is its bytes, empty when `oversize` is set; size is theirs
+    in bytes; at is the UTC time in ISO 8601 at which it was given up; headers are all headers as text.
     """
 
     number: int
@@ -83,6 +82,7 @@ class DeadLetter:
     objectId: str | None = None
     file: str | None = None
     oversize: int | None = None
+    size: int = 0
     at: str | None = None
     headers: dict[str, str] = field(default_factory=dict, repr=False)
 
@@ -94,8 +94,7 @@ class DeadLetter:
     def as_json(self) -> dict[str, Any]:
         """Everything but the bytes, as plain JSON values."""
         names = ("number", "stage", "reason", "topic", "partition", "offset", "channel", "candid", "objectId")
-        plain = {name: getattr(self, name) for name in (*names, "file", "oversize", "at", "detail")}
-        return plain | {"bytes": self.oversize or len(self.value)}
+        return {name: getattr(self, name) for name in (*names, "file", "size", "oversize", "at", "detail")}
 
 
 def dead_letters(bootstrap: str = "localhost:9092", **kafka: Any) -> Iterator[DeadLetter]:
@@ -103,8 +102,6 @@ def dead_letters(bootstrap: str = "localhost:9092", **kafka: Any) -> Iterator[De
 
     Raises BrokerError when no broker answers.
     """
-    from pipeline.kafka import topic_names
-
     if TOPIC not in topic_names(bootstrap, **kafka):
         return
     for number, alert in enumerate(listen(TOPIC, bootstrap, until_drained=True, **kafka), start=1):
@@ -120,32 +117,53 @@ def from_alert(alert: Alert, number: int) -> DeadLetter:
         reason=headers.get("reason", "?"),
         detail=headers.get("detail", ""),
         topic=headers.get("topic"),
-        partition=_whole(headers.get("partition")),
-        offset=_whole(headers.get("offset")),
+        partition=whole(headers.get("partition")),
+        offset=whole(headers.get("offset")),
         value=alert.raw,
         channel=headers.get("channel"),
-        candid=_whole(headers.get("candid")),
+        candid=whole(headers.get("candid")),
         objectId=headers.get("objectId"),
         file=headers.get("file"),
-        oversize=_whole(headers.get("oversize")),
+        oversize=(oversize := whole(headers.get("oversize"))),
+        size=oversize or len(alert.raw),
         at=headers.get("at"),
         headers=headers,
     )
 
 
-def _whole(text: str | None) -> int | None:
-    """An integer header, None where it is missing or is none."""
-    return int(text) if text is not None and text.lstrip("-").isdigit() else None
-
-
-def find(letters: Sequence[DeadLetter], where: str) -> list[DeadLetter]:
+def find(letters: Iterable[DeadLetter], where: str) -> list[DeadLetter]:
     """The letters with number `where`, or from "topic/partition/offset" or the file `where`.
 
     Several may come from one place: one record can fail in several channels. Raises NoSuchDeadLetter.
     """
-    found = [letter for letter in letters if where in (str(letter.number), letter.source)]
+    found, count, last = [], 0, None
+    for letter in letters:
+        count, last = count + 1, letter.source
+        if where in (str(letter.number), letter.source):
+            found.append(letter)
     if not found:
-        some = ", ".join(letter.source for letter in letters[:3])
-        known = f"there are {len(letters)}, such as {some}" if letters else "there are none"
+        known = f"there are {count:,}, the last from {last}" if count else "there are none"
         raise NoSuchDeadLetter(f"no dead letter {where!r}: {known}; `zads dead-letters list` shows them")
     return found
+
+
+def original(letter: DeadLetter, bootstrap: str = "localhost:9092", **kafka: Any) -> bytes:
+    """The bytes that could not be delivered: from the letter or, when it went by reference, from its source.
+
+    Raises NoSuchDeadLetter when they are nowhere any more.
+    """
+    if letter.oversize is None:
+        return letter.value
+    if letter.topic is None or letter.partition is None or letter.offset is None:
+        raise NoSuchDeadLetter(
+            f"its {letter.oversize:,} bytes did not fit into a record; they are in {letter.source}"
+        )
+    try:
+        record = record_at(letter.topic, letter.partition, letter.offset, bootstrap, **kafka)
+    except NoSuchTopic:
+        record = None
+    if record is None:
+        raise NoSuchDeadLetter(
+            f"its {letter.oversize:,} bytes did not fit into a record, and {letter.source} is no longer there"
+        )
+    return record.raw

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.listen import Alert
+from pipeline.listen import Alert, whole
 from pipeline.nightly import plain_fields
 from schemas.errors import PacketError
 from schemas.framing import SchemaSource
@@ -52,7 +52,9 @@ class Digester:
 
 def _line(alert: Alert, values: Mapping[str, Any]) -> dict[str, Any]:
     headers = alert.headers
-    told = {"topic": alert.topic, "partition": alert.partition, "offset": alert.offset, "timestamp": alert.timestamp}
+    told: dict[str, Any] = {
+        name: getattr(alert, name) for name in ("topic", "partition", "offset", "timestamp")
+    }
     line = {name: _json_value(values[name]) for name in FIELDS}
     # The headers are right even where the packet's fields were dropped or cannot be read.
     line["candid"] = whole(headers.get("candid")) or line["candid"]
@@ -77,8 +79,3 @@ def _parsed(text: str | None) -> Any:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def whole(text: str | None) -> int | None:
-    """An integer header, None where it is missing or is none."""
-    return int(text) if text is not None and text.removeprefix("-").isdecimal() else None

@@ -17,6 +17,12 @@ log = logging.getLogger("zads.kafka")
 # In a notebook nobody configured logging: a library then stays quiet instead of writing to stderr.
 log.addHandler(logging.NullHandler())
 
+MESSAGE_MAX_BYTES = 10_000_000
+"""The largest record that zads writes: a hundred usual packets; Kafka's own default is 1 MB."""
+
+SIZED = {"max.message.bytes": str(MESSAGE_MAX_BYTES)}
+"""Configuration of a topic that takes records of MESSAGE_MAX_BYTES."""
+
 # librdkafka reports each failed reconnect as an error; these pass by themselves.
 _PASSING = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._TIMED_OUT}
 
@@ -74,6 +80,7 @@ def producer_settings(bootstrap: str, **extra: Any) -> dict[str, Any]:
         "acks": "all",
         "linger.ms": 5,
         "batch.size": 1_000_000,
+        "message.max.bytes": MESSAGE_MAX_BYTES,
         "queue.buffering.max.kbytes": 131_072,
         # Java's partitioner, so that other tools put the same key into the same partition.
         "partitioner": "murmur2_random",
@@ -83,7 +90,7 @@ def producer_settings(bootstrap: str, **extra: Any) -> dict[str, Any]:
 
 
 def admin_client(bootstrap: str, **extra: Any) -> AdminClient:
-    """An AdminClient; librdkafka notes in the log, and ignores, keys that only consumers or producers know."""
+    """An AdminClient; keys of `extra` that only consumers or producers know are ignored."""
     return AdminClient(client_settings(bootstrap, **extra))
 
 
@@ -135,7 +142,7 @@ def ensure_topics(
     timeout: float = 30.0,
     **extra: Any,
 ) -> list[str]:
-    """Create those of `names` that are not there; returns the ones created. A topic that is there stays as it is.
+    """Create those of `names` that are not there and return them; a topic that is there stays as it is.
 
     The broker's own default decides how many replicas. Raises BrokerError naming the topic refused.
     """
@@ -144,7 +151,8 @@ def ensure_topics(
     if not wanted:
         return []
     created = []
-    for name, future in admin.create_topics(wanted, operation_timeout=timeout, request_timeout=timeout).items():
+    futures = admin.create_topics(wanted, operation_timeout=timeout, request_timeout=timeout)
+    for name, future in futures.items():
         try:
             future.result()
             created.append(name)

@@ -43,7 +43,9 @@ SILENCE = 15.0
 _POLL = 0.2
 _UNKNOWN_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
 # librdkafka looks for a group's coordinator even where only single partitions are read.
-_OF_GROUPS = {KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError._MAX_POLL_EXCEEDED}
+_NO_GROUP_NEEDED = {KafkaError.GROUP_AUTHORIZATION_FAILED}
+# A loop that took its time over an alert: the group takes the reader back.
+_SLOW = {KafkaError._MAX_POLL_EXCEEDED}
 
 Place = tuple[str, int]
 
@@ -71,8 +73,8 @@ class Alert:
     @cached_property
     def candid(self) -> int | None:
         """From the header, else the packet; None when it has none. Raises PacketError like packet()."""
-        header = self.headers.get("candid", "")
-        return int(header) if header.isdigit() else self._field("candid")
+        number = whole(self.headers.get("candid"))
+        return self._field("candid") if number is None else number
 
     @cached_property
     def objectId(self) -> str | None:
@@ -139,6 +141,7 @@ class Listener:
         if until_drained and not topics:
             raise NoSuchTopic(f"no topic at {bootstrap} matches {topic!r}")
         self._consumer = Consumer(_settings(bootstrap, group, from_beginning) | kafka)
+        self._harmless = _SLOW if group else _SLOW | _NO_GROUP_NEEDED
         self._assigned: set[Place] = set()
         self._ends: dict[Place, int] | None = None
         places = self._places(topics)
@@ -148,7 +151,7 @@ class Listener:
         if group is not None:
             self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke)
         elif from_beginning:
-            self._assign({place: OFFSET_BEGINNING for place in places})
+            self._assign(dict.fromkeys(places, OFFSET_BEGINNING))
         else:
             self._assign(ends)
         self._looked = time.monotonic()
@@ -210,7 +213,7 @@ class Listener:
             if self.topic.startswith("^"):
                 return False
             raise NoSuchTopic(f"topic {message.topic() or self.topic!r} at {self.bootstrap} has been deleted")
-        if passes_by_itself(error) or (error.code() in _OF_GROUPS and self.group is None):
+        if passes_by_itself(error) or error.code() in self._harmless:
             log.warning("listening to %s: %s", self.topic, sentence(error))
             return False
         raise BrokerError(f"cannot read {self.topic!r} at {self.bootstrap}: {sentence(error)}")
@@ -233,7 +236,7 @@ class Listener:
             return
         # What appears while we listen is new from its first record on.
         new = [place for place in self._places(topics) if place not in self._assigned]
-        self._assign({place: OFFSET_BEGINNING for place in new})
+        self._assign(dict.fromkeys(new, OFFSET_BEGINNING))
 
     def _places(self, topics: list[str]) -> list[Place]:
         known = self._consumer.list_topics(timeout=10).topics
@@ -241,7 +244,8 @@ class Listener:
 
     def _assign(self, starts: Mapping[Place, int]) -> None:
         if starts:
-            self._consumer.incremental_assign([TopicPartition(*place, start) for place, start in starts.items()])
+            assigned = [TopicPartition(*place, start) for place, start in starts.items()]
+            self._consumer.incremental_assign(assigned)
             self._assigned |= starts.keys()
 
     def _on_assign(self, _: Consumer, partitions: list[TopicPartition]) -> None:
@@ -249,6 +253,23 @@ class Listener:
 
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self._assigned -= {(partition.topic, partition.partition) for partition in partitions}
+
+
+def record_at(
+    topic: str, partition: int, offset: int, bootstrap: str = "localhost:9092", **kafka: Any
+) -> Alert | None:
+    """The one record at `offset`, None when it is not there any more. Raises NoSuchTopic, BrokerError."""
+    find_topics(bootstrap, topic, **kafka)
+    settings = _settings(bootstrap, None, True) | {"auto.offset.reset": "error"} | kafka
+    consumer = Consumer(settings)
+    try:
+        consumer.assign([TopicPartition(topic, partition, offset)])
+        message = consumer.poll(SILENCE)
+        if message is None or message.error() is not None or message.offset() != offset:
+            return None
+        return _alert(message)
+    finally:
+        consumer.close()
 
 
 def _settings(bootstrap: str, group: str | None, from_beginning: bool) -> dict[str, Any]:
@@ -288,3 +309,8 @@ def _alert(message: Message) -> Alert:
         raw=message.value() or b"",
         key=message.key(),
     )
+
+
+def whole(text: str | None) -> int | None:
+    """An integer header, None where it is missing or is none."""
+    return int(text) if text is not None and text.removeprefix("-").isdecimal() else None

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any
 
-from pipeline.records import split_records
+from pipeline.records import split_records, writer_schema
 from schemas.definitions import night
 from schemas.errors import PacketError, ZadsError
 from schemas.framing import SchemaSource
 from schemas.packet import read_packet
 from schemas.reader import PacketReader
+from schemas.surveys import survey_of
 
 # Night 0 of schemas.definitions.night(), 2017-01-01, the first of ZTF's `nid`.
 _NIGHT_0 = date(2017, 1, 1)
@@ -38,14 +39,14 @@ class Published:
     raw: bytes
     survey: str
     candid: int | None = None
-    objectId: str | None = None  # noqa: N815 - the field's standard name
+    objectId: str | None = None
     jd: float | None = None
     programid: int | None = None
     pid: int | None = None
 
     @property
     def key(self) -> bytes | None:
-        """All alerts of one exposure go to one partition, in order; without an exposure each candid to its own."""
+        """The exposure, whose alerts then stay in one partition, in order; else the candid."""
         number = self.pid if self.pid is not None else self.candid
         return None if number is None else str(number).encode()
 
@@ -66,7 +67,8 @@ class Published:
         try:
             return _NIGHT_0 + timedelta(days=number)
         except (ValueError, OverflowError):
-            raise Unplaced("no-night", f"the packet's time (jd {self.jd}) is no date, which its topic's name needs") from None
+            detail = f"the packet's time (jd {self.jd}) is no date, which its topic's name needs"
+            raise Unplaced("no-night", detail) from None
 
 
 class Sorter:
@@ -79,7 +81,7 @@ class Sorter:
         self._schemas = schemas
         self._reader = PacketReader(_ZTF, survey="ztf", schemas=schemas)
 
-    def sort(self, packets: Sequence[bytes]) -> list[list[Published] | PacketError]:
+    def sort(self, packets: Sequence[bytes]) -> list[list[Published] | PacketError | Unplaced]:
         """For each of `packets` what it holds, usually one alert, or why it cannot be read."""
         batch = self._reader.read(packets)
         sorted_: list[list[Published] | PacketError] = [[] for _ in packets]
@@ -96,16 +98,19 @@ class Sorter:
     def _of_other_survey(self, raw: bytes) -> list[Published] | PacketError:
         """Another survey's packet, read slowly: names differ, schemas are not known beforehand."""
         try:
-            survey = survey_of(read_schema(raw, self._schemas))
-            return [Published(raw, survey, **_fields(packet, _ZTF)) for packet in read_packet(raw, self._schemas)]
+            survey = survey_of(writer_schema(raw, self._schemas))
+            packets = read_packet(raw, self._schemas)
+            return [Published(raw, survey, **_fields(packet, _ZTF)) for packet in packets]
         except PacketError as error:
             return error
 
 
-def _one_packet_each(found: list[Published] | PacketError) -> list[Published] | PacketError:
+def _one_packet_each(found: list[Published] | PacketError) -> list[Published] | PacketError | Unplaced:
     """A file of one alert stays as it is; one of several becomes a packet for each."""
-    if isinstance(found, PacketError) or len(found) < 2:
+    if isinstance(found, PacketError) or len(found) == 1:
         return found
+    if not found:
+        return Unplaced("no-alert", "the file is an Avro container file with no alert in it")
     singles = split_records(found[0].raw)
     return [replace(alert, raw=raw) for alert, raw in zip(found, singles, strict=True)]
 
@@ -133,7 +138,10 @@ def plain_fields(raw: bytes, names: Sequence[str], schemas: SchemaSource | None 
 
 
 def _fields(packet: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    values = {name: _first(packet, _NAMES.get(name, (f"candidate.{name}", f"diaSource.{name}"))) for name in names}
+    values = {}
+    for name in names:
+        paths = _NAMES.get(name, (f"candidate.{name}", f"diaSource.{name}"))
+        values[name] = _first(packet, paths)
     if "jd" in values and values["jd"] is None and (mjd := _first(packet, (_MJD_TAI,))) is not None:
         values["jd"] = mjd + _MJD_0 - _TAI_UTC
     if values.get("objectId") is not None:

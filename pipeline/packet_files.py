@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO, cast
 
 from isal import igzip
 
@@ -71,7 +71,8 @@ class PacketFiles:
                     yield packet
                     given, last = given + 1, packet.name.rpartition(":")[2]
             except _DAMAGE as error:
-                self.damaged.append(f"{file} is truncated or corrupt after {last} ({given} packets read): {error}")
+                where = f"after {last} ({given} packets read)"
+                self.damaged.append(f"{file} is truncated or corrupt {where}: {error}")
         self.read_bytes = before + file.stat().st_size
 
 
@@ -79,7 +80,8 @@ def _files_at(path: Path) -> list[Path]:
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if _counts(file) and file.is_file())
         if not files:
-            raise NoSuchPackets(f"no packet in the folder {path} (looked for *.avro, *.tar.gz, *.tgz and *.tar)")
+            looked_for = ", ".join(f"*{suffix}" for suffix in (".avro", *_TARBALLS))
+            raise NoSuchPackets(f"no packet in the folder {path} (looked for {looked_for})")
         return files
     if not path.exists():
         raise NoSuchPackets(f"no file or folder at {path}")
@@ -100,10 +102,10 @@ def _packets_in(disk: BinaryIO, file: Path) -> Iterator[PacketFile]:
     disk.seek(0)
     content: BinaryIO = io.BufferedReader(igzip.GzipFile(fileobj=disk), _READ_AHEAD) if zipped else disk
     end = _Tail(content)
-    with tarfile.open(fileobj=end, mode="r|", bufsize=_READ_AHEAD) as tar:
+    with tarfile.open(fileobj=cast(IO[bytes], end), mode="r|", bufsize=_READ_AHEAD) as tar:
         while (member := tar.next()) is not None:
             # tarfile remembers every member: a million of them would be a gigabyte.
-            tar.members = []
+            tar.members.clear()  # type: ignore[attr-defined]
             if member.isfile() and _counts(Path(member.name)) and member.name.endswith(".avro"):
                 yield PacketFile(f"{file}:{member.name}", _content(tar, member))
     # tarfile takes an archive cut between two members for a whole one; a whole one ends in zeros.
@@ -119,14 +121,14 @@ def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     return raw
 
 
-class _Tail:
+class _Tail(io.RawIOBase):
     """A readable file that remembers the last bytes it gave."""
 
     def __init__(self, content: BinaryIO) -> None:
         self._content = content
         self.tail = b""
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1) -> bytes:
         block = self._content.read(size)
         if block:
             self.tail = block[-tarfile.BLOCKSIZE :]

@@ -8,14 +8,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from pipeline.dead_letters import TOPIC as DEAD_LETTERS
 from pipeline.dead_letters import dead_letter_record
-from pipeline.kafka import BrokerError, ensure_topics, producer_settings, sentence, wait_for_broker
+from pipeline.kafka import (
+    MESSAGE_MAX_BYTES,
+    SIZED,
+    BrokerError,
+    ensure_topics,
+    producer_settings,
+    sentence,
+    wait_for_broker,
+)
 from pipeline.nightly import Published, Sorter, Unplaced
 from pipeline.packet_files import PacketFile, PacketFiles
 from schemas.errors import PacketError
@@ -69,7 +76,7 @@ def publish(
     schemas: SchemaSource | None = None,
     **kafka: Any,
 ) -> PublishSummary:
-    """Publish the packets in files, folders (recursively) and nightly tarballs (.tar.gz, .tgz, .tar; streamed).
+    """Publish the packets in files, folders (recursively) and nightly tarballs (streamed).
 
     Each alert goes to its survey's nightly topic, `ztf_YYYYMMDD_programidN`, unless `topic` is given, and
     is keyed by its exposure (`pid`). Topics are created with `partitions` partitions. A packet whose
@@ -154,7 +161,7 @@ class _Publisher:
     def __enter__(self) -> _Publisher:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if isinstance(error, NotDelivered):
             self._producer.purge()
             self._producer.flush(1)
@@ -170,7 +177,7 @@ class _Publisher:
     def send(self, files: Sequence[PacketFile]) -> None:
         """Hand one batch over. Raises NotDelivered as soon as an alert is known not to have been taken."""
         for file, found in zip(files, self._sorter.sort([file.raw for file in files]), strict=True):
-            if not isinstance(found, PacketError):
+            if isinstance(found, list):
                 for packet in found:
                     self._place(file, packet)
             elif self._topic is not None:
@@ -231,7 +238,7 @@ class _Publisher:
         file: PacketFile,
         error: PacketError | Unplaced,
         packet: Published | None = None,
-        **limit: int,
+        largest: int = MESSAGE_MAX_BYTES,
     ) -> None:
         self.summary.refused[error.reason] += 1
         self._ensure(DEAD_LETTERS, 1)
@@ -243,7 +250,7 @@ class _Publisher:
             file=file.name or None,
             candid=packet and packet.candid,
             objectId=packet and packet.objectId,
-            **limit,
+            largest=largest,
         )
         self._hand_over(**record, on_delivery=self._dead_lettered)
 
@@ -256,11 +263,11 @@ class _Publisher:
 
     def _dead_lettered(self, error: KafkaError | None, message: Message) -> None:
         if error is not None and self._failure is None:
-            self._failure = f"{message.topic()} at {self._bootstrap} did not take a dead letter: {sentence(error)}"
+            self._failure = f"{message.topic()} did not take a dead letter: {sentence(error)}"
 
     def _ensure(self, topic: str, partitions: int) -> None:
         if topic not in self._topics:
-            ensure_topics(self._bootstrap, [topic], partitions=partitions, **self._kafka)
+            ensure_topics(self._bootstrap, [topic], partitions, SIZED, **self._kafka)
             self._topics.add(topic)
 
     def _note_progress(self) -> None:
@@ -283,7 +290,7 @@ class _Pace:
         self._next = time.monotonic()
 
     def wait(self, producer: Producer) -> None:
-        """Return when the next alert is due; a source slower than the rate is not caught up with in a burst."""
+        """Return when the next alert is due; time lost by a slow source is not made up for in a burst."""
         while (left := self._next - time.monotonic()) > 0:
             producer.poll(left)
         self._next = max(self._next, time.monotonic() - 1.0) + self._step
