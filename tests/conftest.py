@@ -1,9 +1,12 @@
 """Fixtures shared by all rooms' tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from cluster.broker import Broker
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -13,5 +16,21 @@ def real_alerts() -> Path:
     """The folder of real survey packets; the test skips where a machine does not have it."""
     folder = Path(os.environ.get("ZADS_ALERTS", REPOSITORY.parent / "shared" / "alerts"))
     if not folder.is_dir():
-        pytest.skip(f"no real packets at {folder}: set ZADS_ALERTS to a folder of survey packets to run this test")
+        pytest.skip(
+            f"no real packets at {folder}: set ZADS_ALERTS to a folder of survey packets to run this test"
+        )
     return folder
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[Broker]:
+    """One real Kafka broker for the whole session: use names of your own, do not stop it."""
+    with Broker() as shared:
+        yield shared
+
+
+@pytest.fixture
+def own_broker() -> Iterator[Broker]:
+    """A real Kafka broker for one test, to stop(), kill() and start() again on the same port."""
+    with Broker() as own:
+        yield own

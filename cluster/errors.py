@@ -1,0 +1,7 @@
+"""What goes wrong with a broker or a cluster, in one sentence."""
+
+from __future__ import annotations
+
+
+class ClusterError(Exception):
+    """A broker or a cluster cannot be started, reached or stopped; the text says why and what to do."""

@@ -1,0 +1,83 @@
+"""What a small single Kafka node is told: server.properties and its log's layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+DEFAULT_PORT = 9092
+MAX_MESSAGE_BYTES = 16 * 1024 * 1024
+TEN_YEARS_MINUTES = 10 * 365 * 24 * 60
+
+
+def server_properties(
+    data: Path, port: int, controller_port: int, extra: Mapping[str, str] | None = None
+) -> str:
+    """server.properties of one node that is broker and controller, listening on this machine only.
+
+    `extra` settings replace or add to ours.
+    """
+    settings = {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+        "controller.listener.names": "CONTROLLER",
+        "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
+        "log.dirs": str(data),
+        # One node: nothing to replicate to. Few internal partitions make the first group and the first
+        # transaction quick.
+        "offsets.topic.replication.factor": "1",
+        "offsets.topic.num.partitions": "5",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "transaction.state.log.num.partitions": "5",
+        "share.coordinator.state.topic.replication.factor": "1",
+        "share.coordinator.state.topic.min.isr": "1",
+        # A new member waits for nobody; a dead one is noticed within six seconds.
+        "group.initial.rebalance.delay.ms": "0",
+        "group.min.session.timeout.ms": "1000",
+        # After kill -9 the node waits this long for its own dead registration (9 s by default).
+        "broker.session.timeout.ms": "3000",
+        "broker.heartbeat.interval.ms": "500",
+        # An expired offset would replay nights: keep offsets longer than any topic.
+        "offsets.retention.minutes": str(TEN_YEARS_MINUTES),
+        # A misspelt topic is an error, not a new topic.
+        "auto.create.topics.enable": "false",
+        # Packets are 70 kB; simulated and rewritten ones may be some MB.
+        "message.max.bytes": str(MAX_MESSAGE_BYTES),
+        "replica.fetch.max.bytes": str(MAX_MESSAGE_BYTES),
+        "socket.request.max.bytes": str(8 * MAX_MESSAGE_BYTES),
+        "log.retention.hours": "168",
+        "log.segment.bytes": str(256 * 1024 * 1024),
+        "num.network.threads": "2",
+        "num.io.threads": "4",
+        **(extra or {}),
+    }
+    # In a properties file a backslash starts an escape.
+    return "".join(f"{name}={value.replace(chr(92), chr(92) * 2)}\n" for name, value in settings.items())
+
+
+def log_properties(log: Path) -> str:
+    """log4j settings: a few lines at start and stop, else warnings, in at most four files of 10 MB."""
+    return f"""\
+rootLogger.level = warn
+rootLogger.appenderRef.file.ref = file
+appender.file.type = RollingFile
+appender.file.name = file
+appender.file.fileName = {log}
+appender.file.filePattern = {log}.%i
+appender.file.layout.type = PatternLayout
+appender.file.layout.pattern = %d{{ISO8601}} %p %m (%c{{1}})%n
+appender.file.policies.type = Policies
+appender.file.policies.size.type = SizeBasedTriggeringPolicy
+appender.file.policies.size.size = 10MB
+appender.file.strategy.type = DefaultRolloverStrategy
+appender.file.strategy.max = 3
+logger.server.name = kafka.server
+logger.server.level = info
+logger.config.name = kafka.server.KafkaConfig
+logger.config.level = warn
+logger.parser.name = org.apache.kafka.common.utils.AppInfoParser
+logger.parser.level = info
+"""
