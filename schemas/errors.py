@@ -1,0 +1,98 @@
+"""What can go wrong, drawn as a tree:
+
+ZadsError
+├── NoSchemaSource         a schema source cannot be reached or read: no packet's fault, try again
+├── PacketError            this packet cannot be used; `reason` is its kebab-case word
+│   ├── NotAvro            "not-avro": the bytes are in no framing that we know
+│   ├── Truncated          "truncated": the packet ends too early
+│   ├── UnknownSchema      "unknown-schema": no writer schema for it can be had
+│   ├── UnsupportedSchema  "unsupported-schema": its writer schema cannot be used
+│   ├── UnsupportedCodec   "unsupported-codec": its blocks are compressed in a way we do not know
+│   ├── CorruptValue       "corrupt-value": the bytes are no value of the schema
+│   └── TooLarge           "too-large": reading it would take more memory than any alert needs
+└── NoSuchColumn           a name that the survey (or frame) does not have; also a KeyError
+
+Errors of filters are in filters/errors.py. Whatever a person can do about an error is its `hint`.
+"""
+
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ZadsError(Exception):
+    """The root of every error that this project raises on purpose."""
+
+    def __init__(self, message: str = "", hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class NoSchemaSource(ZadsError):
+    """A folder or registry of schemas cannot be reached or read. Not a packet's fault: worth another try."""
+
+
+class PacketError(ZadsError):
+    """One packet cannot be used. It never concerns its neighbours."""
+
+    @property
+    def reason(self) -> str:
+        """The class name as a kebab-case word, for counters and dead letters."""
+        return re.sub(r"(?<!^)(?=[A-Z])", "-", type(self).__name__).lower()
+
+
+class NotAvro(PacketError):
+    """The bytes are neither an Avro container file, nor Confluent-framed, nor of the known bare schema."""
+
+
+class Truncated(PacketError):
+    """The packet ends before what it announces."""
+
+
+class UnknownSchema(PacketError):
+    """The packet names a writer schema that no schema source has."""
+
+
+class UnsupportedSchema(PacketError):
+    """The writer schema is not Avro, or its types contradict the survey's."""
+
+
+class UnsupportedCodec(PacketError):
+    """The blocks are compressed with a codec other than null, deflate and snappy."""
+
+
+class CorruptValue(PacketError):
+    """The bytes are no value of the writer schema."""
+
+
+class TooLarge(PacketError):
+    """Reading the packet would take more memory than any alert needs."""
+
+
+class NoSuchColumn(ZadsError, KeyError):
+    """A name that the survey (or the frame) does not have; the message lists the names that are near."""
+
+    def __init__(self, name: str, known: Iterable[str] = (), what: str = "column") -> None:
+        self.name, self.known, self.what = name, [str(n) for n in known], what
+        super().__init__(f"no {what} {name!r}; {near_names(name, self.known)}")
+
+    def __reduce__(self) -> tuple[type, tuple[str, list[str], str]]:
+        return type(self), (self.name, self.known, self.what)
+
+
+def near_names(name: str, known: Iterable[str]) -> str:
+    """The names that are near, or else the first of all names, as the end of a sentence."""
+    names = sorted(set(known))
+    near = get_close_matches(name, names, n=3, cutoff=0.6)
+    if not near:  # "magpsf" for "prv_candidates.magpsf", "prv.magpsf" for the same
+        leaf = name.rpartition(".")[2]
+        near = [n for n in names if n.rpartition(".")[2] == leaf][:3]
+    if near:
+        return "did you mean " + " or ".join(repr(n) for n in near) + "?"
+    if not names:
+        return "there are none"
+    return f"there are: {', '.join(names[:20])}" + (", ..." if len(names) > 20 else "")
