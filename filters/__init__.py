@@ -1,0 +1,8 @@
+"""What is interesting: the filter contract, histories, and the filters that come with zads."""
+
+from filters.contract import Filter, Verdict, alert_filter
+from filters.history import History, history
+from filters.parameters import Parameter
+from filters.registry import load, registered
+
+__all__ = ["Filter", "History", "Parameter", "Verdict", "alert_filter", "history", "load", "registered"]

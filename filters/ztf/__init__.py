@@ -1,0 +1,1 @@
+"""The filters for ZTF alerts, one file a science case."""

@@ -1,0 +1,211 @@
+"""One value for each epoch of many alerts, end to end: what `history(alerts, "prv_candidates")["jd"]` gives.
+
+Arithmetic and comparisons go epoch by epoch, as in NumPy; `min`, `mean`, `any` ... go alert by alert. There is
+no way to mix epochs of different alerts, so a filter cannot depend on who else is in its batch.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pandas as pd
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from filters.errors import BadSelection, FilterError
+from filters.trace import NOTHING
+
+if TYPE_CHECKING:
+    from filters.history import History
+
+_COMPARE = {np.equal: "__eq__", np.not_equal: "__ne__", np.less: "__lt__", np.less_equal: "__le__"}
+_COMPARE |= {np.greater: "__gt__", np.greater_equal: "__ge__"}
+
+
+class Column(NDArrayOperatorsMixin):
+    """A value for each epoch of a `History`; immutable.
+
+    values: a NumPy array, or a pandas array where NumPy has no missing value (strings, 64-bit integers).
+    A comparison with a missing value is false. sources: the frame's columns that it was made from.
+    """
+
+    __array_priority__ = 2000  # pandas and NumPy leave the operators to this class
+    __pandas_priority__ = 5000
+    __hash__ = None  # type: ignore[assignment]  # == compares epoch by epoch
+
+    def __init__(self, epochs: "History", values: Any, name: str = "", sources: frozenset[str] = NOTHING):
+        self.epochs = epochs
+        self.values = values
+        self.name = name
+        self.sources = sources
+        if isinstance(values, np.ndarray):
+            values.flags.writeable = False
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __repr__(self) -> str:
+        return f"{self.epochs.name}.{self.name or '(computed)'}\n{self.series()!r}"
+
+    def __bool__(self) -> bool:
+        raise FilterError(
+            "a column of epochs is neither true nor false: use .any() or .all(), an answer an alert"
+        )
+
+    def __getitem__(self, mask: "Column | np.ndarray | pd.Series") -> "Column":
+        chosen = self.epochs[mask]
+        return Column(chosen, self.values[self.epochs.mask(mask)], self.name, self.sources | chosen.sources)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.asarray(self.values, dtype)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> "Column":
+        if method != "__call__" or kwargs.get("out"):
+            return NotImplemented
+        plain = [self._operand(x) for x in inputs]
+        sources = NOTHING.union(*(x.sources for x in inputs if isinstance(x, Column)))
+        if ufunc in _COMPARE and not all(isinstance(x, np.ndarray) or np.isscalar(x) for x in plain):
+            return Column(self.epochs, _compare(ufunc, *plain), sources=sources)
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            return Column(self.epochs, ufunc(*plain, **kwargs), sources=sources)
+
+    def _operand(self, x: Any) -> Any:
+        if isinstance(x, Column):
+            if x.epochs is not self.epochs:
+                raise BadSelection(
+                    f"{x!r:.80} belongs to another selection of epochs than {self.name or 'this column'}: "
+                    "select both with the same masks"
+                )
+            return x.values
+        if isinstance(x, pd.Series):
+            name = x.name or "..."
+            raise BadSelection(
+                f"a column of alerts met one of epochs: write seen.alert[{name!r}], "
+                "which has the alert's value on each of its epochs"
+            )
+        return x
+
+    def _like(self, values: Any) -> "Column":
+        return Column(self.epochs, values, self.name, self.sources)
+
+    def _answer(self, values: Any) -> pd.Series:
+        return self.epochs.per_alert(values, self.sources)
+
+    def series(self) -> pd.Series:
+        """A plain pandas Series on the epochs' index, for what is not here; go back with `seen[mask]`."""
+        return pd.Series(self.values, index=self.epochs.index, name=self.name, copy=False)
+
+    def to_numpy(self) -> np.ndarray:
+        """The values as NumPy has them; missing strings and integers as None or NaN."""
+        return np.asarray(self.values)
+
+    def isna(self) -> "Column":
+        """True where the value is missing."""
+        return self._like(np.asarray(pd.isna(self.values)))
+
+    def notna(self) -> "Column":
+        """True where there is a value."""
+        return self._like(~np.asarray(pd.isna(self.values)))
+
+    def isin(self, values: Iterable[Any]) -> "Column":
+        """True where the value is one of `values`."""
+        return self._like(np.asarray(pd.Series(self.values, copy=False).isin(list(values)), bool))
+
+    def between(self, low: Any, high: Any) -> "Column":
+        """True where low <= value <= high."""
+        return (self >= low) & (self <= high)
+
+    def fillna(self, value: Any) -> "Column":
+        """The values, with `value` where there is none."""
+        if isinstance(self.values, np.ndarray):
+            return self._like(np.where(np.isnan(self.values), value, self.values))
+        return self._like(self.values.fillna(value))
+
+    def abs(self) -> "Column":
+        """Absolute values."""
+        return cast(Column, np.abs(self))
+
+    def __abs__(self) -> "Column":
+        return self.abs()
+
+    # Alert by alert. Sums go in row order (bincount), so that no neighbour changes the last digit.
+
+    def _floats(self) -> np.ndarray:
+        if isinstance(self.values, np.ndarray):
+            return self.values.astype(float, copy=False)
+        return np.asarray(self.values.to_numpy(dtype=float, na_value=np.nan))
+
+    def count(self) -> pd.Series:
+        """How many epochs of each alert have a value (int64)."""
+        return self._answer(self.epochs.how_many(self.notna().values))
+
+    def any(self) -> pd.Series:
+        """True for an alert with some true epoch; false without epochs."""
+        return self._answer(self.epochs.how_many(self._truth()) > 0)
+
+    def all(self) -> pd.Series:
+        """True for an alert without a false epoch; true without epochs."""
+        return self._answer(self.epochs.how_many(~self._truth()) == 0)
+
+    def sum(self) -> pd.Series:
+        """Sum of the values of each alert; 0 where there is none."""
+        values = self._floats()
+        return self._answer(self.epochs.totals(np.where(np.isnan(values), 0.0, values)))
+
+    def mean(self) -> pd.Series:
+        """Mean of the values of each alert; NaN where there is none."""
+        count = self.count().to_numpy()
+        total = self.sum().to_numpy()
+        return self._answer(np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0))
+
+    def std(self, ddof: int = 0) -> pd.Series:
+        """Standard deviation (rms about the mean) of the values of each alert; NaN where count <= ddof."""
+        count = self.count().to_numpy() - ddof
+        away = self - self.epochs.spread(self.mean())
+        total = (away * away).sum().to_numpy()
+        variance = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
+        return self._answer(np.sqrt(variance))
+
+    def min(self) -> pd.Series:
+        """Smallest value of each alert; NaN where there is none."""
+        return self._answer(self.epochs.extremes(self._floats(), np.fmin))
+
+    def max(self) -> pd.Series:
+        """Largest value of each alert; NaN where there is none."""
+        return self._answer(self.epochs.extremes(self._floats(), np.fmax))
+
+    def first(self) -> pd.Series:
+        """The value at each alert's earliest epoch, NaN if it is missing there; NaN without epochs."""
+        return self._answer(self.epochs.at_edge(self._floats(), last=False))
+
+    def last(self) -> pd.Series:
+        """The value at each alert's latest epoch, NaN if it is missing there; NaN without epochs."""
+        return self._answer(self.epochs.at_edge(self._floats(), last=True))
+
+    def diff(self) -> "Column":
+        """Value minus that of the same alert's row before; NaN on its first. Put in order with `by_time`."""
+        values, rows = self._floats(), self.epochs.rows
+        step = np.full(len(values), np.nan)
+        step[1:] = np.where(rows[1:] == rows[:-1], values[1:] - values[:-1], np.nan)
+        return self._like(step)
+
+    def _truth(self) -> np.ndarray:
+        if not isinstance(self.values, np.ndarray) or self.values.dtype != bool:
+            raise FilterError(
+                f"any() and all() are of true and false, not of {self.name or self.values.dtype}"
+            )
+        return self.values
+
+
+def _compare(ufunc: np.ufunc, left: Any, right: Any) -> np.ndarray:
+    """Compare where one side is a pandas array; missing is false, also for !=."""
+    if not hasattr(left, "isna"):
+        swapped = {np.less: np.greater, np.greater: np.less}
+        swapped |= {np.less_equal: np.greater_equal, np.greater_equal: np.less_equal}
+        return _compare(swapped.get(ufunc, ufunc), right, left)
+    method: Callable[[Any], Any] = getattr(left, _COMPARE[ufunc])
+    missing = np.asarray(left.isna())
+    if hasattr(right, "isna"):
+        missing = missing | np.asarray(right.isna())
+    return (
+        np.asarray(pd.array(method(right), dtype="boolean").to_numpy(dtype=bool, na_value=False)) & ~missing
+    )

@@ -1,0 +1,241 @@
+"""The contract: a filter is a pure function from columns of alerts to named cuts.
+
+    @alert_filter(survey="ztf", reads=["rb"])
+    def real_bogus(alerts, *, rb_min: Annotated[float, ""] = 0.65):
+        "Real rather than bogus."
+        return {"real": alerts["rb"] >= rb_min}
+
+The law that every filter keeps: f(a ++ b) = f(a) ++ f(b), f(nothing) = nothing, the input is not changed; order
+and chunking do not matter. So the same object serves the live stream, a replay and a single packet.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from filters import cuts, source, trace
+from filters.errors import FilterError, ReadsRequired
+from filters.packet import frame_of_packet
+from filters.parameters import Parameter, parameters_of, with_values
+from schemas.errors import NoSuchColumn
+from schemas.frame import IDENTITY, stored_columns, survey_named
+from schemas.frame import split as split_name
+
+Cuts = Mapping[str, Any]
+SCOPES = ("alert", "exposure")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a filter says of one alert: true when every cut is."""
+
+    cuts: dict[str, bool]
+
+    def __bool__(self) -> bool:
+        return all(self.cuts.values())
+
+    @property
+    def stopped_by(self) -> str | None:
+        """The first cut that is false; None for an alert that passes."""
+        return next((name for name, passed in self.cuts.items() if not passed), None)
+
+
+@dataclass(frozen=True, eq=False)
+class Filter:
+    """A filter with its current parameter values; made by `alert_filter`, changed by `using`.
+
+    name, doc: of the function. survey: whose packets. reads: the columns it sees, None if not declared.
+    scope: "alert", or "exposure" for one whose answer depends on the other alerts of one `pid`.
+    parameters: name -> Parameter (default, unit); values: name -> value now.
+    """
+
+    function: Callable[..., Cuts]
+    survey: str
+    declared: tuple[str, ...] | None
+    scope: str
+    parameters: Mapping[str, Parameter]
+    values: Mapping[str, Any] = field(default_factory=dict)
+    extends: "tuple[Filter, ...]" = ()
+
+    @property
+    def name(self) -> str:
+        return self.function.__name__
+
+    @property
+    def doc(self) -> str:
+        return source.doc(self.function)
+
+    @property
+    def title(self) -> str:
+        """The first sentence of `doc`."""
+        return self.doc.split("\n\n")[0].replace("\n", " ")
+
+    @cached_property
+    def reads(self) -> tuple[str, ...] | None:
+        """The columns to decode: those declared, and the times that `history` needs."""
+        if self.declared is None:
+            return None
+        return complete(self.declared, self.survey, self.scope)
+
+    @cached_property
+    def version(self) -> str:
+        """Twelve hex digits that change when the code, what it calls in its package, or `reads` change."""
+        return source.version(self.function, (self.survey, self.scope, self.reads), self.extends)
+
+    def require_reads(self) -> tuple[str, ...]:
+        """`reads`; raises ReadsRequired for a filter that does not declare them and so cannot be enabled."""
+        if self.reads is None:
+            raise ReadsRequired(
+                f"{self.name} does not say what it reads: add reads=[...] to its @alert_filter; "
+                f"{self.name}.suggest_reads(frame) lists what it used"
+            )
+        return self.reads
+
+    def using(self, **values: Any) -> "Filter":
+        """This filter with other parameter values; numbers may come as text.
+
+        Raises BadParameter for a name it has not, or a value of another kind.
+        """
+        return replace(self, values=with_values(self.name, self.parameters, self.values, values))
+
+    def __call__(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Boolean frame on the batch's index, one column a cut.
+
+        Raises NoSuchColumn for a column that is not in `reads`, BadCut for a cut that is not one true or
+        false for each alert.
+        """
+        found = self._run(frame)
+        table = np.column_stack(list(found.values())) if found else np.ones((len(frame), 0), bool)
+        return pd.DataFrame(table, index=frame.index, columns=list(found))
+
+    def passes(self, frame: pd.DataFrame) -> pd.Series:
+        """True where every cut is, on the batch's index."""
+        found = self._run(frame)
+        mask = np.logical_and.reduce(list(found.values())) if found else np.ones(len(frame), bool)
+        return pd.Series(mask, index=frame.index, name=self.name, copy=False)
+
+    def cuts_of(self, alerts: pd.DataFrame, **values: Any) -> dict[str, Any]:
+        """The bare cuts of `alerts`, for a filter built upon this one."""
+        return dict(self.function(alerts, **{**self.values, **values}))
+
+    def _run(self, frame: pd.DataFrame) -> dict[str, np.ndarray]:
+        return self.evaluate(self.restricted(frame))[1]
+
+    def evaluate(self, view: pd.DataFrame) -> tuple[Cuts, dict[str, np.ndarray]]:
+        """What the function returns for a restricted frame, and the plain boolean cuts made of it."""
+        try:
+            returned = self.function(view, **self.values)
+            return returned, cuts.evaluate(self.name, view, returned)
+        except (KeyError, AttributeError) as error:
+            name = cuts.missing_column(error, view)
+            if name is None:
+                raise
+            raise self._undeclared(name) from error
+
+    def restricted(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Only the columns that the filter declared, however many the batch brings."""
+        if self.reads is None:
+            return frame
+        try:
+            columns = {name: frame[name] for name in dict.fromkeys([*self.reads, *IDENTITY])}
+        except KeyError as error:
+            raise NoSuchColumn(str(error.args[0]), frame.columns) from error
+        return pd.DataFrame(columns, index=frame.index, copy=False)
+
+    def _undeclared(self, name: str) -> NoSuchColumn:
+        """The same error live, in replay and for one packet: a declared column is the only one there is."""
+        return NoSuchColumn(name, [*(self.reads or ()), *IDENTITY])
+
+    def funnel(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Alerts and distinct objects left after each cut: columns cut, alerts, objects; first row: all."""
+        return cuts.funnel(frame, self._run(frame))
+
+    def explain(self, frame: pd.DataFrame, candid: int) -> pd.DataFrame:
+        """Each cut of the alert(s) of this candid: cut, passed, stopped (here), and the values it saw."""
+        chosen = frame[frame["candid"] == candid]
+        if chosen.empty:
+            raise FilterError(f"no alert with candid {candid} among the {len(frame)} of this frame")
+        return trace.explain(self, chosen)
+
+    def suggest_reads(self, frame: pd.DataFrame) -> list[str]:
+        """The columns that the filter used on this frame: what to write in `reads`."""
+        return trace.columns_used(self, frame)
+
+    def one(self, packet: Mapping[str, Any]) -> Verdict:
+        """The verdict on one packet as a plain dictionary: the same as in any batch.
+
+        Without declared `reads` every column of the survey is made, which is slow.
+        """
+        reads = self.reads if self.reads is not None else tuple(survey_named(self.survey).names())
+        answer = self(frame_of_packet(packet, reads, self.survey))
+        return Verdict({str(name): bool(answer[name].iloc[0]) for name in answer.columns})
+
+    def on(self, alerts: Any, cuts: bool = False) -> Any:
+        """The mask (or with `cuts` the cuts) of a Dask dataframe, lazily, partition by partition."""
+        if cuts:
+            return alerts.map_partitions(self, meta=self(alerts._meta))
+        return alerts.map_partitions(self.passes, meta=pd.Series([], dtype=bool, name=self.name))
+
+    def __reduce__(self) -> tuple[Callable[..., "Filter"], tuple[Any, ...]]:
+        return source.reduce(self)
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in self.values.items())
+        return f"<{self.name}({values}) of {self.survey}>"
+
+
+def complete(reads: Iterable[str], survey: str, scope: str) -> tuple[str, ...]:
+    """`reads`, with the `jd` of each history touched and the alert's own, and `pid` for an exposure filter.
+
+    Raises NoSuchColumn for a name that the survey does not have.
+    """
+    of = survey_named(survey)
+    wanted = dict.fromkeys(reads)
+    for name in list(wanted):
+        past, _ = split_name(name, of)
+        if past:
+            wanted |= dict.fromkeys(["jd", f"{past}.jd"])
+    if scope == "exposure":
+        wanted["pid"] = None
+    stored_columns(list(wanted), survey)
+    return tuple(wanted)
+
+
+def alert_filter(
+    survey: str = "ztf",
+    reads: Sequence[str] | None = None,
+    scope: str = "alert",
+    extends: "Filter | Sequence[Filter]" = (),
+) -> Callable[[Callable[..., Cuts]], Filter]:
+    """Make a Filter of a function `f(alerts, *, parameter: Annotated[type, unit] = default)`.
+
+    The function gets a pandas frame with the columns of `reads` and returns a dictionary: name of a cut ->
+    boolean Series on the same index, or a callable from the survivors to such a Series.
+    extends: filters whose columns and parameters this one has too; its function takes theirs as `**others`.
+
+    Raises NoSuchColumn for a column that the survey does not have, FilterError for a wrong signature or scope.
+    """
+    if callable(survey):
+        raise FilterError('write @alert_filter(survey="ztf", reads=[...]), with parentheses')
+    if isinstance(reads, str):
+        raise FilterError(f'reads is a list of columns: write reads=["{reads}"]')
+    if scope not in SCOPES:
+        raise FilterError(f"scope is one of {', '.join(SCOPES)}, not {scope!r}")
+    parents = (extends,) if isinstance(extends, Filter) else tuple(extends)
+
+    def make(function: Callable[..., Cuts]) -> Filter:
+        declared = None if reads is None else tuple(reads)
+        if declared is not None:
+            for parent in parents:
+                declared = tuple(dict.fromkeys([*parent.require_reads(), *declared]))
+            complete(declared, survey, scope)
+        inherited = {n: p for parent in parents for n, p in parent.parameters.items()}
+        parameters = parameters_of(function, inherited)
+        values = {name: parameter.default for name, parameter in parameters.items()}
+        return Filter(function, survey, declared, scope, parameters, values, parents)
+
+    return make

@@ -1,0 +1,281 @@
+"""The histories of a batch of alerts, flat: one row an epoch, in NumPy, shared by the filters of a batch.
+
+past = history(alerts, "prv_candidates")
+seen = past[past["magpsf"].notna()]
+minutes = (seen.alert["jd"] - seen["jd"]) * 1440
+seen[minutes > 30].any()                      # one true or false an alert
+"""
+
+import threading
+import weakref
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from filters.column import Column
+from filters.errors import BadSelection, FilterError
+from filters.trace import NOTHING, TracedFrame, TracedSeries
+from schemas.errors import NoSuchColumn
+
+Mask = Column | np.ndarray | pd.Series
+
+
+def history(alerts: pd.DataFrame, name: str) -> "History":
+    """The past epochs of each alert in the history `name` ("prv_candidates", "fp_hists").
+
+    Rows at or after the alert's own `jd` are not past: they are left out and counted in `.not_past`.
+    Needs the columns `jd` and `<name>.jd` (a filter's `reads` bring them by themselves).
+
+    Raises NoSuchColumn when a column is not declared in `reads`.
+    """
+    clock = _list_column(alerts, f"{name}.jd")
+    flat = _flat(clock)
+    if "jd" not in alerts.columns:
+        raise NoSuchColumn("jd", alerts.columns)
+    jd = alerts["jd"].to_numpy()
+    past = flat.values < jd[flat.rows]
+    keep = None if past.all() else np.flatnonzero(past)
+    return History(alerts, name, flat, keep, frozenset(["jd", f"{name}.jd"]))
+
+
+class History:
+    """Epochs of many alerts, end to end, in the alerts' order; a mask selects, a name gives a column.
+
+    alerts: the batch; whole: its `<name>.jd`, all rows; keep: the rows chosen, None for all of them.
+    rows: int64, for each epoch the position of its alert in the batch.
+    """
+
+    def __init__(
+        self,
+        alerts: pd.DataFrame,
+        name: str,
+        whole: "_Flat",
+        keep: np.ndarray | None,
+        sources: frozenset[str] = NOTHING,
+    ):
+        self._alerts = alerts
+        self.name = name
+        self._whole = whole
+        self._keep = keep
+        self.sources = sources  # the columns that chose these rows
+        self.rows: np.ndarray = whole.rows if keep is None else whole.rows[keep]
+        self._columns: dict[str, Column] = {}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __repr__(self) -> str:
+        return f"{len(self)} epochs of {self.name} of {len(self._alerts)} alerts: {', '.join(self.columns)}"
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the fields that can be read."""
+        start = f"{self.name}."
+        return [c[len(start) :] for c in self._alerts.columns if str(c).startswith(start)]
+
+    @cached_property
+    def index(self) -> pd.Index:
+        """Index of the epochs of this selection: their positions in the batch's whole history."""
+        return pd.RangeIndex(len(self)) if self._keep is None else pd.Index(self._keep)
+
+    def __getitem__(self, key: Any) -> Any:
+        """`past["magpsf"]` is a Column; `past[mask]` the epochs where the mask is true."""
+        if isinstance(key, str):
+            return self._column(key)
+        chosen = np.flatnonzero(self.mask(key))
+        keep = chosen if self._keep is None else self._keep[chosen]
+        return self._rows(keep, getattr(key, "sources", NOTHING))
+
+    def _rows(self, keep: np.ndarray, sources: frozenset[str]) -> "History":
+        return History(self._alerts, self.name, self._whole, keep, self.sources | sources)
+
+    def mask(self, key: Mask) -> np.ndarray:
+        """A mask as a NumPy array, after a check that it was made from this very selection."""
+        if isinstance(key, Column):
+            if key.epochs is not self:
+                raise BadSelection(f"this mask was made from another selection of {self.name}")
+            values = key.values
+        elif isinstance(key, pd.Series):
+            if len(key) != len(self) or not key.index.equals(self.index):
+                raise BadSelection(f"this mask is not on the epochs of this selection of {self.name}")
+            values = key.to_numpy(dtype=bool, na_value=False) if key.dtype != bool else key.to_numpy()
+        else:
+            values = np.asarray(key)
+        if getattr(values, "dtype", None) != bool or len(values) != len(self):
+            raise BadSelection(
+                f"a mask of {self.name} is {len(self)} true or false values, not {len(values)} of {values.dtype}"
+            )
+        return np.asarray(values)
+
+    def _column(self, field: str) -> Column:
+        if field not in self._columns:
+            flat = _flat(_list_column(self._alerts, f"{self.name}.{field}"))
+            if len(flat.values) != len(self._whole.values):
+                raise FilterError(f"{self.name}.{field} has another length than {self.name}.jd")
+            values = flat.values if self._keep is None else flat.values[self._keep]
+            sources = self.sources | {f"{self.name}.{field}"}
+            self._columns[field] = Column(self, values, field, sources)
+        return self._columns[field]
+
+    @cached_property
+    def alert(self) -> "AlertValues":
+        """`seen.alert["night"]`: the alert's own value on each of its epochs."""
+        return AlertValues(self, self._alerts)
+
+    @cached_property
+    def not_past(self) -> pd.Series:
+        """How many rows of each alert's whole history were left out, being at or after its `jd` (int64)."""
+        rows = self._whole.rows
+        out = ~(self._whole.values < self._alerts["jd"].to_numpy()[rows])
+        return self.per_alert(np.bincount(rows[out], minlength=len(self._alerts)))
+
+    # Selections
+
+    def by_time(self) -> "History":
+        """The same epochs, each alert's in order of `jd` (equal times as stored)."""
+        keep = np.arange(len(self)) if self._keep is None else self._keep
+        return self._rows(keep[np.lexsort((self["jd"].values, self.rows))], NOTHING)
+
+    def once_an_exposure(self) -> "History":
+        """One row for each exposure (`pid`) of an alert, the one stored first: rows of one `pid` are one epoch."""
+        pid = self["pid"].to_numpy()
+        order = np.lexsort((pid, self.rows))  # stable: equal ones stay as stored
+        again = np.zeros(len(self), bool)
+        same = (pid[order][1:] == pid[order][:-1]) & (self.rows[order][1:] == self.rows[order][:-1])
+        again[order[1:]] = same
+        return self[~again] if again.any() else self
+
+    # Alert by alert
+
+    def per_alert(self, values: np.ndarray, sources: frozenset[str] = NOTHING) -> pd.Series:
+        """One value an alert, as a Series on the batch's index."""
+        if isinstance(self._alerts, TracedFrame):
+            return TracedSeries(values, index=self._alerts.index).seeing(self.sources | sources)
+        return pd.Series(values, index=self._alerts.index, copy=False)
+
+    def spread(self, values: pd.Series) -> Column:
+        """One value an alert -> that value on each of its epochs."""
+        sources = self.sources | getattr(values, "sources", NOTHING)
+        return Column(self, values.to_numpy()[self.rows], str(values.name or ""), sources)
+
+    def totals(self, weights: np.ndarray | None = None) -> np.ndarray:
+        """Sum of the weights (default: 1) of each alert's epochs, in row order."""
+        return np.bincount(self.rows, weights, minlength=len(self._alerts))
+
+    def how_many(self, mask: np.ndarray) -> np.ndarray:
+        """How many epochs of each alert are true in the mask (int64)."""
+        return np.bincount(self.rows[mask], minlength=len(self._alerts))
+
+    def extremes(self, values: np.ndarray, which: np.ufunc) -> np.ndarray:
+        """fmin or fmax over each alert's epochs; NaN where there is none."""
+        best = np.full(len(self._alerts), np.nan)
+        if len(self):
+            starts = np.flatnonzero(np.diff(self.rows, prepend=-1))
+            best[self.rows[starts]] = which.reduceat(values, starts)
+        return best
+
+    def at_edge(self, values: np.ndarray, last: bool) -> np.ndarray:
+        """The value at each alert's earliest (or latest) epoch; NaN without epochs."""
+        found = np.full(len(self._alerts), np.nan)
+        if len(self):
+            order = np.lexsort((self["jd"].values, self.rows))
+            rows = self.rows[order]
+            edge = np.diff(rows, append=-1) != 0 if last else np.diff(rows, prepend=-1) != 0
+            found[rows[edge]] = values[order[edge]]
+        return found
+
+    def count(self) -> pd.Series:
+        """How many epochs each alert has (int64)."""
+        return self.per_alert(self.totals())
+
+    def any(self) -> pd.Series:
+        """True for each alert with an epoch."""
+        return self.per_alert(self.totals() > 0)
+
+    def frame(self) -> pd.DataFrame:
+        """Plain pandas, indexed by (candid, row), row counting the alert's epochs as stored."""
+        keep = np.arange(len(self)) if self._keep is None else self._keep
+        within = keep - self._whole.starts[self.rows]
+        names = self._alerts["candid"] if "candid" in self._alerts.columns else self._alerts.index
+        index = pd.MultiIndex.from_arrays([np.asarray(names)[self.rows], within], names=["candid", "row"])
+        return pd.DataFrame({field: self[field].values for field in self.columns}, index=index)
+
+
+class AlertValues:
+    """Columns of the alerts, repeated on their epochs."""
+
+    def __init__(self, epochs: History, alerts: pd.DataFrame):
+        self._epochs = epochs
+        self._alerts = alerts
+
+    def __getitem__(self, name: str) -> Column:
+        if name not in self._alerts.columns:
+            raise NoSuchColumn(name, self._alerts.columns)
+        values: Any = self._alerts[name].array
+        values = values.to_numpy() if isinstance(values, pd.arrays.NumpyExtensionArray) else values
+        return Column(self._epochs, values[self._epochs.rows], name, self._epochs.sources | {name})
+
+
+def _list_column(alerts: pd.DataFrame, name: str) -> pa.ChunkedArray:
+    if name not in alerts.columns:
+        raise NoSuchColumn(name, alerts.columns)
+    return alerts[name].array.__arrow_array__()
+
+
+class _Flat:
+    """One history column of a batch end to end; values: float64, bool, or a pandas array; rows: as in History."""
+
+    def __init__(self, column: pa.ChunkedArray):
+        lists = (
+            column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [_none(column)])
+        )
+        if lists.null_count:
+            raise FilterError("a history column has null lists: make the frame with schemas.frame.to_frame")
+        offsets = lists.offsets.to_numpy()
+        self.starts: np.ndarray = offsets[:-1] - offsets[0]
+        self.rows: np.ndarray = np.repeat(np.arange(len(lists)), np.diff(offsets))
+        flat = lists.values.slice(offsets[0], offsets[-1] - offsets[0])
+        self.values: Any = _plain(flat)
+        self.rows.flags.writeable = False
+
+
+def _none(column: pa.ChunkedArray) -> pa.Array:
+    return pa.array([], column.type)
+
+
+def _plain(flat: pa.Array) -> Any:
+    if pa.types.is_floating(flat.type):
+        return flat.to_numpy(zero_copy_only=False)
+    if pa.types.is_boolean(flat.type):
+        return flat.fill_null(False).to_numpy(zero_copy_only=False)
+    if pa.types.is_integer(flat.type):
+        return flat.to_numpy() if flat.null_count == 0 else pd.Int64Dtype().__from_arrow__(flat)
+    return pd.StringDtype("pyarrow", na_value=np.nan).__from_arrow__(flat)
+
+
+# Filters of one batch share the flattening: found by the identity of the Arrow column, which lives as long as the
+# frame does. A pure function's memory: two threads at worst do the same work twice.
+_kept: dict[int, tuple[weakref.ref, _Flat]] = {}
+_lock = threading.RLock()
+
+
+def _flat(column: pa.ChunkedArray) -> _Flat:
+    key = id(column)
+    with _lock:
+        found = _kept.get(key)
+    if found is not None and found[0]() is column:
+        return found[1]
+    flat = _Flat(column)
+    with _lock:
+        _kept[key] = (weakref.ref(column, lambda _, key=key: _forget(key)), flat)
+    return flat
+
+
+def _forget(key: int) -> None:
+    with _lock:
+        found = _kept.get(key)
+        if found is not None and found[0]() is None:
+            del _kept[key]

@@ -1,0 +1,92 @@
+"""Finding filters: those that come with zads (filters/<survey>/*.py), and anybody's file or module."""
+
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+
+import cloudpickle
+
+import filters.ztf
+from filters.contract import Filter
+from filters.errors import UnknownFilter
+from schemas.errors import near_names
+
+
+def registered() -> dict[str, Filter]:
+    """Name -> filter, for those that come with zads, in the order of their names."""
+    return dict(_built_in())
+
+
+@cache
+def _built_in() -> dict[str, Filter]:
+    found = {}
+    for info in pkgutil.iter_modules(filters.ztf.__path__, "filters.ztf."):
+        found |= filters_of(importlib.import_module(info.name))
+    return dict(sorted(found.items()))
+
+
+def filters_of(module: ModuleType) -> dict[str, Filter]:
+    """The filters that a module defines (not those that it imports)."""
+    every = {f.name: f for f in vars(module).values() if isinstance(f, Filter)}
+    return {name: f for name, f in every.items() if f.function.__module__ == module.__name__}
+
+
+def load(where: str) -> Filter:
+    """A filter by "name", "path/to/file.py:function" or "package.module:function".
+
+    The function's name may be left out of a file or module that defines one filter only.
+    Raises UnknownFilter, which lists the names that are near; what a user's file raises is passed on.
+    """
+    place, _, name = where.rpartition(":") if ":" in where else (where, "", "")
+    if place.endswith(".py"):
+        return _pick(where, filters_of(_module_of_file(Path(place))), name)
+    if name or "." in place:
+        return _pick(where, filters_of(_module(where, place)), name)
+    known = registered()
+    if where not in known:
+        raise UnknownFilter(
+            f"no filter '{where}'; {near_names(where, known)}",
+            hint="`zads filters` lists them; a filter of your own is path/to/file.py:function",
+        )
+    return known[where]
+
+
+def _pick(where: str, found: dict[str, Filter], name: str) -> Filter:
+    if not name and len(found) == 1:
+        return next(iter(found.values()))
+    if name not in found:
+        asked = f"no filter '{name}'" if name else f"{len(found)} filters"
+        raise UnknownFilter(f"{asked} in '{where.rpartition(':')[0] or where}'; {near_names(name, found)}")
+    return found[name]
+
+
+def _module(where: str, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
+            raise  # the module is there, and imports one that is not
+        raise UnknownFilter(f"no module '{name}' for the filter '{where}'") from error
+
+
+def _module_of_file(path: Path) -> ModuleType:
+    """The module of a user's file, run anew; its filters travel to other processes by value."""
+    if not path.is_file():
+        raise UnknownFilter(f"no file {path} to load a filter from")
+    name = f"zads_user_{path.stem}_{abs(hash(path.resolve())):x}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    cloudpickle.register_pickle_by_value(module)
+    return module

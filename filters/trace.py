@@ -1,0 +1,145 @@
+"""What a filter looked at: columns remember their names through arithmetic, for `explain` and `suggest_reads`.
+
+Used on an alert or a small frame while somebody waits; batches run on plain pandas.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from schemas.frame import IDENTITY
+
+if TYPE_CHECKING:
+    from filters.contract import Filter
+
+NOTHING: frozenset[str] = frozenset()
+
+
+class TracedSeries(pd.Series):
+    """A Series that knows which columns it was made from (`sources`)."""
+
+    _metadata = ["name", "sources"]
+    sources: frozenset[str] = NOTHING
+
+    @property
+    def _constructor(self) -> Any:
+        return TracedSeries
+
+    @property
+    def _constructor_expanddim(self) -> Any:
+        return TracedFrame
+
+    def __finalize__(self, other: Any, method: str | None = None, **kwargs: Any) -> "TracedSeries":
+        made: TracedSeries = super().__finalize__(other, method, **kwargs)
+        return made.seeing(self.sources | getattr(other, "sources", NOTHING))
+
+    def seeing(self, sources: frozenset[str]) -> "TracedSeries":
+        """The same Series, made from these columns too."""
+        object.__setattr__(self, "sources", self.sources | sources)
+        return self
+
+    def _with_other(self, answer: Any, other: Any) -> Any:
+        if isinstance(answer, TracedSeries):
+            answer.seeing(self.sources | getattr(other, "sources", NOTHING))
+        return answer
+
+    def _cmp_method(self, other: Any, op: Any) -> Any:
+        return self._with_other(super()._cmp_method(other, op), other)
+
+    def _logical_method(self, other: Any, op: Any) -> Any:
+        return self._with_other(super()._logical_method(other, op), other)
+
+    def _arith_method(self, other: Any, op: Any) -> Any:
+        return self._with_other(super()._arith_method(other, op), other)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        answer = super().__array_ufunc__(ufunc, method, *inputs, **kwargs)
+        for other in inputs:
+            self._with_other(answer, other)
+        return answer
+
+
+class TracedFrame(pd.DataFrame):
+    """A frame that notes which of its columns were read (`used`, shared with what is selected from it)."""
+
+    _metadata = ["used"]
+    used: set[str]
+
+    @property
+    def _constructor(self) -> Any:
+        return TracedFrame
+
+    @property
+    def _constructor_sliced(self) -> Any:
+        return TracedSeries
+
+    def __getitem__(self, key: Any) -> Any:
+        found = super().__getitem__(key)
+        names = [key] if isinstance(key, str) else key if isinstance(key, list) else []
+        self.__dict__.setdefault("used", set()).update(n for n in names if isinstance(n, str))
+        if isinstance(key, str) and isinstance(found, TracedSeries):
+            found.seeing(frozenset([key]))
+        return found
+
+
+def traced(frame: pd.DataFrame) -> TracedFrame:
+    """The frame, noting what is read."""
+    noted = TracedFrame(frame)
+    object.__setattr__(noted, "used", set())
+    return noted
+
+
+def columns_used(f: "Filter", frame: pd.DataFrame) -> list[str]:
+    """The columns that the filter read on this frame, in the frame's order."""
+    noted = traced(frame)
+    f.evaluate(noted)
+    return [str(c) for c in frame.columns if c in noted.used and c not in IDENTITY]
+
+
+def explain(f: "Filter", alerts: pd.DataFrame) -> pd.DataFrame:
+    """One row a cut of each alert: candid, cut, passed, stopped (this cut was the first false), saw.
+
+    passed is missing for a callable cut that was not reached. saw: column -> value (a list for a history).
+    """
+    rows: list[dict[str, Any]] = []
+    for position in range(len(alerts)):
+        rows += _explained(f, alerts.iloc[[position]])
+    return pd.DataFrame(rows, columns=["candid", "cut", "passed", "stopped", "saw"]).astype(
+        {"passed": "boolean"}
+    )
+
+
+def _explained(f: "Filter", alert: pd.DataFrame) -> list[dict[str, Any]]:
+    view = traced(f.restricted(alert))
+    returned, cuts = f.evaluate(view)
+    stopped = False
+    rows = []
+    for cut, value in returned.items():
+        lazy = not isinstance(value, pd.Series) and callable(value)
+        passed = None if lazy and stopped else bool(cuts[str(cut)][0])
+        sources = NOTHING
+        if lazy and not stopped:
+            sources = getattr(value(view), "sources", NOTHING)
+        elif not lazy:
+            sources = getattr(value, "sources", NOTHING)
+        saw = {name: plain(view[name].iloc[0]) for name in view.columns if name in sources}
+        here = passed is False and not stopped
+        rows.append(
+            {"candid": int(alert["candid"].iloc[0]), "cut": str(cut), "passed": passed, "stopped": here}
+        )
+        rows[-1]["saw"] = saw
+        stopped = stopped or here
+    return rows
+
+
+def plain(value: Any) -> Any:
+    """A value of a frame as plain Python: None for missing, a list for a history."""
+    if isinstance(value, pa.Scalar):
+        value = value.as_py()
+    if isinstance(value, list | np.ndarray):
+        return [plain(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if value is pd.NA or value != value else value

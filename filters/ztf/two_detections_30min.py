@@ -1,0 +1,47 @@
+"""Two detections in one night, none before."""
+
+from typing import Annotated
+
+import pandas as pd
+
+from filters.contract import alert_filter
+from filters.history import history
+from schemas.definitions import MINUTES, night
+
+
+@alert_filter(
+    survey="ztf",
+    reads=[
+        "jd",
+        "night",
+        "positive",
+        "jdstarthist",
+        "prv_candidates.jd",
+        "prv_candidates.night",
+        "prv_candidates.magpsf",
+    ],
+)
+def two_detections_30min(
+    alerts: pd.DataFrame,
+    *,
+    gap: Annotated[float, "min"] = 30,
+    whole_survey: Annotated[bool, ""] = False,
+) -> dict[str, pd.Series]:
+    """Two detections tonight separated by more than `gap`, and no previous detections.
+
+    Source: Bellm et al. 2017, "The ZTF Alert Distribution System" (talk, 8 August 2017), first pseudocode.
+    "Previous" reaches back as far as the packet does, 30 days; with `whole_survey` the survey's own record of
+    the first detection (`jdstarthist`) must be tonight too.
+    """
+    past = history(alerts, "prv_candidates")
+    seen = past[past["magpsf"].notna()]
+    tonight = seen["night"] == seen.alert["night"]
+    minutes = (seen.alert["jd"] - seen["jd"]) * MINUTES
+    cuts = {
+        "positive": alerts["positive"],
+        "seen again tonight": seen[tonight & (minutes > gap)].any(),
+        "none before": seen[~tonight].count() == 0,
+    }
+    if whole_survey:
+        cuts["first of the survey"] = alerts["jdstarthist"].map(night) == alerts["night"]
+    return cuts
