@@ -3,7 +3,7 @@
 import numpy as np
 
 from schemas.simulated import lightcurves as lc
-from schemas.simulated.identity import star
+from schemas.simulated.identity import Chance, star
 from schemas.simulated.population import Draw, Sky, Source
 
 
@@ -25,7 +25,7 @@ def _draw_hit(sky: Sky, rng: np.random.Generator) -> list[Source]:
 def _draw_residual(sky: Sky, rng: np.random.Generator) -> list[Source]:
     """A bright star that subtracts badly whenever the seeing is bad: comes back, with either sign."""
     east, north = rng.normal(0, 0.25, 2)
-    entry = star(east, north, rng.uniform(12.6, 14.8), rng.normal(0.8, 0.2), rng)
+    entry = star(east, north, rng.uniform(13.2, 15.2), rng.normal(0.8, 0.2), Chance.draw(rng))
     place = sky.place(rng)
     visits = sky.survey.visits(place.field, place.rcid)
     bad = np.where(rng.random(len(visits)) < 0.25, rng.normal(0, 0.05, len(visits)), 0.0)
@@ -45,7 +45,7 @@ def _draw_streak(sky: Sky, rng: np.random.Generator) -> list[Source]:
     if visits is None:
         return []
     at = float(rng.choice(visits.jd))
-    count, angle = int(rng.integers(5, 13)), rng.uniform(0, np.pi)
+    count, angle = int(rng.integers(5, 13)), float(rng.uniform(0, np.pi))
     along = np.sort(rng.uniform(-900, 900, count))
     xs = 1536 + 0.4 * (first.x - 1536) + along * np.cos(angle)
     ys = 1540 + 0.4 * (first.y - 1540) + along * np.sin(angle) + rng.normal(0, 1.5, count)
@@ -57,6 +57,7 @@ def _draw_streak(sky: Sky, rng: np.random.Generator) -> list[Source]:
             sky.at(first.field, first.rcid, x, y),
             lc.once(at, flux * float(rng.lognormal(0, 0.3))),
             artefact="streak",
+            angle=angle,
             parameters={"artefact": "streak", "designation": name},
         )
         for x, y in zip(xs, ys, strict=True)

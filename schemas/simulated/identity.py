@@ -5,6 +5,7 @@ One list of neighbours feeds the catalogue columns and the stamps, so that the p
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +14,7 @@ PS1_RADIUS = 30.0  # arcsec, as the survey matches
 BOX = 72.0  # arcsec, side of the patch that is filled: a stamp and its margin
 _PS1_DEPTH = (22.6, 22.4, 22.2, 21.6)  # g, r, i, z beyond which a magnitude is missing
 _REFERENCE_DEPTH = 23.3
-_GAIA_DEPTH, _GAIA_BRIGHT = 20.9, 14.0
+_GAIA_DEPTH, _GAIA_BRIGHT, _GAIA_RADIUS = 20.9, 14.0, 90.0
 
 
 @dataclass(frozen=True)
@@ -30,30 +31,44 @@ class Neighbour:
     radius: float = 0.0
     ratio: float = 1.0
     angle: float = 0.0
+    core: float = 0.0  # share of a galaxy's light in its unresolved nucleus
 
     @property
     def distance(self) -> float:
         return math.hypot(self.east, self.north)
 
 
-def star(east: float, north: float, r: float, g_r: float, rng: np.random.Generator) -> Neighbour:
+class Chance(NamedTuple):
+    """The random part of a catalogue entry: doubt of its class, size and shape."""
+
+    doubt: float  # exponential, mean 1
+    size: float  # normal
+    ratio: float  # uniform
+    angle: float  # uniform
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator) -> "Chance":
+        return cls(rng.exponential(), rng.normal(), rng.random(), rng.random())
+
+
+def star(east: float, north: float, r: float, g_r: float, chance: Chance) -> Neighbour:
     """A star of magnitude r and colour g − r; bright ones are surely stars, faint ones are not sure."""
     r_i = 0.42 * g_r + 0.02 if g_r < 1.2 else 0.5 + 1.1 * (g_r - 1.2)
-    doubt = 0.004 if r < 19 else 0.04 * (r - 18.5)
-    return Neighbour(east, north, (r + g_r, r, r - r_i, r - 1.5 * r_i), _score(1 - rng.exponential(doubt)))
+    doubt = chance.doubt * (0.004 if r < 19 else 0.04 * (r - 18.5))
+    return Neighbour(east, north, (r + g_r, r, r - r_i, r - 1.5 * r_i), _score(1 - doubt))
 
 
-def galaxy(east: float, north: float, r: float, g_r: float, rng: np.random.Generator) -> Neighbour:
-    """A galaxy of total magnitude r with an exponential disc."""
-    doubt = 0.01 if r < 20 else 0.06 * (r - 19.8)
+def galaxy(east: float, north: float, r: float, g_r: float, chance: Chance, core: float = 0.0) -> Neighbour:
+    """A galaxy of total magnitude r with an exponential disc and, where it is active, a bright core."""
     return Neighbour(
         east,
         north,
         (r + g_r, r, r - 0.35, r - 0.6),
-        _score(rng.exponential(doubt)),
-        radius=float(np.clip(1.8 * 10 ** (-0.16 * (r - 19.5)) * rng.lognormal(0, 0.25), 0.7, 12)),
-        ratio=float(rng.uniform(0.3, 0.95)),
-        angle=float(rng.uniform(0, math.pi)),
+        _score(chance.doubt * (0.01 if r < 20 else 0.06 * (r - 19.8))),
+        radius=min(max(1.8 * 10 ** (-0.16 * (r - 19.5)) * math.exp(0.25 * chance.size), 0.7), 12.0),
+        ratio=0.3 + 0.65 * chance.ratio,
+        angle=math.pi * chance.angle,
+        core=core,
     )
 
 
@@ -66,16 +81,21 @@ def surroundings(ra: float, dec: float, rng: np.random.Generator) -> list[Neighb
     latitude = galactic_latitude(ra, dec)
     density = 5 + 20 * math.exp(-abs(latitude) / 14)
     count = int(rng.poisson(density))
-    east, north = rng.uniform(-BOX / 2, BOX / 2, (2, count))
+    place = rng.uniform(-BOX / 2, BOX / 2, (2, count))
     r = np.maximum(22.9 - rng.exponential(1.7, count), 13.2)
     is_star = rng.random(count) < np.clip(0.95 - 0.09 * (r - 17), 0.25, 0.97)
-    colour = np.where(is_star, rng.choice([0.45, 1.35], count, p=[0.6, 0.4]), 0.7) + rng.normal(
+    colour = np.where(is_star, np.where(rng.random(count) < 0.6, 0.45, 1.35), 0.7) + rng.normal(
         0, 0.15, count
     )
-    return [
-        (star if is_star[i] else galaxy)(float(east[i]), float(north[i]), float(r[i]), float(colour[i]), rng)
-        for i in range(count)
-    ]
+    chances = [rng.exponential(1, count), rng.normal(0, 1, count), *rng.random((2, count))]
+    drawn = zip(
+        is_star.tolist(), *place.tolist(), r.tolist(), colour.tolist(), _chances(*chances), strict=True
+    )
+    return [(star if stellar else galaxy)(*entry) for stellar, *entry in drawn]
+
+
+def _chances(*columns: np.ndarray) -> list[Chance]:
+    return [Chance(*row) for row in zip(*(c.tolist() for c in columns), strict=True)]
 
 
 def galactic_latitude(ra: float, dec: float) -> float:
@@ -114,18 +134,26 @@ def _ps1_identifier(ra: float, dec: float) -> int:
     return zone * 10**13 + int((ra % 360) * 1e6) * 10**4 + int((dec + 90) * 1e7) % 10**4
 
 
-def gaia_columns(near: list[Neighbour], far: tuple[float, float]) -> dict[str, float]:
-    """The nearest Gaia source and the nearest bright one within 90″; `far` are distances beyond the stamp."""
-    stars = sorted((n.distance, _gaia_mag(n)) for n in near if n.radius == 0 and _gaia_mag(n) < _GAIA_DEPTH)
-    bright = [s for s in stars if s[1] < _GAIA_BRIGHT]
-    nearest = stars[0] if stars else ((far[0], 19.5) if far[0] < 90 else (MISSING, MISSING))
-    brightest = bright[0] if bright else ((far[1], 13.3) if far[1] < 90 else (MISSING, MISSING))
-    return {
-        "neargaia": nearest[0],
-        "maggaia": nearest[1],
-        "neargaiabright": brightest[0],
-        "maggaiabright": brightest[1],
-    }
+def gaia_columns(
+    near: list[Neighbour], east: float, north: float, far: tuple[float, float]
+) -> dict[str, float]:
+    """The nearest Gaia source and the nearest bright one within 90″ of the place measured at offset (`east`,
+    `north`); `far` are distances of sources beyond the patch."""
+    stars = [
+        (math.hypot(n.east - east, n.north - north), _gaia_mag(n))
+        for n in near
+        if n.radius == 0 and _gaia_mag(n) < _GAIA_DEPTH
+    ]
+    nearest = min(stars) if stars else (far[0], 19.5)
+    brightest = min((s for s in stars if s[1] < _GAIA_BRIGHT), default=(far[1], 13.3))
+    found: dict[str, float] = {}
+    for name, (distance, mag) in (("", nearest), ("bright", brightest)):
+        within = distance < _GAIA_RADIUS
+        found |= {
+            f"neargaia{name}": distance if within else MISSING,
+            f"maggaia{name}": mag if within else MISSING,
+        }
+    return found
 
 
 def _gaia_mag(source: Neighbour) -> float:

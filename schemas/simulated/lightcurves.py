@@ -4,7 +4,7 @@ A curve is a function of (jd, fid) arrays giving the signed difference flux (sci
 units where magnitude = 25 − 2.5 log₁₀ |flux|.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -35,7 +35,7 @@ _TEMPLATES: dict[str, tuple[list[float], list[float], list[float], list[float]]]
 }
 
 
-def flux_of(magnitude: np.ndarray | float) -> np.ndarray:
+def flux_of(magnitude: np.ndarray | Sequence[float] | float) -> np.ndarray:
     """Flux in units of zero point 25."""
     return 10 ** (-0.4 * (np.asarray(magnitude, float) - 25))
 

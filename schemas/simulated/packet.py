@@ -33,7 +33,6 @@ class RecordWriter:
     """Writes records of one schema to bare Avro bytes."""
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
-        self.names: tuple[str, ...] = tuple(f["name"] for f in schema["fields"])
         self._schema = fastavro.parse_schema(dict(schema))
         self._buffer = io.BytesIO()
 
@@ -62,11 +61,15 @@ class PacketWriter:
         self.has_forced = "fp_hists" in self._fields
         if self.has_forced:
             rows = _branch(self._fields["fp_hists"], "array")["items"]
-            self.forced_names = tuple(f["name"] for f in rows["fields"])
-            cut = self.forced_names.index("forcediffimflux")
-            # What belongs to the exposure comes first and is the same for all its alerts.
-            self.forced_exposure = RecordWriter(rows | {"name": "exposure", "fields": rows["fields"][:cut]})
-            self.forced_flux = RecordWriter(rows | {"name": "flux", "fields": rows["fields"][cut:]})
+            names = [f["name"] for f in rows["fields"]]
+            # What belongs to the exposure comes first and is the same for all its alerts; what belongs to
+            # the object's reference source comes last and is the same for all its rows of one band.
+            first, last = names.index("forcediffimflux"), names.index("distnr")
+            parts = {"exposure": slice(first), "flux": slice(first, last), "reference": slice(last, None)}
+            writers = [
+                RecordWriter(rows | {"name": n, "fields": rows["fields"][s]}) for n, s in parts.items()
+            ]
+            self.forced_exposure, self.forced_flux, self.forced_reference = writers
         self._header = _header(self.schema)
 
     def packet(self, parts: Mapping[str, Any], sync: bytes) -> bytes:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from schemas.simulated import lightcurves as lc
-from schemas.simulated.identity import Neighbour, galaxy, star
+from schemas.simulated.identity import Chance, Neighbour, galaxy, star
 from schemas.simulated.survey import LAST_NIGHT, NIGHT_ZERO, PIXEL_SCALE, QUADRANT_SHAPE, Survey, Visits
 
 Parameters = dict[str, float | str | bool | None]
@@ -38,6 +38,7 @@ class Source:
     curve: lc.Curve
     counterpart: Neighbour | None = None
     artefact: str | None = None
+    angle: float = 0.0  # direction of a streak on the detector (rad)
     designation: str | None = None  # of a known solar-system object
     parameters: Parameters = field(default_factory=dict)
 
@@ -89,13 +90,13 @@ def _offset(rng: np.random.Generator, scale: float) -> tuple[float, float]:
 
 def _point(rng: np.random.Generator, r: float, g_r: float) -> tuple[Neighbour, lc.Bands]:
     """A star that is itself the object: its catalogue entry and its g, r, i."""
-    entry = star(*_offset(rng, 0.08), r, g_r, rng)
+    entry = star(*_offset(rng, 0.1), r, g_r, Chance.draw(rng))
     return entry, entry.mags[:3]
 
 
 def _draw_supernova(sky: Sky, rng: np.random.Generator) -> list[Source]:
     kind = str(rng.choice(["SN Ia", "SN II", "SN Ibc"], p=[0.62, 0.28, 0.10]))
-    young = bool(rng.random() < 0.4)
+    young = bool(rng.random() < 0.5)
     age = rng.uniform(0.8, 5.5) if young else rng.uniform(6, 75)
     brightest = 15.2 if young and kind != "SN II" else 16.6
     peak_r = float(rng.triangular(brightest, brightest + 1.5, 19.4 if not young else brightest + 2.6))
@@ -103,7 +104,9 @@ def _draw_supernova(sky: Sky, rng: np.random.Generator) -> list[Source]:
     peak = (peak_r + colour[0], peak_r + colour[1], peak_r + colour[2])
     host = None
     if rng.random() < 0.9:
-        host = galaxy(*_offset(rng, 2.2), peak_r + rng.normal(0.3, 1.3), rng.normal(0.65, 0.12), rng)
+        host = galaxy(
+            *_offset(rng, 2.2), peak_r + rng.normal(0.3, 1.3), rng.normal(0.65, 0.12), Chance.draw(rng)
+        )
     explosion = sky.now - age
     curve = lc.supernova(kind, explosion, peak, float(rng.normal(1, 0.06)))
     parameters: Parameters = {
@@ -117,7 +120,7 @@ def _draw_supernova(sky: Sky, rng: np.random.Generator) -> list[Source]:
 def _draw_tde(sky: Sky, rng: np.random.Generator) -> list[Source]:
     rise, decay, peak_g = rng.uniform(15, 30), rng.uniform(30, 60), rng.uniform(17.0, 18.8)
     start = sky.now - rng.uniform(0.4, 3) * rise
-    host = galaxy(*_offset(rng, 0.08), rng.uniform(16.5, 19), rng.normal(0.6, 0.1), rng)
+    host = galaxy(*_offset(rng, 0.1), rng.uniform(16.5, 19), rng.normal(0.6, 0.1), Chance.draw(rng))
     curve = lc.tidal_disruption(start, (peak_g, peak_g + 0.25, peak_g + 0.45), rise, decay)
     return [Source("TDE", sky.place(rng), curve, host, parameters={"t0": start, "peak_g": peak_g})]
 
@@ -127,14 +130,16 @@ def _draw_agn(sky: Sky, rng: np.random.Generator) -> list[Source]:
     amplitude = float(rng.lognormal(np.log(0.22), 0.35))
     shape = lc.red_noise(rng, (1.2 * amplitude, amplitude, 0.8 * amplitude))
     g_r = float(rng.normal(0.35, 0.2))
-    offset = _offset(rng, 0.08)
-    host = star(*offset, r, g_r, rng) if rng.random() < 0.35 else galaxy(*offset, r, g_r, rng)
+    offset, chance = _offset(rng, 0.1), Chance.draw(rng)
+    host = (
+        star(*offset, r, g_r, chance) if rng.random() < 0.35 else galaxy(*offset, r, g_r, chance, core=0.75)
+    )
     curve = lc.periodic(shape, host.mags[:3])
     return [Source("AGN", sky.place(rng), curve, host, parameters={"r": r, "amplitude": amplitude})]
 
 
 def _draw_rr_lyrae(sky: Sky, rng: np.random.Generator) -> list[Source]:
-    period, r, amplitude = rng.uniform(0.44, 0.68), rng.triangular(14.3, 16.8, 19), rng.uniform(0.5, 1.2)
+    period, r, amplitude = rng.uniform(0.44, 0.68), rng.triangular(14.8, 17.8, 19.6), rng.uniform(0.5, 1.2)
     entry, mean = _point(rng, float(r), rng.normal(0.22, 0.06))
     shape = lc.sawtooth(period, sky.now - rng.random(), (amplitude, 0.72 * amplitude, 0.57 * amplitude))
     parameters: Parameters = {"period": period, "r": float(r), "amplitude": amplitude}
@@ -142,7 +147,7 @@ def _draw_rr_lyrae(sky: Sky, rng: np.random.Generator) -> list[Source]:
 
 
 def _draw_eclipsing(sky: Sky, rng: np.random.Generator) -> list[Source]:
-    period, r, depth = 10 ** rng.uniform(-0.55, 0.7), rng.triangular(14, 16, 18.3), rng.uniform(0.25, 0.9)
+    period, r, depth = 10 ** rng.uniform(-0.55, 0.7), rng.triangular(14.3, 17, 18.8), rng.uniform(0.25, 0.9)
     width = rng.uniform(0.04, 0.11)
     entry, mean = _point(rng, float(r), rng.normal(0.6, 0.2))
     curve = lc.periodic(lc.eclipses(period, sky.now - period * rng.random(), depth, width), mean)
@@ -151,7 +156,7 @@ def _draw_eclipsing(sky: Sky, rng: np.random.Generator) -> list[Source]:
 
 
 def _draw_long_period(sky: Sky, rng: np.random.Generator) -> list[Source]:
-    period, r, amplitude = rng.uniform(80, 420), rng.triangular(13.4, 14.8, 17), rng.uniform(0.4, 3.0)
+    period, r, amplitude = rng.uniform(80, 420), rng.triangular(14, 16.2, 18.6), rng.uniform(0.4, 3.0)
     entry, mean = _point(rng, float(r), rng.normal(1.6, 0.2))
     shape = lc.sine(period, sky.now - period * rng.random(), (amplitude, 0.7 * amplitude, 0.45 * amplitude))
     parameters: Parameters = {"period": period, "r": float(r), "amplitude": amplitude}
@@ -213,7 +218,7 @@ def _draw_asteroid(known: bool) -> Draw:
         if visits is None:
             return []
         number = int(rng.integers(700_000, 10**7)) if not known else int(10 ** rng.uniform(2.3, 5.8))
-        designation, mag = str(number), float(19.6 - rng.exponential(1.0 if known else 0.5))
+        designation, mag = str(number), float(19.9 - rng.exponential(0.9 if known else 0.5))
         rate, angle = rng.uniform(12, 45) if known else rng.uniform(12, 90), rng.normal(0.2, 0.35)
         step = rate * 24 / PIXEL_SCALE * (visits.jd - visits.jd[0])
         xs, ys = place.x + step * math.cos(angle), place.y + step * math.sin(angle)

@@ -73,6 +73,11 @@ def pid_of(jd: np.ndarray | float, rcid: np.ndarray | int) -> np.ndarray:
     return night.astype(np.int64) * 10**9 + fraction * 10**4 + np.asarray(rcid, np.int64) * 100 + 15
 
 
+def pixel_noise(sky: np.ndarray | float) -> np.ndarray:
+    """Noise of a pixel (DN) under a sky level (DN), as in the stamps of real packets."""
+    return 0.52 * np.sqrt(np.asarray(sky))
+
+
 class Survey:
     """All exposures of the simulated survey.
 
@@ -93,19 +98,20 @@ class Survey:
         self._of_field = [np.flatnonzero(self.field == i) for i in range(len(self.fields))]
 
     def _weather(self, rng: np.random.Generator) -> None:
-        """Seeing (pixels), depth and zero point for each exposure, offsets of depth for each quadrant."""
+        """Seeing (pixels), sky (DN), zero point and the depth that follows from them, for each exposure.
+
+        Constants are read off real packets: pixel noise 0.52 √sky, and a limit of five times 3.1 fwhm of it.
+        """
         count = len(self.jd)
         nights, index = np.unique(self.night, return_inverse=True)
-        nightly = rng.lognormal(np.log(2.1), 0.18, len(nights))
-        nightly[-3:] = np.minimum(nightly[-3:], 2.3)  # the demonstrated nights are fair ones
-        self.fwhm = np.clip(nightly[index] * rng.lognormal(0, 0.08, count), 1.4, 6.0)
-        haze = rng.exponential(0.15, len(nights)) * (nights < nights[-1] - 2)
-        depth = np.array([0, 20.75, 20.6, 20.0])[self.fid] - 1.2 * np.log10(self.fwhm / 2.0)
-        self.maglim = depth - haze[index] + rng.normal(0, 0.08, count)
-        self.zeropoint = np.array([0, 26.25, 26.22, 25.75])[self.fid] - 0.4 * haze[index]
-        self.zeropoint = self.zeropoint + rng.normal(0, 0.02, count)
-        self.sky = np.array([0, 105.0, 190.0, 260.0])[self.fid] * rng.lognormal(0, 0.12, count)
-        self.depth_offset = rng.normal(0, 0.07, (count, 64))
+        nightly = rng.lognormal(np.log(2.25), 0.22, len(nights))
+        nightly[-3:] = np.clip(nightly[-3:], 1.9, 2.3)  # the demonstrated nights are fair ones
+        self.fwhm = np.clip(nightly[index] * rng.lognormal(0, 0.07, count), 1.6, 6.5)
+        haze = rng.exponential(0.12, len(nights)) * (nights < nights[-1] - 2)
+        self.sky = np.array([0, 100.0, 180.0, 260.0])[self.fid] * rng.lognormal(0, 0.12, count)
+        self.zeropoint = np.array([0, 26.3, 26.28, 25.8])[self.fid] - haze[index] + rng.normal(0, 0.02, count)
+        self.maglim = self.zeropoint - 2.5 * np.log10(5 * 3.1 * self.fwhm * pixel_noise(self.sky))
+        self.depth_offset = rng.normal(0, 0.05, (count, 64))
         self.zeropoint_offset = np.broadcast_to(rng.normal(0, 0.07, 64), (count, 64))
 
     def visits(self, field: int, rcid: int) -> Visits:
@@ -200,16 +206,20 @@ def _night_plan(
 
 
 def _due(number: int, night: int, index: int, programs: frozenset[int]) -> tuple[int, int] | None:
-    """(fid, programid) of a pass over a field: public g and r every second night (a third of the fields
-    nightly), partnership one more and i now and then, Caltech one each night."""
-    public = (LAST_NIGHT - night) % 2 == 0 or index % 3 == 0
+    """(fid, programid) of a pass over a field.
+
+    Public: g and r every second night, a third of the fields once on the others too. Partnership: one more
+    and i every fourth night. Caltech: one every third night and in the last three.
+    """
+    ago = LAST_NIGHT - night
+    even = ago % 2 == 0
     band = (1, 2) if (night + index) % 2 else (2, 1)
-    if number in (0, 3):
-        return (band[number // 3], PUBLIC) if public else None
-    if number == 1 and PARTNERSHIP in programs and (LAST_NIGHT - night) % 2 == 0:
+    if number == 0 or (number == 3 and even):
+        return (band[number // 3], PUBLIC) if even or index % 3 == 0 else None
+    if number == 1 and PARTNERSHIP in programs and ago % 4 == 0:
         return band[1], PARTNERSHIP
-    if number == 4 and PARTNERSHIP in programs and (LAST_NIGHT - night) % 4 == 0:
+    if number == 4 and PARTNERSHIP in programs and ago % 4 == 0:
         return 3, PARTNERSHIP
-    if number == 2 and CALTECH in programs:
+    if number == 2 and CALTECH in programs and (ago % 3 == 0 or ago < 3):
         return (1 if night % 2 else 2), CALTECH
     return None
