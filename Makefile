@@ -1,0 +1,46 @@
+# `make` alone lists what there is. Everything lives in .venv of this folder; nothing is installed elsewhere.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench soak lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+setup: $(STAMP) ## make .venv with the pinned packages and .venv/bin/zads (PYTHON=… to choose a Python)
+
+$(STAMP): requirements.lock pyproject.toml .ci/set_up.py .ci/find_python
+	@python=$$(sh .ci/find_python $(PYTHON)) && "$$python" .ci/set_up.py $(VENV)
+	@touch $@
+
+demo: $(STAMP) ## the whole system on this machine in a minute (ALERTS=folder for real packets)
+	@$(BIN)/zads demo $(if $(ALERTS),--alerts "$(ALERTS)")
+
+test: lint ## lint, types and tests, as CI runs them
+	$(BIN)/pytest
+
+lint: $(STAMP) ## lint, format and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+bench: $(STAMP) ## every speed claim, measured beside its peer
+	$(BIN)/python -m benchmarks.decode
+	$(BIN)/python -m benchmarks.end_to_end
+	$(BIN)/python -m benchmarks.latency
+
+soak: $(STAMP) ## long proofs: hours of faults
+	$(BIN)/pytest -m soak
+
+lock: $(STAMP) ## choose versions anew: requirements.lock and cluster/kafka.lock
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --quiet \
+		--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links \
+		--custom-compile-command "make lock" --output-file requirements.lock
+	$(BIN)/python -m cluster.jars
+
+clean: ## remove .venv and what tools left; ~/.zads and ~/.cache/zads stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
