@@ -1,7 +1,7 @@
-"""One value for each epoch of many alerts, end to end: what `history(alerts, "prv_candidates")["jd"]` gives.
+"""One value for each epoch of many alerts, end to end: what `history(...)["jd"]` gives.
 
-Arithmetic and comparisons go epoch by epoch, as in NumPy; `min`, `mean`, `any` ... go alert by alert. There is
-no way to mix epochs of different alerts, so a filter cannot depend on who else is in its batch.
+Arithmetic and comparisons go epoch by epoch, as in NumPy; `min`, `mean`, `any` ... go alert by alert.
+There is no way to mix epochs of different alerts, so a filter cannot depend on who else is in its batch.
 """
 
 from collections.abc import Callable, Iterable
@@ -17,8 +17,15 @@ from filters.trace import NOTHING
 if TYPE_CHECKING:
     from filters.history import History
 
-_COMPARE = {np.equal: "__eq__", np.not_equal: "__ne__", np.less: "__lt__", np.less_equal: "__le__"}
+_COMPARE: dict[Any, str] = {
+    np.equal: "__eq__",
+    np.not_equal: "__ne__",
+    np.less: "__lt__",
+    np.less_equal: "__le__",
+}
 _COMPARE |= {np.greater: "__gt__", np.greater_equal: "__ge__"}
+_SWAPPED: dict[Any, np.ufunc] = {np.less: np.greater, np.greater: np.less}
+_SWAPPED |= {np.less_equal: np.greater_equal, np.greater_equal: np.less_equal}
 
 
 class Column(NDArrayOperatorsMixin):
@@ -199,13 +206,10 @@ class Column(NDArrayOperatorsMixin):
 def _compare(ufunc: np.ufunc, left: Any, right: Any) -> np.ndarray:
     """Compare where one side is a pandas array; missing is false, also for !=."""
     if not hasattr(left, "isna"):
-        swapped = {np.less: np.greater, np.greater: np.less}
-        swapped |= {np.less_equal: np.greater_equal, np.greater_equal: np.less_equal}
-        return _compare(swapped.get(ufunc, ufunc), right, left)
+        return _compare(_SWAPPED.get(ufunc, ufunc), right, left)
     method: Callable[[Any], Any] = getattr(left, _COMPARE[ufunc])
     missing = np.asarray(left.isna())
     if hasattr(right, "isna"):
         missing = missing | np.asarray(right.isna())
-    return (
-        np.asarray(pd.array(method(right), dtype="boolean").to_numpy(dtype=bool, na_value=False)) & ~missing
-    )
+    answer = pd.array(method(right), dtype="boolean").to_numpy(dtype=bool, na_value=False)
+    return np.asarray(answer) & ~missing

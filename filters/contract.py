@@ -5,8 +5,8 @@
         "Real rather than bogus."
         return {"real": alerts["rb"] >= rb_min}
 
-The law that every filter keeps: f(a ++ b) = f(a) ++ f(b), f(nothing) = nothing, the input is not changed; order
-and chunking do not matter. So the same object serves the live stream, a replay and a single packet.
+The law that every filter keeps: f(a ++ b) = f(a) ++ f(b), f(nothing) = nothing, the input is not changed;
+order and chunking do not matter. So the same object serves the live stream, a replay and a single packet.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -217,7 +217,7 @@ def alert_filter(
     boolean Series on the same index, or a callable from the survivors to such a Series.
     extends: filters whose columns and parameters this one has too; its function takes theirs as `**others`.
 
-    Raises NoSuchColumn for a column that the survey does not have, FilterError for a wrong signature or scope.
+    Raises NoSuchColumn for a column that the survey lacks, FilterError for a wrong signature or scope.
     """
     if callable(survey):
         raise FilterError('write @alert_filter(survey="ztf", reads=[...]), with parentheses')

@@ -8,7 +8,7 @@ seen[minutes > 30].any()                      # one true or false an alert
 
 import threading
 import weakref
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from filters.column import Column
 from filters.errors import BadSelection, FilterError
 from filters.trace import NOTHING, TracedFrame, TracedSeries
 from schemas.errors import NoSuchColumn
+from schemas.frame import TEXT, as_pandas
 
 Mask = Column | np.ndarray | pd.Series
 
@@ -104,9 +105,9 @@ class History:
             values = key.to_numpy(dtype=bool, na_value=False) if key.dtype != bool else key.to_numpy()
         else:
             values = np.asarray(key)
-        if getattr(values, "dtype", None) != bool or len(values) != len(self):
+        if values.dtype.kind != "b" or len(values) != len(self):
             raise BadSelection(
-                f"a mask of {self.name} is {len(self)} true or false values, not {len(values)} of {values.dtype}"
+                f"a mask of {self.name} is {len(self)} times true or false, not {len(values)} {values.dtype}"
             )
         return np.asarray(values)
 
@@ -140,7 +141,7 @@ class History:
         return self._rows(keep[np.lexsort((self["jd"].values, self.rows))], NOTHING)
 
     def once_an_exposure(self) -> "History":
-        """One row for each exposure (`pid`) of an alert, the one stored first: rows of one `pid` are one epoch."""
+        """One row for each exposure (`pid`) of an alert, the first stored: one `pid` is one epoch."""
         pid = self["pid"].to_numpy()
         order = np.lexsort((pid, self.rows))  # stable: equal ones stay as stored
         again = np.zeros(len(self), bool)
@@ -226,7 +227,7 @@ def _list_column(alerts: pd.DataFrame, name: str) -> pa.ChunkedArray:
 
 
 class _Flat:
-    """One history column of a batch end to end; values: float64, bool, or a pandas array; rows: as in History."""
+    """One history column end to end; values: float64, bool or a pandas array; rows as in History."""
 
     def __init__(self, column: pa.ChunkedArray):
         lists = (
@@ -252,12 +253,12 @@ def _plain(flat: pa.Array) -> Any:
     if pa.types.is_boolean(flat.type):
         return flat.fill_null(False).to_numpy(zero_copy_only=False)
     if pa.types.is_integer(flat.type):
-        return flat.to_numpy() if flat.null_count == 0 else pd.Int64Dtype().__from_arrow__(flat)
-    return pd.StringDtype("pyarrow", na_value=np.nan).__from_arrow__(flat)
+        return flat.to_numpy() if flat.null_count == 0 else as_pandas(pd.Int64Dtype(), flat)
+    return as_pandas(TEXT, flat)
 
 
-# Filters of one batch share the flattening: found by the identity of the Arrow column, which lives as long as the
-# frame does. A pure function's memory: two threads at worst do the same work twice.
+# Filters of one batch share the flattening: found by the identity of the Arrow column, which lives as long as
+# the frame does. A pure function's memory: two threads at worst do the same work twice.
 _kept: dict[int, tuple[weakref.ref, _Flat]] = {}
 _lock = threading.RLock()
 
@@ -270,11 +271,11 @@ def _flat(column: pa.ChunkedArray) -> _Flat:
         return found[1]
     flat = _Flat(column)
     with _lock:
-        _kept[key] = (weakref.ref(column, lambda _, key=key: _forget(key)), flat)
+        _kept[key] = (weakref.ref(column, partial(_forget, key)), flat)
     return flat
 
 
-def _forget(key: int) -> None:
+def _forget(key: int, _: object) -> None:
     with _lock:
         found = _kept.get(key)
         if found is not None and found[0]() is None:

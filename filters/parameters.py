@@ -31,14 +31,17 @@ def parameters_of(function: Callable[..., Any], inherited: Mapping[str, Paramete
     Raises FilterError for a signature that is not `f(alerts, *, name: Annotated[kind, "unit"] = default)`.
     """
     name = getattr(function, "__name__", "filter")
-    first, *others = inspect.signature(function).parameters.values() or [None]
-    if first is None or first.kind not in (first.POSITIONAL_ONLY, first.POSITIONAL_OR_KEYWORD):
+    everything = list(inspect.signature(function).parameters.values())
+    first, others = everything[:1], everything[1:]
+    if not first or first[0].kind not in (first[0].POSITIONAL_ONLY, first[0].POSITIONAL_OR_KEYWORD):
         raise FilterError(f"{name} must take the alerts as its first argument")
     hints = typing.get_type_hints(function, include_extras=True)
     takes_others = any(p.kind is p.VAR_KEYWORD for p in others)
     if takes_others != bool(inherited):
         raise FilterError(f"{name}: **others in the signature and extends=... belong together")
     own = {p.name: _parameter(name, p, hints.get(p.name)) for p in others if p.kind is not p.VAR_KEYWORD}
+    for twice in own.keys() & inherited.keys():
+        raise FilterError(f"{name}: parameter {twice} is inherited: leave it out, or give it another name")
     return {**inherited, **own}
 
 

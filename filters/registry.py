@@ -23,7 +23,7 @@ def registered() -> dict[str, Filter]:
 
 @cache
 def _built_in() -> dict[str, Filter]:
-    found = {}
+    found: dict[str, Filter] = {}
     for info in pkgutil.iter_modules(filters.ztf.__path__, "filters.ztf."):
         found |= filters_of(importlib.import_module(info.name))
     return dict(sorted(found.items()))

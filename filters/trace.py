@@ -1,9 +1,9 @@
-"""What a filter looked at: columns remember their names through arithmetic, for `explain` and `suggest_reads`.
+"""What a filter looked at: columns that remember their names, for `explain` and `suggest_reads`.
 
 Used on an alert or a small frame while somebody waits; batches run on plain pandas.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ NOTHING: frozenset[str] = frozenset()
 class TracedSeries(pd.Series):
     """A Series that knows which columns it was made from (`sources`)."""
 
-    _metadata = ["name", "sources"]
+    _metadata: ClassVar[list[str]] = ["name", "sources"]
     sources: frozenset[str] = NOTHING
 
     @property
@@ -32,7 +32,7 @@ class TracedSeries(pd.Series):
         return TracedFrame
 
     def __finalize__(self, other: Any, method: str | None = None, **kwargs: Any) -> "TracedSeries":
-        made: TracedSeries = super().__finalize__(other, method, **kwargs)
+        made: TracedSeries = super().__finalize__(other, method, **kwargs)  # type: ignore[misc]
         return made.seeing(self.sources | getattr(other, "sources", NOTHING))
 
     def seeing(self, sources: frozenset[str]) -> "TracedSeries":
@@ -45,16 +45,21 @@ class TracedSeries(pd.Series):
             answer.seeing(self.sources | getattr(other, "sources", NOTHING))
         return answer
 
+    def where(self, cond: Any, other: Any = np.nan, **kwargs: Any) -> Any:
+        """As in pandas; made from the condition's columns too."""
+        answer = super().where(cond, other, **kwargs)
+        return self._with_other(self._with_other(answer, cond), other)
+
     def _cmp_method(self, other: Any, op: Any) -> Any:
-        return self._with_other(super()._cmp_method(other, op), other)
+        return self._with_other(super()._cmp_method(other, op), other)  # type: ignore[misc]
 
     def _logical_method(self, other: Any, op: Any) -> Any:
-        return self._with_other(super()._logical_method(other, op), other)
+        return self._with_other(super()._logical_method(other, op), other)  # type: ignore[misc]
 
     def _arith_method(self, other: Any, op: Any) -> Any:
-        return self._with_other(super()._arith_method(other, op), other)
+        return self._with_other(super()._arith_method(other, op), other)  # type: ignore[misc]
 
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:  # type: ignore[misc]
         answer = super().__array_ufunc__(ufunc, method, *inputs, **kwargs)
         for other in inputs:
             self._with_other(answer, other)
@@ -64,7 +69,7 @@ class TracedSeries(pd.Series):
 class TracedFrame(pd.DataFrame):
     """A frame that notes which of its columns were read (`used`, shared with what is selected from it)."""
 
-    _metadata = ["used"]
+    _metadata: ClassVar[list[str]] = ["used"]
     used: set[str]
 
     @property

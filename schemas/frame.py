@@ -35,6 +35,9 @@ IDENTITY = ("candid", "objectId")
 
 ALWAYS_STORED = (*IDENTITY, "jd", "programid")
 
+TEXT = pd.StringDtype("pyarrow", na_value=np.nan)
+"""The type of words: pandas' own "str", missing as NaN."""
+
 DERIVED: dict[str, tuple[str, ...]] = {
     "night": ("jd",),
     "positive": ("isdiffpos",),
@@ -212,7 +215,8 @@ class _Layout:
     def lists(self, values: np.ndarray | pa.Array) -> Any:
         """A pandas column with a list for each alert."""
         flat = values if isinstance(values, pa.Array) else pa.array(values)
-        return _arrow_column(pa.LargeListArray.from_arrays(pa.array(self.offsets), flat))
+        lists = pa.LargeListArray.from_arrays(pa.array(self.offsets), flat)
+        return as_pandas(pd.ArrowDtype(lists.type), lists)
 
 
 def _lists(column: pa.Array) -> tuple[np.ndarray, pa.Array]:
@@ -230,8 +234,9 @@ def _lists(column: pa.Array) -> tuple[np.ndarray, pa.Array]:
     return offsets, values
 
 
-def _arrow_column(values: pa.Array) -> Any:
-    return pd.ArrowDtype(values.type).__from_arrow__(values)
+def as_pandas(dtype: Any, values: pa.Array) -> Any:
+    """An Arrow array as a pandas array of this type."""
+    return dtype.__from_arrow__(values)
 
 
 def _floats(column: pa.Array) -> np.ndarray:
@@ -265,12 +270,12 @@ def _scalar(name: str, column: pa.Array, survey: Survey) -> Any:
         return _numbers(name, column, survey)
     column = _without_sentinel(name, column, survey)
     if pa.types.is_integer(kind):
-        return pd.Int64Dtype().__from_arrow__(column)
+        return as_pandas(pd.Int64Dtype(), column)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return pd.StringDtype("pyarrow", na_value=np.nan).__from_arrow__(column)
+        return as_pandas(TEXT, column)
     if pa.types.is_boolean(kind):
         return pc.fill_null(column, False).to_numpy(zero_copy_only=False)
-    return _arrow_column(column)
+    return as_pandas(pd.ArrowDtype(column.type), column)
 
 
 def _list_values(name: str, column: pa.Array, survey: Survey) -> np.ndarray | pa.Array:

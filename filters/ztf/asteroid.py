@@ -1,0 +1,30 @@
+"""Asteroids that nobody knows yet."""
+
+from typing import Annotated
+
+import pandas as pd
+
+from filters.contract import alert_filter
+from filters.ztf.parts import known_object_within, ps1_source_within
+
+
+@alert_filter(survey="ztf", reads=["positive", "rb", "ndethist", "distpsnr1", "ssdistnr"])
+def asteroid(
+    alerts: pd.DataFrame,
+    *,
+    rb_min: Annotated[float, ""] = 0.65,
+    ndethist_max: Annotated[int, "detections"] = 1,
+    source_radius: Annotated[float, "arcsec"] = 5,
+    object_radius: Annotated[float, "arcsec"] = 5,
+) -> dict[str, pd.Series]:
+    """Real, seen here once only, where PS1 has no source and no known solar-system object is expected.
+
+    Source: the "potential asteroids channel" of Bellm et al. 2017 (talk, 8 August 2017).
+    """
+    return {
+        "positive": alerts["positive"],
+        "real": alerts["rb"] >= rb_min,
+        "seen once": alerts["ndethist"] <= ndethist_max,
+        "no PS1 source": ~ps1_source_within(alerts, source_radius),
+        "no known object": ~known_object_within(alerts, object_radius),
+    }

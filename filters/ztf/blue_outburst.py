@@ -1,0 +1,30 @@
+"""Dwarf novae and their kin: blue stars in outburst."""
+
+from typing import Annotated
+
+import pandas as pd
+
+from filters.contract import alert_filter
+from filters.ztf.parts import ps1_magnitude_in_band, ps1_source_within
+
+
+@alert_filter(survey="ztf", reads=["fid", "magpsf", "positive", "distpsnr1", "sgmag1", "srmag1", "simag1"])
+def blue_outburst(
+    alerts: pd.DataFrame,
+    *,
+    radius: Annotated[float, "arcsec"] = 1.5,
+    colour_max: Annotated[float, "mag"] = 0.6,
+    amplitude_min: Annotated[float, "mag"] = 2,
+) -> dict[str, pd.Series]:
+    """A blue PS1 source (g - r below `colour_max`) now at least `amplitude_min` brighter.
+
+    Brighter than PS1 has it in the same band.
+
+    Source: after Szkody et al. 2020, AJ 159, 198 (cataclysmic variables in the first year of ZTF).
+    """
+    return {
+        "PS1 source here": ps1_source_within(alerts, radius),
+        "blue": alerts["sgmag1"] - alerts["srmag1"] < colour_max,
+        "outburst": ps1_magnitude_in_band(alerts) - alerts["magpsf"] >= amplitude_min,
+        "positive": alerts["positive"],
+    }

@@ -1,0 +1,28 @@
+"""Transients in the middle of galaxies: tidal disruptions, active nuclei."""
+
+from typing import Annotated
+
+import pandas as pd
+
+from filters.contract import alert_filter
+from filters.ztf.parts import known_object_within, ps1_source_within
+
+
+@alert_filter(survey="ztf", reads=["positive", "distpsnr1", "sgscore1", "ssdistnr"])
+def nuclear(
+    alerts: pd.DataFrame,
+    *,
+    radius: Annotated[float, "arcsec"] = 0.6,
+    sgscore_max: Annotated[float, ""] = 0.5,
+    object_radius: Annotated[float, "arcsec"] = 5,
+) -> dict[str, pd.Series]:
+    """Brighter than before, within `radius` of a galaxy's centre, and no known solar-system object.
+
+    Source: after van Velzen et al. 2019, ApJ 872, 198 (nuclear flares in ZTF).
+    """
+    return {
+        "positive": alerts["positive"],
+        "at a PS1 source": ps1_source_within(alerts, radius),
+        "a galaxy": alerts["sgscore1"] < sgscore_max,
+        "no known object": ~known_object_within(alerts, object_radius),
+    }

@@ -1,0 +1,30 @@
+"""A clean sample of real sources."""
+
+from typing import Annotated
+
+import pandas as pd
+
+from filters.contract import alert_filter
+
+
+@alert_filter(survey="ztf", reads=["rb", "nbad", "fwhm", "elong", "magdiff"])
+def pure(
+    alerts: pd.DataFrame,
+    *,
+    rb_min: Annotated[float, ""] = 0.65,
+    nbad: Annotated[int, "pixels"] = 0,
+    fwhm_max: Annotated[float, "pixels"] = 5,
+    elong_max: Annotated[float, ""] = 1.2,
+    magdiff_max: Annotated[float, "mag"] = 0.1,
+) -> dict[str, pd.Series]:
+    """A pure sample: real, no bad pixel, as sharp and as round as a point, aperture and PSF magnitudes agree.
+
+    Source: "Filtering alerts", the public example of the ZTF alert distribution (ztf-avro-alert).
+    """
+    return {
+        "real": alerts["rb"] >= rb_min,
+        "no bad pixel": alerts["nbad"] == nbad,
+        "sharp": alerts["fwhm"] <= fwhm_max,
+        "round": alerts["elong"] <= elong_max,
+        "magnitudes agree": alerts["magdiff"].abs() <= magdiff_max,
+    }

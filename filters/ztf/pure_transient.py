@@ -1,0 +1,57 @@
+"""A clean sample of transients."""
+
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+
+from filters.contract import alert_filter
+from filters.history import history
+from filters.ztf.parts import known_object_within, ps1_source_within
+from filters.ztf.pure import pure
+from schemas.definitions import MINUTES
+
+READS = [
+    "jd",
+    "positive",
+    "distpsnr1",
+    "sgscore1",
+    "ssdistnr",
+    "prv_candidates.jd",
+    "prv_candidates.magpsf",
+    "prv_candidates.positive",
+]
+
+
+@alert_filter(survey="ztf", reads=READS, extends=pure)
+def pure_transient(
+    alerts: pd.DataFrame,
+    *,
+    gap: Annotated[float, "min"] = 30,
+    star_radius: Annotated[float, "arcsec"] = 1.5,
+    star_sgscore: Annotated[float, ""] = 0.5,
+    object_radius: Annotated[float, "arcsec"] = 5,
+    **purity: Any,
+) -> dict[str, pd.Series]:
+    """`pure`, brighter than before, no star, seen `gap` apart or more, no known solar-system object.
+
+    Source: "Filtering alerts", the public example of the ZTF alert distribution (ztf-avro-alert), with the
+    positive epochs in order of time, this one included, and both spellings of positive ("t" and "1").
+    """
+    point_source = ps1_source_within(alerts, star_radius) & (alerts["sgscore1"] >= star_sgscore)
+    return {
+        **pure.cuts_of(alerts, **purity),
+        "positive": alerts["positive"],
+        "no star": ~point_source,
+        "does not move": longest_gap(alerts) >= gap,
+        "no known object": ~known_object_within(alerts, object_radius),
+    }
+
+
+def longest_gap(alerts: pd.DataFrame) -> pd.Series:
+    """Longest time between successive positive epochs, this one the last, in min; NaN without a past."""
+    past = history(alerts, "prv_candidates")
+    seen = past[past["magpsf"].notna() & past["positive"]].by_time()
+    between = (seen["jd"].diff() * MINUTES).max()
+    until_now = (alerts["jd"] - seen["jd"].max()) * MINUTES
+    return np.fmax(between, until_now)

@@ -1,0 +1,25 @@
+"""Alerts at the place of a star."""
+
+from typing import Annotated
+
+import pandas as pd
+
+from filters.contract import alert_filter
+from filters.ztf.parts import ps1_source_within
+
+
+@alert_filter(survey="ztf", reads=["distpsnr1", "sgscore1"])
+def star_galaxy(
+    alerts: pd.DataFrame,
+    *,
+    radius: Annotated[float, "arcsec"] = 1.5,
+    sgscore_min: Annotated[float, ""] = 0.5,
+) -> dict[str, pd.Series]:
+    """Stars pass: a PS1 source within `radius`, with a star-galaxy score above `sgscore_min`.
+
+    Source: the star-galaxy score of Tachibana & Miller 2018, PASP 130, 128001 (1 is a star).
+    """
+    return {
+        "PS1 source here": ps1_source_within(alerts, radius),
+        "a star": alerts["sgscore1"] > sgscore_min,
+    }

@@ -1,0 +1,39 @@
+"""Stars that suddenly change."""
+
+from typing import Annotated
+
+import pandas as pd
+
+from filters.contract import alert_filter
+from filters.history import history
+from filters.ztf.parts import ps1_source_within
+
+READS = ["jd", "fid", "flux", "distpsnr1", "sgscore1"]
+READS += [f"prv_candidates.{name}" for name in ("jd", "fid", "pid", "flux")]
+
+
+@alert_filter(survey="ztf", reads=READS)
+def stellar_outburst(
+    alerts: pd.DataFrame,
+    *,
+    sigmas: Annotated[float, ""] = 5,
+    epochs_min: Annotated[int, "epochs"] = 5,
+    radius: Annotated[float, "arcsec"] = 1.5,
+    sgscore_min: Annotated[float, ""] = 0.5,
+) -> dict[str, pd.Series]:
+    """Has a stellar counterpart and this detection is more than `sigmas` times the RMS of past history away.
+
+    Source: Bellm et al. 2017 (talk, 8 August 2017), second pseudocode. The history is the signed flux
+    10^(-0.4 (magpsf - 25)) of earlier detections in the same band, one for each exposure; RMS is the standard
+    deviation about their mean (divided by n). Fewer than `epochs_min` of them: false.
+    """
+    past = history(alerts, "prv_candidates")
+    same_band = past[past["flux"].notna() & (past["fid"] == past.alert["fid"])]
+    earlier = same_band.once_an_exposure()["flux"]
+    change = (alerts["flux"] - earlier.mean()).abs()
+    return {
+        "PS1 source here": ps1_source_within(alerts, radius),
+        "a star": alerts["sgscore1"] > sgscore_min,
+        "enough history": earlier.count() >= epochs_min,
+        "outburst": change > sigmas * earlier.std(),
+    }
