@@ -288,7 +288,9 @@ def committed_ends(bootstrap: str, places: Iterable[Place], **kafka: Any) -> dic
     asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}
     if not asked:
         return {}
-    futures = admin_client(bootstrap, **kafka).list_offsets(
+    # The client must outlive its futures, which would wait for ever.
+    admin = admin_client(bootstrap, **kafka)
+    futures = admin.list_offsets(
         asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=10
     )
     try:
