@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from schemas.simulated import SimulatedAlert
 
 NIGHTLY = "nightly"
+TRUTH = "truth.parquet"
 
 
 def register(app: typer.Typer) -> None:
@@ -70,7 +71,7 @@ def simulate(
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
     if out is not None:
-        write_truth(tally.alerts, out / "truth.parquet")
+        write_truth(tally.alerts, out / TRUTH)
     _report(tally, time.perf_counter() - started, out)
 
 
@@ -100,10 +101,22 @@ def _followed(stream: Iterable[SimulatedAlert], total: int, tally: _Tally) -> It
 
 
 def _written(stream: Iterable[SimulatedAlert], folder: Path) -> Iterator[SimulatedAlert]:
-    folder.mkdir(parents=True, exist_ok=True)
+    _clear(folder)
     for alert in stream:
         (folder / f"{alert.candid}.avro").write_bytes(alert.packet)
         yield alert
+
+
+def _clear(folder: Path) -> None:
+    """Make room: the packets of an earlier simulation go, so that truth.parquet describes what is there."""
+    import pyarrow.parquet as pq
+
+    folder.mkdir(parents=True, exist_ok=True)
+    truth = folder / TRUTH
+    if truth.exists():
+        for candid in pq.read_table(truth, columns=["candid"]).column("candid").to_pylist():
+            (folder / f"{candid}.avro").unlink(missing_ok=True)
+        truth.unlink()
 
 
 def _publish(
