@@ -127,7 +127,13 @@ def _publish(
 
     broker, kafka = connection(bootstrap, config)
     name = None if topic == NIGHTLY else topic
-    publish_packets((alert.packet for alert in stream), bootstrap=broker, topic=name, **kafka)
+    summary = publish_packets((alert.packet for alert in stream), bootstrap=broker, topic=name, **kafka)
+    for where, count in sorted(summary.topics.items()):
+        people.print(f"{count:,} alerts to {where}")
+    if summary.refused:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in summary.refused.items())
+        people.print(f"refused, now dead letters: {reasons}")
+        raise typer.Exit(1)
 
 
 def _report(tally: _Tally, seconds: float, out: Path | None) -> None:
