@@ -141,9 +141,18 @@ class Column(NDArrayOperatorsMixin):
             return self.values.astype(float, copy=False)
         return np.asarray(self.values.to_numpy(dtype=float, na_value=np.nan))
 
+    def _total(self, values: np.ndarray) -> np.ndarray:
+        return self.epochs.totals(np.where(np.isnan(values), 0.0, values))
+
+    def _count(self) -> np.ndarray:
+        return self.epochs.how_many(self.notna().values)
+
+    def _mean(self) -> np.ndarray:
+        return _ratio(self._total(self._floats()), self._count())
+
     def count(self) -> pd.Series:
         """How many epochs of each alert have a value (int64)."""
-        return self._answer(self.epochs.how_many(self.notna().values))
+        return self._answer(self._count())
 
     def any(self) -> pd.Series:
         """True for an alert with some true epoch; false without epochs."""
@@ -155,22 +164,16 @@ class Column(NDArrayOperatorsMixin):
 
     def sum(self) -> pd.Series:
         """Sum of the values of each alert; 0 where there is none."""
-        values = self._floats()
-        return self._answer(self.epochs.totals(np.where(np.isnan(values), 0.0, values)))
+        return self._answer(self._total(self._floats()))
 
     def mean(self) -> pd.Series:
         """Mean of the values of each alert; NaN where there is none."""
-        count = self.count().to_numpy()
-        total = self.sum().to_numpy()
-        return self._answer(np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0))
+        return self._answer(self._mean())
 
     def std(self, ddof: int = 0) -> pd.Series:
         """Standard deviation (rms about the mean) of the values of each alert; NaN where count <= ddof."""
-        count = self.count().to_numpy() - ddof
-        away = self - self.epochs.spread(self.mean())
-        total = (away * away).sum().to_numpy()
-        variance = np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
-        return self._answer(np.sqrt(variance))
+        away = self._floats() - self._mean()[self.epochs.rows]
+        return self._answer(np.sqrt(_ratio(self._total(away * away), self._count() - ddof)))
 
     def min(self) -> pd.Series:
         """Smallest value of each alert; NaN where there is none."""
@@ -201,6 +204,10 @@ class Column(NDArrayOperatorsMixin):
                 f"any() and all() are of true and false, not of {self.name or self.values.dtype}"
             )
         return self.values
+
+
+def _ratio(total: np.ndarray, count: np.ndarray) -> np.ndarray:
+    return np.divide(total, count, out=np.full(len(count), np.nan), where=count > 0)
 
 
 def _compare(ufunc: np.ufunc, left: Any, right: Any) -> np.ndarray:

@@ -21,6 +21,7 @@ from filters import cuts, source, trace
 from filters.errors import FilterError, ReadsRequired
 from filters.packet import frame_of_packet
 from filters.parameters import Parameter, parameters_of, with_values
+from filters.view import AlertView
 from schemas.errors import NoSuchColumn
 from schemas.frame import IDENTITY, stored_columns, survey_named
 from schemas.frame import split as split_name
@@ -127,28 +128,19 @@ class Filter:
 
     def evaluate(self, view: pd.DataFrame) -> tuple[Cuts, dict[str, np.ndarray]]:
         """What the function returns for a restricted frame, and the plain boolean cuts made of it."""
-        try:
-            returned = self.function(view, **self.values)
-            return returned, cuts.evaluate(self.name, view, returned)
-        except (KeyError, AttributeError) as error:
-            name = cuts.missing_column(error, view)
-            if name is None:
-                raise
-            raise self._undeclared(name) from error
+        returned = self.function(view, **self.values)
+        return returned, cuts.evaluate(self.name, view, returned)
 
-    def restricted(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Only the columns that the filter declared, however many the batch brings."""
-        if self.reads is None:
-            return frame
-        try:
-            columns = {name: frame[name] for name in dict.fromkeys([*self.reads, *IDENTITY])}
-        except KeyError as error:
-            raise NoSuchColumn(str(error.args[0]), frame.columns) from error
-        return pd.DataFrame(columns, index=frame.index, copy=False)
+    def restricted(self, frame: pd.DataFrame) -> AlertView:
+        """Only the columns that the filter declared, however many the batch brings.
 
-    def _undeclared(self, name: str) -> NoSuchColumn:
-        """The same error live, in replay and for one packet: a declared column is the only one there is."""
-        return NoSuchColumn(name, [*(self.reads or ()), *IDENTITY])
+        Raises NoSuchColumn when the batch lacks one of them.
+        """
+        names = list(frame.columns) if self.reads is None else [*self.reads, *IDENTITY]
+        for name in names:
+            if name not in frame.columns:
+                raise NoSuchColumn(name, frame.columns)
+        return AlertView(frame, names)
 
     def funnel(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Alerts and distinct objects left after each cut: columns cut, alerts, objects; first row: all."""

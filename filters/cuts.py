@@ -8,6 +8,7 @@ import pandas as pd
 
 from filters.column import Column
 from filters.errors import BadCut
+from filters.view import AlertView, index_of
 
 
 def evaluate(name: str, alerts: pd.DataFrame, returned: Any) -> dict[str, np.ndarray]:
@@ -18,14 +19,15 @@ def evaluate(name: str, alerts: pd.DataFrame, returned: Any) -> dict[str, np.nda
     """
     if not isinstance(returned, Mapping):
         raise BadCut(f"{name} must return a dictionary of named cuts, not {type(returned).__name__}")
-    alive = np.ones(len(alerts), bool)
+    index = index_of(alerts)
+    alive = np.ones(len(index), bool)
     found: dict[str, np.ndarray] = {}
     for cut, value in returned.items():
         what = f"{name}: the cut '{cut}'"
         if callable(value) and not isinstance(value, Column):
             mask = _of_survivors(what, alerts, alive, value)
         else:
-            mask = boolean(what, value, alerts.index)
+            mask = boolean(what, value, index)
         found[str(cut)] = mask
         alive &= mask
     return found
@@ -34,8 +36,8 @@ def evaluate(name: str, alerts: pd.DataFrame, returned: Any) -> dict[str, np.nda
 def _of_survivors(what: str, alerts: pd.DataFrame, alive: np.ndarray, cut: Callable[..., Any]) -> np.ndarray:
     mask = np.zeros(len(alerts), bool)
     if alive.any():
-        survivors = alerts if alive.all() else alerts[alive]
-        mask[alive] = boolean(what, cut(survivors), survivors.index)
+        survivors = alerts if alive.all() else AlertView(alerts[alive], map(str, alerts))
+        mask[alive] = boolean(what, cut(survivors), index_of(survivors))
     return mask
 
 
@@ -93,28 +95,3 @@ def funnel(alerts: pd.DataFrame, cuts: Mapping[str, np.ndarray]) -> pd.DataFrame
 
 def _counts(alerts: pd.DataFrame, mask: np.ndarray) -> tuple[int, int]:
     return int(mask.sum()), int(alerts["objectId"][mask].nunique())
-
-
-def missing_column(error: Exception, alerts: pd.DataFrame) -> str | None:
-    """The column whose absence raised this error; None for an error of another kind.
-
-    A KeyError is one about a column when pandas raised it: its innermost frame is in pandas' code.
-    """
-    if isinstance(error, AttributeError):
-        about_alerts = isinstance(error.obj, pd.DataFrame) and len(error.obj.columns) == len(alerts.columns)
-        return error.name if about_alerts and error.name in _known_to_decoders() else None
-    if hasattr(error, "hint") or not error.args or not isinstance(error.args[0], str):
-        return None  # a NoSuchColumn already, or the filter's own dictionary
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    module = trace.tb_frame.f_globals.get("__name__", "") if trace else ""
-    in_pandas = module.split(".")[0] == "pandas"
-    return error.args[0] if in_pandas and error.args[0] not in alerts.columns else None
-
-
-def _known_to_decoders() -> set[str]:
-    from schemas.frame import DERIVED
-    from schemas.surveys import SURVEYS
-
-    return {name for survey in SURVEYS.values() for name in survey.names()} | set(DERIVED)

@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from filters.column import Column
 from filters.errors import BadSelection, FilterError
-from filters.trace import NOTHING, TracedFrame, TracedSeries
-from schemas.errors import NoSuchColumn
+from filters.trace import NOTHING, answer
+from filters.view import column_of, index_of
 from schemas.frame import TEXT, as_pandas
 
 Mask = Column | np.ndarray | pd.Series
@@ -32,14 +32,9 @@ def history(alerts: pd.DataFrame, name: str) -> "History":
 
     Raises NoSuchColumn when a column is not declared in `reads`.
     """
-    clock = _list_column(alerts, f"{name}.jd")
-    flat = _flat(clock)
-    if "jd" not in alerts.columns:
-        raise NoSuchColumn("jd", alerts.columns)
-    jd = alerts["jd"].to_numpy()
-    past = flat.values < jd[flat.rows]
-    keep = None if past.all() else np.flatnonzero(past)
-    return History(alerts, name, flat, keep, frozenset(["jd", f"{name}.jd"]))
+    whole = _flat(_list_column(alerts, f"{name}.jd"))
+    keep = whole.before(column_of(alerts, "jd").to_numpy())
+    return History(alerts, name, whole, keep, frozenset(["jd", f"{name}.jd"]))
 
 
 class History:
@@ -75,7 +70,7 @@ class History:
     def columns(self) -> list[str]:
         """The names of the fields that can be read."""
         start = f"{self.name}."
-        return [c[len(start) :] for c in self._alerts.columns if str(c).startswith(start)]
+        return [c[len(start) :] for c in map(str, self._alerts) if c.startswith(start)]
 
     @cached_property
     def index(self) -> pd.Index:
@@ -138,7 +133,9 @@ class History:
     def by_time(self) -> "History":
         """The same epochs, each alert's in order of `jd` (equal times as stored)."""
         keep = np.arange(len(self)) if self._keep is None else self._keep
-        return self._rows(keep[np.lexsort((self["jd"].values, self.rows))], NOTHING)
+        jd = self["jd"].values
+        in_order = (jd[1:] >= jd[:-1]) | (self.rows[1:] != self.rows[:-1])
+        return self if in_order.all() else self._rows(keep[np.lexsort((jd, self.rows))], NOTHING)
 
     def once_an_exposure(self) -> "History":
         """One row for each exposure (`pid`) of an alert, the first stored: one `pid` is one epoch."""
@@ -153,9 +150,7 @@ class History:
 
     def per_alert(self, values: np.ndarray, sources: frozenset[str] = NOTHING) -> pd.Series:
         """One value an alert, as a Series on the batch's index."""
-        if isinstance(self._alerts, TracedFrame):
-            return TracedSeries(values, index=self._alerts.index).seeing(self.sources | sources)
-        return pd.Series(values, index=self._alerts.index, copy=False)
+        return answer(self._alerts, values, self.sources | sources)
 
     def spread(self, values: pd.Series) -> Column:
         """One value an alert -> that value on each of its epochs."""
@@ -200,7 +195,7 @@ class History:
         """Plain pandas, indexed by (candid, row), row counting the alert's epochs as stored."""
         keep = np.arange(len(self)) if self._keep is None else self._keep
         within = keep - self._whole.starts[self.rows]
-        names = self._alerts["candid"] if "candid" in self._alerts.columns else self._alerts.index
+        names = self._alerts["candid"] if "candid" in list(self._alerts) else index_of(self._alerts)
         index = pd.MultiIndex.from_arrays([np.asarray(names)[self.rows], within], names=["candid", "row"])
         return pd.DataFrame({field: self[field].values for field in self.columns}, index=index)
 
@@ -213,17 +208,14 @@ class AlertValues:
         self._alerts = alerts
 
     def __getitem__(self, name: str) -> Column:
-        if name not in self._alerts.columns:
-            raise NoSuchColumn(name, self._alerts.columns)
-        values: Any = self._alerts[name].array
+        values: Any = column_of(self._alerts, name).array
         values = values.to_numpy() if isinstance(values, pd.arrays.NumpyExtensionArray) else values
         return Column(self._epochs, values[self._epochs.rows], name, self._epochs.sources | {name})
 
 
 def _list_column(alerts: pd.DataFrame, name: str) -> pa.ChunkedArray:
-    if name not in alerts.columns:
-        raise NoSuchColumn(name, alerts.columns)
-    return alerts[name].array.__arrow_array__()
+    lists: Any = column_of(alerts, name).array
+    return lists.__arrow_array__()
 
 
 class _Flat:
@@ -241,6 +233,15 @@ class _Flat:
         flat = lists.values.slice(offsets[0], offsets[-1] - offsets[0])
         self.values: Any = _plain(flat)
         self.rows.flags.writeable = False
+        self._before: tuple[np.ndarray, np.ndarray | None] | None = None
+
+    def before(self, jd: np.ndarray) -> np.ndarray | None:
+        """Of a history's times, the positions of those before the alerts' own; None for all of them."""
+        known = self._before
+        if known is None or not np.array_equal(known[0], jd, equal_nan=True):
+            past = self.values < jd[self.rows]
+            known = self._before = jd.copy(), None if past.all() else np.flatnonzero(past)
+        return known[1]
 
 
 def _none(column: pa.ChunkedArray) -> pa.Array:

@@ -3,12 +3,15 @@
 Used on an alert or a small frame while somebody waits; batches run on plain pandas.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from filters.view import index_of
+from schemas.errors import NoSuchColumn
 from schemas.frame import IDENTITY
 
 if TYPE_CHECKING:
@@ -66,6 +69,13 @@ class TracedSeries(pd.Series):
         return answer
 
 
+def answer(alerts: pd.DataFrame, values: np.ndarray, sources: Iterable[str]) -> pd.Series:
+    """Values that were computed one an alert, as a column of the alerts that knows what it was made from."""
+    if isinstance(alerts, TracedFrame):
+        return TracedSeries(values, index=alerts.index).seeing(frozenset(sources))
+    return pd.Series(values, index=index_of(alerts), copy=False)
+
+
 class TracedFrame(pd.DataFrame):
     """A frame that notes which of its columns were read (`used`, shared with what is selected from it)."""
 
@@ -81,6 +91,8 @@ class TracedFrame(pd.DataFrame):
         return TracedSeries
 
     def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, str) and key not in self.columns:
+            raise NoSuchColumn(key, self.columns)
         found = super().__getitem__(key)
         names = [key] if isinstance(key, str) else key if isinstance(key, list) else []
         self.__dict__.setdefault("used", set()).update(n for n in names if isinstance(n, str))
@@ -91,7 +103,7 @@ class TracedFrame(pd.DataFrame):
 
 def traced(frame: pd.DataFrame) -> TracedFrame:
     """The frame, noting what is read."""
-    noted = TracedFrame(frame)
+    noted = TracedFrame(dict(frame.items()), index=frame.index)
     object.__setattr__(noted, "used", set())
     return noted
 

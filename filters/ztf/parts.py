@@ -7,6 +7,8 @@ false is the answer "none".
 import numpy as np
 import pandas as pd
 
+from filters.trace import answer
+
 PS1_MAGNITUDES = {1: "sgmag1", 2: "srmag1", 3: "simag1"}
 """Band (`fid`: g, r, i) -> magnitude of the nearest PS1 source in that band."""
 
@@ -24,7 +26,7 @@ def known_object_within(alerts: pd.DataFrame, radius: float) -> pd.Series:
 
 def ps1_magnitude_in_band(alerts: pd.DataFrame) -> pd.Series:
     """Magnitude of the nearest PS1 source in the alert's own band; NaN where there is none."""
-    band = alerts["fid"]
-    g, r, i = (alerts[name].where(band == fid) for fid, name in PS1_MAGNITUDES.items())
-    magnitude: pd.Series = np.fmax(np.fmax(g, r), i)  # one of them at most is not NaN
-    return magnitude
+    band = alerts["fid"].to_numpy()
+    magnitudes = [alerts[name].to_numpy() for name in PS1_MAGNITUDES.values()]
+    chosen = np.select([band == fid for fid in PS1_MAGNITUDES], magnitudes, np.nan)
+    return answer(alerts, chosen, ["fid", *PS1_MAGNITUDES.values()])

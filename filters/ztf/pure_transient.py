@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any
 
-import numpy as np
 import pandas as pd
 
 from filters.contract import alert_filter
@@ -43,15 +42,15 @@ def pure_transient(
         **pure.cuts_of(alerts, **purity),
         "positive": alerts["positive"],
         "no star": ~point_source,
-        "does not move": longest_gap(alerts) >= gap,
+        "does not move": seen_apart(alerts, gap),
         "no known object": ~known_object_within(alerts, object_radius),
     }
 
 
-def longest_gap(alerts: pd.DataFrame) -> pd.Series:
-    """Longest time between successive positive epochs, this one the last, in min; NaN without a past."""
+def seen_apart(alerts: pd.DataFrame, gap: float) -> pd.Series:
+    """Some two successive positive epochs, this one the last, are `gap` minutes apart or more."""
     past = history(alerts, "prv_candidates")
     seen = past[past["magpsf"].notna() & past["positive"]].by_time()
-    between = (seen["jd"].diff() * MINUTES).max()
+    between = seen["jd"].diff() * MINUTES
     until_now = (alerts["jd"] - seen["jd"].max()) * MINUTES
-    return np.fmax(between, until_now)
+    return (between >= gap).any() | (until_now >= gap)

@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any
 
-import numpy as np
 import pandas as pd
 
 from filters.contract import alert_filter
@@ -30,7 +29,7 @@ def young_supernova(
     """
     past = history(alerts, "prv_candidates")
     detected = past["magpsf"].notna()
-    first_seen = np.fmin(past[detected]["jd"].min(), alerts["jd"])
+    first_seen = past[detected]["jd"].min().fillna(alerts["jd"])  # now, if never before
     limits = past[~detected]  # non-detections
     days_before = limits.spread(first_seen) - limits["jd"]
     return {
