@@ -6,7 +6,6 @@ Rules: Avro specification "Object Container Files", Confluent wire format.
 """
 
 import json
-import threading
 import urllib.error
 import urllib.request
 import zlib
@@ -137,7 +136,6 @@ class Framer:
         self._schemas = schemas
         self._bare = writer_schema(bare) if bare is not None else None
         self._headers: list[Header] = []
-        self._lock = threading.Lock()
 
     def frame(self, raw: bytes) -> Framed:
         """Raises PacketError; NoSchemaSource when a schema cannot be asked for."""
@@ -150,18 +148,19 @@ class Framer:
 
     def header(self, raw: bytes) -> Header:
         """The container header that `raw` starts with. Raises PacketError."""
+        return self.known_header(raw) or self._remember(_read_header(raw))
+
+    def known_header(self, raw: bytes) -> Header | None:
+        """The header, if it was seen before and not long ago."""
         for place, header in enumerate(self._headers):
             if raw.startswith(header.raw):
-                if place > 1:
-                    self._remember(header)
-                return header
-        header = _read_header(raw)
-        self._remember(header)
-        return header
+                return header if place < 2 else self._remember(header)
+        return None
 
-    def _remember(self, header: Header) -> None:
-        with self._lock:  # a new list each time: readers in other threads go on with the old one
-            self._headers = [header, *(h for h in self._headers if h is not header)][: self.KEPT]
+    def _remember(self, header: Header) -> Header:
+        # A new list each time: readers in other threads go on with the old one.
+        self._headers = [header, *(h for h in self._headers if h is not header)][: self.KEPT]
+        return header
 
     def _confluent(self, raw: bytes) -> Framed:
         if not raw:

@@ -76,7 +76,7 @@ def _gunzipped(data: bytes) -> bytes:
     stream = isal_zlib.decompressobj(wbits=31)
     try:
         out: bytes = stream.decompress(data, MAX_STAMP_BYTES + 1)
-    except (igzip_lib.IsalError, EOFError) as error:
+    except (igzip_lib.IsalError, EOFError) as error:  # type: ignore[misc]  # its stub has no base class
         raise CorruptValue(f"the stamp is no gzip stream: {error}") from error
     if len(out) > MAX_STAMP_BYTES:
         raise TooLarge(f"the stamp has more than {MAX_STAMP_BYTES:,} bytes when decompressed")

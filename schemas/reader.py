@@ -6,15 +6,20 @@ another survey is counted.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from schemas.batches import Group, Walked
 from schemas.errors import NoSuchColumn, PacketError, UnsupportedSchema
 from schemas.framing import Framed, Framer, SchemaSource, frame
+from schemas.plan import Plan
 from schemas.slow import arrow_columns, records_of
 from schemas.surveys import SURVEYS, Column, arrow_type
+from schemas.writer import WriterSchema
+
+_PLANS = 64  # writer schemas remembered; a stream has a handful
 
 
 @dataclass(frozen=True)
@@ -66,44 +71,123 @@ class PacketReader:
         self._wanted = [self.survey.column(name) for name in self.columns]
         self.schema = pa.schema([(column.name, column.type) for column in self._wanted])
         self._framer = Framer(schemas, bare)
+        self._plans: dict[WriterSchema, Plan] = {}
 
     def read(self, packets: Sequence[bytes]) -> Batch:
         """Raw values, sentinels such as -999 included; null where a packet's schema lacks the column.
 
-        Raises NoSchemaSource when a schema registry does not answer (nothing is refused for that).
+        Raises NoSchemaSource when a schema registry does not answer (nothing is refused for that), TooLarge
+        when a column of the whole batch has more than 2 GiB of strings.
         """
+        packets = list(packets)  # our own references, so that none can go while it is being read
         batch = Batch(_empty(self.schema), np.zeros(0, np.int64))
-        parts, rows = [], []
+        parts = [
+            self._part(writer, group, packets, batch)
+            for writer, group in self._groups(packets, batch).items()
+        ]
+        parts = [part for part in parts if len(part.packet)]
+        if parts:
+            batch.table, batch.packet = _in_order(parts)
+        batch.refused.sort(key=lambda refused: refused.index)
+        batch.other_packets.sort()
+        return batch
+
+    def _groups(self, packets: Sequence[bytes], batch: Batch) -> dict[WriterSchema, Group]:
+        """The packets by writer schema; refusals and other surveys go into the batch."""
+        groups: dict[WriterSchema, Group] = {}
         for index, raw in enumerate(packets):
+            header = self._framer.known_header(raw)
+            if header is not None and header.codec == "null" and header.writer.survey == self.survey.name:
+                group = groups.get(header.writer) or groups.setdefault(header.writer, Group())
+                group.add_container(index, raw, len(header.raw))
+                continue
+            framed = self._framed(index, raw, batch)
+            if framed is not None:
+                groups.setdefault(framed.writer, Group()).add(index, framed.blocks)
+        return groups
+
+    def _framed(self, index: int, raw: bytes, batch: Batch) -> Framed | None:
+        """A packet of our survey taken apart, or None with a word in the batch."""
+        try:
+            framed = self._framer.frame(raw)
+        except PacketError as error:
+            batch.refused.append(Refused(index, error))
+            return None
+        if framed.writer.survey == self.survey.name:
+            return framed
+        batch.other[framed.writer.survey] = batch.other.get(framed.writer.survey, 0) + 1
+        batch.other_packets.append(index)
+        return None
+
+    def _part(self, writer: WriterSchema, group: Group, packets: Sequence[bytes], batch: Batch) -> "_Part":
+        """The rows of the packets with one writer schema."""
+        for index in group.split():
+            framed = self._framed(index, packets[index], batch)
+            if framed is not None:
+                group.add(index, framed.blocks)
+        messages = group.messages()
+        try:
+            plan = self._plan(writer)
+        except PacketError as error:
+            batch.refused += [Refused(int(index), error) for index in np.unique(messages[:, 3])]
+            return _Part(batch.table, batch.packet)
+        walked = Walked(plan, messages)
+        batch.refused += [Refused(index, error) for index, error in walked.refused]
+        arrays = [walked.columns.array(made) if made else None for made in plan.builders]
+        if plan.slow:
+            return self._with_slow(walked, arrays, packets, batch)
+        return _Part(pa.RecordBatch.from_arrays(arrays, schema=self.schema), walked.packet)
+
+    def _with_slow(
+        self, walked: Walked, arrays: list[pa.Array | None], packets: Sequence[bytes], batch: Batch
+    ) -> "_Part":
+        """Add the columns that fastavro must make; a packet that it cannot make them of is refused."""
+        slow, good = [_empty(pa.schema([(c.name, c.type) for c in walked.plan.slow]))], []
+        for index in np.unique(walked.packet).tolist():
             try:
-                framed = self._framer.frame(raw)
-                if framed.writer.survey != self.survey.name:
-                    _count_other(batch, framed, index)
-                    continue
-                part = self._decode(framed)
+                made = arrow_columns(records_of(self._framer.frame(packets[index])), walked.plan.slow)
             except PacketError as error:
                 batch.refused.append(Refused(index, error))
                 continue
-            parts.append(part)
-            rows.append(np.full(part.num_rows, index, np.int64))
-        if parts:
-            batch.table = pa.concat_batches(parts)
-            batch.packet = np.concatenate(rows)
-        return batch
+            slow.append(pa.RecordBatch.from_arrays(made, schema=slow[0].schema))
+            good.append(index)
+        keep = np.isin(walked.packet, good)
+        columns = iter(pa.concat_batches(slow).columns)
+        whole = [next(columns) if array is None else array.filter(pa.array(keep)) for array in arrays]
+        return _Part(pa.RecordBatch.from_arrays(whole, schema=self.schema), walked.packet[keep])
 
-    def _decode(self, framed: Framed) -> pa.RecordBatch:
-        arrays = arrow_columns(records_of(framed), self._wanted)
-        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+    def _plan(self, writer: WriterSchema) -> Plan:
+        """The plan for a writer schema, kept. Raises UnsupportedSchema."""
+        plan = self._plans.get(writer)
+        if plan is None:
+            plan = Plan(writer, self._wanted)
+            if len(self._plans) >= _PLANS:
+                self._plans = {}
+            self._plans[writer] = plan
+        return plan
+
+
+class _Part(NamedTuple):
+    """The rows of the packets of one writer schema."""
+
+    table: pa.RecordBatch
+    packet: np.ndarray
+
+
+def _in_order(parts: Sequence[_Part]) -> _Part:
+    """One batch in the packets' order."""
+    if len(parts) == 1:
+        return parts[0]
+    table = pa.concat_batches([part.table for part in parts])
+    packet = np.concatenate([part.packet for part in parts])
+    order = np.argsort(packet, kind="stable")
+    if (np.diff(order) == 1).all():
+        return _Part(table, packet)
+    return _Part(table.take(pa.array(order)), packet[order])
 
 
 def _empty(schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.array([], f.type) for f in schema], schema=schema)
-
-
-def _count_other(batch: Batch, framed: Framed, index: int) -> None:
-    name = framed.writer.survey
-    batch.other[name] = batch.other.get(name, 0) + 1
-    batch.other_packets.append(index)
 
 
 def decode_all(
@@ -116,5 +200,11 @@ def decode_all(
     except (KeyError, ValueError) as error:
         raise UnsupportedSchema(f"the packet's schema has no Arrow type: {error}") from error
     columns = [Column(top.name, (top.name,), top.type) for top in own]
-    arrays = arrow_columns(records_of(framed), columns)
+    plan, group = Plan(framed.writer, columns), Group()
+    group.add(0, framed.blocks)
+    walked = Walked(plan, group.messages())
+    if walked.refused:
+        raise walked.refused[0][1]
+    slow = iter(arrow_columns(records_of(framed), plan.slow) if plan.slow else ())
+    arrays = [walked.columns.array(made) if made else next(slow) for made in plan.builders]
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(list(own)))

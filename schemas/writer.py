@@ -1,9 +1,9 @@
 """The schema that a packet was written with, made safe to use.
 
 Packets bring their own schemas, so they are input like any other: depth and size are bounded, recursion
-(no alert needs it, and decoders recurse with it) is refused, and so are arrays of items without bytes, with
-which a few bytes could announce 2^60 values. What is merely illegal in real packets is repaired: defaults are
-left out (a survey gives a plain int the default null), and a field name used twice gets a suffix.
+(no alert needs it, and decoders recurse with it) is refused, and so are values without bytes, of which an
+array could announce 2^60. What is merely illegal in real packets is repaired: defaults are left out (a survey
+gives a plain int the default null), and a field name used twice gets a suffix.
 """
 
 import json
@@ -18,7 +18,7 @@ from schemas.errors import UnsupportedSchema
 from schemas.surveys import survey_of
 
 MAX_SCHEMA_BYTES = 1 << 20
-MAX_DEPTH = 32
+MAX_DEPTH = 16
 MAX_NODES = 20_000
 
 PRIMITIVES = ("null", "boolean", "int", "long", "float", "double", "bytes", "string")
@@ -116,13 +116,9 @@ class _Resolver:
             return self.resolve(kind, namespace, depth + 1)
         if kind in ("record", "error"):
             return self._record(schema, namespace, depth)
-        if kind == "array":
-            items = self.resolve(schema.get("items"), namespace, depth + 1)
-            if smallest(items) == 0:
-                raise UnsupportedSchema("the writer schema has an array of items without bytes")
-            return {"type": "array", "items": items}
-        if kind == "map":
-            return {"type": "map", "values": self.resolve(schema.get("values"), namespace, depth + 1)}
+        if kind in ("array", "map"):
+            inner = "items" if kind == "array" else "values"
+            return {"type": kind, inner: self._with_bytes(schema.get(inner), namespace, depth)}
         if kind in ("fixed", "enum"):
             return self._leaf(schema, namespace)
         if kind not in PRIMITIVES:
@@ -145,11 +141,18 @@ class _Resolver:
         for field in fields:
             count = seen[field["name"]] = seen.get(field["name"], 0) + 1
             suffix = f"_{count}" if count > 1 else ""
-            kind = self.resolve(field.get("type"), inner, depth + 1)
+            kind = self._with_bytes(field.get("type"), inner, depth)
             resolved.append({"name": field["name"] + suffix, "type": kind})
         self.open.discard(name)
         self.named[name] = record = {"type": "record", "name": name, "fields": resolved}
         return record
+
+    def _with_bytes(self, schema: Any, namespace: str, depth: int) -> Any:
+        """Resolve what must take at least a byte, or a few bytes could stand for any number of values."""
+        tree = self.resolve(schema, namespace, depth + 1)
+        if smallest(tree) == 0:
+            raise UnsupportedSchema("the writer schema has values without bytes (null, or an empty record)")
+        return tree
 
     def _leaf(self, schema: dict[str, Any], namespace: str) -> Any:
         name, _ = _full_name(schema, namespace)
