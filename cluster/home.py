@@ -1,4 +1,4 @@
-"""The two folders outside the checkout: state that matters (home), files that can be fetched again (cache)."""
+"""The two folders outside the checkout: state that matters (home), what can be fetched again (cache)."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class ClassArchive:
 
     def flags(self, write_to: Path | None = None) -> list[str]:
         """JVM flags to use the archive; when there is none yet, to write one to `write_to` at exit."""
-        # The JVM's warnings about archives (a cache that was copied, say) would only puzzle: it starts anyway.
+        # The JVM's warnings about archives (a copied cache, say) would only puzzle: it starts anyway.
         quiet = ["-Xshare:auto", "-Xlog:disable", "-Xlog:all=error:stderr"]
         if self._full.exists():
             return [*quiet, f"-XX:SharedArchiveFile={self._full}"]

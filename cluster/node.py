@@ -56,8 +56,8 @@ class Node:
         state = self.folder.read()
         if state and state.process():
             raise ClusterError(
-                f"The broker of {self.folder.root} is running already (process {state.pid}, port {state.port})"
-                ": use it, stop it, or choose another home."
+                f"The broker of {self.folder.root} runs already (process {state.pid}, port {state.port}): "
+                "use it, stop it, or choose another home."
             )
 
     def prepare(self) -> Launch:
