@@ -3,40 +3,23 @@
 from __future__ import annotations
 
 import io
-import struct
 import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
 import cramjam
 import fastavro
-from fastavro.schema import parse_schema
 
-from pipeline.records import HEADER, parsed_schema, writer_schema
-from schemas.errors import PacketError
-from schemas.framing import SchemaSource
+from schemas.errors import PacketError, ZadsError
+from schemas.framing import MAGIC, MAX_BODY_BYTES, SYNC, Framer, SchemaSource, frame, read_long
+from schemas.writer import WriterSchema, writer_schema
 
-_LONG: Any = parse_schema({"type": "long"})
-_CONFLUENT_HEAD = 5
-# A count or a size beyond this is damage, not data: the largest real packets are 0.2 MB.
-_ABSURD = 100_000_000
-# What fastavro, zlib and cramjam raise on damaged bytes.
-_DAMAGE = (
-    EOFError,
-    IndexError,
-    KeyError,
-    MemoryError,
-    OverflowError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-    cramjam.DecompressionError,
-)
+# What fastavro raises on damaged bytes.
+_DAMAGE = (EOFError, ValueError, IndexError, KeyError, TypeError, OverflowError, MemoryError, PacketError)
 
 
 class _Stopped(Exception):
-    """Decoding came no further; says where and why."""
+    """Reading came no further; says where and why."""
 
 
 @dataclass
@@ -44,9 +27,9 @@ class Anatomy:
     """What could be read of a packet.
 
     framing: "Avro container file", "Confluent" or "none that is known"; schema: the writer schema's name,
-    None when even that cannot be read; fields: how many it has at the top; leading: dotted name ->
-    value, in the packet's order, up to the damage; stopped: where and why reading ended, None when the
-    whole packet was read.
+    None when even that cannot be read; fields: how many it has at the top; leading: dotted name -> value
+    of the first record, in the packet's order, up to the damage; stopped: where and why reading ended,
+    None when all of the first record was read and its block is whole.
     """
 
     framing: str
@@ -58,105 +41,92 @@ class Anatomy:
 
 def dissect(raw: bytes, schemas: SchemaSource | None = None) -> Anatomy:
     """Read of `raw` what can be read. Raises nothing: what is wrong is in the result."""
-    container = raw.startswith(b"Obj")
-    known = container or raw[:1] == b"\0"
+    container = raw.startswith(MAGIC)
+    confluent = not container and raw[:1] == b"\0"
     result = Anatomy(
-        "none that is known" if not known else "Avro container file" if container else "Confluent"
+        "Avro container file" if container else "Confluent" if confluent else "none that is known"
     )
     try:
-        schema = writer_schema(raw, schemas)
-        named: dict[str, Any] = {}
-        parsed = parsed_schema(schema, named)
-    except PacketError as error:
+        if container:
+            _read_container(raw, result)
+        else:
+            framed = frame(raw, schemas)
+            _read_record(framed.writer, bytes(framed.blocks[0].body), result)
+    except (_Stopped, ZadsError) as error:
         result.stopped = str(error)
-        return result
-    except (*_DAMAGE, fastavro.schema.SchemaParseException) as error:
-        result.stopped = f"the schema is not valid: {error}"
-        return result
-    result.schema = parsed.get("name") if isinstance(parsed, dict) else str(parsed)
-    if not isinstance(parsed, dict) or "fields" not in parsed:
-        result.stopped = "the schema is not that of a record"
-        return result
-    result.fields = len(parsed["fields"])
-    try:
-        body, complaint = _body(raw) if container else (raw[_CONFLUENT_HEAD:], None)
-        _walk(io.BytesIO(body), parsed, named, "", result.leading)
-        result.stopped = complaint
-    except _Stopped as error:
-        result.stopped = str(error)
-    except _DAMAGE as error:
-        result.stopped = f"the first block cannot be read: {error}"
     return result
 
 
-def _body(raw: bytes) -> tuple[bytes, str | None]:
-    """The first block's content, as much as there is of it, and what is wrong with the block itself."""
-    stream = io.BytesIO(raw)
-    header: Any = fastavro.schemaless_reader(stream, HEADER, None)
-    records: Any = fastavro.schemaless_reader(stream, _LONG, None)
-    size: Any = fastavro.schemaless_reader(stream, _LONG, None)
-    if not 0 <= size < _ABSURD or not 0 < records < _ABSURD:
+def _read_container(raw: bytes, result: Anatomy) -> None:
+    """The first record of the first block, as much as there is of it. Raises PacketError, _Stopped."""
+    header = Framer().header(raw)
+    _name(header.writer, result)
+    at = len(header.raw) + SYNC
+    records, at = read_long(raw, at)
+    size, at = read_long(raw, at)
+    if records < 1 or not 0 <= size <= MAX_BODY_BYTES:
         raise _Stopped(f"the first block claims {records:,} records in {size:,} bytes")
-    content = stream.read(size)
-    mark = stream.read(len(header["sync"]))
-    complaint = None
-    if len(content) < size:
-        complaint = f"the file ends {size - len(content):,} bytes before its first block does"
-    elif mark != header["sync"]:
-        complaint = "the mark at the end of the first block is wrong: bytes were lost, added or changed"
-    return _unpacked(content, header["meta"].get("avro.codec", b"null")), complaint
+    left = len(raw) - at - SYNC
+    _read_record(header.writer, _unpacked(raw[at : at + size], header.codec), result)
+    if left < size:
+        raise _Stopped(f"the first block claims {size:,} bytes, {max(left, 0):,} are left for it")
+    if raw[at + size : at + size + SYNC] != raw[len(header.raw) : len(header.raw) + SYNC]:
+        raise _Stopped("the first block does not end in the file's sync marker: bytes were lost or added")
 
 
-def _unpacked(content: bytes, codec: bytes) -> bytes:
-    if codec == b"deflate":
-        # Gives what there is of a stream that ends early.
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(content)
-    if codec == b"snappy":
-        return bytes(cramjam.snappy.decompress_raw(content[:-4]))
-    if codec != b"null":
-        raise _Stopped(f"the codec {codec.decode(errors='replace')!r} is not one that zads reads")
+def _unpacked(content: bytes, codec: str) -> bytes:
+    try:
+        if codec == "deflate":
+            # Gives what there is of a stream that ends early.
+            return zlib.decompressobj(wbits=-15).decompress(content, MAX_BODY_BYTES)
+        if codec == "snappy":
+            return bytes(cramjam.snappy.decompress_raw(content[:-4]))
+    except (zlib.error, cramjam.DecompressionError, ValueError) as error:
+        raise _Stopped(f"the first block cannot be decompressed: {error}") from None
     return content
 
 
-def _walk(body: io.BytesIO, record: Any, named: dict[str, Any], above: str, leading: dict[str, Any]) -> None:
+def _name(writer: WriterSchema, result: Anatomy) -> None:
+    result.schema = writer.tree.get("name")
+    result.fields = len(writer.tree["fields"])
+
+
+def _read_record(writer: WriterSchema, body: bytes, result: Anatomy) -> None:
+    _name(writer, result)
+    _walk(io.BytesIO(body), writer.tree, "", result.leading)
+
+
+def _walk(body: io.BytesIO, record: Any, above: str, leading: dict[str, Any]) -> None:
     """Decode a record field by field into `leading`; records within it likewise. Raises _Stopped."""
     for member in record["fields"]:
         name, start = above + member["name"], body.tell()
         try:
-            kind = _branch(body, member["type"], named)
+            kind = _branch(body, member["type"])
+            nested = kind["type"] == "record"
+            if not nested:
+                leading[name] = _value(body, kind)
         except _DAMAGE as error:
-            raise _stopped(name, start, error) from None
-        if isinstance(kind, dict) and kind.get("type") == "record":
-            _walk(body, kind, named, f"{name}.", leading)
-            continue
-        try:
-            leading[name] = _value(body, kind, named)
-        except _DAMAGE as error:
-            raise _stopped(name, start, error) from None
+            why = str(error) or type(error).__name__
+            raise _Stopped(f"{name!r}, at byte {start:,} of the record, cannot be read: {why}") from None
+        if nested:
+            _walk(body, kind, f"{name}.", leading)
 
 
-def _branch(body: io.BytesIO, kind: Any, named: dict[str, Any]) -> Any:
-    """The type of the value that follows: of a union the branch that was written, of a name its type."""
-    if isinstance(kind, list):
-        number: Any = fastavro.schemaless_reader(body, _LONG, None)
-        if not 0 <= number < len(kind):
-            raise ValueError(f"branch {number} of a union of {len(kind)}")
-        kind = kind[number]
-    return named.get(kind, kind) if isinstance(kind, str) else kind
+def _branch(body: io.BytesIO, kind: Any) -> Any:
+    """The type of the value that follows: of a union the branch that was written."""
+    if not isinstance(kind, list):
+        return kind
+    number, at = read_long(body.getbuffer(), body.tell())
+    if not 0 <= number < len(kind):
+        raise ValueError(f"branch {number} of a union of {len(kind)}")
+    body.seek(at)
+    return kind[number]
 
 
-def _value(body: io.BytesIO, kind: Any, named: dict[str, Any]) -> Any:
-    """One value. A record of one field has the same bytes as the field, and can be given the named types."""
-    single: dict[str, Any] = {
-        "type": "record",
-        "name": "zads.single",
-        "fields": [{"name": "it", "type": kind}],
-    }
-    single |= {"__fastavro_parsed": True, "__named_schemas": named}
-    value: Any = fastavro.schemaless_reader(body, single, None)
+def _value(body: io.BytesIO, kind: Any) -> Any:
+    """One value; a record of one field has the same bytes as the field."""
+    if kind["type"] == "null":
+        return None
+    single = writer_schema({"type": "record", "name": "single", "fields": [{"name": "it", "type": kind}]})
+    value: Any = fastavro.schemaless_reader(body, single.parsed, None)
     return value["it"]
-
-
-def _stopped(name: str, start: int, error: BaseException) -> _Stopped:
-    why = f"{error}" or type(error).__name__
-    return _Stopped(f"the field {name!r}, at byte {start:,} of the record, cannot be read: {why}")

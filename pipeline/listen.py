@@ -290,9 +290,7 @@ def committed_ends(bootstrap: str, places: Iterable[Place], **kafka: Any) -> dic
         return {}
     # The client must outlive its futures, which would wait for ever.
     admin = admin_client(bootstrap, **kafka)
-    futures = admin.list_offsets(
-        asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=10
-    )
+    futures = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=10)
     try:
         return {(place.topic, place.partition): future.result().offset for place, future in futures.items()}
     except KafkaException as error:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from typing import Any
 
-from pipeline.records import split_records, writer_schema
+from pipeline.records import split_records
 from schemas.definitions import night
 from schemas.errors import PacketError, ZadsError
-from schemas.framing import SchemaSource
+from schemas.framing import SchemaSource, frame
 from schemas.packet import read_packet
 from schemas.reader import PacketReader
-from schemas.surveys import survey_of
+from schemas.slow import records_of
 
 # Night 0 of schemas.definitions.night(), 2017-01-01, the first of ZTF's `nid`.
 _NIGHT_0 = date(2017, 1, 1)
@@ -98,9 +98,9 @@ class Sorter:
     def _of_other_survey(self, raw: bytes) -> list[Published] | PacketError:
         """Another survey's packet, read slowly: names differ, schemas are not known beforehand."""
         try:
-            survey = survey_of(writer_schema(raw, self._schemas))
-            packets = read_packet(raw, self._schemas)
-            return [Published(raw, survey, **_fields(packet, _ZTF)) for packet in packets]
+            framed = frame(raw, self._schemas)
+            survey = framed.writer.survey
+            return [Published(raw, survey, **_fields(packet, _ZTF)) for packet in records_of(framed)]
         except PacketError as error:
             return error
 

@@ -14,15 +14,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, BinaryIO, cast
 
-from isal import igzip
+from isal import igzip_lib, igzip_threaded
 
 from schemas.errors import ZadsError
 
 _GZIP = b"\x1f\x8b"
 _TARBALLS = (".tar.gz", ".tgz", ".tar")
-_READ_AHEAD = 1 << 20
+# Unzipping runs in a thread of its own, a few blocks of this size ahead.
+_UNZIP_AHEAD = 1 << 18
+# tarfile copies the rest of its block with each read: a larger one costs more than it saves.
+_TAR_BLOCK = 1 << 15
 # What a truncated or corrupt gzip stream or tar archive raises.
-_DAMAGE = (EOFError, zlib.error, igzip.isal_zlib.error, tarfile.TarError, OSError)
+_DAMAGE: tuple[type[Exception], ...] = (
+    EOFError,
+    zlib.error,
+    igzip_lib.IsalError,  # type: ignore[assignment]  # its stub has no base class
+    tarfile.TarError,
+    OSError,
+)
 
 
 class NoSuchPackets(ZadsError):
@@ -100,14 +109,17 @@ def _packets_in(disk: BinaryIO, file: Path) -> Iterator[PacketFile]:
     """The *.avro members of a tar archive, gzipped or not, in the archive's order."""
     zipped = disk.read(2) == _GZIP
     disk.seek(0)
-    content: BinaryIO = io.BufferedReader(igzip.GzipFile(fileobj=disk), _READ_AHEAD) if zipped else disk
+    content = igzip_threaded.open(disk, "rb", block_size=_UNZIP_AHEAD) if zipped else disk
     end = _Tail(content)
-    with tarfile.open(fileobj=cast(IO[bytes], end), mode="r|", bufsize=_READ_AHEAD) as tar:
-        while (member := tar.next()) is not None:
-            # tarfile remembers every member: a million of them would be a gigabyte.
-            tar.members.clear()  # type: ignore[attr-defined]
-            if member.isfile() and _counts(Path(member.name)) and member.name.endswith(".avro"):
-                yield PacketFile(f"{file}:{member.name}", _content(tar, member))
+    try:
+        with tarfile.open(fileobj=cast(IO[bytes], end), mode="r|", bufsize=_TAR_BLOCK) as tar:
+            while (member := tar.next()) is not None:
+                # tarfile remembers every member: a million of them would be a gigabyte.
+                tar.members.clear()  # type: ignore[attr-defined]
+                if member.isfile() and member.name.endswith(".avro") and _counts(Path(member.name)):
+                    yield PacketFile(f"{file}:{member.name}", _content(tar, member))
+    finally:
+        content.close()
     # tarfile takes an archive cut between two members for a whole one; a whole one ends in zeros.
     if end.tail.strip(b"\0"):
         raise EOFError("the end-of-archive mark is missing")

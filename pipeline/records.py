@@ -1,20 +1,17 @@
-"""Avro container files taken apart: the writer schema, and one file for each packet of several."""
+"""An Avro container file of several packets taken apart into one file for each."""
 
 from __future__ import annotations
 
 import io
-import json
-import struct
 from typing import Any
 
 import fastavro
 from fastavro.schema import parse_schema
 
-from schemas.errors import NotAvro, Truncated, UnknownSchema
-from schemas.framing import SchemaSource
+from schemas.framing import frame
 
-# Avro 1.11 specification, "Object Container Files".
-HEADER: Any = parse_schema(
+# Avro specification, "Object Container Files".
+_HEADER: Any = parse_schema(
     {
         "type": "record",
         "name": "org.apache.avro.file.Header",
@@ -25,60 +22,29 @@ HEADER: Any = parse_schema(
         ],
     }
 )
-# Confluent's wire format: byte 0, then the number of the schema in the registry.
-_CONFLUENT = struct.Struct(">bI")
 _LONG: Any = parse_schema({"type": "long"})
 
 
 def split_records(raw: bytes) -> list[bytes]:
-    """A container file of its own for each record of the container file `raw`, same schema, uncompressed.
+    """A container file of its own for each record of the container file `raw`: same schema, uncompressed.
 
-    The records' bytes are cut out, not decoded and encoded again. Raises what fastavro raises on a file
-    that is no container file or is corrupt: callers split only what has been read before.
+    The records' bytes are cut out, not decoded and encoded again. Raises PacketError when the framing is
+    damaged; the records themselves have been read before.
     """
-    header: Any = fastavro.schemaless_reader(io.BytesIO(raw), HEADER, None)
-    schema = parsed_schema(json.loads(header["meta"]["avro.schema"]), {})
+    framed = frame(raw)
+    header: Any = fastavro.schemaless_reader(io.BytesIO(raw), _HEADER, None)
     header["meta"]["avro.codec"] = b"null"
-    head = _encoded(HEADER, header)
+    head, schema = _encoded(_HEADER, header), framed.writer.parsed
     single = []
-    for block in fastavro.block_reader(io.BytesIO(raw)):
-        content = block.bytes_.getvalue()
-        stream = io.BytesIO(content)
-        for _ in range(block.num_records):
+    for block in framed.blocks:
+        stream = io.BytesIO(block.body)
+        for _ in range(block.records):
             start = stream.tell()
             fastavro.schemaless_reader(stream, schema, None)
-            body = content[start : stream.tell()]
+            body = bytes(block.body[start : stream.tell()])
             counts = _encoded(_LONG, 1) + _encoded(_LONG, len(body))
             single.append(b"".join((head, counts, body, header["sync"])))
     return single
-
-
-def parsed_schema(schema: Any, named: dict[str, Any]) -> Any:
-    """`schema` made ready for fastavro, its named types added to `named`.
-
-    Defaults are not looked at: they mean nothing to a reader, and some surveys' are not valid.
-    """
-    return parse_schema(schema, named, _force=True, _ignore_default_error=True)
-
-
-def writer_schema(raw: bytes, schemas: SchemaSource | None = None) -> dict[str, Any]:
-    """The schema that a container file carries, or that a Confluent-framed packet names in `schemas`.
-
-    Raises NotAvro or Truncated, UnknownSchema without `schemas`.
-    """
-    if raw[:1] == b"\0" and len(raw) > _CONFLUENT.size:
-        number = _CONFLUENT.unpack_from(raw)[1]
-        if schemas is None:
-            raise UnknownSchema(f"the packet names schema {number}; say with --schemas where it is")
-        return schemas.schema(number)
-    if not raw.startswith(b"Obj\x01"):
-        raise NotAvro(f"neither an Avro container file nor Confluent-framed: it begins with {raw[:8]!r}")
-    try:
-        header: Any = fastavro.schemaless_reader(io.BytesIO(raw), HEADER, None)
-        schema: dict[str, Any] = json.loads(header["meta"]["avro.schema"])
-    except (EOFError, IndexError, ValueError, KeyError) as error:
-        raise Truncated(f"the container file's header cannot be read: {error}") from None
-    return schema
 
 
 def _encoded(schema: Any, value: Any) -> bytes:
