@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from schemas import walk as op
 from schemas.errors import TooLarge
-from schemas.plan import Absent, Builder, Leaf, List, Plan, Struct
+from schemas.plan import Absent, Builder, Leaf, List, Node, Plan, Struct
 
 _ALIGN = 64  # Arrow's recommended alignment, bytes
 _BOUNDLESS = 1 << 62  # rows of a level that has no columns
@@ -28,35 +28,26 @@ class Memory:
         self.program[:, op.DATA] = self._scratch.ctypes.data
         self.program[:, op.VALID] = self._scratch.ctypes.data + _ALIGN
         self.capacity = np.full(len(capacities), _BOUNDLESS, np.uint64)
-        self._starts = [np.cumsum([0, *level.widths]) for level in plan.levels]
         self._arenas = [np.zeros(0, np.uint8)] * len(capacities)
         self._bits = [np.zeros((0, 0), np.uint8)] * len(capacities)
-        self._nodes: list[list[Any]] = [[] for _ in capacities]
-        for node in plan.nodes():
-            self._nodes[node.level].append(node)
         for level, rows in enumerate(capacities):
-            if plan.levels[level].wanted:
+            if plan.levels[level].widths or plan.levels[level].bits:
                 self._allocate(level, rows)
 
-    def _allocate(self, level: int, rows: int) -> None:
-        rows = -(-max(rows, 1) // _ALIGN) * _ALIGN
-        arena = np.zeros(int(self._starts[level][-1]) * rows + _ALIGN, np.uint8)
-        self._arenas[level] = arena[-arena.ctypes.data % _ALIGN :]
-        self._bits[level] = np.zeros((self.plan.levels[level].bits, rows), np.uint8)
-        self.capacity[level] = rows
-        self._address(level, rows)
-
-    def _address(self, level: int, rows: int) -> None:
-        """Write the columns' addresses into the program."""
-        data, bits = self._arenas[level].ctypes.data, self._bits[level].ctypes.data
-        for node in self._nodes[level]:
-            ops = [node.op] if node.ends < 0 else [node.op, node.ends]
-            if node.data >= 0:
-                self.program[ops, op.DATA] = data + int(self._starts[level][node.data]) * rows
-            if node.truth >= 0:
-                self.program[ops, op.DATA] = bits + node.truth * rows
-            if node.valid >= 0:
-                self.program[ops, op.VALID] = bits + node.valid * rows
+    def _allocate(self, number: int, rows: int) -> None:
+        """Zeroed memory for a level, and its columns' addresses in the program."""
+        level, rows = self.plan.levels[number], -(-max(rows, 1) // _ALIGN) * _ALIGN
+        arena = np.zeros(int(level.starts[-1]) * rows + _ALIGN, np.uint8)
+        self._arenas[number] = arena = arena[-arena.ctypes.data % _ALIGN :]
+        self._bits[number] = bits = np.zeros((level.bits, rows), np.uint8)
+        self.capacity[number] = rows
+        for which, word, base, starts in (
+            ("data", op.DATA, arena, level.starts),
+            ("truth", op.DATA, bits, np.arange(level.bits)),
+            ("valid", op.VALID, bits, np.arange(level.bits)),
+        ):
+            ops, columns = level.ops(which)
+            self.program[ops, word] = base.ctypes.data + starts[columns] * rows
 
     def grow(self, level: int, need: int, filled: int) -> None:
         """More rows for a level; the first `filled` are kept."""
@@ -64,7 +55,7 @@ class Memory:
         self._allocate(level, max(need, 2 * rows))
         now = int(self.capacity[level])
         for place, width in enumerate(self.plan.levels[level].widths):
-            start = int(self._starts[level][place])
+            start = int(self.plan.levels[level].starts[place])
             kept = arena[start * rows : start * rows + filled * width]
             self._arenas[level][start * now : start * now + len(kept)] = kept
         self._bits[level][:, :filled] = bits[:, :filled]
@@ -75,7 +66,7 @@ class Memory:
 
     def data(self, level: int, place: int, rows: int) -> tuple[int, int]:
         """Where in the level's arena a value column is: first byte, bytes."""
-        start = int(self._starts[level][place]) * int(self.capacity[level])
+        start = int(self.plan.levels[level].starts[place]) * int(self.capacity[level])
         return start, rows * self.plan.levels[level].widths[place]
 
     def buffer(self, level: int) -> pa.Buffer:
@@ -138,7 +129,7 @@ class Columns:
         buffer, size = self._bits[level]
         return buffer.slice(place * size, size)
 
-    def _offsets(self, node: Any) -> pa.Buffer:
+    def _offsets(self, node: Node) -> pa.Buffer:
         """Where each row's items begin."""
         if node.op not in self._made:
             rows = self._rows[node.level]

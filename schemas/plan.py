@@ -1,12 +1,13 @@
 """Writer schema and wanted columns -> the program that `walk` runs and the builders of the Arrow columns.
 
-A nullable union is a prefix of the op of its value, whatever that is. Maps, enums, fixed and unions of several
+A nullable union is a prefix of the op of its value, whatever that is. Maps, enums, fixed and unions of many
 types are walked (so that everything behind them is found, and nothing corrupt passes) but have no columns of
 their own: `Plan.slow` lists the columns that need them, which fastavro then decodes from the checked bodies.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,7 @@ _CASTS = {
     "float": {pa.float64()},
     "double": {pa.float32()},  # a rewriter widened it: the value was a float32
 }
-"""Arrow types that a writer's type may become (Avro specification, Schema Resolution; and widening undone)."""
+"""Arrow types that a writer's type may become (Avro specification, Schema Resolution) and back."""
 
 NO_NULL = 0xFF
 
@@ -76,14 +77,27 @@ class Node:
 
 @dataclass
 class Level:
-    """The columns of the alert or of an array's items: bytes a row of each value column, number of bit columns."""
+    """The columns of the alert or of an array's items.
+
+    widths: bytes a row of each value column. bits: number of bit columns.
+    data, truth, valid: which op writes to which value column, boolean column, validity column: (op, column).
+    """
 
     widths: list[int] = field(default_factory=list)
     bits: int = 0
+    data: list[tuple[int, int]] = field(default_factory=list)
+    truth: list[tuple[int, int]] = field(default_factory=list)
+    valid: list[tuple[int, int]] = field(default_factory=list)
 
-    @property
-    def wanted(self) -> bool:
-        return bool(self.widths or self.bits)
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """Where each value column starts in memory for one row of each: int64, then their sum."""
+        return np.cumsum([0, *self.widths])
+
+    def ops(self, which: str) -> tuple[np.ndarray, np.ndarray]:
+        """(ops, columns), int64, of "data", "truth" or "valid"."""
+        pairs = np.array(getattr(self, which), np.int64).reshape(-1, 2)
+        return pairs[:, 0], pairs[:, 1]
 
 
 class _Compiler:
@@ -175,7 +189,6 @@ class Plan:
         self.program = np.array(compiler.rows, np.uint64)
         self.paths = compiler.paths
         self.levels = [Level() for _ in range(compiler.levels)]
-        self.parents = _parents(self.root, compiler.levels)
         self.builders: list[Builder | None] = [self._column(column) for column in columns]
         self.slow = [column for column, made in zip(columns, self.builders, strict=True) if made is None]
         self.items = [
@@ -231,17 +244,16 @@ class Plan:
         if node.data < 0 and node.kind in WIDTHS:
             node.data = len(level.widths)
             level.widths.append(WIDTHS[node.kind])
+            level.data += [(at, node.data) for at in ops]
             self.program[ops, op.STRIDE] = WIDTHS[node.kind]
         if node.truth < 0 and node.kind == "boolean":
             node.truth, level.bits = level.bits, level.bits + 1
+            level.truth.append((node.op, node.truth))
             self.program[ops, op.STRIDE] = 1
         if node.valid < 0 and node.maybe:
             node.valid, level.bits = level.bits, level.bits + 1
+            level.valid.append((node.op, node.valid))
             self.program[node.op, op.VALID_STRIDE] = 1
-
-    def nodes(self) -> Iterator[Node]:
-        """Every node that has columns."""
-        return (node for node in _nodes(self.root) if max(node.data, node.valid, node.truth) >= 0)
 
 
 class _Slow(Exception):
@@ -297,18 +309,3 @@ def _leaf(node: Node, kind: pa.DataType, name: str) -> Leaf:
 
 def _mismatch(name: str, found: str, wanted: pa.DataType) -> UnsupportedSchema:
     return UnsupportedSchema(f"{name} is {found} in the writer schema, which cannot be read as {wanted}")
-
-
-def _nodes(node: Node) -> Iterator[Node]:
-    yield node
-    for inner in [*node.fields.values(), *([node.items] if node.items else [])]:
-        yield from _nodes(inner)
-
-
-def _parents(root: Node, levels: int) -> list[int]:
-    """The level around each level; 0 for arrays that only a union or a map holds."""
-    parents = [0] * levels
-    for node in _nodes(root):
-        if node.child >= 0:
-            parents[node.child] = node.level
-    return parents

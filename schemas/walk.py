@@ -1,7 +1,7 @@
 """The compiled walk over Avro bodies: one interpreter for all schemas, straight into Arrow's memory.
 
 `Plan` (schemas/plan.py) turns a writer schema into a program, one row of words for each node of the schema.
-`walk` runs it over every body of a batch without the interpreter lock. Each *level* (the alert, and each array)
+`walk` runs it over every body of a batch without the interpreter lock. Each *level* (the alert, each array)
 has a row counter; a value goes to address + row x stride, with stride 0 for what nobody asked for, so that
 projection needs no other program. Memory starts as zeros, so that a null writes nothing. Strings are noted as
 (address, length) and gathered afterwards.
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
 from numba.extending import intrinsic
 
@@ -70,7 +70,8 @@ from numba.extending import intrinsic
     NO_SYMBOL,
     TOO_MANY,
     LEFT_OVER,
-) = range(11)
+    SHORT,  # no error of the packet's: the level needs memory for more rows
+) = range(12)
 
 MAX_ITEMS = 100_000
 """Items of one array. A year of Rubin visits to one place is about a thousand; this is no science."""
@@ -78,7 +79,7 @@ MAX_ITEMS = 100_000
 PADDED = 32
 """The last bytes of each body, read from a copy with as many zeros behind."""
 
-_U = np.uint64
+U64 = np.uint64
 
 
 def _memory(width: int) -> tuple[Any, Any]:
@@ -109,110 +110,252 @@ load32, store32 = _memory(32)
 load64, store64 = _memory(64)
 
 
-@njit(nogil=True, cache=True, inline="never")
-def _copy(source: int, target: int, count: int) -> None:
-    done = _U(0)
-    while done + _U(8) <= count:
+@njit(nogil=True, cache=True)
+def _copy(source: U64, target: U64, count: U64) -> None:
+    done = U64(0)
+    while done + U64(8) <= count:
         store64(target + done, load64(source + done))
-        done += _U(8)
+        done += U64(8)
     while done < count:
         store8(target + done, load8(source + done))
-        done += _U(1)
+        done += U64(1)
 
 
 @njit(nogil=True, cache=True)
-def _is_utf8(at: int, end: int) -> bool:
+def _is_utf8(at: U64, end: U64) -> bool:
     """Whether [at, end) is UTF-8 as RFC 3629 has it: no overlong forms, no surrogates."""
-    high = _U(0x8080808080808080)
-    while at + _U(8) <= end and not load64(at) & high:
-        at += _U(8)
+    while at + U64(8) <= end and not load64(at) & U64(0x8080808080808080):
+        at += U64(8)
     while at < end:
         lead = load8(at)
-        at += _U(1)
-        if lead < _U(0x80):
+        at += U64(1)
+        if lead < U64(0x80):
             continue
-        low, top = _U(0x80), _U(0xBF)  # what the second byte may be
-        if lead >= _U(0xC2) and lead <= _U(0xDF):
-            more = _U(1)
-        elif lead >= _U(0xE0) and lead <= _U(0xEF):
-            more = _U(2)
-            if lead == _U(0xE0):
-                low = _U(0xA0)
-            elif lead == _U(0xED):
-                top = _U(0x9F)
-        elif lead >= _U(0xF0) and lead <= _U(0xF4):
-            more = _U(3)
-            if lead == _U(0xF0):
-                low = _U(0x90)
-            elif lead == _U(0xF4):
-                top = _U(0x8F)
-        else:
+        if lead < U64(0xC2) or lead > U64(0xF4):
             return False
+        low, top = U64(0x80), U64(0xBF)  # what the second byte may be
+        if lead == U64(0xE0):
+            low = U64(0xA0)
+        elif lead == U64(0xED):
+            top = U64(0x9F)
+        elif lead == U64(0xF0):
+            low = U64(0x90)
+        elif lead == U64(0xF4):
+            top = U64(0x8F)
+        more = U64(1) + U64(lead >= U64(0xE0)) + U64(lead >= U64(0xF0))
         if more > end - at:
             return False
-        while more:
+        for _ in range(more):
             byte = load8(at)
             if byte < low or byte > top:
                 return False
-            low, top = _U(0x80), _U(0xBF)
-            at += _U(1)
-            more -= _U(1)
+            low, top = U64(0x80), U64(0xBF)
+            at += U64(1)
     return True
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _varint(at: int) -> tuple[int, int]:
+def _varint(at: U64) -> tuple[U64, U64]:
     """The zigzag number at `at`, still unsigned, and where it ends; 0 as the end when it is too long."""
     byte = load8(at)
-    at += _U(1)
-    if byte < _U(0x80):
+    at += U64(1)
+    if byte < U64(0x80):
         return byte, at
-    value = byte & _U(0x7F)
-    shift = _U(7)
+    value = byte & U64(0x7F)
+    shift = U64(7)
     while True:
         byte = load8(at)
-        at += _U(1)
-        value |= (byte & _U(0x7F)) << shift
-        if byte < _U(0x80):
-            return value, (_U(0) if shift == _U(63) and byte > _U(1) else at)
-        shift += _U(7)
-        if shift > _U(63):
-            return value, _U(0)
+        at += U64(1)
+        value |= (byte & U64(0x7F)) << shift
+        if byte < U64(0x80):
+            return value, (U64(0) if shift == U64(63) and byte > U64(1) else at)
+        shift += U64(7)
+        if shift > U64(63):
+            return value, U64(0)
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _unzigzag(number: int) -> int:
-    return (number >> _U(1)) ^ (_U(0) - (number & _U(1)))
+def _unzigzag(number: U64) -> U64:
+    return (number >> U64(1)) ^ (U64(0) - (number & U64(1)))
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _number(kind: U64, at: U64, target: U64) -> tuple[U64, U64]:
+    """Read an int or long; returns where it ends and the error."""
+    number, at = _varint(at)
+    if at == U64(0):
+        return at, U64(LONG_NUMBER)
+    if kind == U64(LONG):
+        store64(target, _unzigzag(number))
+    elif number > U64(0xFFFFFFFF):
+        return at, U64(WIDE_INT)
+    else:
+        store32(target, _unzigzag(number))
+    return at, U64(OK)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _string(kind: U64, at: U64, end: U64, offset: U64, target: U64) -> tuple[U64, U64]:
+    """Note a string or bytes as (address, length); returns where it ends and the error."""
+    number, at = _varint(at)
+    size = number >> U64(1)
+    if at == U64(0) or number & U64(1):
+        return at, (U64(LONG_NUMBER) if at == U64(0) else U64(NEGATIVE))
+    if at > end or size > end - at:
+        return at, U64(BEYOND)
+    if kind == U64(STRING) and not _is_utf8(at, at + size):
+        return at, U64(NOT_UTF8)
+    store64(target, at + offset)
+    store64(target + U64(8), size)
+    return at + size, U64(OK)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _choice(kind: U64, at: U64, choices: U64) -> tuple[U64, U64, U64]:
+    """Read an enum's symbol or a union's branch; returns it, where it ends, the error."""
+    number, at = _varint(at)
+    if at == U64(0) or number & U64(1) or number >> U64(1) >= choices:
+        return U64(0), at, (U64(NO_SYMBOL) if kind == U64(ENUM) else U64(NO_BRANCH))
+    return number >> U64(1), at, U64(OK)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _block(at: U64, end: U64, least: U64) -> tuple[U64, U64, U64]:
+    """The head of an array's block; returns its items (of `least` bytes), where they begin, the error."""
+    number, at = _varint(at)
+    if at == U64(0):
+        return U64(0), at, U64(LONG_NUMBER)
+    items = _unzigzag(number)
+    if number & U64(1):  # a negative count: the block's size in bytes follows
+        items = U64(0) - items
+        number, at = _varint(at)
+        if at == U64(0) or number & U64(1):
+            return U64(0), at, (U64(LONG_NUMBER) if at == U64(0) else U64(NEGATIVE))
+    if at > end or items > (end - at) // least:
+        return U64(0), at, U64(BEYOND)
+    return items, at, U64(OK)
 
 
 @njit(nogil=True, cache=True)
 def _rewind(program: np.ndarray, rows: np.ndarray, start: np.ndarray, capacity: np.ndarray) -> None:
     """Make zeros again of what a packet wrote that is then refused."""
-    for op in range(_U(len(program))):
+    for op in range(U64(len(program))):
         if not program[op, STRIDE] and not program[op, VALID_STRIDE]:
             continue
         level = program[op, LEVEL]
-        stop = min(rows[level] + _U(1), capacity[level])
-        for row in range(start[level], stop):
+        for row in range(start[level], min(rows[level] + U64(1), capacity[level])):
             for byte in range(program[op, STRIDE]):
-                store8(program[op, DATA] + row * program[op, STRIDE] + byte, _U(0))
+                store8(program[op, DATA] + row * program[op, STRIDE] + byte, U64(0))
             if program[op, VALID_STRIDE]:
-                store8(program[op, VALID] + row, _U(0))
-    for level in range(_U(len(rows))):
-        rows[level] = start[level]
+                store8(program[op, VALID] + row, U64(0))
+    rows[:] = start
+
+
+@njit(nogil=True, cache=True)
+def _records(
+    program: np.ndarray,
+    message: np.ndarray,
+    rows: np.ndarray,
+    capacity: np.ndarray,
+    left: np.ndarray,
+    began: np.ndarray,
+    tail: U64,
+) -> tuple[U64, U64, U64]:
+    """Walk the records of one message.
+
+    left, began: of each level, items left in the block, rows when the array began. tail: the padded copy.
+    Returns the error, the byte of the body, the op; for SHORT instead of the last two: rows needed, level.
+    """
+    at, end, offset = message[0], message[0] + message[1], U64(0)  # offset: from the padded copy to the body
+    records, op, error = message[2], U64(0), U64(OK)
+    while records:
+        if end - at < U64(PADDED) and offset == U64(0):
+            _copy(at, tail, end - at)
+            offset, end, at = at - tail, tail + (end - at), tail
+        if program[op, UNION]:
+            branch = load8(at)
+            at += U64(1)
+            if branch != program[op, VALUE]:
+                if branch != program[op, NULL] or at > end:
+                    error = U64(BEYOND) if at > end else U64(NO_BRANCH)
+                    break
+                op = program[op, JUMP]
+                continue
+        kind, level = program[op, KIND], program[op, LEVEL]
+        row = rows[level]
+        target = program[op, DATA] + row * program[op, STRIDE]
+        if kind == U64(FLOAT):
+            store32(target, load32(at))
+            at += U64(4)
+        elif kind == U64(DOUBLE):
+            store64(target, load64(at))
+            at += U64(8)
+        elif kind == U64(INT) or kind == U64(LONG):
+            at, error = _number(kind, at, target)
+        elif kind == U64(STRING) or kind == U64(BYTES):
+            at, error = _string(kind, at, end, offset, target)
+        elif kind == U64(BOOLEAN):
+            value = load8(at)
+            at += U64(1)
+            error = U64(OK) if value <= U64(1) else U64(NOT_BOOLEAN)
+            store8(target, value & U64(1))
+        elif kind == U64(ARRAY) or kind == U64(ARRAY_END):
+            child = program[op, CHILD]
+            if kind == U64(ARRAY):
+                began[child] = rows[child]
+                store8(program[op, VALID] + row * program[op, VALID_STRIDE], U64(1))
+            else:
+                rows[child] += U64(1)
+                left[child] -= U64(1)
+            if kind == U64(ARRAY) or not left[child]:
+                left[child], at, error = _block(at, end, program[op, SIZE])
+                need = rows[child] + left[child]
+                if error or need - began[child] > U64(MAX_ITEMS):
+                    error = error or U64(TOO_MANY)
+                    break
+                if need > capacity[child]:
+                    return U64(SHORT), need, child
+            if left[child]:
+                op = op + U64(1) if kind == U64(ARRAY) else program[op, JUMP]
+            else:
+                store64(target, rows[child] - began[child])
+                op = program[op, JUMP] if kind == U64(ARRAY) else op + U64(1)
+            continue
+        elif kind == U64(END):
+            rows[level] += U64(1)
+            records -= U64(1)
+            op = U64(0)
+            continue
+        elif kind == U64(GOTO):
+            op = program[op, JUMP]
+            continue
+        elif kind == U64(FIXED):
+            at += program[op, SIZE]
+        elif kind == U64(ENUM) or kind == U64(BRANCHES):
+            choice, at, error = _choice(kind, at, program[op, SIZE])
+            if kind == U64(BRANCHES):
+                op += choice
+        if error or at > end:
+            error = error or U64(BEYOND)
+            break
+        store8(program[op, VALID] + row * program[op, VALID_STRIDE], U64(1))
+        op += U64(1)
+    if error == U64(OK) and at != end:
+        error = U64(LEFT_OVER)
+    return error, at + offset - message[0], op
 
 
 @njit(nogil=True, cache=True)
 def walk(
     program: np.ndarray,
     messages: np.ndarray,
-    first: int,
+    first: U64,
     rows: np.ndarray,
     capacity: np.ndarray,
     scratch: np.ndarray,
     padded: np.ndarray,
     result: np.ndarray,
-) -> tuple[int, int, int]:
+) -> tuple[U64, U64, U64]:
     """Run the program over messages[first:]; all arrays are uint64 but `padded` (uint8, 2 x PADDED).
 
     messages: (n, 4): address, bytes, records, packet; those of one packet stand together.
@@ -220,194 +363,52 @@ def walk(
     scratch: (3, levels): rows when the packet began, items left, rows when the array began.
     result: (packets, 4): error, byte of the body, op, rows of level 0; a refused packet leaves no rows.
 
-    Returns (messages done, 0, 0), or when memory is short (first message of the packet to do again, level, rows).
+    Returns (messages done, 0, 0), or when memory is short (message to go on from, level, rows).
     """
     start, left, began = scratch[0], scratch[1], scratch[2]
-    tail = _U(padded.ctypes.data)
-    message, count = _U(first), _U(len(messages))
-    packet_first = message
-    packet = _U(0xFFFFFFFFFFFFFFFF)
+    tail = U64(padded.ctypes.data)
+    message, count, packet_first = U64(first), U64(len(messages)), U64(first)
     while message < count:
-        if messages[message, 3] != packet:
-            packet, packet_first = messages[message, 3], message
-            for level in range(_U(len(rows))):
-                start[level] = rows[level]
-        at = messages[message, 0]
-        end = at + messages[message, 1]
-        offset = _U(0)  # from the padded copy to the body
-        in_tail = False
-        records = messages[message, 2]
-        op, error = _U(0), _U(OK)
-        while records:
-            if end - at < _U(PADDED) and not in_tail:
-                _copy(at, tail, end - at)
-                offset = at - tail
-                end = tail + (end - at)
-                at = tail
-                in_tail = True
-            if program[op, UNION]:
-                branch = load8(at)
-                at += _U(1)
-                if branch != program[op, VALUE]:
-                    if branch != program[op, NULL]:
-                        error = _U(NO_BRANCH)
-                        break
-                    if at > end:
-                        error = _U(BEYOND)
-                        break
-                    op = program[op, JUMP]
-                    continue
-            kind = program[op, KIND]
-            level = program[op, LEVEL]
-            row = rows[level]
-            target = program[op, DATA] + row * program[op, STRIDE]
-            if kind == _U(FLOAT):
-                store32(target, load32(at))
-                at += _U(4)
-            elif kind == _U(DOUBLE):
-                store64(target, load64(at))
-                at += _U(8)
-            elif kind == _U(INT):
-                number, at = _varint(at)
-                if at == _U(0) or number > _U(0xFFFFFFFF):
-                    error = _U(LONG_NUMBER) if at == _U(0) else _U(WIDE_INT)
-                    break
-                store32(target, _unzigzag(number))
-            elif kind == _U(LONG):
-                number, at = _varint(at)
-                if at == _U(0):
-                    error = _U(LONG_NUMBER)
-                    break
-                store64(target, _unzigzag(number))
-            elif kind == _U(STRING) or kind == _U(BYTES):
-                number, at = _varint(at)
-                if at == _U(0) or number & _U(1):
-                    error = _U(LONG_NUMBER) if at == _U(0) else _U(NEGATIVE)
-                    break
-                number >>= _U(1)
-                if at > end or number > end - at:
-                    error = _U(BEYOND)
-                    break
-                if kind == _U(STRING) and not _is_utf8(at, at + number):
-                    error = _U(NOT_UTF8)
-                    break
-                store64(target, at + offset)
-                store64(target + _U(8), number)
-                at += number
-            elif kind == _U(BOOLEAN):
-                value = load8(at)
-                at += _U(1)
-                if value > _U(1):
-                    error = _U(NOT_BOOLEAN)
-                    break
-                store8(target, value)
-            elif kind == _U(ARRAY) or kind == _U(ARRAY_END):
-                child = program[op, CHILD]
-                if kind == _U(ARRAY):
-                    began[child] = rows[child]
-                else:
-                    rows[child] += _U(1)
-                    left[child] -= _U(1)
-                    if left[child]:
-                        op = program[op, JUMP]
-                        continue
-                number, at = _varint(at)
-                if at == _U(0):
-                    error = _U(LONG_NUMBER)
-                    break
-                items = _unzigzag(number)
-                if number & _U(1):  # a negative count: the block's size in bytes follows
-                    items = _U(0) - items
-                    number, at = _varint(at)
-                    if at == _U(0) or number & _U(1):
-                        error = _U(LONG_NUMBER) if at == _U(0) else _U(NEGATIVE)
-                        break
-                if at > end or items > (end - at) // program[op, SIZE]:
-                    error = _U(BEYOND)
-                    break
-                if items == _U(0):
-                    store64(target, rows[child] - began[child])
-                    if kind == _U(ARRAY):
-                        store8(program[op, VALID] + row * program[op, VALID_STRIDE], _U(1))
-                        op = program[op, JUMP]
-                    else:
-                        op += _U(1)
-                    continue
-                if rows[child] - began[child] + items > _U(MAX_ITEMS):
-                    error = _U(TOO_MANY)
-                    break
-                if rows[child] + items > capacity[child]:
-                    need = rows[child] + items
-                    for other in range(_U(len(rows))):
-                        rows[other] = start[other]
-                    return packet_first, child, need
-                left[child] = items
-                if kind == _U(ARRAY_END):
-                    op = program[op, JUMP]
-                    continue
-            elif kind == _U(END):
-                if at > end:
-                    error = _U(BEYOND)
-                    break
-                rows[level] += _U(1)
-                records -= _U(1)
-                op = _U(0)
-                continue
-            elif kind == _U(GOTO):
-                op = program[op, JUMP]
-                continue
-            elif kind == _U(FIXED):
-                if program[op, SIZE] > end - at:
-                    error = _U(BEYOND)
-                    break
-                at += program[op, SIZE]
-            elif kind == _U(ENUM) or kind == _U(BRANCHES):
-                number, at = _varint(at)
-                if at == _U(0) or number & _U(1) or number >> _U(1) >= program[op, SIZE]:
-                    error = _U(NO_SYMBOL) if kind == _U(ENUM) else _U(NO_BRANCH)
-                    break
-                if kind == _U(BRANCHES):
-                    op += number >> _U(1)
-            if at > end:
-                error = _U(BEYOND)
-                break
-            store8(program[op, VALID] + row * program[op, VALID_STRIDE], _U(1))
-            op += _U(1)
-        if error == _U(OK) and at != end:
-            error = _U(LEFT_OVER)
-        message += _U(1)
-        if error != _U(OK):
-            result[packet, 0] = error
-            result[packet, 1] = at + offset - messages[message - _U(1), 0]
-            result[packet, 2] = op
+        packet = messages[message, 3]
+        if message == packet_first:
+            start[:] = rows
+        error, byte, op = _records(program, messages[message], rows, capacity, left, began, tail)
+        if error == U64(SHORT):
+            rows[:] = start
+            return packet_first, op, byte
+        message += U64(1)
+        if error:
+            result[packet, 0], result[packet, 1], result[packet, 2] = error, byte, op
             _rewind(program, rows, start, capacity)
             while message < count and messages[message, 3] == packet:
-                message += _U(1)
-        result[packet, 3] = rows[0] - start[0]
-    return message, _U(0), _U(0)
+                message += U64(1)
+        if message == count or messages[message, 3] != packet:
+            result[packet, 3] = rows[0] - start[0]
+            packet_first = message
+    return message, U64(0), U64(0)
 
 
 @njit(nogil=True, cache=True)
-def string_offsets(notes: int, rows: int, offsets: np.ndarray, width: int) -> int:
-    """Write rows + 1 Arrow offsets of `width` bytes for strings noted as (address, length); returns the last."""
-    target, total = _U(offsets.ctypes.data), _U(0)
-    for row in range(rows + _U(1)):
-        if width == _U(4):
-            store32(target + row * _U(4), total)
+def string_offsets(notes: U64, rows: U64, offsets: np.ndarray, width: U64) -> U64:
+    """Write rows + 1 Arrow offsets, each `width` bytes, for strings noted as (address, length)."""
+    target, total = U64(offsets.ctypes.data), U64(0)
+    for row in range(rows + U64(1)):
+        if width == U64(4):
+            store32(target + row * U64(4), total)
         else:
-            store64(target + row * _U(8), total)
+            store64(target + row * U64(8), total)
         if row < rows:
-            total += load64(notes + row * _U(16) + _U(8))
+            total += load64(notes + row * U64(16) + U64(8))
     return total
 
 
 @njit(nogil=True, cache=True)
-def gather(notes: int, rows: int, data: np.ndarray) -> None:
+def gather(notes: U64, rows: U64, data: np.ndarray) -> None:
     """Copy strings noted as (address, length) one behind the other."""
-    target = _U(data.ctypes.data)
+    target = U64(data.ctypes.data)
     for row in range(rows):
-        size = load64(notes + row * _U(16) + _U(8))
-        _copy(load64(notes + row * _U(16)), target, size)
+        size = load64(notes + row * U64(16) + U64(8))
+        _copy(load64(notes + row * U64(16)), target, size)
         target += size
 
 
@@ -418,22 +419,22 @@ def split_containers(packets: np.ndarray, found: np.ndarray) -> None:
     packets: (n, 3) uint64: address, bytes, bytes of the header before the sync marker.
     found: (n, 3) uint64 of zeros, becomes body address, bytes, records; all zero where it is anything else.
     """
-    for place in range(_U(len(packets))):
+    for place in range(U64(len(packets))):
         begin, size = packets[place, 0], packets[place, 1]
-        at, end = begin + packets[place, 2] + _U(16), begin + size
-        if size < packets[place, 2] + _U(16 + 2 + 16 + 20):
+        at, end = begin + packets[place, 2] + U64(16), begin + size
+        if size < packets[place, 2] + U64(16 + 2 + 16 + 20):
             continue
-        sync = at - _U(16)
+        sync = at - U64(16)
         records, at = _varint(at)
-        if at == _U(0) or records & _U(1):
+        if at == U64(0) or records & U64(1):
             continue
         length, at = _varint(at)
-        if at == _U(0) or length & _U(1):
+        if at == U64(0) or length & U64(1):
             continue
-        length >>= _U(1)
-        if at + _U(16) > end or length != end - at - _U(16):
+        length >>= U64(1)
+        if at + U64(16) > end or length != end - at - U64(16):
             continue
-        last = end - _U(16)
-        if load64(last) != load64(sync) or load64(last + _U(8)) != load64(sync + _U(8)):
+        last = end - U64(16)
+        if load64(last) != load64(sync) or load64(last + U64(8)) != load64(sync + U64(8)):
             continue
-        found[place, 0], found[place, 1], found[place, 2] = at, length, records >> _U(1)
+        found[place, 0], found[place, 1], found[place, 2] = at, length, records >> U64(1)
