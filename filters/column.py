@@ -172,8 +172,9 @@ class Column(NDArrayOperatorsMixin):
 
     def std(self, ddof: int = 0) -> pd.Series:
         """Standard deviation (rms about the mean) of the values of each alert; NaN where count <= ddof."""
-        away = self._floats() - self._mean()[self.epochs.rows]
-        return self._answer(np.sqrt(_ratio(self._total(away * away), self._count() - ddof)))
+        with np.errstate(invalid="ignore", over="ignore"):
+            away = self._floats() - self._mean()[self.epochs.rows]
+            return self._answer(np.sqrt(_ratio(self._total(away * away), self._count() - ddof)))
 
     def min(self) -> pd.Series:
         """Smallest value of each alert; NaN where there is none."""
