@@ -6,6 +6,7 @@ Standard output is for what a pipe wants; what people read on the way goes to st
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from typing import Any
 
@@ -22,7 +23,6 @@ _GROUPS = (
     "explain",
     "channel",
     "graph",
-    "broker",
 )
 
 
@@ -37,8 +37,9 @@ def application() -> typer.Typer:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
-    for group in _GROUPS:
+    for group in [g for g in _GROUPS if importlib.util.find_spec(f"commands.{g}")]:
         importlib.import_module(f"commands.{group}").register(app)
+    app.add_typer(importlib.import_module("commands.broker").app, name="broker")
     return app
 
 

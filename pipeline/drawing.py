@@ -18,7 +18,7 @@ from pipeline.channels import Channel, ChannelSet
 from pipeline.config import RunConfig
 from pipeline.dead_letters import TOPIC as DEAD_LETTERS_TOPIC
 from pipeline.gaps import GAPS_TOPIC
-from pipeline.graph import OnWorkers
+from pipeline.graph import OnWorkers, connect
 from pipeline.live import LiveRun
 from pipeline.process import process
 from pipeline.source import KafkaRanges
@@ -68,7 +68,7 @@ def live_stages(config: RunConfig) -> list[Stage]:
     async def build() -> list[Stage]:
         absent = cast(Any, None)  # neither membership nor fleet: nothing flows, only the shape is looked at
         source = KafkaRanges(absent, absent, absent, absent, 0, stream_name=f"Kafka {config.topics}")
-        OnWorkers(source, process, absent, config.dispatch.batches_per_worker).sink(LiveRun._settle)
+        connect(source, process, absent, config.dispatch.batches_per_worker, cast(Any, LiveRun.settle))
         return stages(source)
 
     return asyncio.run(build())

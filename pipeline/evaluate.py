@@ -229,7 +229,7 @@ class _timed:
 
 
 def _reads(channels: Sequence[Channel]) -> list[str]:
-    return list(dict.fromkeys(name for channel in channels for name in channel.filter.reads))
+    return list(dict.fromkeys(name for channel in channels for name in channel.filter.reads or ()))
 
 
 def _one_line(error: BaseException) -> str:

@@ -20,6 +20,19 @@ from pipeline.work import Report, Work
 log = logging.getLogger(__name__)
 
 
+def connect(
+    source: Stream,
+    function: Callable[[Work], Report],
+    fleet: Fleet,
+    batches_per_worker: int,
+    settle: Callable[[Report], None],
+) -> OnWorkers:
+    """Put the live graph together behind `source`."""
+    on_workers = OnWorkers(source, function, fleet, batches_per_worker)
+    on_workers.sink(settle)
+    return on_workers
+
+
 class OnWorkers(Stream):
     """Runs `function` on the workers, a bounded number at a time, and emits its reports as they come.
 

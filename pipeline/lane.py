@@ -56,6 +56,7 @@ class Lane:
                 "transactional.id": f"{work.group}/{work.partition}",
                 "transaction.timeout.ms": 60_000,
                 "linger.ms": 2,
+                "retry.backoff.ms": 10,  # a transaction that follows at once is refused once: 100 is the default
                 "message.max.bytes": MESSAGE_MAX_BYTES,
             }
         )
@@ -88,8 +89,7 @@ class Lane:
         """
         self._producer.begin_transaction()
         produce(self._producer)
-        position = TopicPartition(*self.partition, work.high)
-        position.metadata = work.version
+        position = TopicPartition(*self.partition, work.high, work.version)
         self._producer.send_offsets_to_transaction([position], work.membership, _KAFKA_SECONDS)
         self._producer.commit_transaction(_KAFKA_SECONDS)
         self.version = work.version

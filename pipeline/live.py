@@ -17,7 +17,7 @@ from pipeline.config import RunConfig
 from pipeline.dead_letters import TOPIC as DEAD_LETTERS_TOPIC
 from pipeline.fleet import Fleet
 from pipeline.gaps import APPLIED_TOPIC, GAPS_TOPIC
-from pipeline.graph import OnWorkers
+from pipeline.graph import connect
 from pipeline.kafka import client_settings, ensure_topics, topic_names
 from pipeline.lane import MESSAGE_MAX_BYTES
 from pipeline.membership import Membership
@@ -99,8 +99,7 @@ class LiveRun:
             dispatch.milliseconds,
             stream_name=f"Kafka {self._config.topics}",
         )
-        on_workers = OnWorkers(self._source, process, fleet, dispatch.batches_per_worker)
-        settled = on_workers.sink(self._settle)
+        on_workers = connect(self._source, process, fleet, dispatch.batches_per_worker, self.settle)
         reporting = asyncio.create_task(self._report(fleet, on_progress))
         flowing = asyncio.create_task(self._until_stopped())
         feeding = asyncio.create_task(self._feed(feed)) if feed else None
@@ -114,7 +113,6 @@ class LiveRun:
                 log.warning("%d batches handed back unfinished: the next run does them", handed_back)
             for task in (reporting, flowing, on_workers.failed, *([feeding] if feeding else [])):
                 task.cancel()
-            settled.destroy()
             self._observe(fleet, on_progress)
 
     async def _feed(self, feed: Callable[[], object]) -> None:
@@ -135,7 +133,8 @@ class LiveRun:
         asyncio.get_running_loop().remove_signal_handler(number)
         self._source.stop()
 
-    def _settle(self, report: Report) -> None:
+    def settle(self, report: Report) -> None:
+        """Count what became of a batch, decide what follows, and tell the source."""
         self.statistics.add(report)
         if report.outcome not in ("committed", "moved"):
             log.warning(

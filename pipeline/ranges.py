@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from pipeline.work import Partition
 
 _STALL_SECONDS = 20.0
+_MOST_AT_ONCE = 500
 
 
 class ReadStalled(Exception):
@@ -43,25 +44,33 @@ class RangeReader:
     def read(self, low: int, high: int) -> list[Message]:
         """The records with low <= offset < high, in order.
 
-        The range ends at the first record at or past `high`, or at an end-of-partition event there:
-        never by count, since offsets have gaps. Raises ReadStalled after 20 s without an answer.
+        The range ends at the last offset below `high`, at the first record at or past it, or at an
+        end-of-partition event there: never by count, since offsets have gaps. Raises ReadStalled after
+        20 s without an answer.
         """
         self._seek(low)
         records: list[Message] = []
         deadline = time.monotonic() + _STALL_SECONDS
         while time.monotonic() < deadline:
-            arrived = self._arrived or self.consumer.consume(num_messages=500, timeout=0.5)
+            arrived = self._arrived or self._next_events()
             self._arrived = []
             for index, message in enumerate(arrived):
-                if _ends_range(message, high):
-                    self._arrived = arrived[index:]
+                past = _offset(message) >= high
+                is_record = message.error() is None
+                if is_record and not past:
+                    records.append(message)
+                if past or (is_record and message.offset() == high - 1):
+                    self._arrived = arrived[index + (not past) :]
                     self._position = high
                     return records
-                if message.error() is None:
-                    records.append(message)
             if arrived:
                 deadline = time.monotonic() + _STALL_SECONDS
         raise ReadStalled(f"no record of {self.partition} past offset {low} for {_STALL_SECONDS:.0f} s")
+
+    def _next_events(self) -> list[Message]:
+        """Whatever has arrived, as soon as anything has: `consume` alone would wait for a full list."""
+        first = self.consumer.poll(0.5)
+        return [] if first is None else [first, *self.consumer.consume(_MOST_AT_ONCE, 0)]
 
     def _seek(self, low: int) -> None:
         if self._position == low:
@@ -75,9 +84,9 @@ class RangeReader:
         self.consumer.close()
 
 
-def _ends_range(message: Message, high: int) -> bool:
-    """Whether this record, or this end-of-partition event, lies at or past `high`."""
+def _offset(message: Message) -> int:
+    """The offset of a record, or of an end-of-partition event (the offset that comes next)."""
     error = message.error()
     if error is not None and error.code() != KafkaError._PARTITION_EOF:
         raise KafkaException(error)
-    return message.offset() >= high
+    return message.offset()

@@ -52,7 +52,7 @@ def ship_code(scheduler: str) -> None:
             client.register_plugin(_upload())
             if theirs := _versions(client) - {ours}:
                 raise ClusterUnusable(
-                    f"workers of {scheduler} run other code than this process ({', '.join(theirs)}, not {ours})",
+                    f"workers of {scheduler} run other code ({', '.join(theirs)}) than here ({ours})",
                     hint="restart them, or install the same zads there",
                 )
 

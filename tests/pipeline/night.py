@@ -1,0 +1,138 @@
+"""A simulated night on a broker, `zads run` as a process of its own, and what its channels must hold."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import fastavro
+import psutil
+
+from filters import load
+from pipeline.listen import listen
+from pipeline.publish import publish_packets
+from schemas.frame import stored_columns, to_frame
+from schemas.reader import PacketReader
+from schemas.simulated import SimulatedAlert, simulate
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+CHANNELS = ("real_bogus", "pure_transient", "two_detections_20min", "solar_system")
+
+
+@cache
+def night(alerts: int = 1500, seed: int = 7) -> tuple[SimulatedAlert, ...]:
+    """The alerts of one simulated night, without stamps: they are not what is tested here."""
+    return tuple(simulate(alerts, seed, stamps=False))
+
+
+def publish_night(bootstrap: str, alerts: tuple[SimulatedAlert, ...] | None = None) -> None:
+    """Put the night on the broker, into the survey's topics."""
+    publish_packets([alert.packet for alert in alerts or night()], bootstrap, partitions=4)
+
+
+def expected(
+    name: str, alerts: tuple[SimulatedAlert, ...] | None = None, **parameters: object
+) -> Counter[int]:
+    """The candids that a public channel of this filter must deliver: the filter applied to the packets."""
+    chosen = load(name).using(**parameters)
+    packets = [alert.packet for alert in alerts or night() if alert.programid == 1]
+    table = PacketReader(stored_columns(chosen.reads, public=True)).read(packets).table
+    frame = to_frame(table, chosen.reads, public=True)
+    return Counter(frame["candid"][chosen.passes(frame)].tolist())
+
+
+def delivered(bootstrap: str, topic: str) -> Counter[int]:
+    """How often each candid is in the topic, as a consumer that reads committed messages sees it."""
+    return Counter(alert.candid for alert in listen(topic, bootstrap, until_drained=True))
+
+
+def assert_exactly_once(bootstrap: str, names: tuple[str, ...] = CHANNELS) -> None:
+    for name in names:
+        assert expected(name), f"{name} finds nothing in this night: the test would prove nothing"
+        assert delivered(bootstrap, f"channel.{name}") == expected(name), name
+
+
+class Run:
+    """`zads run` as an operator starts it."""
+
+    def __init__(self, bootstrap: str, folder: Path, *arguments: str) -> None:
+        self.log = folder / "run.log"
+        command = [sys.executable, "-m", "zads", "run", "--plain", "--bootstrap", bootstrap, *arguments]
+        environment = {**os.environ, "ZADS_HOME": str(folder / "home"), "PYTHONPATH": str(REPOSITORY)}
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=folder, env=environment, start_new_session=True
+            )
+
+    def wait(self, seconds: float = 150) -> int:
+        """The exit code."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"`zads run` did not end in {seconds} s:\n{self.text()[-5000:]}") from None
+
+    def text(self) -> str:
+        return self.log.read_text()
+
+    def workers(self) -> list[psutil.Process]:
+        """The Dask workers' processes."""
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        return [child for child in children if "spawn_main" in " ".join(_command(child))]
+
+    def kill(self) -> None:
+        """kill -9 of the coordinator alone."""
+        self.process.kill()
+        self.process.wait()
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
+
+
+@contextmanager
+def running(bootstrap: str, folder: Path, *arguments: str) -> Iterator[Run]:
+    """A run that does not outlive the test."""
+    run = Run(bootstrap, folder, *arguments)
+    try:
+        yield run
+    finally:
+        for process in [*_family(run.process.pid)]:
+            process.kill()
+        run.process.wait()
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    try:
+        parent = psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return []
+    return [*parent.children(recursive=True), parent]
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+    """Wait for something to happen, and say what did not."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
+        time.sleep(0.05)
+
+
+def some_delivered(bootstrap: str, topic: str) -> Callable[[], bool]:
+    """Whether anything has arrived in the topic: then the run is in its middle."""
+    return lambda: bool(delivered(bootstrap, topic))
+
+
+def read_candid(raw: bytes) -> int:
+    """The candid in a packet, by fastavro alone."""
+    return next(iter(fastavro.reader(io.BytesIO(raw))))["candid"]

@@ -1,0 +1,162 @@
+"""Each passing alert is in its channel exactly once, whatever is killed in the middle of a run."""
+
+import json
+import time
+
+import pytest
+
+from pipeline.dead_letters import dead_letters
+from pipeline.kafka import topic_names
+from pipeline.listen import listen
+from tests.pipeline import night as nights
+from tests.pipeline.night import assert_exactly_once, publish_night, running, some_delivered, until
+
+SLOWLY = ("--channels", ",".join(nights.CHANNELS), "--workers", "2")
+SMALL_BATCHES = "[dispatch]\nmessages = 25\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "zads.toml").write_text(SMALL_BATCHES)
+    return tmp_path
+
+
+def test_a_quiet_night(broker, folder):
+    publish_night(broker.bootstrap_servers)
+    with running(broker.bootstrap_servers, folder, *SLOWLY, "--until-drained") as run:
+        assert run.wait() == 0, run.text()
+    assert_exactly_once(broker.bootstrap_servers)
+    with running(
+        broker.bootstrap_servers, folder, *SLOWLY, "--until-drained"
+    ) as run:  # nothing is left to do
+        assert run.wait() == 0, run.text()
+    assert_exactly_once(broker.bootstrap_servers)
+
+
+def test_workers_killed(own_broker, folder):
+    publish_night(own_broker.bootstrap_servers)
+    with running(own_broker.bootstrap_servers, folder, *SLOWLY, "--until-drained") as run:
+        until(
+            lambda: "channel.real_bogus" in topic_names(own_broker.bootstrap_servers), "the channel's topic"
+        )
+        until(some_delivered(own_broker.bootstrap_servers, "channel.real_bogus"), "a delivery")
+        killed = run.workers()
+        assert len(killed) == 2
+        for worker in killed:
+            worker.kill()
+        assert run.wait() == 0, run.text()
+    assert_exactly_once(own_broker.bootstrap_servers)
+
+
+def test_coordinator_killed(own_broker, folder):
+    publish_night(own_broker.bootstrap_servers)
+    with running(own_broker.bootstrap_servers, folder, *SLOWLY) as run:
+        until(
+            lambda: "channel.real_bogus" in topic_names(own_broker.bootstrap_servers), "the channel's topic"
+        )
+        until(some_delivered(own_broker.bootstrap_servers, "channel.real_bogus"), "a delivery")
+        workers = run.workers()
+        run.kill()
+        until(lambda: not any(worker.is_running() for worker in workers), "the workers ended with it")
+    with running(own_broker.bootstrap_servers, folder, *SLOWLY, "--until-drained") as run:
+        assert run.wait() == 0, run.text()
+    assert_exactly_once(own_broker.bootstrap_servers)
+
+
+@pytest.mark.parametrize("how", ["restart", "kill"])
+def test_broker_restarted(own_broker, folder, how):
+    publish_night(own_broker.bootstrap_servers)
+    with running(own_broker.bootstrap_servers, folder, *SLOWLY, "--until-drained") as run:
+        until(
+            lambda: "channel.real_bogus" in topic_names(own_broker.bootstrap_servers), "the channel's topic"
+        )
+        until(some_delivered(own_broker.bootstrap_servers, "channel.real_bogus"), "a delivery")
+        if how == "kill":
+            own_broker.kill()
+        else:
+            own_broker.stop()
+        time.sleep(1.0)
+        own_broker.start()
+        assert run.wait() == 0, run.text()
+    assert_exactly_once(own_broker.bootstrap_servers)
+
+
+def test_tonights_topic_is_picked_up_and_a_stop_is_graceful(own_broker, folder):
+    early, late = nights.night()[:400], nights.night()[400:]
+    publish_night(own_broker.bootstrap_servers, early)
+    with running(own_broker.bootstrap_servers, folder, *SLOWLY) as run:
+        until(
+            lambda: "channel.real_bogus" in topic_names(own_broker.bootstrap_servers), "the channel's topic"
+        )
+        publish_night(own_broker.bootstrap_servers, late)
+        tomorrow = [alert.packet for alert in nights.night(50, seed=3)]
+        nights.publish_packets(tomorrow, own_broker.bootstrap_servers, topic="ztf_20991231_programid1")
+
+        def everything() -> bool:
+            got = nights.delivered(own_broker.bootstrap_servers, "channel.real_bogus")
+            return (
+                set(nights.expected("real_bogus", nights.night(50, seed=3))) <= got.keys()
+                and set(nights.expected("real_bogus")) <= got.keys()
+            )
+
+        until(everything, "both nights delivered")
+        run.process.terminate()
+        assert run.wait(60) == 0, run.text()
+
+
+def test_malformed_packets_are_dead_letters_and_their_neighbours_are_delivered(own_broker, folder):
+    good = [alert.packet for alert in nights.night()[:300]]
+    bad = {"truncated": good[0][: len(good[0]) // 2], "not-avro": b"hello", "empty": b""}
+    mixed = [*good[:100], *bad.values(), *good[100:]]
+    nights.publish_packets(mixed, own_broker.bootstrap_servers, topic="ztf_20231012_programid1", partitions=1)
+    with running(own_broker.bootstrap_servers, folder, *SLOWLY, "--until-drained") as run:
+        assert run.wait() == 0, run.text()
+    letters = list(dead_letters(own_broker.bootstrap_servers))
+    assert sorted(letter.value for letter in letters) == sorted(bad.values())
+    assert all(letter.reason and letter.detail and letter.offset is not None for letter in letters)
+    got = nights.delivered(own_broker.bootstrap_servers, "channel.real_bogus")
+    assert got == nights.expected("real_bogus", nights.night()[:300])
+
+
+def test_nothing_that_is_not_public_reaches_a_public_channel(own_broker, folder):
+    alerts = nights.night()
+    private = {alert.candid for alert in alerts if alert.programid != 1}
+    assert private
+    everything = [alert.packet for alert in alerts]  # a topic that nobody named for a program
+    nights.publish_packets(everything, own_broker.bootstrap_servers, topic="mixed")
+    (folder / "zads.toml").write_text(
+        SMALL_BATCHES
+        + '[channels.everybody]\nfilter = "real_bogus"\nparameters = {rb_min = 0.0}\n'
+        + '[channels.team]\nfilter = "real_bogus"\nparameters = {rb_min = 0.0}\naccess = "collaboration"\n'
+    )
+    with running(own_broker.bootstrap_servers, folder, "--topics", "^mixed$", "--until-drained") as run:
+        assert run.wait() == 0, run.text()
+    seen = list(listen("channel.everybody", own_broker.bootstrap_servers, until_drained=True))
+    assert {alert.candid for alert in seen} == {alert.candid for alert in alerts} - private
+    original = {alert.candid: alert.packet for alert in alerts}
+    shortened = 0
+    for alert in seen:
+        packet = alert.packet()
+        assert packet["candidate"]["programid"] == 1
+        rows = [*(packet["prv_candidates"] or []), *(packet["fp_hists"] or [])]
+        assert {row["programid"] for row in rows} <= {1}
+        shortened += alert.raw != original[alert.candid]
+    assert shortened, "no packet had a private history row: the test would prove nothing"
+    team = list(listen("collab.team", own_broker.bootstrap_servers, until_drained=True))
+    assert {alert.candid: alert.raw for alert in team} == original
+
+
+def test_headers_say_who_chose_the_alert_and_where_it_came_from(own_broker, folder):
+    publish_night(own_broker.bootstrap_servers, nights.night()[:200])
+    with running(own_broker.bootstrap_servers, folder, *SLOWLY, "--until-drained") as run:
+        assert run.wait() == 0, run.text()
+    alert = next(listen("channel.real_bogus", own_broker.bootstrap_servers, until_drained=True))
+    assert alert.headers["objectId"] == alert.packet()["objectId"]
+    assert alert.headers["programid"] == "1"
+    assert alert.headers["filter"] == "real_bogus"
+    assert json.loads(alert.headers["parameters"]) == {"rb_min": 0.65}
+    topic, partition, offset = alert.headers["source"].split("/")
+    sources = {
+        (a.topic, a.partition, a.offset): a.raw for a in listen(topic, own_broker.bootstrap_servers, True)
+    }
+    assert nights.read_candid(sources[topic, int(partition), int(offset)]) == alert.candid
