@@ -5,35 +5,19 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
-
-from pipeline.dead_letters import TOPIC as DEAD_LETTERS
-from pipeline.dead_letters import dead_letter_record
-from pipeline.kafka import (
-    MESSAGE_MAX_BYTES,
-    SIZED,
-    BrokerError,
-    ensure_topics,
-    producer_settings,
-    sentence,
-    wait_for_broker,
-)
+from pipeline.delivery import Delivery, NotDelivered, Outgoing
 from pipeline.nightly import Published, Sorter, Unplaced
 from pipeline.packet_files import PacketFile, PacketFiles
-from schemas.errors import PacketError
 from schemas.framing import SchemaSource
 
 # Packets are decoded in batches: a batch costs about 0.8 ms whatever it holds.
 _BATCH_PACKETS = 250
 _BATCH_BYTES = 32_000_000
 _BATCH_SECONDS = 0.1
-_INTERRUPTED_SECONDS = 10.0
-_TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
 
 
 @dataclass
@@ -58,16 +42,8 @@ class PublishSummary:
 Progress = Callable[[PublishSummary], None]
 
 
-class NotDelivered(BrokerError):
-    """The broker did not take an alert; `summary` says what it had taken until then."""
-
-    def __init__(self, message: str, summary: PublishSummary) -> None:
-        super().__init__(message)
-        self.summary = summary
-
-
 def publish(
-    paths: Sequence[str | Path],
+    paths: str | Path | Sequence[str | Path],
     bootstrap: str = "localhost:9092",
     topic: str | None = None,
     rate: float | None = None,
@@ -135,7 +111,7 @@ def _batches(files: Iterable[PacketFile], rate: float | None) -> Iterator[list[P
 
 
 class _Publisher:
-    """An idempotent producer with its counts. Leaving it waits until the broker has taken everything."""
+    """Finds each packet's topic and sends it there, or to the dead letters; leaving it waits for the broker."""
 
     def __init__(
         self,
@@ -146,33 +122,22 @@ class _Publisher:
         sorter: Sorter,
         kafka: dict[str, Any],
     ) -> None:
-        self._bootstrap, self._topic, self._partitions, self._kafka = bootstrap, topic, partitions, kafka
-        self._sorter = sorter
-        self._pace = None if rate is None else _Pace(rate)
-        self._topics: set[str] = set()
-        self._objects: set[str] = set()
-        self._failure: str | None = None
-        self._oversize: list[tuple[PacketFile, Published | None, KafkaError]] = []
+        self._topic, self._sorter = topic, sorter
         self._began = time.monotonic()
+        self._delivery = Delivery(bootstrap, partitions, rate, kafka)
         self.summary = PublishSummary()
-        wait_for_broker(bootstrap, **kafka)
-        self._producer = Producer(producer_settings(bootstrap, **kafka))
 
     def __enter__(self) -> _Publisher:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         if isinstance(error, NotDelivered):
-            self._producer.purge()
-            self._producer.flush(1)
+            self._delivery.give_up()
         elif error is not None:
-            # Interrupted: what was handed over still goes out, if it can be done soon.
-            self._producer.flush(_INTERRUPTED_SECONDS)
+            self._delivery.finish_soon()
         else:
-            self._producer.flush()
-            self._note_progress()
-            self._producer.flush()
-            self._fail_loudly()
+            self._delivery.finish()
+        self._note_progress()
 
     def send(self, files: Sequence[PacketFile]) -> None:
         """Hand one batch over. Raises NotDelivered as soon as an alert is known not to have been taken."""
@@ -181,116 +146,24 @@ class _Publisher:
                 for packet in found:
                     self._place(file, packet)
             elif self._topic is not None:
-                self._produce(file, self._topic, file.raw, None, None)
+                self._delivery.send(Outgoing(self._topic, None, file.raw, file.name))
             else:
-                self._refuse(file, found)
+                self._delivery.refuse(Outgoing("", None, file.raw, file.name), found.reason, str(found))
+        self._delivery.settle()
         self._note_progress()
 
     def _place(self, file: PacketFile, packet: Published) -> None:
+        alert = Outgoing("", packet.key, packet.raw, file.name, packet.candid, packet.objectId)
         try:
             topic = self._topic or packet.topic
         except Unplaced as error:
-            self._refuse(PacketFile(file.name, packet.raw), error, packet)
+            self._delivery.refuse(alert, error.reason, str(error))
         else:
-            self._produce(file, topic, packet.raw, packet.key, packet)
-
-    def _produce(
-        self, file: PacketFile, topic: str, raw: bytes, key: bytes | None, packet: Published | None
-    ) -> None:
-        if self._pace is not None:
-            self._pace.wait(self._producer)
-        self._ensure(topic, self._partitions)
-        delivered = partial(self._delivered, PacketFile(file.name, raw), packet)
-        try:
-            self._hand_over(topic=topic, key=key, value=raw, on_delivery=delivered)
-        except KafkaException as error:
-            if error.args[0].code() not in _TOO_LARGE:
-                raise NotDelivered(sentence(error.args[0]), self.summary) from None
-            self._oversize.append((file, packet, error.args[0]))
-
-    def _hand_over(self, **message: Any) -> None:
-        """Produce, waiting while the client's queue is full: that bounds the memory."""
-        while True:
-            try:
-                self._producer.produce(**message)
-                self._producer.poll(0)
-                return
-            except BufferError:
-                self._producer.poll(0.1)
-                self._fail_loudly()
-
-    def _delivered(
-        self, file: PacketFile, packet: Published | None, error: KafkaError | None, message: Message
-    ) -> None:
-        if error is None:
-            self.summary.sent += 1
-            self.summary.bytes += len(file.raw)
-            self.summary.topics[message.topic()] += 1
-            if packet is not None and packet.objectId is not None:
-                self._objects.add(packet.objectId)
-        elif error.code() in _TOO_LARGE:
-            self._oversize.append((file, packet, error))
-        elif self._failure is None:
-            self._failure = f"{message.topic()} at {self._bootstrap} did not take an alert: {sentence(error)}"
-
-    def _refuse(
-        self,
-        file: PacketFile,
-        error: PacketError | Unplaced,
-        packet: Published | None = None,
-        largest: int = MESSAGE_MAX_BYTES,
-    ) -> None:
-        self.summary.refused[error.reason] += 1
-        self._ensure(DEAD_LETTERS, 1)
-        record = dead_letter_record(
-            stage="publish",
-            reason=error.reason,
-            detail=str(error),
-            value=file.raw,
-            file=file.name or None,
-            candid=packet and packet.candid,
-            objectId=packet and packet.objectId,
-            largest=largest,
-        )
-        self._hand_over(**record, on_delivery=self._dead_lettered)
-
-    def _refuse_oversize(self) -> None:
-        """What the broker, or the client before it, found too large becomes a dead letter by reference."""
-        while self._oversize:
-            file, packet, error = self._oversize.pop()
-            refusal = Unplaced("oversize", f"{len(file.raw):,} bytes: {sentence(error)}")
-            self._refuse(file, refusal, packet, largest=0)
-
-    def _dead_lettered(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None and self._failure is None:
-            self._failure = f"{message.topic()} did not take a dead letter: {sentence(error)}"
-
-    def _ensure(self, topic: str, partitions: int) -> None:
-        if topic not in self._topics:
-            ensure_topics(self._bootstrap, [topic], partitions, SIZED, **self._kafka)
-            self._topics.add(topic)
+            self._delivery.send(replace(alert, topic=topic))
 
     def _note_progress(self) -> None:
-        self._refuse_oversize()
-        self.summary.objects = len(self._objects)
+        taken = self._delivery
+        self.summary.sent, self.summary.bytes = taken.topics.total(), taken.bytes
+        self.summary.topics, self.summary.refused = taken.topics, taken.refused
+        self.summary.objects = len(taken.objects)
         self.summary.seconds = time.monotonic() - self._began
-        self._fail_loudly()
-
-    def _fail_loudly(self) -> None:
-        if self._failure is not None:
-            taken = f"{self.summary.sent:,} alerts had been taken"
-            raise NotDelivered(f"{self._failure} ({taken})", self.summary)
-
-
-class _Pace:
-    """Alerts evenly spaced in time."""
-
-    def __init__(self, rate: float) -> None:
-        self._step = 1.0 / rate
-        self._next = time.monotonic()
-
-    def wait(self, producer: Producer) -> None:
-        """Return when the next alert is due; time lost by a slow source is not made up for in a burst."""
-        while (left := self._next - time.monotonic()) > 0:
-            producer.poll(left)
-        self._next = max(self._next, time.monotonic() - 1.0) + self._step

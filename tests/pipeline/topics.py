@@ -1,0 +1,84 @@
+"""Reading and writing topics with nothing but confluent-kafka: what the tests compare zads with."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+_number = itertools.count(1)
+
+
+def new_topic(bootstrap: str, partitions: int = 1, **config: str) -> str:
+    """A topic of one's own on the broker that all tests share."""
+    name = f"test-{uuid.uuid4().hex[:8]}-{next(_number)}"
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.create_topics([NewTopic(name, partitions, config=config)])[name].result()
+    return name
+
+
+def records(bootstrap: str, topic: str) -> list[Message]:
+    """Every committed record of a topic, in order of offset within each partition."""
+    settings = {"bootstrap.servers": bootstrap, "group.id": "oracle", "enable.partition.eof": True}
+    consumer = Consumer(settings)
+    try:
+        known = consumer.list_topics(timeout=10).topics
+        if topic not in known:
+            return []
+        left = set(known[topic].partitions)
+        consumer.assign([TopicPartition(topic, number, OFFSET_BEGINNING) for number in left])
+        found = []
+        while left:
+            message = consumer.poll(20)
+            assert message is not None, f"{topic} did not end within 20 s"
+            if message.error() is None:
+                found.append(message)
+            else:
+                assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
+                left.discard(message.partition())
+        return sorted(found, key=lambda message: (message.partition(), message.offset()))
+    finally:
+        consumer.close()
+
+
+def values(bootstrap: str, topic: str) -> list[bytes]:
+    """The values of every committed record."""
+    return [message.value() for message in records(bootstrap, topic)]
+
+
+def write(bootstrap: str, topic: str, *messages: bytes, **more: Any) -> None:
+    """Write records to partition 0 of a topic."""
+    producer = Producer({"bootstrap.servers": bootstrap})
+    for message in messages:
+        producer.produce(topic, message, partition=0, **more)
+    assert producer.flush(20) == 0
+
+
+class Transactions:
+    """A transactional producer to partition 0 of a topic."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        self.topic = topic
+        self._producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": uuid.uuid4().hex})
+        self._producer.init_transactions(20)
+
+    def write(self, messages: list[bytes], commit: bool) -> None:
+        """One transaction, committed or aborted."""
+        self.leave_open(messages)
+        if commit:
+            self._producer.commit_transaction(20)
+        else:
+            self._producer.abort_transaction(20)
+
+    def leave_open(self, messages: list[bytes]) -> None:
+        """A transaction that is neither committed nor aborted."""
+        self._producer.begin_transaction()
+        for message in messages:
+            self._producer.produce(self.topic, message, partition=0)
+        self._producer.flush(20)
+
+    def abort(self) -> None:
+        self._producer.abort_transaction(20)
