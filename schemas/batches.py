@@ -10,7 +10,7 @@ from schemas import walk as op
 from schemas.columns import Columns, Memory
 from schemas.errors import CorruptValue, PacketError, TooLarge, Truncated
 from schemas.framing import Block
-from schemas.plan import Plan
+from schemas.plan import Program
 from schemas.slow import MAX_RECORDS
 
 _ERRORS: dict[int, tuple[type[PacketError], str]] = {
@@ -73,8 +73,8 @@ class Group:
 class Walked:
     """What one walk left: `columns`, `packet` (for each row, the index of its packet) and the refusals."""
 
-    def __init__(self, plan: Plan, messages: np.ndarray) -> None:
-        self.plan = plan
+    def __init__(self, plan: Program, messages: np.ndarray) -> None:
+        self._plan = plan
         self.refused: list[tuple[int, PacketError]] = []
         messages = self._possible(messages)
         index, local = np.unique(messages[:, 3], return_inverse=True)
@@ -87,7 +87,7 @@ class Walked:
 
     def _possible(self, messages: np.ndarray) -> np.ndarray:
         """Without the packets that announce more records than their bytes can hold."""
-        least = np.uint64(max(self.plan.least, 1))
+        least = np.uint64(max(self._plan.least, 1))
         bad = (messages[:, 2] > messages[:, 1] // least) | (messages[:, 2] > MAX_RECORDS)
         if not bad.any():
             return messages.copy()
@@ -96,7 +96,7 @@ class Walked:
         return messages[~np.isin(messages[:, 3], messages[bad, 3])]
 
     def _walk(self, messages: np.ndarray) -> Columns:
-        plan, records = self.plan, int(messages[:, 2].sum())
+        plan, records = self._plan, int(messages[:, 2].sum())
         levels = len(plan.levels)
         guesses = [int(records * 1.1 * (seen or _FIRST_GUESS)) + 64 for seen in plan.items]
         memory = Memory(plan, [records, *guesses[1:]])
@@ -120,6 +120,6 @@ class Walked:
         return memory.columns(rows)
 
 
-def _error(plan: Plan, code: int, byte: int, at: int) -> PacketError:
+def _error(plan: Program, code: int, byte: int, at: int) -> PacketError:
     kind, words = _ERRORS[code]
     return kind(f"{plan.paths[at]} {words}, before byte {byte:,} of the body")

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from schemas import walk as op
 from schemas.errors import TooLarge
-from schemas.plan import Absent, Builder, Leaf, List, Node, Plan, Struct
+from schemas.plan import Absent, Builder, Leaf, List, Node, Program, Struct
 
 _ALIGN = 64  # Arrow's recommended alignment, bytes
 _BOUNDLESS = 1 << 62  # rows of a level that has no columns
@@ -21,7 +21,7 @@ _MOST_BYTES = (1 << 31) - 1  # what Arrow's 32-bit string offsets can address
 class Memory:
     """Memory for one run of a plan. capacities: rows of each level."""
 
-    def __init__(self, plan: Plan, capacities: list[int]) -> None:
+    def __init__(self, plan: Program, capacities: list[int]) -> None:
         self.plan = plan
         self.program = plan.program.copy()
         self._scratch = np.zeros(2 * _ALIGN, np.uint8)  # what nobody wants is written here, again and again
@@ -105,6 +105,12 @@ class Columns:
         assert isinstance(builder, Absent)
         return pa.nulls(self._rows[builder.level], builder.type)
 
+    def numbers(self, node: Node) -> np.ndarray:
+        """The values of an int (int32), or of a long, mark or length (int64), one a row."""
+        start, size = self._memory.data(node.level, node.data, self._rows[node.level])
+        kind = np.int32 if node.kind == "int" else np.int64
+        return np.frombuffer(self._data[node.level].slice(start, size), kind)
+
     def _leaf(self, builder: Leaf) -> pa.Array:
         key = builder.node.op
         if key not in self._made:
@@ -132,10 +138,8 @@ class Columns:
     def _offsets(self, node: Node) -> pa.Buffer:
         """Where each row's items begin."""
         if node.op not in self._made:
-            rows = self._rows[node.level]
-            start, size = self._memory.data(node.level, node.data, rows)
-            offsets = np.zeros(rows + 1, np.int64)
-            np.cumsum(np.frombuffer(self._data[node.level].slice(start, size), np.int64), out=offsets[1:])
+            offsets = np.zeros(self._rows[node.level] + 1, np.int64)
+            np.cumsum(self.numbers(node), out=offsets[1:])
             self._made[node.op] = pa.py_buffer(offsets)
         return self._made[node.op]
 

@@ -9,7 +9,8 @@ ZadsError
 │   ├── UnsupportedSchema  "unsupported-schema": its writer schema cannot be used
 │   ├── UnsupportedCodec   "unsupported-codec": its blocks are compressed in a way we do not know
 │   ├── CorruptValue       "corrupt-value": the bytes are no value of the schema
-│   └── TooLarge           "too-large": reading it would take more memory than any alert needs
+│   ├── TooLarge           "too-large": reading it would take more memory than any alert needs
+│   └── NotPublic          "not-public": only public data may leave, and this alert is not
 └── NoSuchColumn           a name that the survey (or frame) does not have; also a KeyError
 
 Errors of filters are in filters/errors.py. Whatever a person can do about an error is its `hint`.
@@ -71,6 +72,10 @@ class CorruptValue(PacketError):
 
 class TooLarge(PacketError):
     """Reading the packet would take more memory than any alert needs."""
+
+
+class NotPublic(PacketError):
+    """The alert's own programid is not 1, and only what is public was asked for."""
 
 
 class NoSuchColumn(ZadsError, KeyError):

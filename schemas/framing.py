@@ -9,7 +9,7 @@ import json
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -201,6 +201,33 @@ def read_long(raw: Buffer, at: int) -> tuple[int, int]:
             return (value >> 1) ^ -(value & 1), at
         shift += 7
     raise CorruptValue(f"a number before byte {at} is longer than 64 bits")
+
+
+def write_long(value: int) -> bytes:
+    """A long as variable-length zigzag (Avro specification, Binary encoding)."""
+    left, out = (value << 1) ^ (value >> 63), bytearray()
+    while left > 0x7F:
+        out.append(left & 0x7F | 0x80)
+        left >>= 7
+    out.append(left)
+    return bytes(out)
+
+
+def container_head(schema: Mapping[str, Any]) -> bytes:
+    """The header of a container file with the null codec, up to its sync marker."""
+    text = json.dumps(schema, separators=(",", ":")).encode()
+    parts = [MAGIC, write_long(2)]
+    for key, value in ((b"avro.schema", text), (b"avro.codec", b"null")):
+        parts += [write_long(len(key)), key, write_long(len(value)), value]
+    return b"".join([*parts, b"\0"])
+
+
+def container(head: bytes, blocks: Sequence[Block], sync: bytes) -> bytes:
+    """A container file. head: of `container_head`; sync: 16 bytes that are unlikely in the data."""
+    parts: list[Buffer] = [head, sync]
+    for block in blocks:
+        parts += [write_long(block.records), write_long(len(block.body)), block.body, sync]
+    return b"".join(parts)
 
 
 def _read_sized(raw: bytes, at: int, what: str) -> tuple[bytes, int]:

@@ -40,7 +40,7 @@ _TYPES = {
     "bytes": pa.large_binary(),
 }
 
-WIDTHS = {"int": 4, "float": 4, "long": 8, "double": 8, "string": 16, "bytes": 16, "array": 8}
+WIDTHS = {"int": 4, "float": 4, "long": 8, "double": 8, "string": 16, "bytes": 16, "array": 8, "mark": 8}
 """Bytes a row in the value column; strings are noted as (address, length), arrays as their length."""
 
 _CASTS = {
@@ -100,8 +100,8 @@ class Level:
         return pairs[:, 0], pairs[:, 1]
 
 
-class _Compiler:
-    """Writes the program of a schema."""
+class Compiler:
+    """Writes the program of a schema. Paths of array items end in "[]": "prv_candidates[].jd"."""
 
     def __init__(self) -> None:
         self.rows: list[list[int]] = []
@@ -115,7 +115,7 @@ class _Compiler:
         for word, value in words.items():
             row[getattr(op, word)] = value
         self.rows.append(row)
-        self.paths.append(path)
+        self.paths.append(path.replace("[]", ""))
         return len(self.rows) - 1
 
     def node(self, tree: Any, level: int, path: str, maybe: bool) -> Node:
@@ -154,7 +154,7 @@ class _Compiler:
         at = self.emit(op.ARRAY, level, path, CHILD=child, SIZE=least, **prefix)
         if tree["type"] == "map":
             self.emit(op.STRING, child, path)
-        inner = self.node(items, child, path, False)
+        inner = self.node(items, child, f"{path}[]", False)
         ends = self.emit(op.ARRAY_END, level, path, CHILD=child, SIZE=least, JUMP=at + 1)
         self.rows[at][op.JUMP] = ends + 1
         return Node(tree["type"], level, at, maybe, items=inner, child=child, ends=ends)
@@ -173,15 +173,14 @@ class _Compiler:
         return Node("union", level, at, True)
 
 
-class Plan:
-    """How to get some columns out of packets of one writer schema. Raises UnsupportedSchema.
+class Program:
+    """The program of a writer schema, and which of its values are kept.
 
     program: (ops, words) uint64 without addresses. root: the schema's nodes. levels: what columns each has.
-    builders: for each column what makes it, or None where fastavro must (see `slow`).
     """
 
-    def __init__(self, writer: WriterSchema, columns: Sequence[Column]) -> None:
-        compiler = _Compiler()
+    def __init__(self, writer: WriterSchema, compiler: Compiler | None = None) -> None:
+        compiler = compiler or Compiler()
         self.writer = writer
         self.least = smallest(writer.tree)
         self.root = compiler.node(writer.tree, 0, "", False)
@@ -189,11 +188,37 @@ class Plan:
         self.program = np.array(compiler.rows, np.uint64)
         self.paths = compiler.paths
         self.levels = [Level() for _ in range(compiler.levels)]
+        # Of each level, the most rows seen for each record: how much memory to take at first.
+        self.items = [0.0] * compiler.levels
+
+    def want(self, node: Node) -> None:
+        """Give the node its columns, once, and set its strides in the program."""
+        level, ops = self.levels[node.level], [node.op] if node.ends < 0 else [node.op, node.ends]
+        if node.data < 0 and node.kind in WIDTHS:
+            node.data = len(level.widths)
+            level.widths.append(WIDTHS[node.kind])
+            level.data += [(at, node.data) for at in ops]
+            self.program[ops, op.STRIDE] = WIDTHS[node.kind]
+        if node.truth < 0 and node.kind == "boolean":
+            node.truth, level.bits = level.bits, level.bits + 1
+            level.truth.append((node.op, node.truth))
+            self.program[ops, op.STRIDE] = 1
+        if node.valid < 0 and node.maybe:
+            node.valid, level.bits = level.bits, level.bits + 1
+            level.valid.append((node.op, node.valid))
+            self.program[node.op, op.VALID_STRIDE] = 1
+
+
+class Plan(Program):
+    """How to get some columns out of packets of one writer schema. Raises UnsupportedSchema.
+
+    builders: for each column what makes it, or None where fastavro must (see `slow`).
+    """
+
+    def __init__(self, writer: WriterSchema, columns: Sequence[Column]) -> None:
+        super().__init__(writer)
         self.builders: list[Builder | None] = [self._column(column) for column in columns]
         self.slow = [column for column, made in zip(columns, self.builders, strict=True) if made is None]
-        self.items = [
-            0.0
-        ] * compiler.levels  # of each level for each record, the most seen: how much memory to take
 
     def _column(self, column: Column) -> "Builder | None":
         for place in column.places:
@@ -217,7 +242,7 @@ class Plan:
             if not pa.types.is_large_list(kind) or node.items is None:
                 raise _mismatch(name, "array", kind)
             items = self._build(node.items, path, kind.value_type, name, node.child)
-            self._want(node)
+            self.want(node)
             return List(kind, node, items)
         if path:
             if node.kind != "record":
@@ -225,7 +250,7 @@ class Plan:
             return self._build(node.fields.get(path[0]), path[1:], kind, name, node.level)
         if node.kind == "record":
             return self._struct(node, kind, name)
-        self._want(node)
+        self.want(node)
         return _leaf(node, kind, name)
 
     def _struct(self, node: Node, kind: pa.DataType, name: str) -> "Builder":
@@ -235,7 +260,7 @@ class Plan:
             self._build(node.fields.get(f.name), [], f.type, f"{name}.{f.name}", node.level) for f in kind
         ]
         if node.op >= 0:
-            self._want(node)
+            self.want(node)
         return Struct(kind, node, parts)
 
     def _want(self, node: Node) -> None:

@@ -135,17 +135,22 @@ class PacketReader:
         batch.refused += [Refused(index, error) for index, error in walked.refused]
         arrays = [walked.columns.array(made) if made else None for made in plan.builders]
         if plan.slow:
-            return self._with_slow(walked, arrays, packets, batch)
+            return self._with_slow(plan.slow, walked, arrays, packets, batch)
         return _Part(pa.RecordBatch.from_arrays(arrays, schema=self.schema), walked.packet)
 
     def _with_slow(
-        self, walked: Walked, arrays: list[pa.Array | None], packets: Sequence[bytes], batch: Batch
+        self,
+        wanted: Sequence[Column],
+        walked: Walked,
+        arrays: list[pa.Array | None],
+        packets: Sequence[bytes],
+        batch: Batch,
     ) -> "_Part":
         """Add the columns that fastavro must make; a packet that it cannot make them of is refused."""
-        slow, good = [_empty(pa.schema([(c.name, c.type) for c in walked.plan.slow]))], []
+        slow, good = [_empty(pa.schema([(c.name, c.type) for c in wanted]))], []
         for index in np.unique(walked.packet).tolist():
             try:
-                made = arrow_columns(records_of(self._framer.frame(packets[index])), walked.plan.slow)
+                made = arrow_columns(records_of(self._framer.frame(packets[index])), wanted)
             except PacketError as error:
                 batch.refused.append(Refused(index, error))
                 continue

@@ -56,7 +56,8 @@ from numba.extending import intrinsic
     ARRAY_END,
     GOTO,
     BRANCHES,  # a union of several types: then one GOTO for each branch
-) = range(15)
+    MARK,  # reads nothing: notes where we are (schemas/rewrite.py)
+) = range(16)
 
 (
     OK,
@@ -335,6 +336,8 @@ def _records(
             choice, at, error = _choice(kind, at, program[op, SIZE])
             if kind == U64(BRANCHES):
                 op += choice
+        elif kind == U64(MARK):
+            store64(target, at + offset)
         if error or at > end:
             error = error or U64(BEYOND)
             break

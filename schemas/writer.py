@@ -65,10 +65,19 @@ def writer_schema(schema: str | bytes | Mapping[str, Any]) -> WriterSchema:
             raise UnsupportedSchema(
                 f"the writer schema has {len(schema):,} bytes, more than {MAX_SCHEMA_BYTES:,}"
             )
-        try:
-            schema = json.loads(schema)
-        except (ValueError, RecursionError) as error:
-            raise UnsupportedSchema(f"the writer schema is not JSON: {error}") from error
+        return _of_text(schema)
+    return _of_json(schema)
+
+
+@lru_cache(maxsize=64)
+def _of_text(text: str | bytes) -> WriterSchema:
+    try:
+        return _of_json(json.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise UnsupportedSchema(f"the writer schema is not JSON: {error}") from error
+
+
+def _of_json(schema: Any) -> WriterSchema:
     if not isinstance(schema, dict):
         raise UnsupportedSchema(f"the writer schema is no record but {str(schema)[:40]!r}")
     try:
