@@ -73,7 +73,11 @@ class Column(NDArrayOperatorsMixin):
         if ufunc in _COMPARE and not all(isinstance(x, np.ndarray) or np.isscalar(x) for x in plain):
             return Column(self.epochs, _compare(ufunc, *plain), sources=sources)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            return Column(self.epochs, ufunc(*plain, **kwargs), sources=sources)
+            values = ufunc(*plain, **kwargs)
+        if ufunc is np.not_equal:  # NumPy's NaN differs from everything; here no comparison with it is true
+            for x in plain:
+                values = values & (x == x)
+        return Column(self.epochs, values, sources=sources)
 
     def _operand(self, x: Any) -> Any:
         if isinstance(x, Column):

@@ -120,15 +120,45 @@ WAYS: list[tuple[Way, int]] = [
 ]
 
 
-@pytest.mark.parametrize(("way", "examples"), WAYS, ids=[way.__name__ for way, _ in WAYS])
-def test_every_way_gives_the_same(way: Way, examples: int) -> None:
-    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+def assert_same(way: Way, filters: list[Filter], examples: int) -> None:
+    """The filters give the same this way as on one whole batch."""
+
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(packets, st.integers(0, 1000))
     def check(batch: Packets, drawn: int) -> None:
-        for f in every_filter():
+        for f in filters:
             assert way(f, batch, drawn) == cut_rows(f(frame_of(f, batch))), f.name
 
     check()
+
+
+@pytest.mark.parametrize(("way", "examples"), WAYS, ids=[way.__name__ for way, _ in WAYS])
+def test_every_way_gives_the_same(way: Way, examples: int) -> None:
+    assert_same(way, every_filter(), examples)
+
+
+@alert_filter(survey="ztf", reads=["rb"])
+def above_the_average(alerts: pd.DataFrame) -> dict[str, Any]:
+    """Wrong on purpose: an alert's verdict depends on its neighbours."""
+    return {"good for this batch": alerts["rb"] >= alerts["rb"].mean()}
+
+
+@alert_filter(survey="ztf", reads=["jd"])
+def first_come(alerts: pd.DataFrame) -> dict[str, Any]:
+    """Wrong on purpose: the place in the batch matters."""
+    return {"early": pd.Series(range(len(alerts)), index=alerts.index) < 1}
+
+
+@pytest.mark.parametrize("way", [in_two_pieces, in_slices_of_one_frame, one_at_a_time, dask_bag])
+@pytest.mark.parametrize("wrong", [above_the_average, first_come], ids=lambda f: f.name)
+def test_the_law_sees_a_filter_that_breaks_it(wrong: Filter, way: Way) -> None:
+    with pytest.raises(AssertionError, match=wrong.name):
+        assert_same(way, [wrong], 60)
+
+
+def test_order_matters_to_a_filter_that_counts_places() -> None:
+    with pytest.raises(AssertionError, match="first_come"):
+        assert_same(in_another_order, [first_come], 60)
 
 
 @pytest.mark.parametrize("f", every_filter(), ids=lambda f: f.name)

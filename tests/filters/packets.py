@@ -38,11 +38,11 @@ CREDIBLE: dict[str, list[Any]] = {
 }
 
 CREDIBLE_ROW: dict[str, list[Any]] = {
-    "fid": [1, 2],
+    "fid": [1, 1, 1, 2],
     "programid": [1],
-    "isdiffpos": ["t", "f", "1", None],
+    "isdiffpos": ["t", "t", "t", "1", "f", None],
     "magpsf": [18.5, 18.53125, 18.625, None],
-    "pid": [1, 2, 3, 4, 5, 6, 7, 8],
+    "pid": [1, 2, 3, *range(11, 41)],
 }
 
 MINUTES_AGO = [5, 19, 20, 21, 29, 30, 31, 60, 300, 600, 1439, 1440, 2000, 3000, 3599, 3600, 3601, 7000, 43000]
@@ -73,8 +73,9 @@ def values(name: str, credible: dict[str, list[Any]], row: bool) -> st.SearchStr
         strange += [-999, 1, 2**62 + 1]
     elif kind == "string":
         strange += ["t", "f", "1", "0", "null", "", "Ceres"]
-    usual = st.sampled_from(credible.get(name, strange))
-    return st.one_of(usual, usual, usual, usual, st.sampled_from(strange))
+    usual = credible.get(name, [])
+    often = 20 * len(strange) // max(len(usual), 1)  # about one field in twenty is strange
+    return st.sampled_from(usual * often + strange)
 
 
 def columns() -> tuple[list[str], list[str]]:
@@ -108,11 +109,13 @@ _packet = st.fixed_dictionaries(
         "objectId": st.sampled_from(["ZTF18a", "ZTF18b", "ZTF18c"]),
         "candid": st.integers(2**61, 2**61 + 100),
         "candidate": _candidates,
-        "prv_candidates": st.one_of(st.none(), st.lists(_rows, max_size=9)),
+        "prv_candidates": st.one_of(
+            st.lists(_rows, min_size=6, max_size=12), st.lists(_rows, max_size=4), st.none()
+        ),
     }
 )
 
-packets = st.lists(_packet, max_size=8)
+packets = st.one_of(st.lists(_packet, min_size=5, max_size=8), st.lists(_packet, max_size=2))
 """A batch of alerts."""
 
 

@@ -1,0 +1,126 @@
+"""Each filter on packets worked out by hand: one that passes, and the same with one thing changed, which
+stops it at the cut that is about that thing."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from filters import registered
+from tests.filters.packets import NOW, alert, detection, limit
+
+Packet = dict[str, Any]
+
+# Discovered 100 min ago, not seen two days before that.
+YOUNG = [limit(2 * 1440), detection(100)]
+QUIET_STAR = [detection(1440 * n, magpsf=m) for n, m in enumerate((19.0, 19.1, 19.0, 18.9, 19.0), start=1)]
+STAR = {"distpsnr1": 0.5, "sgscore1": 0.9}
+
+CASES: list[tuple[str, Packet, str | None]] = [
+    ("real_bogus", alert(rb=0.66), None),
+    ("real_bogus", alert(rb=0.65), "real"),  # as float32 it is 0.6499999762
+    ("real_bogus", alert(rb=None), "real"),
+    ("star_galaxy", alert(distpsnr1=1.5, sgscore1=0.51), None),
+    ("star_galaxy", alert(distpsnr1=1.6, sgscore1=0.51), "PS1 source here"),
+    ("star_galaxy", alert(distpsnr1=1.5, sgscore1=0.5), "a star"),
+    ("star_galaxy", alert(distpsnr1=-999.0, sgscore1=-999.0), "PS1 source here"),
+    ("pure", alert(fwhm=5, elong=1.125, magdiff=-0.09375), None),
+    ("pure", alert(rb=0.5), "real"),
+    ("pure", alert(nbad=1), "no bad pixel"),
+    ("pure", alert(fwhm=5.01), "sharp"),
+    ("pure", alert(elong=1.25), "round"),
+    ("pure", alert(magdiff=-0.11), "magnitudes agree"),
+    ("pure", alert(magdiff=None), "magnitudes agree"),
+    ("pure_transient", alert([detection(31)]), None),
+    ("pure_transient", alert([detection(29)]), "does not move"),
+    ("pure_transient", alert([detection(29), detection(60)]), None),  # between the two, not stored in order
+    ("pure_transient", alert([detection(31, isdiffpos="f")]), "does not move"),
+    ("pure_transient", alert([detection(31, isdiffpos="1")]), None),
+    ("pure_transient", alert([limit(31)]), "does not move"),
+    ("pure_transient", alert(None), "does not move"),
+    ("pure_transient", alert([detection(31)], distpsnr1=1.5, sgscore1=0.5), "no star"),
+    ("pure_transient", alert([detection(31)], distpsnr1=-999.0, sgscore1=-999.0), None),
+    ("pure_transient", alert([detection(31)], isdiffpos="f"), "positive"),
+    ("pure_transient", alert([detection(31)], ssdistnr=5.0, ssnamenr="Ceres"), "no known object"),
+    ("pure_transient", alert([detection(31)], ssdistnr=60.0), None),
+    ("two_detections_30min", alert([detection(31)]), None),
+    ("two_detections_30min", alert([detection(31, isdiffpos="f")]), None),  # of either sign
+    ("two_detections_30min", alert([detection(29)]), "seen again tonight"),
+    ("two_detections_30min", alert([limit(31)]), "seen again tonight"),
+    ("two_detections_30min", alert([detection(31), detection(1440)]), "none before"),
+    ("two_detections_30min", alert([detection(31), limit(1440)]), None),
+    ("two_detections_30min", alert([detection(31), detection(-1440)]), None),  # tomorrow is not past
+    ("two_detections_30min", alert([detection(31)], isdiffpos="0"), "positive"),
+    ("two_detections_20min", alert([detection(21)]), None),
+    ("two_detections_20min", alert([detection(21)], isdiffpos="f"), None),
+    ("two_detections_20min", alert([detection(19)]), "first seen before"),
+    ("two_detections_20min", alert([]), "first seen before"),
+    ("two_detections_20min", alert([detection(40), detection(21)]), None),  # 19 min after the first
+    ("two_detections_20min", alert([detection(50), detection(21)]), "not seen between"),
+    ("stellar_outburst", alert(QUIET_STAR, magpsf=15.0, **STAR), None),
+    ("stellar_outburst", alert(QUIET_STAR, magpsf=19.0, isdiffpos="f", **STAR), None),  # now fainter
+    ("stellar_outburst", alert(QUIET_STAR, magpsf=19.0, **STAR), "outburst"),
+    ("stellar_outburst", alert(QUIET_STAR[:4], magpsf=15.0, **STAR), "enough history"),
+    ("stellar_outburst", alert(QUIET_STAR, magpsf=15.0, fid=2, **STAR), "enough history"),
+    ("stellar_outburst", alert([*QUIET_STAR[:4], QUIET_STAR[0]], magpsf=15.0, **STAR), "enough history"),
+    ("stellar_outburst", alert(QUIET_STAR, magpsf=15.0, distpsnr1=0.5, sgscore1=0.5), "a star"),
+    ("stellar_outburst", alert(QUIET_STAR, magpsf=15.0, distpsnr1=1.75, sgscore1=0.9), "PS1 source here"),
+    ("blue_outburst", alert(distpsnr1=0.5, sgmag1=20.5, srmag1=20.0, fid=1, magpsf=18.5), None),
+    ("blue_outburst", alert(distpsnr1=0.5, sgmag1=20.5, srmag1=20.0, fid=2, magpsf=18.5), "outburst"),
+    ("blue_outburst", alert(distpsnr1=0.5, sgmag1=20.0, srmag1=-999.0, fid=1), "blue"),
+    ("blue_outburst", alert(distpsnr1=0.5, sgmag1=20.75, srmag1=20.0, fid=1), "blue"),
+    ("blue_outburst", alert(distpsnr1=2.0, sgmag1=20.5, srmag1=20.0, fid=1), "PS1 source here"),
+    ("blue_outburst", alert(distpsnr1=0.5, sgmag1=20.5, srmag1=20.0, isdiffpos="f"), "positive"),
+    ("asteroid", alert(distpsnr1=5.5), None),
+    ("asteroid", alert(distpsnr1=-999.0), None),
+    ("asteroid", alert(distpsnr1=5.0), "no PS1 source"),
+    ("asteroid", alert(distpsnr1=5.5, ndethist=2), "seen once"),
+    ("asteroid", alert(distpsnr1=5.5, ndethist=None), "seen once"),
+    ("asteroid", alert(distpsnr1=5.5, rb=0.6), "real"),
+    ("asteroid", alert(distpsnr1=5.5, isdiffpos="f"), "positive"),
+    ("asteroid", alert(distpsnr1=5.5, ssdistnr=0.0, ssnamenr="Vesta"), "no known object"),
+    ("solar_system", alert(ssdistnr=0.0, ssnamenr="Vesta"), None),
+    ("solar_system", alert(ssdistnr=5.25, ssnamenr="Vesta"), "known object"),
+    ("solar_system", alert(ssdistnr=-999.0), "known object"),
+    ("nuclear", alert(distpsnr1=0.5, sgscore1=0.4), None),
+    ("nuclear", alert(distpsnr1=0.7, sgscore1=0.4), "at a PS1 source"),
+    ("nuclear", alert(distpsnr1=0.5, sgscore1=0.5), "a galaxy"),
+    ("nuclear", alert(distpsnr1=0.5, sgscore1=0.4, ssdistnr=3.0), "no known object"),
+    ("nuclear", alert(distpsnr1=0.5, sgscore1=0.4, isdiffpos="f"), "positive"),
+    ("young_supernova", alert(YOUNG), None),
+    ("young_supernova", alert(YOUNG, jdstarthist=NOW - 5.5), "young"),
+    ("young_supernova", alert(YOUNG, jdstarthist=None), "young"),
+    ("young_supernova", alert([limit(100 + 2.6 * 1440), detection(100)]), "limit just before"),
+    ("young_supernova", alert([limit(50), detection(100)]), "limit just before"),  # after it was first seen
+    ("young_supernova", alert([limit(2 * 1440), detection(20)]), "does not move"),
+]
+
+
+@pytest.mark.parametrize(("name", "packet", "stopped_by"), CASES)
+def test_by_hand(name: str, packet: Packet, stopped_by: str | None) -> None:
+    verdict = registered()[name].one(packet)
+    assert verdict.stopped_by == stopped_by
+    assert bool(verdict) == (stopped_by is None)
+
+
+def test_every_filter_has_a_case_that_passes_and_each_cut_one_that_stops() -> None:
+    stopped = {(name, cut) for name, _, cut in CASES}
+    for name, f in registered().items():
+        assert (name, None) in stopped
+        own = set(f.one(alert()).cuts) - {cut for parent in f.extends for cut in parent.one(alert()).cuts}
+        assert {cut for cut in own if (name, cut) not in stopped} == set(), name
+
+
+def test_real_bogus_at_the_threshold() -> None:
+    """The real packet of the definitions: float32(0.65) is less than 0.65 once it is widened."""
+    widened = float(np.float32(0.65))
+    assert widened < 0.65
+    assert not registered()["real_bogus"].one(alert(rb=widened))
+    assert registered()["real_bogus"].using(rb_min=widened).one(alert(rb=widened))
+
+
+def test_whole_survey() -> None:
+    f = registered()["two_detections_30min"].using(whole_survey=True)
+    assert f.one(alert([detection(31)], jdstarthist=NOW - 0.05))
+    assert f.one(alert([detection(31)], jdstarthist=NOW - 1)).stopped_by == "first of the survey"
+    assert f.one(alert([detection(31)], jdstarthist=None)).stopped_by == "first of the survey"
