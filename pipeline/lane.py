@@ -56,7 +56,7 @@ class Lane:
                 "transactional.id": f"{work.group}/{work.partition}",
                 "transaction.timeout.ms": 60_000,
                 "linger.ms": 2,
-                "retry.backoff.ms": 10,  # a transaction that follows at once is refused once: 100 is the default
+                "retry.backoff.ms": 10,  # the default, 100, is paid by each transaction that follows at once
                 "message.max.bytes": MESSAGE_MAX_BYTES,
             }
         )

@@ -1,4 +1,4 @@
-"""Filters that misbehave, as a user might write them. Each has a switch file: while it is there, they are good."""
+"""Filters that misbehave, as a user might write them, until a switch file is there: then they are good."""
 
 import os
 import time

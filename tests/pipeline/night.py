@@ -17,6 +17,7 @@ import fastavro
 import psutil
 
 from filters import load
+from pipeline.kafka import topic_names
 from pipeline.listen import listen
 from pipeline.publish import publish_packets
 from schemas.frame import stored_columns, to_frame
@@ -64,6 +65,7 @@ class Run:
     """`zads run` as an operator starts it."""
 
     def __init__(self, bootstrap: str, folder: Path, *arguments: str) -> None:
+        self.bootstrap = bootstrap
         self.log = folder / "run.log"
         command = [sys.executable, "-m", "zads", "run", "--plain", "--bootstrap", bootstrap, *arguments]
         environment = {**os.environ, "ZADS_HOME": str(folder / "home"), "PYTHONPATH": str(REPOSITORY)}
@@ -86,6 +88,19 @@ class Run:
         """The Dask workers' processes."""
         children = psutil.Process(self.process.pid).children(recursive=True)
         return [child for child in children if "spawn_main" in " ".join(_command(child))]
+
+    def until(self, condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+        """Wait for something to happen while the run goes on, and say what did not."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert self.process.poll() is None, f"the run ended before: {what}\n{self.text()[-5000:]}"
+            assert time.monotonic() < deadline, f"after {seconds} s still not: {what}\n{self.text()[-5000:]}"
+            time.sleep(0.2)
+
+    def until_in_its_middle(self) -> None:
+        """Wait until its first alerts have been delivered."""
+        self.until(lambda: "channel.real_bogus" in topic_names(self.bootstrap), "a channel's topic")
+        self.until(lambda: bool(delivered(self.bootstrap, "channel.real_bogus")), "a delivery")
 
     def kill(self) -> None:
         """kill -9 of the coordinator alone."""
@@ -118,19 +133,6 @@ def _family(pid: int) -> list[psutil.Process]:
     except psutil.NoSuchProcess:
         return []
     return [*parent.children(recursive=True), parent]
-
-
-def until(condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
-    """Wait for something to happen, and say what did not."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"after {seconds} s still not: {what}"
-        time.sleep(0.05)
-
-
-def some_delivered(bootstrap: str, topic: str) -> Callable[[], bool]:
-    """Whether anything has arrived in the topic: then the run is in its middle."""
-    return lambda: bool(delivered(bootstrap, topic))
 
 
 def read_candid(raw: bytes) -> int:

@@ -3,13 +3,13 @@
 import json
 import time
 
+import psutil
 import pytest
 
 from pipeline.dead_letters import dead_letters
-from pipeline.kafka import topic_names
 from pipeline.listen import listen
 from tests.pipeline import night as nights
-from tests.pipeline.night import assert_exactly_once, publish_night, running, some_delivered, until
+from tests.pipeline.night import assert_exactly_once, publish_night, running
 
 SLOWLY = ("--channels", ",".join(nights.CHANNELS), "--workers", "2")
 SMALL_BATCHES = "[dispatch]\nmessages = 25\n"
@@ -36,10 +36,7 @@ def test_a_quiet_night(broker, folder):
 def test_workers_killed(own_broker, folder):
     publish_night(own_broker.bootstrap_servers)
     with running(own_broker.bootstrap_servers, folder, *SLOWLY, "--until-drained") as run:
-        until(
-            lambda: "channel.real_bogus" in topic_names(own_broker.bootstrap_servers), "the channel's topic"
-        )
-        until(some_delivered(own_broker.bootstrap_servers, "channel.real_bogus"), "a delivery")
+        run.until_in_its_middle()
         killed = run.workers()
         assert len(killed) == 2
         for worker in killed:
@@ -51,13 +48,11 @@ def test_workers_killed(own_broker, folder):
 def test_coordinator_killed(own_broker, folder):
     publish_night(own_broker.bootstrap_servers)
     with running(own_broker.bootstrap_servers, folder, *SLOWLY) as run:
-        until(
-            lambda: "channel.real_bogus" in topic_names(own_broker.bootstrap_servers), "the channel's topic"
-        )
-        until(some_delivered(own_broker.bootstrap_servers, "channel.real_bogus"), "a delivery")
+        run.until_in_its_middle()
         workers = run.workers()
         run.kill()
-        until(lambda: not any(worker.is_running() for worker in workers), "the workers ended with it")
+        _, alive = psutil.wait_procs(workers, timeout=20)
+        assert not alive, "workers outlived their coordinator"
     with running(own_broker.bootstrap_servers, folder, *SLOWLY, "--until-drained") as run:
         assert run.wait() == 0, run.text()
     assert_exactly_once(own_broker.bootstrap_servers)
@@ -67,10 +62,7 @@ def test_coordinator_killed(own_broker, folder):
 def test_broker_restarted(own_broker, folder, how):
     publish_night(own_broker.bootstrap_servers)
     with running(own_broker.bootstrap_servers, folder, *SLOWLY, "--until-drained") as run:
-        until(
-            lambda: "channel.real_bogus" in topic_names(own_broker.bootstrap_servers), "the channel's topic"
-        )
-        until(some_delivered(own_broker.bootstrap_servers, "channel.real_bogus"), "a delivery")
+        run.until_in_its_middle()
         if how == "kill":
             own_broker.kill()
         else:
@@ -85,9 +77,7 @@ def test_tonights_topic_is_picked_up_and_a_stop_is_graceful(own_broker, folder):
     early, late = nights.night()[:400], nights.night()[400:]
     publish_night(own_broker.bootstrap_servers, early)
     with running(own_broker.bootstrap_servers, folder, *SLOWLY) as run:
-        until(
-            lambda: "channel.real_bogus" in topic_names(own_broker.bootstrap_servers), "the channel's topic"
-        )
+        run.until_in_its_middle()
         publish_night(own_broker.bootstrap_servers, late)
         tomorrow = [alert.packet for alert in nights.night(50, seed=3)]
         nights.publish_packets(tomorrow, own_broker.bootstrap_servers, topic="ztf_20991231_programid1")
@@ -99,7 +89,7 @@ def test_tonights_topic_is_picked_up_and_a_stop_is_graceful(own_broker, folder):
                 and set(nights.expected("real_bogus")) <= got.keys()
             )
 
-        until(everything, "both nights delivered")
+        run.until(everything, "both nights delivered")
         run.process.terminate()
         assert run.wait(60) == 0, run.text()
 
