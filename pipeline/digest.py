@@ -57,7 +57,8 @@ def _line(alert: Alert, values: Mapping[str, Any]) -> dict[str, Any]:
     }
     line = {name: _json_value(values[name]) for name in FIELDS}
     # The headers are right even where the packet's fields were dropped or cannot be read.
-    line["candid"] = whole(headers.get("candid")) or line["candid"]
+    if (candid := whole(headers.get("candid"))) is not None:
+        line["candid"] = candid
     line["objectId"] = headers.get("objectId") or line["objectId"]
     if line["programid"] is None:
         line["programid"] = whole(headers.get("programid"))

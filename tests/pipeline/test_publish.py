@@ -7,6 +7,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from astropy.time import Time
@@ -182,7 +183,7 @@ def test_a_file_of_several_alerts_becomes_a_packet_for_each(broker: Broker, code
 
 
 def test_what_a_topic_cannot_take_is_dead_lettered_by_reference(broker: Broker, tmp_path: Path) -> None:
-    small = topics.new_topic(broker.bootstrap_servers, **{"max.message.bytes": "60000"})
+    small = topics.new_topic(broker.bootstrap_servers, config={"max.message.bytes": "60000"})
     raw = packets.container(
         [packets.alert(77) | {"cutoutScience": {"fileName": "", "stampData": bytes(90_000)}}]
     )
@@ -244,8 +245,9 @@ def test_a_broker_that_goes_away_is_an_error_that_says_how_far_it_came(own_broke
                 own_broker.stop()
             yield packets.packet(number)
 
+    impatient: dict[str, Any] = {"message.timeout.ms": 2_000}
     with pytest.raises(NotDelivered, match="did not take an alert") as raised:
-        publish_packets(interrupted(), own_broker.bootstrap_servers, topic, **{"message.timeout.ms": 2_000})
+        publish_packets(interrupted(), own_broker.bootstrap_servers, topic, **impatient)
     own_broker.start()
     assert len(topics.values(own_broker.bootstrap_servers, topic)) >= raised.value.sent
     assert raised.value.sent < 600

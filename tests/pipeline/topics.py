@@ -12,11 +12,11 @@ from confluent_kafka.admin import AdminClient, NewTopic
 _number = itertools.count(1)
 
 
-def new_topic(bootstrap: str, partitions: int = 1, **config: str) -> str:
+def new_topic(bootstrap: str, partitions: int = 1, config: dict[str, str] | None = None) -> str:
     """A topic of one's own on the broker that all tests share."""
     name = f"test-{uuid.uuid4().hex[:8]}-{next(_number)}"
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    admin.create_topics([NewTopic(name, partitions, config=config)])[name].result()
+    admin.create_topics([NewTopic(name, partitions, config=config or {})])[name].result()
     return name
 
 
