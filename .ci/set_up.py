@@ -109,8 +109,11 @@ def uv_environment(pip: list[str | Path]) -> dict[str, str]:
     """This process's environment with pip's settings under uv's names."""
     environment = dict(os.environ)
     listed = subprocess.run([*pip, "config", "list"], capture_output=True, text=True, check=False).stdout
-    for line in listed.splitlines():  # such as: global.index-url='https://…', :env:.cert='…'
-        key, _, quoted = line.partition("=")
+    # Lines such as global.index-url='https://…', install.timeout='60', :env:.cert='…': the last of these holds.
+    sections = ["global", "install", ":env:"]
+    found = [line.partition("=")[::2] for line in listed.splitlines()]
+    mine = [(key, quoted) for key, quoted in found if key.rpartition(".")[0] in sections]
+    for key, quoted in sorted(mine, key=lambda each: sections.index(each[0].rpartition(".")[0])):
         name, value = UV_NAMES.get(key.rpartition(".")[2]), quoted.strip("'\"")
         if name and value and name not in os.environ:
             environment[name] = value.replace("\\n", " ")

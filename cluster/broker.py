@@ -51,6 +51,7 @@ class Broker:
         self._temporary = None if home else _temporary_home()
         self.home = Path(home or self._temporary.name)  # type: ignore[union-attr]
         self._node = Node(Folder.below(self.home), port, java=java, settings=dict(settings or {}), say=say)
+        self._node.short_lived = True
         self._state: State | None = None
         self._supervisor: subprocess.Popen[bytes] | None = None
 

@@ -40,6 +40,8 @@ def server_properties(
         # After kill -9 the node waits this long for its own dead registration (9 s by default).
         "broker.session.timeout.ms": "3000",
         "broker.heartbeat.interval.ms": "500",
+        # A quiet node need not write a record twice a second.
+        "metadata.max.idle.interval.ms": "5000",
         # An expired offset would replay nights: keep offsets longer than any topic.
         "offsets.retention.minutes": str(TEN_YEARS_MINUTES),
         # A misspelt topic is an error, not a new topic.

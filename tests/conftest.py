@@ -22,6 +22,15 @@ def real_alerts() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def zads_home_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Tests leave the user's ZADS_HOME alone; fetched jars are shared through the user's cache."""
+    home = tmp_path_factory.mktemp("zads-home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZADS_HOME", str(home))
+        yield home
+
+
 @pytest.fixture(scope="session")
 def broker() -> Iterator[Broker]:
     """One real Kafka broker for the whole session: use names of your own, do not stop it."""

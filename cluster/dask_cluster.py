@@ -1,0 +1,67 @@
+"""Dask on this machine: worker processes under nannies, set for tasks that must not be run twice."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import dask
+from dask.utils import parse_bytes
+from distributed import LocalCluster, Worker, WorkerPlugin
+
+# A batch is retried by the stream, after looking at what was committed, never by Dask: exactly once needs
+# it. And nothing is worth spilling: a worker that fills up is ended and begins anew.
+SETTINGS: dict[str, Any] = {
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": 0.95,
+}
+# Below the nanny's 0.95: a task which eats memory gets a MemoryError, which names it, before the nanny ends
+# the whole worker.
+DATA_FRACTION = 0.9
+
+
+@dataclass
+class DataLimit(WorkerPlugin):
+    """Limits the data memory (bytes, RLIMIT_DATA) of a worker: beyond it an allocation raises MemoryError.
+
+    Only Linux counts all private memory there; elsewhere the nanny's limit alone holds.
+    """
+
+    limit: int
+    name: str = "zads-data-limit"
+
+    def setup(self, worker: Worker) -> None:
+        """Set the limit in the worker's process."""
+        if not sys.platform.startswith("linux"):
+            return
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        soft = self.limit if hard == resource.RLIM_INFINITY else min(self.limit, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def local_cluster(workers: int = 2, memory: str = "4GiB", *, dashboard: bool = False) -> LocalCluster:
+    """A cluster of `workers` processes with one task thread and `memory` each; they end with this process.
+
+    With `dashboard` Dask's web page is served on a free port of 127.0.0.1 (`cluster.dashboard_link`).
+    Scripts must call this below `if __name__ == "__main__":`, for the workers import them anew.
+    """
+    limit = parse_bytes(memory)
+    with dask.config.set(SETTINGS):  # read by the scheduler and the nannies as they are made
+        return LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            processes=True,
+            memory_limit=limit,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0" if dashboard else None,
+            silence_logs=logging.CRITICAL,  # a failed task is reported by who submitted it
+            config=SETTINGS,  # also for workers that are added later
+            plugins=(DataLimit(int(limit * DATA_FRACTION)),),
+        )

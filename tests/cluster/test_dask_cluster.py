@@ -1,0 +1,109 @@
+"""Dask on this machine: its settings in the workers, its memory limit, and that no worker is left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import dask
+import numpy as np
+import psutil
+import pytest
+from distributed import Client, KilledWorker
+
+from cluster.dask_cluster import SETTINGS, local_cluster
+from tests.cluster.helpers import eventually, is_alive
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    """A client of a cluster of two small workers."""
+    with local_cluster(workers=2, memory="1GiB") as cluster, Client(cluster) as client:
+        yield client
+
+
+def test_workers_are_processes_with_one_thread(client: Client) -> None:
+    pids = client.run(os.getpid)
+    assert len({*pids.values(), os.getpid()}) == 3
+    assert set(client.nthreads().values()) == {1}
+
+
+def test_settings_hold_in_every_worker(client: Client) -> None:
+    def seen() -> dict:
+        return {name: dask.config.get(name) for name in SETTINGS}
+
+    assert list(client.run(seen).values()) == [SETTINGS] * 2
+    assert client.cluster.scheduler.allowed_failures == 0
+    assert dask.config.get("distributed.scheduler.allowed-failures") != 0, "only this cluster is set so"
+
+
+def eat_at_once() -> float:
+    return float(np.ones(10**10).sum())
+
+
+def eat_bit_by_bit() -> int:
+    eaten = []
+    while True:
+        eaten.append(bytearray(b"x") * 8_000_000)
+
+
+@pytest.mark.parametrize("task", [eat_at_once, eat_bit_by_bit])
+def test_a_task_that_eats_memory_gets_a_memory_error(client: Client, task) -> None:
+    if not sys.platform.startswith("linux"):
+        pytest.skip("only Linux counts a process's data memory")
+    before = set(client.run(os.getpid).values())
+    with pytest.raises(MemoryError):
+        client.submit(task, pure=False).result()
+    assert set(client.run(os.getpid).values()) == before, "no worker had to be ended"
+    assert client.submit(sum, [1, 2], pure=False).result() == 3
+
+
+def test_a_worker_that_dies_fails_its_task_once_and_comes_back(client: Client) -> None:
+    with pytest.raises(KilledWorker):
+        client.submit(os._exit, 1, pure=False).result()
+    client.wait_for_workers(2, timeout=60)
+    assert client.submit(sum, [1, 2], pure=False).result() == 3
+
+
+PARENT = """
+import time
+from distributed import Client
+from cluster.dask_cluster import local_cluster
+
+def spin():
+    while True: pass
+
+if __name__ == "__main__":
+    with local_cluster(workers=2) as cluster, Client(cluster) as client:
+        busy = client.submit(spin)
+        print(*[nanny.pid for nanny in cluster.workers.values()], flush=True)
+        time.sleep(600)
+"""
+
+
+def test_no_worker_is_left_when_the_parent_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, env=environment) as parent:
+        assert parent.stdout is not None
+        workers = [int(pid) for pid in parent.stdout.readline().split()]
+        family = [each.pid for each in psutil.Process(parent.pid).children(recursive=True)]
+        assert len(workers) == 2
+        assert set(workers) <= set(family)
+        parent.kill()
+    assert eventually(lambda: not any(is_alive(pid) for pid in family))
+
+
+def test_the_dashboard_is_served_on_a_free_port() -> None:
+    import urllib.request
+
+    with local_cluster(workers=1, dashboard=True) as cluster:
+        assert "127.0.0.1" in cluster.dashboard_link
+        with urllib.request.urlopen(cluster.dashboard_link) as page:
+            assert page.status == 200
