@@ -19,11 +19,11 @@ import pandas as pd
 
 from filters import cuts, source, trace
 from filters.errors import FilterError, ReadsRequired
-from filters.packet import frame_of_packet
+from filters.packet import frame_of_packet, table_of_packets
 from filters.parameters import Parameter, parameters_of, with_values
 from filters.view import AlertView
 from schemas.errors import NoSuchColumn
-from schemas.frame import IDENTITY, stored_columns, survey_named
+from schemas.frame import IDENTITY, stored_columns, survey_named, to_frame
 from schemas.frame import split as split_name
 
 Cuts = Mapping[str, Any]
@@ -156,6 +156,12 @@ class Filter:
     def suggest_reads(self, frame: pd.DataFrame) -> list[str]:
         """The columns that the filter used on this frame: what to write in `reads`."""
         return trace.columns_used(self, frame)
+
+    def cut_names(self) -> list[str]:
+        """The names of the cuts, in their order. Raises ReadsRequired without declared `reads`."""
+        reads = self.require_reads()
+        nothing = to_frame(table_of_packets([], reads, self.survey), reads, self.survey)
+        return [str(name) for name in self(nothing).columns]
 
     def one(self, packet: Mapping[str, Any]) -> Verdict:
         """The verdict on one packet as a plain dictionary: the same as in any batch.
