@@ -105,18 +105,25 @@ def bring_uv(pip: list[str | Path], venv: Path) -> Path:
     return uv
 
 
+def as_uv_wants(name: str, values: list[str]) -> str:
+    """pip's list as uv's: find-links by commas, and without folders that are not there, at which uv gives up."""
+    if name != "UV_FIND_LINKS":
+        return " ".join(values)
+    return ",".join(value for value in values if "://" in value or Path(value).exists())
+
+
 def uv_environment(pip: list[str | Path]) -> dict[str, str]:
     """This process's environment with pip's settings under uv's names."""
     environment = dict(os.environ)
     listed = subprocess.run([*pip, "config", "list"], capture_output=True, text=True, check=False).stdout
-    # Lines such as global.index-url='https://…', install.timeout='60', :env:.cert='…': the last of these holds.
+    # Lines such as global.index-url='https://…', install.timeout='60', :env:.cert='…': the last holds.
     sections = ["global", "install", ":env:"]
     found = [line.partition("=")[::2] for line in listed.splitlines()]
     mine = [(key, quoted) for key, quoted in found if key.rpartition(".")[0] in sections]
     for key, quoted in sorted(mine, key=lambda each: sections.index(each[0].rpartition(".")[0])):
         name, value = UV_NAMES.get(key.rpartition(".")[2]), quoted.strip("'\"")
         if name and value and name not in os.environ:
-            environment[name] = value.replace("\\n", " ")
+            environment[name] = as_uv_wants(name, value.replace("\\n", " ").split())
     # pip looks at all indexes for the best match; every file is checked by hash anyway.
     environment.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
     return environment

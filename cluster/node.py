@@ -25,7 +25,7 @@ from cluster.state import Folder, State
 READY_WITHIN_S = 120.0
 STOPPED_WITHIN_S = 45.0  # the first broker of a machine writes the class archive as it ends
 LOOK_EVERY_S = 0.02
-# The quick compiler only: half the CPU of a start (1.5 s against 2.8 s), and the first 10,000 packets of 76 kB
+# The quick compiler only: half the CPU of a start (1.5 s, not 2.8 s), and the first 10,000 packets of 76 kB
 # cost the broker two thirds of what they cost while the optimising compiler works beside it (2 cores).
 SHORT_LIVED = ["-XX:TieredStopAtLevel=1"]
 

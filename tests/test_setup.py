@@ -113,9 +113,11 @@ def test_pips_settings_reach_uv(set_up: ModuleType, tmp_path: Path, monkeypatch:
     monkeypatch.setenv("PIP_CONFIG_FILE", str(configuration))
     monkeypatch.setenv("PIP_CERT", "/certificates.pem")
     monkeypatch.setenv("UV_HTTP_TIMEOUT", "5")
+    monkeypatch.setenv("PIP_FIND_LINKS", f"/no/such/wheels {tmp_path} https://wheels.example/")
     given = set_up.uv_environment(set_up.find_pip())
     assert given["UV_DEFAULT_INDEX"] == "https://mirror.example/simple"
     assert given["SSL_CERT_FILE"] == "/certificates.pem"
+    assert given["UV_FIND_LINKS"] == f"{tmp_path},https://wheels.example/"
     assert given["UV_HTTP_TIMEOUT"] == "5", "the user's own uv settings win"
 
 
