@@ -124,7 +124,7 @@ def _answer(answer: asyncio.Future[Any], work: Work) -> Report:
     try:
         return answer.result()
     except (KilledWorker, asyncio.CancelledError) as error:
-        return Report(work, _ended(error), message=str(error) or "its worker ended")
+        return Report(work, _ended(error), message="its worker ended")
     except Exception as error:  # process() itself never raises: this is Dask failing to run it
         log.warning("batch %s could not be run: %s", work.key, error)
         return Report(work, "retry", message=f"{type(error).__name__}: {error}")
