@@ -52,8 +52,8 @@ def rewrite(
 
     drop, keep: "cutoutScience", "candidate.rb" or "rb", "prv_candidates.magpsf". A name that this packet's
     schema does not have is passed over, since versions differ and a packet may come a second time;
-    `check_names` finds misspelt ones. With fields dropped the packet becomes a container file (null codec) with
-    a reduced schema; otherwise it keeps its framing (a compressed container becomes plain). One that has
+    `check_names` finds misspelt ones. With fields dropped the packet becomes a container file (null codec)
+    with a reduced schema; otherwise it keeps its framing (a compressed container becomes plain). One that has
     nothing to lose comes back as it is, and doing it twice is doing it once.
 
     Raises NotPublic for `public_only` and an alert that itself is not public; UnsupportedSchema when nothing

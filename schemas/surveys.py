@@ -111,7 +111,7 @@ class Survey:
         try:
             return name, walk_type(self.type, name)
         except KeyError:
-            raise NoSuchColumn(name, self._columns) from None
+            raise NoSuchColumn(name, [*self._columns, *(top.name for top in self.type)]) from None
 
 
 def walk_type(kind: pa.DataType, path: str) -> pa.DataType:

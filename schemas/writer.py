@@ -39,6 +39,8 @@ class WriterSchema:
     def __init__(self, schema: Any) -> None:
         self.schema = schema
         self.tree = _Resolver().resolve(schema, "", 0)
+        if isinstance(self.tree, list) or self.tree["type"] != "record":
+            raise UnsupportedSchema("the writer schema is no record")
         self.survey = survey_of(schema)
 
     @cached_property
