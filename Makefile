@@ -39,7 +39,7 @@ lock: $(STAMP) ## choose versions anew: requirements.lock and cluster/kafka.lock
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --quiet \
 		--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command "make lock" --output-file requirements.lock
-	$(BIN)/python -m cluster.jars
+	$(BIN)/python -m cluster.fetch
 
 clean: ## remove .venv and what tools left; ~/.zads and ~/.cache/zads stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -106,7 +106,7 @@ def bring_uv(pip: list[str | Path], venv: Path) -> Path:
 
 
 def as_uv_wants(name: str, values: list[str]) -> str:
-    """pip's list as uv's: find-links by commas, and without folders that are not there, at which uv gives up."""
+    """pip's list as uv's: find-links by commas, without folders that are not there, at which uv gives up."""
     if name != "UV_FIND_LINKS":
         return " ".join(values)
     return ",".join(value for value in values if "://" in value or Path(value).exists())

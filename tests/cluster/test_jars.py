@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import threading
@@ -15,6 +16,7 @@ import pytest
 
 from cluster import jars
 from cluster.errors import ClusterError
+from cluster.fetch import explain
 from cluster.jars import KAFKA_VERSION, jar_folder, kafka_jars, pins
 
 
@@ -47,7 +49,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type
         folder = served / "org" / "example" / name / "1.0"
         folder.mkdir(parents=True)
         (folder / f"{name}-1.0.jar").write_bytes(content)
-        lock.append(f"org.example:{name}:1.0 {len(content)} {jars.hashlib.sha256(content).hexdigest()}")
+        lock.append(f"org.example:{name}:1.0 {len(content)} {hashlib.sha256(content).hexdigest()}")
     (tmp_path / "kafka.lock").write_text("# a comment\n" + "\n".join(lock) + "\n")
     kind = type("ThisRepository", (Repository,), {"asked": []})
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(kind, directory=str(served))) as server:
@@ -119,7 +121,7 @@ def test_a_full_disk_while_fetching(repository: type[Repository], monkeypatch: p
     with pytest.raises(OSError) as caught, full.open("wb") as disk:
         shutil.copyfileobj((jars.LOCK).open("rb"), disk)
     assert caught.value.errno == errno.ENOSPC
-    assert "full: free 1 GB" in jars._explain(caught.value, jar_folder())
+    assert "full: free 1 GB" in explain(caught.value, jar_folder())
 
 
 def test_the_lock_names_kafka_and_whole_hashes() -> None:
