@@ -16,7 +16,7 @@ from typing import Any
 from distributed import Client
 from distributed.scheduler import KilledWorker
 
-from pipeline.work import Outcome, Partition, Report, Work
+from pipeline.work import Partition, Report, Work
 from schemas.errors import ZadsError
 
 log = logging.getLogger(__name__)
@@ -124,11 +124,8 @@ def _answer(answer: asyncio.Future[Any], work: Work) -> Report:
     try:
         return answer.result()
     except (KilledWorker, asyncio.CancelledError) as error:
-        return Report(work, _ended(error), message="its worker ended")
+        log.debug("%s: %s", work.key, error)
+        return Report(work, "died", message="its worker ended")
     except Exception as error:  # process() itself never raises: this is Dask failing to run it
         log.warning("batch %s could not be run: %s", work.key, error)
         return Report(work, "retry", message=f"{type(error).__name__}: {error}")
-
-
-def _ended(error: BaseException) -> Outcome:
-    return "died" if isinstance(error, KilledWorker) else "lost"

@@ -42,13 +42,14 @@ def process(work: Work) -> Report:
     except Exception as error:
         _lanes.drop(work)
         return Report(
-            work, "died", message=f"{type(error).__name__}: {error}", traceback=traceback.format_exc()
+            work, "raised", message=f"{type(error).__name__}: {error}", traceback=traceback.format_exc()
         )
 
 
 def _attempt(work: Work) -> Report:
     note = RunningNote(work)
-    if culprit := note.left_by_the_attempt_before():
+    if (culprit := note.left_by_the_attempt_before()) is not None:
+        note.remove()
         return Report(work, "culprit", culprit=culprit.channel, traceback=culprit.traceback)
     lane = _lanes.for_work(work)
     report = Report(work, "committed")

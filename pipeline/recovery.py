@@ -3,8 +3,9 @@
 A state machine without Kafka or Dask, so that every order of misfortunes can be tried on it.
 
 A worker that dies leaves a note (pipeline.running) that only the next attempt can read. So a death is
-first retried; if the next attempt names a culprit twice for the same range, that channel is
-suspended. A range that ends its workers again and again with no filter running is halved until one
+first of all tried again; the next attempt says who was running. A filter named twice is suspended: by
+two overruns anywhere, since those leave a traceback of theirs, or by two deaths on the same range, since
+one may be somebody's kill -9. A range that ends its workers with no filter running is halved until one
 record is left, and that record is dead-lettered unread.
 """
 
@@ -15,9 +16,9 @@ from dataclasses import dataclass, replace
 
 from pipeline.work import Partition, Report, Work
 
-CULPRIT_TWICE = 2
-# The last death is not explained yet, so three in a row mean two that no filter explains.
-DEATHS_UNEXPLAINED = 3
+TWICE = 2
+# Workers on several machines do not see each other's notes; then this many deaths speak for themselves.
+DEATHS_WITHOUT_A_NOTE = 8
 _BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS = 0.1, 5.0
 
 
@@ -52,8 +53,9 @@ class Recovery:
     def __init__(self) -> None:
         self.suspended: dict[str, str] = {}  # channel -> why
         self.tracebacks: dict[str, str] = {}
-        self._culprits: Counter[tuple[Partition, int, str]] = Counter()
-        self._deaths: Counter[Partition] = Counter()
+        self._culprits: Counter[tuple[object, ...]] = Counter()
+        self._silent: Counter[Partition] = Counter()  # deaths since the last report from a worker
+        self._unexplained: Counter[tuple[Partition, int, int]] = Counter()
         self._suspects: dict[Partition, tuple[int, int]] = {}  # batch limit, and the offset where it ends
         self._set_aside: Counter[str] = Counter()
 
@@ -68,8 +70,9 @@ class Recovery:
     def after(self, report: Report) -> Next:
         """What to do next for the partition of this report."""
         work = report.work
+        if report.outcome != "died":
+            self._silent.pop(work.partition, None)
         if report.outcome == "committed":
-            self._deaths.pop(work.partition, None)
             self._note_failures(report)
             return Done(work.high)
         if report.outcome == "moved":
@@ -79,30 +82,33 @@ class Recovery:
         if report.outcome == "retry":
             backoff = _BACKOFF_SECONDS * 2 ** min(work.attempt, 10)
             return Again(_anew(work), min(backoff, _LONGEST_BACKOFF_SECONDS))
-        if report.outcome == "culprit":
+        if report.outcome == "culprit" and report.culprit:
             return self._blame(report)
-        if report.outcome == "lost":  # the worker ended before it came to this work
+        if report.outcome in ("culprit", "raised"):
+            return self._unexplained_death(report)
+        self._silent[work.partition] += 1
+        if self._silent[work.partition] < DEATHS_WITHOUT_A_NOTE:
             return Again(_anew(work))
-        return self._died(report)
+        return self._unexplained_death(report)
 
     def _blame(self, report: Report) -> Next:
         work = report.work
-        self._deaths.pop(work.partition, None)
-        blamed = (work.partition, work.low, report.culprit)
+        overran = bool(report.traceback)
+        blamed = (report.culprit,) if overran else (report.culprit, work.partition, work.low)
         self._culprits[blamed] += 1
-        if self._culprits[blamed] >= CULPRIT_TWICE:
-            self.suspend(
-                report.culprit, "ended its worker twice on the same alerts (too slow, or too much memory)"
-            )
+        if self._culprits[blamed] >= TWICE:
+            how = "took too long" if overran else "ended its worker (too much memory?)"
+            self.suspend(report.culprit, f"{how}, twice")
             self.tracebacks[report.culprit] = report.traceback
         return Again(_anew(work))
 
-    def _died(self, report: Report) -> Next:
+    def _unexplained_death(self, report: Report) -> Next:
         work = report.work
-        self._deaths[work.partition] += 1
-        if self._deaths[work.partition] < DEATHS_UNEXPLAINED:
+        span = (work.partition, work.low, work.high)
+        self._unexplained[span] += 1
+        if self._unexplained[span] < TWICE:
             return Again(_anew(work))
-        self._deaths.pop(work.partition)
+        del self._unexplained[span]
         if work.high - work.low == 1:
             why = report.message or "every worker that read it died"
             return Again(replace(_anew(work), unreadable=why))

@@ -27,7 +27,7 @@ _SIZE = 512
 
 
 class Culprit(NamedTuple):
-    """The filter that was running when an attempt ended, and where in it."""
+    """The filter that was running when an attempt ended ("" when none was), and where in it."""
 
     channel: str
     traceback: str
@@ -55,12 +55,12 @@ class RunningNote:
         self._before = f"{work.low}:{work.attempt - 1}"
 
     def left_by_the_attempt_before(self) -> Culprit | None:
-        """Who was running when the attempt before this one ended, if it ended inside a filter."""
+        """What was running when the attempt before this one ended; None if that never began here."""
         try:
             note = json.loads(self._path.read_text().strip() or "{}")
         except (FileNotFoundError, json.JSONDecodeError):
             return None
-        if note.get("attempt") != self._before or not note.get("channel"):
+        if note.get("attempt") != self._before:
             return None
         return Culprit(note["channel"], self._trace.read_text() if self._trace.exists() else "")
 
@@ -73,6 +73,10 @@ class RunningNote:
     def __exit__(self, *exc: object) -> None:
         os.close(self._file)
         self._trace_file.close()
+        self.remove()
+
+    def remove(self) -> None:
+        """Take the note away: it has been read, or there is nothing to tell."""
         self._path.unlink(missing_ok=True)
         self._trace.unlink(missing_ok=True)
 

@@ -64,7 +64,7 @@ class Statistics:
     def add(self, report: Report) -> None:
         """Count a report; only committed work is counted as done."""
         if report.outcome != "committed":
-            self.attempts_lost += report.outcome in ("retry", "died", "lost")
+            self.attempts_lost += report.outcome in ("retry", "died", "raised")
             return
         self.batches += 1
         self.records += report.records

@@ -61,7 +61,7 @@ class ChannelFailure:
     traceback: str
 
 
-Outcome = Literal["committed", "moved", "stale", "retry", "culprit", "died", "lost"]
+Outcome = Literal["committed", "moved", "stale", "retry", "culprit", "raised", "died"]
 
 
 @dataclass
@@ -72,8 +72,10 @@ class Report:
     moved: the committed offset was not `low` but `offset`; nothing was done.
     stale: fenced, or the coordinator's generation has passed; nothing was delivered.
     retry: Kafka failed in a way that may pass; nothing was delivered.
-    culprit: the attempt before this one ended while `culprit` was running; nothing was done.
-    died, lost: said by the coordinator itself: the worker ended while running this, or before it could.
+    culprit: the attempt before this one ended its worker while the filter `culprit` was running, or
+        while none was (""); nothing was done.
+    raised: our own code failed on it; nothing was delivered.
+    died: said by the coordinator itself: the worker ended before it answered, perhaps before it began.
     """
 
     work: Work

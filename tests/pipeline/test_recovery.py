@@ -47,9 +47,10 @@ class World:
         assert self.attempts < MOST_ATTEMPTS, "it does not come to an end"
         left, self.note = self.note, None
         if left and left[:2] == (work.low, work.attempt - 1):
-            return Report(work, "culprit", culprit=left[2])
+            return Report(work, "culprit", culprit=left[2], traceback="in slow" if left[2] == "slow" else "")
         if self.attempts in self.accidents:
-            return Report(work, "died")
+            return Report(work, "died")  # before it began
+        self.note = (work.low, work.attempt, "")
         span = range(work.low, work.high)
         if work.unreadable:
             self.unread += span
@@ -62,6 +63,7 @@ class World:
                     self.note = (work.low, work.attempt, channel)
                     return Report(work, "died")
             self.delivered.update((channel, offset) for channel in active for offset in span)
+        self.note = None
         self.committed.append((work.low, work.high))
         return Report(work, "committed")
 
