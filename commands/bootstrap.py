@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.errors import ZadsError
+from schemas.framing import SchemaSource, schema_source
 
 _LAST_RESORT = "localhost:9092"
 _VARIABLE = "ZADS_BOOTSTRAP_SERVERS"
@@ -29,10 +30,21 @@ def connection(bootstrap: str | None, config: Path | None) -> tuple[str, dict[st
     counts after the flag and the environment, [kafka] holds librdkafka's keys. Raises ZadsError naming
     the file.
     """
-    file = config if config is not None else Path("zads.toml")
-    settings = _read(file) if config is not None or file.is_file() else {}
+    settings = _settings(config)
     named = bootstrap or os.environ.get(_VARIABLE) or settings.get("bootstrap_servers")
     return default_bootstrap(named), dict(settings.get("kafka", {}))
+
+
+def schemas(named: str | None, config: Path | None) -> SchemaSource | None:
+    """The schema source that a flag or the configuration's `schemas` names: a registry's URL or a folder."""
+    where = named or _settings(config).get("schemas")
+    return schema_source(where) if where else None
+
+
+def _settings(config: Path | None) -> dict[str, Any]:
+    """The configuration, unchecked: what else is in it is for `zads run` to judge."""
+    file = config if config is not None else Path("zads.toml")
+    return _read(file) if config is not None or file.is_file() else {}
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -61,8 +62,11 @@ def show(
         str, typer.Argument(help="TOPIC/PARTITION/OFFSET, a file's name, or the number in the list.")
     ],
     save: Annotated[Path | None, typer.Option(help="File to write the original's bytes to.")] = None,
-    schemas: Annotated[
-        str | None, typer.Option(help="Folder or registry URL with the schemas of Confluent-framed packets.")
+    schema_source: Annotated[
+        str | None,
+        typer.Option(
+            "--schemas", help="Folder or registry URL with the schemas of Confluent-framed packets."
+        ),
     ] = None,
     bootstrap: Bootstrap = None,
     config: Config = None,
@@ -71,11 +75,11 @@ def show(
 
     Example: `zads dead-letters show ztf_20231012_programid1/3/4711 --save bad.avro`
     """
+    from commands.bootstrap import schemas
     from pipeline.anatomy import dissect
     from pipeline.dead_letters import find
-    from schemas.framing import schema_source
 
-    source = schema_source(schemas) if schemas else None
+    source = schemas(schema_source, config)
     found = find(_letters(bootstrap, config), where)
     for letter in found:
         _print_headers(letter)
@@ -117,10 +121,8 @@ def _print_table(letters: list[DeadLetter]) -> None:
         ]
         table.add_row(*texts)
     # A table that a pipe reads is not folded to the width of a terminal that is not there.
-    console = Console(markup=False, highlight=False)
-    console.print(table) if console.is_terminal else Console(markup=False, highlight=False, width=400).print(
-        table
-    )
+    width = None if sys.stdout.isatty() else 400
+    Console(markup=False, highlight=False, width=width).print(table)
 
 
 def _counts(letters: list[DeadLetter]) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -34,7 +35,7 @@ def listen(
     topic: Annotated[str, typer.Argument(help="A topic, or with ^ in front a pattern: '^ztf_20231012'.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object an alert and line.")] = False,
     save: Annotated[
-        Path | None, typer.Option(help="Folder to keep the packets in, <candid>.avro each.", file_okay=False)
+        Path | None, typer.Option(help="Folder to keep the packets in, CANDID.avro each.", file_okay=False)
     ] = None,
     until_drained: Annotated[
         bool, typer.Option("--until-drained", help="End when everything that is there now has been read.")
@@ -44,8 +45,11 @@ def listen(
     group: Annotated[
         str | None, typer.Option(help="Consumer group, to go on next time where this one ended.")
     ] = None,
-    schemas: Annotated[
-        str | None, typer.Option(help="Folder or registry URL with the schemas of Confluent-framed packets.")
+    schema_source: Annotated[
+        str | None,
+        typer.Option(
+            "--schemas", help="Folder or registry URL with the schemas of Confluent-framed packets."
+        ),
     ] = None,
     bootstrap: Bootstrap = None,
     config: Config = None,
@@ -56,37 +60,38 @@ def listen(
 
     Example: `zads listen channel.young_supernova --json --until-drained | jq .objectId`
     """
-    from commands.bootstrap import connection
+    from commands.bootstrap import connection, schemas
     from pipeline.digest import Digester
     from pipeline.listen import Listener
     from pipeline.saved import Folder
-    from schemas.framing import schema_source
 
     broker, kafka = connection(bootstrap, config)
-    source = schema_source(schemas) if schemas else None
-    listener = Listener(topic, broker, until_drained, group, from_beginning=not new, **kafka)
+    source = schemas(schema_source, config)
+    listener = Listener(topic, broker, until_drained, group, not new, source, **kafka)
     digester = Digester(source)
     folder = Folder(save) if save else None
     show = _as_json if as_json else _Rows(many_topics=topic.startswith("^")).show
     count = 0
-    with listener, _ends_quietly():
-        for alert, line in _up_to(limit, listener, digester):
+    with listener, _ends_quietly() as ending:
+        for alert, line in _up_to(limit, listener, digester, ending):
             if folder is not None:
                 folder.keep(alert, line["candid"])
             show(line)
             listener.has_read(alert)
             count += 1
+            if ending.asked:
+                break
     people.print(f"{count:,} alerts" + (f", packets in {save}" if save else ""))
 
 
 def _up_to(
-    limit: int | None, listener: Listener, digester: Digester
+    limit: int | None, listener: Listener, digester: Digester, ending: _Ending
 ) -> Iterator[tuple[Alert, dict[str, Any]]]:
     """Each alert with its digest, at most `limit`; ends too when nobody reads standard output any more."""
     left = limit
     for batch in listener.batches():
         alerts = batch if left is None else batch[:left]
-        if not alerts and _nobody_reads():
+        if not alerts and (ending.asked or _nobody_reads()):
             return
         yield from zip(alerts, digester.digest(alerts), strict=True)
         if left is not None and (left := left - len(alerts)) == 0:
@@ -104,16 +109,32 @@ def _nobody_reads() -> bool:
     return any(event & select.POLLERR for _, event in watcher.poll(0))
 
 
+class _Ending:
+    """Ctrl-C lets the alert at hand be finished, so that a group remembers what was shown."""
+
+    asked = False
+
+    def ask(self, *_: object) -> None:
+        """The signal handler."""
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
 @contextlib.contextmanager
-def _ends_quietly() -> Iterator[None]:
+def _ends_quietly() -> Iterator[_Ending]:
     """Ctrl-C and a closed pipe are the ordinary ends of listening."""
+    ending = _Ending()
+    before = signal.signal(signal.SIGINT, ending.ask)
     try:
-        yield
+        yield ending
     except KeyboardInterrupt:
         pass
     except BrokenPipeError:
         # Python flushes standard output once more at exit, which would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _as_json(line: dict[str, Any]) -> None:

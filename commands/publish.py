@@ -35,8 +35,11 @@ def publish(
         float | None, typer.Option(min=0.001, help="Alerts a second.", show_default="as fast as possible")
     ] = None,
     partitions: Annotated[int, typer.Option(min=1, help="Partitions of a topic that has to be created.")] = 8,
-    schemas: Annotated[
-        str | None, typer.Option(help="Folder or registry URL with the schemas of Confluent-framed packets.")
+    schema_source: Annotated[
+        str | None,
+        typer.Option(
+            "--schemas", help="Folder or registry URL with the schemas of Confluent-framed packets."
+        ),
     ] = None,
     bootstrap: Bootstrap = None,
     config: Config = None,
@@ -44,16 +47,15 @@ def publish(
     """Publish alert packets to their survey's nightly topics, keyed by exposure.
 
     A packet whose night or programid cannot be read goes to the dead letters, with the reason; see
-    `zads dead-letters list`. The packets' bytes are not changed.
+    `zads dead-letters list`. The packets' bytes are not changed. A second run sends everything again.
 
     Example: `zads publish ztf_public_20231012.tar.gz --rate 300`
     """
-    from commands.bootstrap import connection
+    from commands.bootstrap import connection, schemas
     from pipeline.publish import publish as send
-    from schemas.framing import schema_source
 
     broker, kafka = connection(bootstrap, config)
-    source = schema_source(schemas) if schemas else None
+    source = schemas(schema_source, config)
     with _bar() as bar:
         task = bar.add_task("publishing", total=1.0, counted="")
 

@@ -123,7 +123,10 @@ def find_topics(bootstrap: str, topic: str, timeout: float = 5.0, **extra: Any) 
         return [name for name in names if re.match(topic, name)]
     if topic in names:
         return [topic]
-    raise NoSuchTopic(f"no topic {topic!r} at {bootstrap}{_near(topic, names)}")
+    raise NoSuchTopic(
+        f"no topic {topic!r} at {bootstrap}{_near(topic, names)}",
+        hint="A topic that you have no right to read looks as if it were not there.",
+    )
 
 
 def _near(topic: str, names: list[str]) -> str:

@@ -31,6 +31,8 @@ from pipeline.kafka import (
     sentence,
     wait_for_broker,
 )
+from pipeline.nightly import plain_fields
+from schemas.framing import SchemaSource
 from schemas.packet import read_packet
 
 log = logging.getLogger("zads.listen")
@@ -65,10 +67,11 @@ class Alert:
     timestamp: int | None
     raw: bytes = field(repr=False)
     key: bytes | None = field(repr=False, default=None)
+    schemas: SchemaSource | None = field(repr=False, default=None)
 
     def packet(self) -> dict[str, Any]:
         """The packet as a plain dictionary, stamps included. Raises PacketError when it cannot be read."""
-        return read_packet(self.raw)[0]
+        return read_packet(self.raw, self.schemas)[0]
 
     @cached_property
     def candid(self) -> int | None:
@@ -82,8 +85,7 @@ class Alert:
         return self.headers.get("objectId") or self._field("objectId")
 
     def _field(self, name: str) -> Any:
-        packet = self.packet()
-        return packet.get(name, (packet.get("candidate") or {}).get(name))
+        return plain_fields(self.raw, [name], self.schemas)[name]
 
 
 def listen(
@@ -92,6 +94,7 @@ def listen(
     until_drained: bool = False,
     group: str | None = None,
     from_beginning: bool = True,
+    schemas: SchemaSource | None = None,
     **kafka: Any,
 ) -> Iterator[Alert]:
     """The alerts of `topic`, only those whose transaction was committed, in order within each partition.
@@ -101,11 +104,12 @@ def listen(
     group: a Kafka consumer group, which remembers how far it came: an alert counts as read when the
         loop asks for the next one. Without one nothing is remembered.
     from_beginning: without a remembered place, start with the oldest alert, else with what comes next.
+    schemas: where the writer schemas of Confluent-framed packets are (schemas.framing.schema_source).
     kafka: librdkafka's own keys, such as **{"security.protocol": "SASL_SSL"}.
 
     Raises NoSuchTopic with near names, and BrokerError when no broker answers or it refuses.
     """
-    listener = Listener(topic, bootstrap, until_drained, group, from_beginning, **kafka)
+    listener = Listener(topic, bootstrap, until_drained, group, from_beginning, schemas, **kafka)
     return _one_by_one(listener)
 
 
@@ -130,26 +134,29 @@ class Listener:
         until_drained: bool = False,
         group: str | None = None,
         from_beginning: bool = True,
+        schemas: SchemaSource | None = None,
         **kafka: Any,
     ) -> None:
         self.topic = topic
         self.bootstrap = bootstrap
         self.group = group
         self.kafka = kafka
-        self._from_beginning = from_beginning
+        self.schemas = schemas
         topics = find_topics(bootstrap, topic, **kafka)
         if until_drained and not topics:
             raise NoSuchTopic(f"no topic at {bootstrap} matches {topic!r}")
         self._consumer = Consumer(_settings(bootstrap, group, from_beginning) | kafka)
         self._harmless = _SLOW if group else _SLOW | _NO_GROUP_NEEDED
-        self._assigned: set[Place] = set()
+        # None while a group has not yet said, or has to say anew, which partitions are ours.
+        self._assigned: set[Place] | None = None
         self._ends: dict[Place, int] | None = None
         places = self._places(topics)
         if until_drained or not from_beginning:
             ends = committed_ends(bootstrap, places, **kafka)
             self._ends = ends if until_drained else None
         if group is not None:
-            self._consumer.subscribe([topic], on_assign=self._on_assign, on_revoke=self._on_revoke)
+            notices = {"on_assign": self._on_assign, "on_revoke": self._on_revoke, "on_lost": self._on_revoke}
+            self._consumer.subscribe([topic], **notices)
         elif from_beginning:
             self._assign(dict.fromkeys(places, OFFSET_BEGINNING))
         else:
@@ -182,7 +189,7 @@ class Listener:
     def batches(self) -> Iterator[list[Alert]]:
         """Non-empty batches; and, while nothing arrives, empty ones a few times a second."""
         drained: set[Place] = set()
-        while self._ends is None or not self._assigned or not self._assigned <= drained:
+        while self._ends is None or self._assigned is None or not self._assigned <= drained:
             alerts: list[Alert] = []
             for message in self._receive():
                 place = (message.topic(), message.partition())
@@ -190,7 +197,7 @@ class Listener:
                 if ended:
                     drained.add(place)
                 if message.error() is None and not ended:
-                    alerts.append(_alert(message))
+                    alerts.append(_alert(message, self.schemas))
             yield alerts
             if not alerts:
                 self._look_again()
@@ -235,7 +242,7 @@ class Listener:
             log.warning("listening to %s: %s", self.topic, error)
             return
         # What appears while we listen is new from its first record on.
-        new = [place for place in self._places(topics) if place not in self._assigned]
+        new = [place for place in self._places(topics) if place not in (self._assigned or ())]
         self._assign(dict.fromkeys(new, OFFSET_BEGINNING))
 
     def _places(self, topics: list[str]) -> list[Place]:
@@ -246,13 +253,13 @@ class Listener:
         if starts:
             assigned = [TopicPartition(*place, start) for place, start in starts.items()]
             self._consumer.incremental_assign(assigned)
-            self._assigned |= starts.keys()
+            self._assigned = (self._assigned or set()) | starts.keys()
 
     def _on_assign(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         self._assigned = {(partition.topic, partition.partition) for partition in partitions}
 
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
-        self._assigned -= {(partition.topic, partition.partition) for partition in partitions}
+        self._assigned = None
 
 
 def record_at(
@@ -297,7 +304,7 @@ def committed_ends(bootstrap: str, places: Iterable[Place], **kafka: Any) -> dic
         raise BrokerError(f"cannot find the end of the topic: {sentence(error.args[0])}") from None
 
 
-def _alert(message: Message) -> Alert:
+def _alert(message: Message, schemas: SchemaSource | None = None) -> Alert:
     kind, written = message.timestamp()
     return Alert(
         topic=message.topic(),
@@ -308,6 +315,7 @@ def _alert(message: Message) -> Alert:
         timestamp=None if kind == TIMESTAMP_NOT_AVAILABLE else written,
         raw=message.value() or b"",
         key=message.key(),
+        schemas=schemas,
     )
 
 

@@ -20,6 +20,12 @@ def new_topic(bootstrap: str, partitions: int = 1, config: dict[str, str] | None
     return name
 
 
+def partitions(bootstrap: str, topic: str) -> int:
+    """How many partitions a topic has."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    return len(admin.list_topics(timeout=10).topics[topic].partitions)
+
+
 def records(bootstrap: str, topic: str) -> list[Message]:
     """Every committed record of a topic, in order of offset within each partition."""
     settings = {"bootstrap.servers": bootstrap, "group.id": "oracle", "enable.partition.eof": True}
@@ -49,11 +55,11 @@ def values(bootstrap: str, topic: str) -> list[bytes]:
     return [message.value() for message in records(bootstrap, topic)]
 
 
-def write(bootstrap: str, topic: str, *messages: bytes, **more: Any) -> None:
-    """Write records to partition 0 of a topic."""
+def write(bootstrap: str, topic: str, *messages: bytes, partition: int = 0, **more: Any) -> None:
+    """Write records to one partition of a topic."""
     producer = Producer({"bootstrap.servers": bootstrap})
     for message in messages:
-        producer.produce(topic, message, partition=0, **more)
+        producer.produce(topic, message, partition=partition, **more)
     assert producer.flush(20) == 0
 
 
