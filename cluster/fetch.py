@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import ssl
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +38,7 @@ def fetch(wanted: Sequence[Pin], folder: Path, say: Say) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone(folder / "fetch.lock"):
+        with _alone(folder / "fetch.lock"), _certificates_of_this_machine():
             _fetch_missing([pin for pin in wanted if not pin.is_at(folder / pin.name)], folder, say)
     except OSError as error:
         raise ClusterError(explain(error, folder)) from error
@@ -49,6 +50,24 @@ def _alone(path: Path) -> Iterator[None]:
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def _certificates_of_this_machine() -> Iterator[None]:
+    """Let requests trust what this machine trusts (a company's proxy, say), not only the list that it brings.
+
+    SSL_CERT_FILE and SSL_CERT_DIR count; requests' own REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE win.
+    """
+    paths = ssl.get_default_verify_paths()
+    trusted = paths.cafile or paths.capath
+    if not trusted or {"REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"} & os.environ.keys():
+        yield
+        return
+    os.environ["REQUESTS_CA_BUNDLE"] = trusted
+    try:
+        yield
+    finally:
+        del os.environ["REQUESTS_CA_BUNDLE"]
 
 
 def _fetch_missing(missing: Sequence[Pin], folder: Path, say: Say) -> None:
@@ -95,6 +114,11 @@ def _artifact(context: MavenContext, coordinate: str) -> Any:
 def explain(error: OSError, folder: Path) -> str:
     """What went wrong with the network or the disk, and what to do."""
     # requests' exceptions are OSErrors too.
+    if isinstance(error, requests.exceptions.SSLError):
+        return (
+            f"Apache Kafka {KAFKA_VERSION} could not be fetched: the certificate of the Maven repository (or of "
+            "a proxy before it) is not trusted; set SSL_CERT_FILE to a file with your network's certificates."
+        )
     if isinstance(error, requests.RequestException):
         return (
             f"Apache Kafka {KAFKA_VERSION} is not in {folder} yet and could not be fetched: no answer from "

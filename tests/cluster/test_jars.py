@@ -108,6 +108,26 @@ def test_without_network_one_sentence(repository: type[Repository], monkeypatch:
         kafka_jars()
 
 
+def test_the_machines_certificates_are_trusted_while_fetching(
+    repository: type[Repository], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusted = tmp_path / "certificates.pem"
+    trusted.write_text("")
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    seen = set()
+
+    def look(name: str, content: bytes) -> bytes:
+        seen.add(os.environ.get("REQUESTS_CA_BUNDLE"))
+        return content
+
+    repository.fault = staticmethod(look)
+    kafka_jars()
+    assert seen == {str(trusted)}
+    assert "REQUESTS_CA_BUNDLE" not in os.environ, "left as it was"
+
+
 def test_a_cache_that_cannot_be_written(repository: type[Repository], tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder would be")
     with pytest.raises(ClusterError, match="ZADS_CACHE"):
