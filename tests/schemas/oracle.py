@@ -1,8 +1,8 @@
 """What packets hold according to fastavro, and records to write with it: nothing here uses our decoder.
 
 Schemas that fastavro refuses are repaired the way any reader must: defaults are left out (TURBO gives a plain
-int the default null), and a field name that a record uses twice (WINTER) gets a number, or its first value would
-be lost.
+int the default null), and a field name that a record uses twice (WINTER) gets a number, or its first value
+would be lost.
 """
 
 import io
