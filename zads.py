@@ -18,6 +18,7 @@ _PUBLIC = {
     "read_packet": "schemas.packet",
     "stamp": "schemas.packet",
     "PacketReader": "schemas.reader",
+    "stored_columns": "schemas.frame",
     "to_frame": "schemas.frame",
     "show": "schemas.pictures",
     "simulate": "schemas.simulated",
