@@ -45,7 +45,6 @@ def demo(
     Example: `zads demo --alerts ../shared/alerts`
     """
     from cluster.broker import Broker
-
     from cluster.home import zads_home
 
     home = zads_home() / "demo"
@@ -140,12 +139,13 @@ def _show(found: list[Alert], picture: Path) -> None:
 
 def _what_next(kept: list[Path], picture: Path) -> None:
     people.rule("What to try next")
-    people.print(f"open {picture}", highlight=False)
+    people.print(f"open {picture}", highlight=False, soft_wrap=True)
     if kept:
-        people.print(f".venv/bin/zads explain young_supernova {kept[0]}", highlight=False)
+        people.print(f".venv/bin/zads explain young_supernova {kept[0]}", highlight=False, soft_wrap=True)
     people.print(
         ".venv/bin/zads broker start && .venv/bin/zads simulate --alerts 500 --topic nightly\n"
         ".venv/bin/zads run --until-drained && .venv/bin/zads listen channel.pure_transient --until-drained\n"
         ".venv/bin/zads --help",
         highlight=False,
+        soft_wrap=True,
     )

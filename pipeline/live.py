@@ -136,10 +136,7 @@ class LiveRun:
     def settle(self, report: Report) -> None:
         """Count what became of a batch, decide what follows, and tell the source."""
         self.statistics.add(report)
-        if report.outcome not in ("committed", "moved"):
-            log.warning(
-                "%s [%d, %d): %s %s", *_place(report), report.outcome, report.message or report.culprit
-            )
+        _log(report)
         before = set(self._recovery.suspended)
         following = self._recovery.after(report)
         for channel in self._recovery.suspended.keys() - before:
@@ -217,5 +214,21 @@ async def _first_failure(running: set[asyncio.Future[Any]], until: asyncio.Futur
             finished.result()
 
 
-def _place(report: Report) -> tuple[Any, int, int]:
-    return report.work.partition, report.work.low, report.work.high
+def _log(report: Report) -> None:
+    """A line for what did not go by itself; a batch handed over in a rebalance is no news."""
+    if report.outcome in ("committed", "moved"):
+        return
+    work, level = report.work, logging.DEBUG if report.outcome == "stale" else logging.WARNING
+    what = report.message or (
+        f"filter {report.culprit} was running" if report.culprit else "no filter was running"
+    )
+    log.log(
+        level,
+        "%s [%d, %d) attempt %d: %s: %s",
+        work.partition,
+        work.low,
+        work.high,
+        work.attempt,
+        report.outcome,
+        what,
+    )
