@@ -1,8 +1,8 @@
 """Damaged packets by the thousand: python -m tests.schemas.fuzz --seed 1 --count 3000
 
-Each damaged packet is read between healthy ones. It must be refused, or give what fastavro says that it holds;
-the healthy ones must come out as ever. Bodies are also walked at the very end of readable memory, so that
-reading one byte too many is a crash. Run as a process of its own (test_fuzz.py does), where a crash can be seen.
+Each damaged packet is read between healthy ones. It must be refused, or give what fastavro says it holds; the
+healthy ones must come out as ever. Bodies are also walked at the very end of readable memory, so that reading
+one byte too many is a crash. Run as a process of its own (test_fuzz.py does), where a crash can be seen.
 """
 
 import argparse
@@ -144,7 +144,7 @@ def check_edge(plan: Plan, bodies: list[bytes], edge: EdgeOfMemory, counts: Coun
 
 
 def originals(seed: int, alerts: Path | None) -> list[bytes]:
-    """Healthy packets of both versions and every codec, some with several records; real ones if there are any."""
+    """Healthy packets of both versions and every codec, some of several records; real ones if there are any."""
     made = []
     for number in range(12):
         version, codec = ("3.3", "4.01")[number % 2], ("null", "null", "deflate", "snappy")[number % 4]

@@ -36,6 +36,15 @@ from schemas.writer import writer_schema
 from tests.schemas import oracle
 from tests.schemas.conftest import container, ztf_records, ztf_schema
 
+INTS = {
+    "type": "record",
+    "name": "r",
+    "fields": [
+        {"name": "a", "type": "int"},
+        {"name": "b", "type": "boolean"},
+        {"name": "c", "type": ["null", "double"]},
+    ],
+}
 SYNC = b"0123456789abcdef"
 TINY = {"type": "record", "name": "r", "fields": [{"name": "x", "type": "string"}]}
 
@@ -102,6 +111,11 @@ BOMB = deflate(b"\0" * (MAX_BODY_BYTES + 1))
         (built(blocks=((1, b"\xff" * 11),)), CorruptValue, "64 bits"),
         (built(blocks=((1, b"\x04\xc3\x28"),)), CorruptValue, "UTF-8"),
         (built(blocks=((1, b"\x06\xed\xa0\x80"),)), CorruptValue, "UTF-8"),
+        (built(INTS, ((1, write_long(2**31) + b"\0\0"),)), CorruptValue, "32 bits"),
+        (built(INTS, ((1, write_long(-(2**31) - 1) + b"\0\0"),)), CorruptValue, "32 bits"),
+        (built(INTS, ((1, b"\0\x02\0"),)), CorruptValue, "neither 0 nor 1"),
+        (built(INTS, ((1, b"\0\0\x04"),)), CorruptValue, "branch"),
+        (built(INTS, ((1, b"\0\0\x02"),)), Truncated, "c goes on"),
         (built(codec=b"zstandard"), UnsupportedCodec, "zstandard"),
         (built(codec=b"deflate"), CorruptValue, "deflate"),
         (built(codec=b"deflate", blocks=((1, deflate(b"\x02a")[:-1]),)), Truncated, "no end"),
