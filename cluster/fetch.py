@@ -116,8 +116,8 @@ def explain(error: OSError, folder: Path) -> str:
     # requests' exceptions are OSErrors too.
     if isinstance(error, requests.exceptions.SSLError):
         return (
-            f"Apache Kafka {KAFKA_VERSION} could not be fetched: the certificate of the Maven repository (or of "
-            "a proxy before it) is not trusted; set SSL_CERT_FILE to a file with your network's certificates."
+            f"Apache Kafka {KAFKA_VERSION} could not be fetched: the certificate of the Maven repository (or "
+            "of a proxy before it) is not trusted; set SSL_CERT_FILE to a file with your network's certificates."
         )
     if isinstance(error, requests.RequestException):
         return (
