@@ -17,6 +17,8 @@ from pipeline.channels import ChannelSet
 from pipeline.statistics import Matches, Statistics
 
 _PLAIN_SECONDS = 5.0
+# librdkafka says so of each first transaction, and then succeeds.
+_HARMLESS = (": retrying",)
 EXIT_SUSPENDED = 3
 
 
@@ -30,6 +32,7 @@ class LiveView:
             Text("starting the Dask workers …"), console=console, refresh_per_second=4, transient=True
         )
         self._handler = RichHandler(console=console, show_path=False, markup=False)
+        self._handler.addFilter(lambda record: not record.getMessage().endswith(_HARMLESS))
         self._last_line = 0.0
 
     def __enter__(self) -> LiveView:

@@ -74,7 +74,9 @@ class Membership:
                     f"another `zads run` has taken over ({error.str()})",
                     hint="give each replica its own --replica NAME",
                 )
-            log.warning("consumer group: %s", error.str())
+            # A pattern that matches no topic yet is how every evening begins.
+            quiet = error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
+            log.log(logging.DEBUG if quiet else logging.WARNING, "consumer group: %s", error.str())
         return self._assigned
 
     @property
