@@ -117,7 +117,7 @@ def explain(error: OSError, folder: Path) -> str:
     if isinstance(error, requests.exceptions.SSLError):
         return (
             f"Apache Kafka {KAFKA_VERSION} could not be fetched: the certificate of the Maven repository (or "
-            "of a proxy before it) is not trusted; set SSL_CERT_FILE to a file with your network's certificates."
+            "of a proxy before it) is not trusted; set SSL_CERT_FILE to a file of trusted certificates."
         )
     if isinstance(error, requests.RequestException):
         return (
