@@ -219,7 +219,7 @@ def _list_column(alerts: pd.DataFrame, name: str) -> pa.ChunkedArray:
 
 
 class _Flat:
-    """One history column end to end; values: float64, bool or a pandas array; rows as in History."""
+    """One history column end to end; values: float64, bool or a pandas array."""
 
     def __init__(self, column: pa.ChunkedArray):
         lists = (
@@ -227,13 +227,22 @@ class _Flat:
         )
         if lists.null_count:
             raise FilterError("a history column has null lists: make the frame with schemas.frame.to_frame")
-        offsets = lists.offsets.to_numpy()
-        self.starts: np.ndarray = offsets[:-1] - offsets[0]
-        self.rows: np.ndarray = np.repeat(np.arange(len(lists)), np.diff(offsets))
-        flat = lists.values.slice(offsets[0], offsets[-1] - offsets[0])
-        self.values: Any = _plain(flat)
-        self.rows.flags.writeable = False
+        self._offsets = lists.offsets.to_numpy()
+        self.values: Any = _plain(lists.values.slice(self._offsets[0], self._offsets[-1] - self._offsets[0]))
         self._before: tuple[np.ndarray, np.ndarray | None] | None = None
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """int64, for each alert the position of its first row."""
+        starts: np.ndarray = self._offsets[:-1] - self._offsets[0]
+        return starts
+
+    @cached_property
+    def rows(self) -> np.ndarray:
+        """int64, for each row the position of its alert."""
+        rows = np.repeat(np.arange(len(self._offsets) - 1), np.diff(self._offsets))
+        rows.flags.writeable = False
+        return rows
 
     def before(self, jd: np.ndarray) -> np.ndarray | None:
         """Of a history's times, the positions of those before the alerts' own; None for all of them."""

@@ -98,6 +98,8 @@ def is_public(programid: int | None) -> bool:
 
 def signed_flux(magpsf: Any, positive: Any) -> npt.NDArray[np.float64]:
     """Difference flux 10^(-0.4 (magpsf - 25)), negative where the source is fainter than in the reference."""
+    magnitude = np.asarray(magpsf, float)
+    flux = np.full(magnitude.shape, np.nan)
     with np.errstate(over="ignore"):  # a sentinel among magnitudes is no reason for a warning
-        flux = np.power(10.0, -0.4 * (np.asarray(magpsf, float) - FLUX_ZEROPOINT))
+        np.power(10.0, -0.4 * (magnitude - FLUX_ZEROPOINT), out=flux, where=~np.isnan(magnitude))
     return np.where(positive, flux, -flux)

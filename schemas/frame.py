@@ -6,7 +6,7 @@ The decoder and the archive keep raw values. Here, and only here, they get the m
 cutting of a night into batches gives the same columns.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,21 +14,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.definitions import (
-    FORCED_MISSING,
-    NO_NAME,
-    POSITIVE,
-    PUBLIC_PROGRAMID,
-    REWRITTEN_SSDISTNR,
-    USABLE_STATUS,
-    night,
-    sentinel,
-    signed_flux,
-)
+from schemas.definitions import PUBLIC_PROGRAMID, night, sentinel
+from schemas.derived import MADE_FROM, MADE_FROM_FORCED, MAKE, MAKE_FORCED, floats
 from schemas.errors import CorruptValue, NoSuchColumn
 from schemas.surveys import SURVEYS, Survey
-
-Stored = dict[str, Any]
 
 IDENTITY = ("candid", "objectId")
 """In every frame, declared or not: what an alert and its object are called."""
@@ -37,21 +26,6 @@ ALWAYS_STORED = (*IDENTITY, "jd", "programid")
 
 TEXT = pd.StringDtype("pyarrow", na_value=np.nan)
 """The type of words: pandas' own "str", missing as NaN."""
-
-DERIVED: dict[str, tuple[str, ...]] = {
-    "night": ("jd",),
-    "positive": ("isdiffpos",),
-    "flux": ("magpsf", "isdiffpos"),
-    "ssdistnr": ("ssdistnr", "ssnamenr"),
-}
-"""Columns made here (of an alert, and of each row of `prv_candidates`) and the stored columns they need."""
-
-DERIVED_FORCED: dict[str, tuple[str, ...]] = {
-    "night": ("jd",),
-    "usable": ("forcediffimflux", "procstatus"),
-    "mag": ("forcediffimflux", "magzpsci"),
-}
-"""The same for `fp_hists`, which is in DN: mag = magzpsci - 2.5 log10(flux)."""
 
 
 def survey_named(survey: str) -> Survey:
@@ -73,7 +47,7 @@ def split(name: str, survey: Survey) -> tuple[str | None, str]:
 def inputs(name: str, survey: Survey) -> list[str]:
     """The stored columns that the column `name` of a frame is made from."""
     history, field = split(name, survey)
-    table = {} if survey.name != "ztf" else DERIVED_FORCED if history == "fp_hists" else DERIVED
+    table = {} if survey.name != "ztf" else MADE_FROM_FORCED if history == "fp_hists" else MADE_FROM
     fields = table.get(field, (field,))
     return [f"{history}.{f}" if history else f for f in fields]
 
@@ -147,9 +121,9 @@ class _FrameMaker:
         if history:
             return self.history_column(history, field)
         stored = {source: self.raw(source) for source in inputs(name, self.survey)}
-        derive = _DERIVE.get(name) if self.survey.name == "ztf" else None
+        derive = MAKE.get(name) if self.survey.name == "ztf" else None
         if name == "night":
-            return night(_floats(stored["jd"]), self.survey.name)
+            return night(floats(stored["jd"]), self.survey.name)
         if derive:
             return derive(stored, "")
         return _scalar(name, stored[name], self.survey)
@@ -159,10 +133,10 @@ class _FrameMaker:
         prefix = f"{history}."
         names = inputs(prefix + field, self.survey)
         stored = {name: layout.values(self.raw(name), name) for name in names}
-        table = _DERIVE_FORCED if history == "fp_hists" else _DERIVE
+        table = MAKE_FORCED if history == "fp_hists" else MAKE
         derive = table.get(field) if self.survey.name == "ztf" else None
         if field == "night":
-            values: Any = night(_floats(stored[prefix + "jd"]), self.survey.name)
+            values: Any = night(floats(stored[prefix + "jd"]), self.survey.name)
         elif derive:
             values = derive(stored, prefix)
         else:
@@ -175,7 +149,7 @@ class _FrameMaker:
             layout = _Layout(clock)
             if self.public:
                 name = f"{history}.programid"
-                layout.keep_only(_floats(layout.values(self.raw(name), name)) == PUBLIC_PROGRAMID)
+                layout.keep_only(floats(layout.values(self.raw(name), name)) == PUBLIC_PROGRAMID)
             self.layouts[history] = layout
         return self.layouts[history]
 
@@ -239,16 +213,9 @@ def as_pandas(dtype: Any, values: pa.Array) -> Any:
     return dtype.__from_arrow__(values)
 
 
-def _floats(column: pa.Array) -> np.ndarray:
-    """float64 with NaN for null; exact for float32 and 32-bit integers."""
-    if column.type != pa.float64():
-        column = column.cast(pa.float64())
-    return column.to_numpy(zero_copy_only=False)
-
-
 def _numbers(name: str, column: pa.Array, survey: Survey) -> np.ndarray:
     """float64 with NaN for null and for the column's sentinel."""
-    values = _floats(column)
+    values = floats(column)
     missing = sentinel(name, survey.name)
     if isinstance(missing, float | int):
         there = values != missing
@@ -299,44 +266,3 @@ def _without_sentinel(name: str, column: pa.Array, survey: Survey) -> pa.Array:
         return column  # fp_hists has one number for all its numbers, and none for its words
     here = pc.equal(column, pa.scalar(missing if textual else int(missing), column.type))
     return pc.if_else(pc.fill_null(here, False), pa.scalar(None, column.type), column)
-
-
-def _positive(stored: Stored, prefix: str) -> np.ndarray:
-    words = stored[f"{prefix}isdiffpos"]
-    if pa.types.is_null(words.type):
-        return np.zeros(len(words), bool)
-    return pc.is_in(words, pa.array(POSITIVE, words.type)).to_numpy(zero_copy_only=False)
-
-
-def _flux(stored: Stored, prefix: str) -> np.ndarray:
-    flux = signed_flux(_floats(stored[f"{prefix}magpsf"]), _positive(stored, prefix))
-    words = stored[f"{prefix}isdiffpos"]
-    if words.null_count:  # without a sign there is no flux
-        flux[words.is_null().to_numpy(zero_copy_only=False)] = np.nan
-    return flux
-
-
-def _ssdistnr(stored: Stored, prefix: str) -> np.ndarray:
-    distance, name = _floats(stored[f"{prefix}ssdistnr"]), stored[f"{prefix}ssnamenr"]
-    rewritten = distance == REWRITTEN_SSDISTNR
-    if rewritten.any():
-        nameless = pc.fill_null(pc.equal(name.cast(pa.large_string()), NO_NAME), True)
-        rewritten &= nameless.to_numpy(zero_copy_only=False)
-    return np.where(rewritten | (distance == sentinel("ssdistnr")), np.nan, distance)
-
-
-def _usable(stored: Stored, prefix: str) -> np.ndarray:
-    flux, status = _floats(stored[f"{prefix}forcediffimflux"]), stored[f"{prefix}procstatus"]
-    clean = pc.fill_null(pc.equal(status.cast(pa.large_string()), USABLE_STATUS), False)
-    return clean.to_numpy(zero_copy_only=False) & ~np.isnan(flux) & (flux != FORCED_MISSING)
-
-
-def _mag(stored: Stored, prefix: str) -> np.ndarray:
-    flux, zeropoint = _floats(stored[f"{prefix}forcediffimflux"]), _floats(stored[f"{prefix}magzpsci"])
-    real = (flux > 0) & (zeropoint != FORCED_MISSING)
-    return zeropoint - 2.5 * np.log10(np.where(real, flux, np.nan))
-
-
-_Derive = Callable[[Stored, str], np.ndarray]
-_DERIVE: dict[str, _Derive] = {"positive": _positive, "flux": _flux, "ssdistnr": _ssdistnr}
-_DERIVE_FORCED: dict[str, _Derive] = {"usable": _usable, "mag": _mag}

@@ -43,7 +43,7 @@ SEEKS = {
 
 @pytest.fixture(scope="module")
 def sky() -> pd.DataFrame:
-    """Every column that a registered filter reads, a column with the true class, one a filter with its mask."""
+    """One row an alert: its object, its true class, and for each filter whether it passes."""
     reads = list(dict.fromkeys(name for f in registered().values() for name in f.require_reads()))
     alerts = list(simulate(ALERTS, seed=SEED, nights=NIGHTS, stamps=False))
     batch = PacketReader(stored_columns(reads)).read([alert.packet for alert in alerts])
