@@ -18,8 +18,7 @@ from pipeline.channels import Channel, ChannelSet
 from pipeline.config import RunConfig
 from pipeline.evaluate import Evaluator, Verdicts
 from pipeline.gaps import GAPS_TOPIC, Gap, open_gaps
-from pipeline.kafka import client_settings, ensure_topics, topic_names
-from pipeline.lane import MESSAGE_MAX_BYTES
+from pipeline.kafka import MESSAGE_MAX_BYTES, client_settings, ensure_topics, topic_names
 from pipeline.listen import listen
 from pipeline.outgoing import Outgoing
 from pipeline.ranges import RangeReader

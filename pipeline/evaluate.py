@@ -177,6 +177,7 @@ class _Envelope:
         mask = np.zeros(len(view.frame), dtype=bool)
         bad: list[tuple[int, BaseException]] = []
         pending = [(0, len(mask))] if len(mask) else []
+        deadline = time.monotonic() + self._seconds
         while pending:
             start, stop = pending.pop()
             try:
@@ -185,6 +186,9 @@ class _Envelope:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # user code may raise anything, SystemExit too
+                if isinstance(error, MemoryError) or time.monotonic() > deadline:
+                    self._failed(channel, error)
+                    return None
                 if stop - start > 1:
                     middle = (start + stop) // 2
                     pending += [(middle, stop), (start, middle)]

@@ -14,12 +14,12 @@ from collections.abc import Callable
 
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from pipeline.kafka import MESSAGE_MAX_BYTES
 from pipeline.ranges import RangeReader
 from pipeline.work import Partition, Work
 
 log = logging.getLogger(__name__)
 
-MESSAGE_MAX_BYTES = 10_000_000
 _KAFKA_SECONDS = 30.0
 
 STALE = {

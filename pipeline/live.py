@@ -18,8 +18,7 @@ from pipeline.dead_letters import TOPIC as DEAD_LETTERS_TOPIC
 from pipeline.fleet import Fleet
 from pipeline.gaps import APPLIED_TOPIC, GAPS_TOPIC
 from pipeline.graph import connect
-from pipeline.kafka import client_settings, ensure_topics, topic_names
-from pipeline.lane import MESSAGE_MAX_BYTES
+from pipeline.kafka import MESSAGE_MAX_BYTES, client_settings, ensure_topics, topic_names
 from pipeline.membership import Membership
 from pipeline.process import process
 from pipeline.recovery import Recovery

@@ -12,7 +12,7 @@ from pipeline.channels import Channel, ChannelSet
 from pipeline.dead_letters import dead_letter_record
 from pipeline.evaluate import Match, Refusal, Verdicts
 from pipeline.gaps import APPLIED_TOPIC, Gap, gap_of
-from pipeline.lane import MESSAGE_MAX_BYTES
+from pipeline.kafka import MESSAGE_MAX_BYTES
 from pipeline.work import Partition, Work
 from schemas.errors import PacketError
 from schemas.rewrite import rewrite
