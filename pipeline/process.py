@@ -48,7 +48,7 @@ def process(work: Work) -> Report:
 
 def _attempt(work: Work) -> Report:
     note = RunningNote(work)
-    if (culprit := note.left_by_the_attempt_before()) is not None:
+    if (culprit := note.left_by_an_attempt_before()) is not None:
         note.remove()
         return Report(work, "culprit", culprit=culprit.channel, traceback=culprit.traceback)
     lane = _lanes.for_work(work)

@@ -2,8 +2,8 @@
 
 A state machine without Kafka or Dask, so that every order of misfortunes can be tried on it.
 
-A worker that dies leaves a note (pipeline.running) that only the next attempt can read. So a death is
-first of all tried again; the next attempt says who was running. A filter named twice is suspended: by
+A worker that dies leaves a note (pipeline.running) that only a later attempt can read. So a death is
+first of all tried again; the attempt that finds the note says who was running. A filter named twice is suspended: by
 two overruns anywhere, since those leave a traceback of theirs, or by two deaths on the same range, since
 one may be somebody's kill -9. A range that ends its workers with no filter running is halved until one
 record is left, and that record is dead-lettered unread.

@@ -51,16 +51,18 @@ class RunningNote:
         name = re.sub(r"[^A-Za-z0-9._-]", "_", f"{work.run}.{work.partition}")
         self._path = scratch_folder() / name
         self._trace = self._path.with_name(name + ".traceback")
-        self._attempt = f"{work.low}:{work.attempt}"
-        self._before = f"{work.low}:{work.attempt - 1}"
+        self._low, self._attempt = work.low, work.attempt
 
-    def left_by_the_attempt_before(self) -> Culprit | None:
-        """What was running when the attempt before this one ended; None if that never began here."""
+    def left_by_an_attempt_before(self) -> Culprit | None:
+        """What was running when an earlier attempt ended; None if none began here, or it has been told.
+
+        Not only the last attempt: that may have been lost with another's worker before it began.
+        """
         try:
             note = json.loads(self._path.read_text().strip() or "{}")
         except (FileNotFoundError, json.JSONDecodeError):
             return None
-        if note.get("attempt") != self._before:
+        if note.get("low") != self._low or note["attempt"] >= self._attempt:
             return None
         return Culprit(note["channel"], self._trace.read_text() if self._trace.exists() else "")
 
@@ -92,5 +94,5 @@ class RunningNote:
             self._write("")
 
     def _write(self, channel: str) -> None:
-        note = json.dumps({"attempt": self._attempt, "channel": channel})
+        note = json.dumps({"low": self._low, "attempt": self._attempt, "channel": channel})
         os.pwrite(self._file, note.encode().ljust(_SIZE), 0)

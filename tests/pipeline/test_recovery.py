@@ -36,6 +36,7 @@ class World:
     poison: set[int]
     killers: dict[str, set[int]]
     accidents: list[int]  # attempts, counted over the run, at which the worker is killed by chance
+    lost: set[int] = field(default_factory=set)  # attempts that end before they begin
     attempts: int = 0
     note: tuple[int, int, str] | None = None  # low, attempt, channel
     committed: list[tuple[int, int]] = field(default_factory=list)
@@ -46,10 +47,14 @@ class World:
         self.attempts += 1
         assert self.attempts < MOST_ATTEMPTS, "it does not come to an end"
         left, self.note = self.note, None
-        if left and left[:2] == (work.low, work.attempt - 1):
+        if self.attempts in self.lost:
+            self.note = left
+            return Report(work, "died")  # with another's worker, before it began
+        if left and left[0] == work.low and left[1] < work.attempt:
             return Report(work, "culprit", culprit=left[2], traceback="in slow" if left[2] == "slow" else "")
         if self.attempts in self.accidents:
-            return Report(work, "died")  # before it began
+            self.note = (work.low, work.attempt, "")
+            return Report(work, "died")
         self.note = (work.low, work.attempt, "")
         span = range(work.low, work.high)
         if work.unreadable:
@@ -88,11 +93,12 @@ def drain(world: World, recovery: Recovery, batch: int) -> None:
     poison=st.sets(offsets, max_size=3),
     killers=st.dictionaries(st.sampled_from(["slow", "hungry", "good"]), st.sets(offsets, max_size=2)),
     accident=st.lists(st.integers(1, 20), max_size=1),
+    lost=st.sets(st.integers(1, 60), max_size=20),
     batch=st.integers(1, 40),
 )
 @settings(max_examples=200, deadline=None)
-def test_whatever_dies_every_record_is_done_once_and_only_the_guilty_pay(poison, killers, accident, batch):
-    world = World(poison, killers, accident)
+def test_whatever_dies_every_record_is_done_once_and_only_the_guilty_pay(poison, killers, accident, lost, batch):
+    world = World(poison, killers, accident, lost)
     recovery = Recovery()
     drain(world, recovery, batch)
 
