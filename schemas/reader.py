@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from schemas.batches import Group, Walked
 from schemas.errors import NoSuchColumn, PacketError, UnsupportedSchema
-from schemas.framing import Framed, Framer, SchemaSource, frame
+from schemas.framing import Framed, Framer, Header, SchemaSource, frame
 from schemas.plan import Plan
 from schemas.slow import arrow_columns, records_of
 from schemas.surveys import SURVEYS, Column, arrow_type
@@ -95,8 +95,10 @@ class PacketReader:
     def _groups(self, packets: Sequence[bytes], batch: Batch) -> dict[WriterSchema, Group]:
         """The packets by writer schema; refusals and other surveys go into the batch."""
         groups: dict[WriterSchema, Group] = {}
+        header: Header | None = None
         for index, raw in enumerate(packets):
-            header = self._framer.known_header(raw)
+            if header is None or not raw.startswith(header.raw):  # most begin like the one before
+                header = self._framer.known_header(raw)
             if header is not None and header.codec == "null" and header.writer.survey == self.survey.name:
                 group = groups.get(header.writer) or groups.setdefault(header.writer, Group())
                 group.add_container(index, raw, len(header.raw))
@@ -192,7 +194,7 @@ def _in_order(parts: Sequence[_Part]) -> _Part:
 
 
 def _empty(schema: pa.Schema) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([pa.array([], f.type) for f in schema], schema=schema)
+    return pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in schema], schema=schema)
 
 
 def decode_all(

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 (
@@ -83,6 +84,17 @@ PADDED = 32
 U64 = np.uint64
 
 
+def _compiled(function: Callable[..., Any]) -> Any:
+    """Compile without the interpreter lock, and keep the machine code beside this file or in the user's cache.
+
+    Where neither can be written (a container that is read-only), each process compiles for itself: 5 s.
+    """
+    try:
+        return njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # "cannot cache function: no locator available"
+        return njit(nogil=True)(function)
+
+
 def _memory(width: int) -> tuple[Any, Any]:
     """Intrinsics that load and store an unaligned little-endian number of `width` bits as uint64."""
 
@@ -111,18 +123,20 @@ load32, store32 = _memory(32)
 load64, store64 = _memory(64)
 
 
-@njit(nogil=True, cache=True)
-def _copy(source: U64, target: U64, count: U64) -> None:
-    done = U64(0)
-    while done + U64(8) <= count:
-        store64(target + done, load64(source + done))
-        done += U64(8)
-    while done < count:
-        store8(target + done, load8(source + done))
-        done += U64(1)
+@intrinsic
+def _copy(_typing: Any, source: Any, target: Any, count: Any) -> tuple[Any, Callable[..., Any]]:
+    """memcpy."""
+
+    def generate(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        byte = ir.IntType(8).as_pointer()
+        source, target = (builder.inttoptr(address, byte) for address in arguments[:2])
+        cgutils.raw_memcpy(builder, target, source, arguments[2], 1)
+        return _context.get_dummy_value()
+
+    return types.void(types.uint64, types.uint64, types.uint64), generate
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _is_utf8(at: U64, end: U64) -> bool:
     """Whether [at, end) is UTF-8 as RFC 3629 has it: no overlong forms, no surrogates."""
     while at + U64(8) <= end and not load64(at) & U64(0x8080808080808080):
@@ -155,7 +169,7 @@ def _is_utf8(at: U64, end: U64) -> bool:
     return True
 
 
-@njit(nogil=True, cache=True, inline="always")
+@njit(inline="always")
 def _varint(at: U64) -> tuple[U64, U64]:
     """The zigzag number at `at`, still unsigned, and where it ends; 0 as the end when it is too long."""
     byte = load8(at)
@@ -175,12 +189,12 @@ def _varint(at: U64) -> tuple[U64, U64]:
             return value, U64(0)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@njit(inline="always")
 def _unzigzag(number: U64) -> U64:
     return (number >> U64(1)) ^ (U64(0) - (number & U64(1)))
 
 
-@njit(nogil=True, cache=True, inline="always")
+@njit(inline="always")
 def _number(kind: U64, at: U64, target: U64) -> tuple[U64, U64]:
     """Read an int or long; returns where it ends and the error."""
     number, at = _varint(at)
@@ -195,7 +209,7 @@ def _number(kind: U64, at: U64, target: U64) -> tuple[U64, U64]:
     return at, U64(OK)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@njit(inline="always")
 def _string(kind: U64, at: U64, end: U64, offset: U64, target: U64) -> tuple[U64, U64]:
     """Note a string or bytes as (address, length); returns where it ends and the error."""
     number, at = _varint(at)
@@ -211,7 +225,7 @@ def _string(kind: U64, at: U64, end: U64, offset: U64, target: U64) -> tuple[U64
     return at + size, U64(OK)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@njit(inline="always")
 def _choice(kind: U64, at: U64, choices: U64) -> tuple[U64, U64, U64]:
     """Read an enum's symbol or a union's branch; returns it, where it ends, the error."""
     number, at = _varint(at)
@@ -220,7 +234,7 @@ def _choice(kind: U64, at: U64, choices: U64) -> tuple[U64, U64, U64]:
     return number >> U64(1), at, U64(OK)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@njit(inline="always")
 def _block(at: U64, end: U64, least: U64) -> tuple[U64, U64, U64]:
     """The head of an array's block; returns its items (of `least` bytes), where they begin, the error."""
     number, at = _varint(at)
@@ -237,7 +251,7 @@ def _block(at: U64, end: U64, least: U64) -> tuple[U64, U64, U64]:
     return items, at, U64(OK)
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _rewind(program: np.ndarray, rows: np.ndarray, start: np.ndarray, capacity: np.ndarray) -> None:
     """Make zeros again of what a packet wrote that is then refused."""
     for op in range(U64(len(program))):
@@ -252,7 +266,7 @@ def _rewind(program: np.ndarray, rows: np.ndarray, start: np.ndarray, capacity: 
     rows[:] = start
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def _records(
     program: np.ndarray,
     message: np.ndarray,
@@ -348,7 +362,7 @@ def _records(
     return error, at + offset - message[0], op
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def walk(
     program: np.ndarray,
     messages: np.ndarray,
@@ -391,7 +405,7 @@ def walk(
     return message, U64(0), U64(0)
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def string_offsets(notes: U64, rows: U64, offsets: np.ndarray, width: U64) -> U64:
     """Write rows + 1 Arrow offsets, each `width` bytes, for strings noted as (address, length)."""
     target, total = U64(offsets.ctypes.data), U64(0)
@@ -405,7 +419,7 @@ def string_offsets(notes: U64, rows: U64, offsets: np.ndarray, width: U64) -> U6
     return total
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def gather(notes: U64, rows: U64, data: np.ndarray) -> None:
     """Copy strings noted as (address, length) one behind the other."""
     target = U64(data.ctypes.data)
@@ -415,7 +429,7 @@ def gather(notes: U64, rows: U64, data: np.ndarray) -> None:
         target += size
 
 
-@njit(nogil=True, cache=True)
+@_compiled
 def split_containers(packets: np.ndarray, found: np.ndarray) -> None:
     """Find the body of container files that have one block, not compressed (nearly all alerts).
 

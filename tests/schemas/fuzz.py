@@ -144,7 +144,7 @@ def check_edge(plan: Plan, bodies: list[bytes], edge: EdgeOfMemory, counts: Coun
 
 
 def originals(seed: int, alerts: Path | None) -> list[bytes]:
-    """Healthy packets of both versions and every codec, some of several records; real ones if there are any."""
+    """Healthy packets of both versions and every codec, some of several records; real ones if there are."""
     made = []
     for number in range(12):
         version, codec = ("3.3", "4.01")[number % 2], ("null", "null", "deflate", "snappy")[number % 4]
