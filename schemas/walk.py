@@ -85,7 +85,7 @@ U64 = np.uint64
 
 
 def _compiled(function: Callable[..., Any]) -> Any:
-    """Compile without the interpreter lock, and keep the machine code beside this file or in the user's cache.
+    """Compile without the interpreter lock; keep the machine code beside this file or in the user's cache.
 
     Where neither can be written (a container that is read-only), each process compiles for itself: 5 s.
     """
