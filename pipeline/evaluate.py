@@ -33,6 +33,9 @@ from schemas.reader import Batch, PacketReader
 from schemas.surveys import SURVEYS
 
 
+_NAMING = ("candid", "objectId", "programid")
+
+
 class Guard(Protocol):
     """Watches over a filter while it runs (see pipeline.running)."""
 
@@ -154,15 +157,25 @@ class _View:
     def frame(self) -> pd.DataFrame:
         return to_frame(self._table, self._reads, self._survey, public=self._public_only)
 
+    def rows(self, start: int, stop: int) -> pd.DataFrame:
+        """Some rows; all of them as the very frame, whose flattened histories the filters share."""
+        whole = start == 0 and stop == len(self.frame)
+        return self.frame if whole else self.frame.iloc[start:stop]
+
     def match(self, row: int) -> Match:
         """The record that holds this row."""
-        value = {name: self._table.column(name)[row].as_py() for name in ("candid", "objectId", "programid")}
-        return Match(int(self._packet[row]), value["candid"], value["objectId"], value["programid"])
+        return self._matches(np.array([row]))[0]
 
     def matches(self, mask: np.ndarray) -> list[Match]:
         """One match a record, even if several of its rows pass."""
-        found = [self.match(row) for row in np.flatnonzero(mask).tolist()]
+        found = self._matches(np.flatnonzero(mask))
         return list({match.index: match for match in reversed(found)}.values())[::-1]
+
+    def _matches(self, rows: np.ndarray) -> list[Match]:
+        if not len(rows):
+            return []
+        values = [self._table.column(name).take(pa.array(rows)).to_pylist() for name in _NAMING]
+        return [Match(*found) for found in zip(self._packet[rows].tolist(), *values, strict=True)]
 
 
 class _Envelope:
@@ -182,7 +195,7 @@ class _Envelope:
             start, stop = pending.pop()
             try:
                 with self._guard.running(channel.name, self._seconds):
-                    mask[start:stop] = channel.filter.passes(view.frame.iloc[start:stop]).to_numpy(dtype=bool)
+                    mask[start:stop] = channel.filter.passes(view.rows(start, stop)).to_numpy(dtype=bool)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # user code may raise anything, SystemExit too

@@ -3,9 +3,9 @@
 A state machine without Kafka or Dask, so that every order of misfortunes can be tried on it.
 
 A worker that dies leaves a note (pipeline.running) that only a later attempt can read. So a death is
-first of all tried again; the attempt that finds the note says who was running. A filter named twice is suspended: by
-two overruns anywhere, since those leave a traceback of theirs, or by two deaths on the same range, since
-one may be somebody's kill -9. A range that ends its workers with no filter running is halved until one
+first of all tried again; the attempt that finds the note says who was running. A filter is suspended by
+two overruns, which leave a traceback of theirs, or by deaths that may be somebody's kill -9: two on the
+same range, or three. A range that ends its workers with no filter running is halved until one
 record is left, and that record is dead-lettered unread.
 """
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from pipeline.work import Partition, Report, Work
 
-TWICE = 2
+TWICE, THRICE = 2, 3
 # Workers on several machines do not see each other's notes; then this many deaths speak for themselves.
 DEATHS_WITHOUT_A_NOTE = 8
 _BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS = 0.1, 5.0
@@ -93,13 +93,12 @@ class Recovery:
 
     def _blame(self, report: Report) -> Next:
         work = report.work
-        overran = bool(report.traceback)
-        blamed = (report.culprit,) if overran else (report.culprit, work.partition, work.low)
-        self._culprits[blamed] += 1
-        if self._culprits[blamed] >= TWICE:
-            how = "took too long" if overran else "ended its worker (too much memory?)"
-            self.suspend(report.culprit, f"{how}, twice")
-            self.tracebacks[report.culprit] = report.traceback
+        channel, overran = report.culprit, bool(report.traceback)
+        here, anywhere = (channel, work.partition, work.low), (channel, overran)
+        self._culprits.update((here, anywhere))
+        if self._culprits[here] >= TWICE or self._culprits[anywhere] >= (TWICE if overran else THRICE):
+            self.suspend(channel, "took too long" if overran else "ended its worker (too much memory?)")
+            self.tracebacks[channel] = report.traceback
         return Again(_anew(work))
 
     def _unexplained_death(self, report: Report) -> Next:

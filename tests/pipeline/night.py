@@ -34,9 +34,11 @@ def night(alerts: int = 1500, seed: int = 7) -> tuple[SimulatedAlert, ...]:
     return tuple(simulate(alerts, seed, stamps=False))
 
 
-def publish_night(bootstrap: str, alerts: tuple[SimulatedAlert, ...] | None = None) -> None:
+def publish_night(
+    bootstrap: str, alerts: tuple[SimulatedAlert, ...] | None = None, partitions: int = 4
+) -> None:
     """Put the night on the broker, into the survey's topics."""
-    publish_packets([alert.packet for alert in alerts or night()], bootstrap, partitions=4)
+    publish_packets([alert.packet for alert in alerts or night()], bootstrap, partitions=partitions)
 
 
 def expected(

@@ -26,7 +26,7 @@ def folder(tmp_path, monkeypatch):
 def configure(folder: Path, *names: str) -> tuple[str, ...]:
     good = "".join(f"[channels.{name}]\n" for name in nights.CHANNELS)
     bad = "".join(CHANNEL.format(name=name, path=BAD) for name in names)
-    limits = '[limits]\nfilter_seconds = 2\n[dask]\nmemory = "1GiB"\n'
+    limits = '[limits]\nfilter_seconds = 3\n[dask]\nmemory = "1GiB"\n'
     (folder / "zads.toml").write_text(limits + good + bad)
     return names
 
@@ -46,7 +46,7 @@ def backfill(bootstrap: str, folder: Path, name: str) -> subprocess.CompletedPro
 
 def test_they_fail_alone_and_backfill_makes_up_for_them(own_broker, folder):
     bootstrap = own_broker.bootstrap_servers
-    publish_night(bootstrap)
+    publish_night(bootstrap, partitions=2)
     bad = configure(folder, "raises", "loops", "hungry", "quits")
     with running(bootstrap, folder, "--until-drained") as run:
         assert run.wait() == EXIT_SUSPENDED, run.text()
@@ -68,7 +68,7 @@ def test_they_fail_alone_and_backfill_makes_up_for_them(own_broker, folder):
 
 def test_an_alert_that_a_filter_cannot_bear_is_set_aside_for_that_channel_only(own_broker, folder):
     bootstrap = own_broker.bootstrap_servers
-    publish_night(bootstrap)
+    publish_night(bootstrap, partitions=2)
     configure(folder, "raises_on_some")
     with running(bootstrap, folder, "--until-drained") as run:
         assert run.wait() == 0, run.text()

@@ -97,7 +97,9 @@ def drain(world: World, recovery: Recovery, batch: int) -> None:
     batch=st.integers(1, 40),
 )
 @settings(max_examples=200, deadline=None)
-def test_whatever_dies_every_record_is_done_once_and_only_the_guilty_pay(poison, killers, accident, lost, batch):
+def test_whatever_dies_every_record_is_done_once_and_only_the_guilty_pay(
+    poison, killers, accident, lost, batch
+):
     world = World(poison, killers, accident, lost)
     recovery = Recovery()
     drain(world, recovery, batch)
