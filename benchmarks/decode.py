@@ -3,8 +3,8 @@
     python -m benchmarks.decode --alerts FOLDER_OF_PACKETS
 
 Batches of 500 packets, made by cycling the real ones (or, without a folder, packets of random values that
-fastavro wrote); framing and, for zads, Arrow arrays included. The ways take turns; CPU time of the whole process is
-counted, so the rate is that of one core, whatever else the machine does. The peers:
+fastavro wrote); framing and, for zads, Arrow arrays included. The ways take turns; CPU time of the whole
+process is counted, so the rate is that of one core, whatever else the machine does. The peers:
 
 * fastavro, as everybody writes it: `fastavro.reader` on each container;
 * fastavro, careful: schema parsed once and cut behind the last wanted field, body without its container;

@@ -111,7 +111,10 @@ class Survey:
         try:
             return name, walk_type(self.type, name)
         except KeyError:
-            raise NoSuchColumn(name, [*self._columns, *(top.name for top in self.type)]) from None
+            known = [*self._columns, *(top.name for top in self.type)]
+            if name.startswith(f"{self.candidate}."):
+                known = [f"{self.candidate}.{inner.name}" for inner in self.type.field(self.candidate).type]
+            raise NoSuchColumn(name, known) from None
 
 
 def walk_type(kind: pa.DataType, path: str) -> pa.DataType:
@@ -172,6 +175,14 @@ def _known() -> Iterator[Survey]:
         _reference("ztf", "4.01"),
         # Packets that a broker wrote again may lack the first (the snappy ones do).
         {"candid": ("candid", "candidate.candid")},
+    )
+    yield Survey(
+        "lsst",
+        "diaSource",
+        ("prvDiaSources", "prvDiaForcedSources"),
+        ("cutoutScience", "cutoutTemplate", "cutoutDifference"),
+        _reference("lsst", "9.0"),
+        {"candid": ("diaSourceId", "diaSource.diaSourceId"), "objectId": ("diaSource.diaObjectId",)},
     )
 
 
