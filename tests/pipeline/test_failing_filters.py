@@ -44,6 +44,7 @@ def backfill(bootstrap: str, folder: Path, name: str) -> subprocess.CompletedPro
     )
 
 
+@pytest.mark.timeout(400)
 def test_they_fail_alone_and_backfill_makes_up_for_them(own_broker, folder):
     bootstrap = own_broker.bootstrap_servers
     publish_night(bootstrap, partitions=2)
