@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from filters import Filter, alert_filter, history, registered
 from filters.packet import table_of_packets
 from schemas.frame import to_frame
-from tests.filters.packets import packets
+from tests.filters.packets import PHASES, packets
 
 Packets = list[dict[str, Any]]
 
@@ -122,7 +122,7 @@ WAYS: list[tuple[Way, int]] = [
 
 def assert_same(way: Way, filters: list[Filter], examples: int, shrink: bool = True) -> None:
     """The filters give the same this way as on one whole batch."""
-    phases = list(Phase) if shrink else [Phase.generate]
+    phases = PHASES if shrink else (Phase.generate,)
 
     @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), phases=phases)
     @given(packets, st.integers(0, 1000))
@@ -171,7 +171,7 @@ def test_nothing_gives_nothing(f: Filter) -> None:
     assert f.funnel(frame_of(f, []))["alerts"].tolist() == [0] * (len(cuts.columns) + 1)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
 @given(packets)
 def test_the_input_is_not_changed(batch: Packets) -> None:
     for f in every_filter():

@@ -8,6 +8,7 @@ import math
 from typing import Any
 
 import numpy as np
+from hypothesis import Phase
 from hypothesis import strategies as st
 
 from filters import registered
@@ -15,6 +16,12 @@ from schemas.surveys import SURVEYS
 
 NOW = 2460236.7
 """JD of the alerts: night 2482, about 05:00 UT."""
+
+
+def f32(number: float) -> float:
+    """The double that a float32 field gives."""
+    return float(np.float32(number))
+
 
 CREDIBLE: dict[str, list[Any]] = {
     "fid": [1, 2],
@@ -40,17 +47,28 @@ CREDIBLE: dict[str, list[Any]] = {
 CREDIBLE_ROW: dict[str, list[Any]] = {
     "fid": [1, 1, 1, 2],
     "programid": [1],
-    "isdiffpos": ["t", "t", "t", "1", "f", None],
+    "isdiffpos": ["t", "t", "t", "t", "1", "f"],
     "magpsf": [18.5, 18.53125, 18.625, None],
-    "pid": [1, 2, 3, *range(11, 41)],
+    "pid": list(range(1, 25)),
 }
 
+BORDER: dict[str, list[Any]] = {
+    "rb": [f32(0.65), 0.625],
+    "nbad": [1],
+    "fwhm": [5.0, 5.25],
+    "elong": [f32(1.2), 1.25],
+    "magdiff": [f32(-0.1), 0.125, -0.125],
+    "distpsnr1": [1.5, f32(0.6), 5.0, -999.0],
+    "sgscore1": [0.5, -999.0],
+    "sgmag1": [f32(19.6), 20.5, 17.0, -999.0],
+    "srmag1": [18.5, 20.5, -999.0],
+    "ssdistnr": [0.0, 5.0, 5.25, 60.0, -1.0],
+    "ndethist": [2],
+    "jdstarthist": [NOW - 5, NOW - 5.01, NOW - 0.5],
+}
+"""Exactly at the thresholds of the filters, and just beyond."""
+
 MINUTES_AGO = [5, 19, 20, 21, 29, 30, 31, 60, 300, 600, 1439, 1440, 2000, 3000, 3599, 3600, 3601, 7000, 43000]
-
-
-def f32(number: float) -> float:
-    """The double that a float32 field gives."""
-    return float(np.float32(number))
 
 
 def _strange_numbers() -> list[float]:
@@ -73,9 +91,12 @@ def values(name: str, credible: dict[str, list[Any]], row: bool) -> st.SearchStr
         strange += [-999, 1, 2**62 + 1]
     elif kind == "string":
         strange += ["t", "f", "1", "0", "null", "", "Ceres"]
-    usual = credible.get(name, [])
-    often = 20 * len(strange) // max(len(usual), 1)  # about one field in twenty is strange
-    return st.sampled_from(usual * often + strange)
+    usual, border = credible.get(name, []), [] if row else BORDER.get(name, [])
+    # about one field in thirty is strange, one in fifteen on a border
+    pool = usual * (28 * len(strange) // max(len(usual), 1)) + border * (
+        2 * len(strange) // max(len(border), 1)
+    )
+    return st.sampled_from(pool + strange)
 
 
 def columns() -> tuple[list[str], list[str]]:
@@ -90,15 +111,14 @@ def columns() -> tuple[list[str], list[str]]:
 
 _ALERT, _ROW = columns()
 
-_rows = st.fixed_dictionaries(
-    {
-        "jd": st.one_of(
-            st.sampled_from(MINUTES_AGO).map(lambda minutes: NOW - minutes / 1440),
-            st.sampled_from([NOW, NOW + 0.01, math.nan]),
-        ),
-        **{name: values(name, CREDIBLE_ROW, row=True) for name in _ROW},
-    }
-)
+
+def _rows(minutes_ago: list[int]) -> st.SearchStrategy[dict[str, Any]]:
+    times = [NOW - minutes / 1440 for minutes in minutes_ago]
+    jd = st.sampled_from([*times, *times, *times, NOW, NOW + 0.01, math.nan])
+    return st.fixed_dictionaries({"jd": jd, **{name: values(name, CREDIBLE_ROW, row=True) for name in _ROW}})
+
+
+_recent = _rows([minutes for minutes in MINUTES_AGO if minutes < 4000])
 
 _candidates = st.fixed_dictionaries(
     {"jd": st.sampled_from([NOW] * 9 + [NOW - 0.3]), **{n: values(n, CREDIBLE, row=False) for n in _ALERT}}
@@ -110,10 +130,13 @@ _packet = st.fixed_dictionaries(
         "candid": st.integers(2**61, 2**61 + 100),
         "candidate": _candidates,
         "prv_candidates": st.one_of(
-            st.lists(_rows, min_size=6, max_size=12), st.lists(_rows, max_size=4), st.none()
+            st.lists(_recent, min_size=9, max_size=14), st.lists(_rows(MINUTES_AGO), max_size=5), st.none()
         ),
     }
 )
+
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
+"""All but `explain`, which takes minutes on batches of alerts."""
 
 packets = st.one_of(st.lists(_packet, min_size=5, max_size=8), st.lists(_packet, max_size=2))
 """A batch of alerts."""

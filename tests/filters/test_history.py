@@ -19,7 +19,7 @@ from filters.history import History, _kept
 from filters.packet import table_of_packets
 from schemas.errors import NoSuchColumn
 from schemas.frame import to_frame
-from tests.filters.packets import NOW, alert, detection, limit, packets
+from tests.filters.packets import NOW, PHASES, alert, detection, limit, packets
 
 FIELDS = ("jd", "fid", "pid", "magpsf", "isdiffpos", "candid", "night", "positive", "flux")
 READS = ["jd", "fid", "night", *(f"prv_candidates.{name}" for name in FIELDS)]
@@ -53,7 +53,7 @@ LOOPS: dict[str, Callable[[list[float]], float | None]] = {
     "count": len,
 }
 
-relaxed = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+relaxed = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
 
 
 @relaxed

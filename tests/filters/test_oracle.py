@@ -12,7 +12,7 @@ from filters import registered
 from filters.packet import table_of_packets
 from schemas.frame import to_frame
 from tests.filters.oracle import ORACLE, two_detections_30min
-from tests.filters.packets import packets
+from tests.filters.packets import PHASES, packets
 
 ZTF = ("ztf_3.2", "ztf_3.3", "ztf_4.01", "ztf_4.02_spark", "ztf_snappy")
 
@@ -26,7 +26,7 @@ def test_every_registered_filter_has_an_oracle() -> None:
     assert set(registered()) == set(ORACLE)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
 @given(packets)
 def test_generated_alerts(batch: list[dict[str, Any]]) -> None:
     for name, oracle in ORACLE.items():
@@ -35,7 +35,7 @@ def test_generated_alerts(batch: list[dict[str, Any]]) -> None:
         assert verdicts(batch, name) == expected, name
 
 
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
 @given(packets)
 def test_none_before_in_the_whole_survey(batch: list[dict[str, Any]]) -> None:
     expected = [two_detections_30min(packet, whole_survey=True) for packet in batch]
