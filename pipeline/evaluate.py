@@ -32,7 +32,6 @@ from schemas.framing import SchemaSource
 from schemas.reader import Batch, PacketReader
 from schemas.surveys import SURVEYS
 
-
 _NAMING = ("candid", "objectId", "programid")
 
 
