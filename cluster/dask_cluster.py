@@ -20,6 +20,9 @@ SETTINGS: dict[str, Any] = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
 }
+# A worker that ends comes back by its nanny. After this time the cluster would look once and end the nanny of
+# a worker that is just then away again: two deaths 15 s apart, and the worker was gone for good.
+LOST_WORKER = {"distributed.deploy.lost-worker-timeout": "1000 days"}
 # Below the nanny's 0.95: a task which eats memory gets a MemoryError, which names it, before the nanny ends
 # the whole worker.
 DATA_FRACTION = 0.9
@@ -53,6 +56,7 @@ def local_cluster(workers: int = 2, memory: str = "4GiB", *, dashboard: bool = F
     Scripts must call this below `if __name__ == "__main__":`, for the workers import them anew.
     """
     limit = parse_bytes(memory)
+    dask.config.set(LOST_WORKER)  # read at each death, long after this function has returned
     with dask.config.set(SETTINGS):  # read by the scheduler and the nannies as they are made
         return LocalCluster(
             n_workers=workers,
