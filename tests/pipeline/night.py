@@ -29,7 +29,7 @@ CHANNELS = ("real_bogus", "pure_transient", "two_detections_20min", "solar_syste
 
 
 @cache
-def night(alerts: int = 1500, seed: int = 7) -> tuple[SimulatedAlert, ...]:
+def night(alerts: int = 1000, seed: int = 7) -> tuple[SimulatedAlert, ...]:
     """The alerts of one simulated night, without stamps: they are not what is tested here."""
     return tuple(simulate(alerts, seed, stamps=False))
 
@@ -76,7 +76,7 @@ class Run:
                 command, stdout=log, stderr=log, cwd=folder, env=environment, start_new_session=True
             )
 
-    def wait(self, seconds: float = 150) -> int:
+    def wait(self, seconds: float = 300) -> int:
         """The exit code."""
         try:
             return self.process.wait(seconds)
