@@ -10,7 +10,7 @@ from schemas import walk as op
 from schemas.columns import Columns, Memory
 from schemas.errors import CorruptValue, PacketError, TooLarge, Truncated
 from schemas.framing import Block
-from schemas.plan import Program
+from schemas.program import Program
 from schemas.slow import MAX_RECORDS
 
 _ERRORS: dict[int, tuple[type[PacketError], str]] = {

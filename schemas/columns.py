@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from schemas import walk as op
 from schemas.errors import TooLarge
-from schemas.plan import Absent, Builder, Leaf, List, Node, Program, Struct
+from schemas.plan import Absent, Builder, Leaf, List, Struct
+from schemas.program import WIDTHS, Node, Program
 
 _ALIGN = 64  # Arrow's recommended alignment, bytes
 _BOUNDLESS = 1 << 62  # rows of a level that has no columns
@@ -48,6 +49,11 @@ class Memory:
         ):
             ops, columns = level.ops(which)
             self.program[ops, word] = base.ctypes.data + starts[columns] * rows
+        runs, first = level.ops("runs")
+        self.program[runs, op.DATA], self.program[runs, op.VALID] = self.program[
+            first, [[op.DATA], [op.VALID]]
+        ]
+        self.program[runs, op.CHILD] = WIDTHS["float"] * rows  # to the next column
 
     def grow(self, level: int, need: int, filled: int) -> None:
         """More rows for a level; the first `filled` are kept."""

@@ -27,7 +27,7 @@ from schemas.framing import (
     frame,
     write_long,
 )
-from schemas.plan import Compiler, Node, Program
+from schemas.program import Compiler, Node, Program
 from schemas.reduce import only, reduced
 from schemas.surveys import SURVEYS
 from schemas.writer import WriterSchema
@@ -159,6 +159,7 @@ class _Cutter:
         self._programs = {path: self._program_node(_at(self.program.root, path)) for path in self._histories}
         candidate = self._survey.candidate if self._survey else ""
         self._own = self._program_node(self.program.root.fields.get(candidate)) if self.public else None
+        self.program.finish()
 
     def _array_node(self, path: str) -> Node | None:
         node = _at(self.program.root, path)

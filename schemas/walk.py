@@ -1,6 +1,6 @@
 """The compiled walk over Avro bodies: one interpreter for all schemas, straight into Arrow's memory.
 
-`Plan` (schemas/plan.py) turns a writer schema into a program, one row of words for each node of the schema.
+`Program` (schemas/program.py) turns a writer schema into a program, a row of words for each of its nodes.
 `walk` runs it over every body of a batch without the interpreter lock. Each *level* (the alert, each array)
 has a row counter; a value goes to address + row x stride, with stride 0 for what nobody asked for, so that
 projection needs no other program. Memory starts as zeros, so that a null writes nothing. Strings are noted as
@@ -58,7 +58,8 @@ from numba.extending import intrinsic
     GOTO,
     BRANCHES,  # a union of several types: then one GOTO for each branch
     MARK,  # reads nothing: notes where we are (schemas/rewrite.py)
-) = range(16)
+    RUN,  # SIZE nullable floats at once, their columns CHILD bytes apart; their own ops follow
+) = range(17)
 
 (
     OK,
@@ -251,6 +252,33 @@ def _block(at: U64, end: U64, least: U64) -> tuple[U64, U64, U64]:
     return items, at, U64(OK)
 
 
+@njit(inline="always")
+def _run(program: np.ndarray, op: U64, at: U64, end: U64, row: U64) -> tuple[U64, U64]:
+    """Read nullable floats at once; returns where they end and the next op.
+
+    That is the first of their own ops, and nothing read, when they may end too near to the body's end or have
+    a wrong branch: those ops know what to do then.
+    """
+    count, value, null = program[op, SIZE], program[op, VALUE], program[op, NULL]
+    if end - at < count * U64(5) + U64(PADDED):
+        return at, op + U64(1)
+    data, step = program[op, DATA] + row * program[op, STRIDE], program[op, CHILD]
+    valid, valid_step = program[op, VALID] + row * program[op, VALID_STRIDE], step >> U64(2)
+    here = at
+    for _ in range(count):
+        branch = load8(here)
+        here += U64(1)
+        if branch == value:
+            store32(data, load32(here))
+            store8(valid, U64(1))
+            here += U64(4)
+        elif branch != null:
+            return at, op + U64(1)
+        data += step
+        valid += valid_step
+    return here, program[op, JUMP]
+
+
 @_compiled
 def _rewind(program: np.ndarray, rows: np.ndarray, start: np.ndarray, capacity: np.ndarray) -> None:
     """Make zeros again of what a packet wrote that is then refused."""
@@ -335,6 +363,9 @@ def _records(
             else:
                 store64(target, rows[child] - began[child])
                 op = program[op, JUMP] if kind == U64(ARRAY) else op + U64(1)
+            continue
+        elif kind == U64(RUN):
+            at, op = _run(program, op, at, end, row)
             continue
         elif kind == U64(END):
             rows[level] += U64(1)
