@@ -12,8 +12,9 @@ help: ## list the targets
 
 setup: $(STAMP) ## make .venv with the pinned packages and .venv/bin/zads (PYTHON=… to choose a Python)
 
-$(STAMP): requirements.lock pyproject.toml .ci/set_up.py .ci/find_python
+$(STAMP): requirements.lock pyproject.toml .ci/set_up.py .ci/find_python .ci/compile_decoder.py
 	@python=$$(sh .ci/find_python $(PYTHON)) && "$$python" .ci/set_up.py $(VENV)
+	@$(BIN)/python .ci/compile_decoder.py
 	@touch $@
 
 demo: $(STAMP) ## the whole system on this machine in a minute (ALERTS=folder for real packets)
