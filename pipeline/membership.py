@@ -40,6 +40,7 @@ class Membership:
     """
 
     def __init__(self, kafka: dict[str, str], group: str, replica: str, topics: str) -> None:
+        self._kafka = kafka
         self._admin = AdminClient(kafka)
         self._assigned: set[Partition] = set()
         self.changed = False  # since the owner of this flag cleared it
@@ -118,6 +119,10 @@ class Membership:
             for name in sorted(wanted & found.keys())
             for number in found[name].partitions
         ]
+
+    def reconnect(self) -> None:
+        """Forget what was known of the brokers: after a restart their old epochs are refused."""
+        self._admin = AdminClient(self._kafka)
 
     def close(self) -> None:
         """Stop polling. A static member keeps its place until its session ends, for a quick restart."""

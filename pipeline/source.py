@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from confluent_kafka import KafkaException
 from streamz import Source
 
 from pipeline.membership import Membership
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 0.005
 _REPLICA_LOOK_SECONDS = 1.0
+_BROKER_AWAY_SECONDS = 1.0
 
 
 @dataclass
@@ -71,12 +73,21 @@ class KafkaRanges(Source):
     async def _run(self) -> None:
         """One look at Kafka, and whatever is ready goes out."""
         self._follow(self._membership.poll())
-        await self._ask_where_we_stand()
-        await self._see_how_far_it_goes()
+        try:
+            await self._ask_where_we_stand()
+            await self._see_how_far_it_goes()
+            drained = self.targets is not None and await self._drained()
+        except (
+            KafkaException
+        ) as error:  # a broker that restarts is back within seconds, or the operator sees this
+            log.warning("the broker does not say how far its topics reach, asking again: %s", error)
+            self._membership.reconnect()
+            await asyncio.sleep(_BROKER_AWAY_SECONDS)
+            return
         for work in self._due_retries() + self._ready():
             await asyncio.gather(*self._emit(work))
             self._membership.poll()
-        if self.targets is not None and await self._drained():
+        if drained:
             self.stop()
         else:
             await asyncio.sleep(_TICK_SECONDS)
