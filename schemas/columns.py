@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from schemas import walk as op
+from schemas.arenas import ARENAS
 from schemas.errors import TooLarge
 from schemas.plan import Absent, Builder, Leaf, List, Struct
 from schemas.program import WIDTHS, Node, Program
@@ -30,6 +31,7 @@ class Memory:
         self.program[:, op.VALID] = self._scratch.ctypes.data + _ALIGN
         self.capacity = np.full(len(capacities), _BOUNDLESS, np.uint64)
         self._arenas = [np.zeros(0, np.uint8)] * len(capacities)
+        self._taken: list[np.ndarray] = []
         self._bits = [np.zeros((0, 0), np.uint8)] * len(capacities)
         for level, rows in enumerate(capacities):
             if plan.levels[level].widths or plan.levels[level].bits:
@@ -38,9 +40,9 @@ class Memory:
     def _allocate(self, number: int, rows: int) -> None:
         """Zeroed memory for a level, and its columns' addresses in the program."""
         level, rows = self.plan.levels[number], -(-max(rows, 1) // _ALIGN) * _ALIGN
-        arena = np.zeros(int(level.starts[-1]) * rows + _ALIGN, np.uint8)
-        self._arenas[number] = arena = arena[-arena.ctypes.data % _ALIGN :]
-        self._bits[number] = bits = np.zeros((level.bits, rows), np.uint8)
+        self._arenas[number] = arena = ARENAS.take(int(level.starts[-1]) * rows)
+        self._taken.append(bytes_of_bits := ARENAS.take(level.bits * rows))
+        self._bits[number] = bits = bytes_of_bits.reshape(level.bits, rows)
         self.capacity[number] = rows
         for which, word, base, starts in (
             ("data", op.DATA, arena, level.starts),
@@ -153,10 +155,10 @@ class Columns:
 def _gathered(notes: pa.Buffer, rows: int, kind: str) -> tuple[pa.Buffer, pa.Buffer]:
     """Offsets and bytes of strings noted as (address, length)."""
     width = 4 if kind == "string" else 8
-    offsets = np.empty((rows + 1) * width, np.uint8)
+    offsets = ARENAS.take((rows + 1) * width, zeroed=False)
     total = int(op.string_offsets(np.uint64(notes.address), np.uint64(rows), offsets, np.uint64(width)))
     if width == 4 and total > _MOST_BYTES:
         raise TooLarge(f"a column of strings has {total:,} bytes", hint="read fewer packets at once")
-    data = np.empty(total, np.uint8)
+    data = ARENAS.take(total, zeroed=False)
     op.gather(np.uint64(notes.address), np.uint64(rows), data)
     return pa.py_buffer(offsets), pa.py_buffer(data)

@@ -4,7 +4,6 @@ import io
 import json
 import pickle
 import random
-import threading
 from pathlib import Path
 
 import fastavro
@@ -193,30 +192,6 @@ def test_one_corrupt_record_refuses_its_whole_packet(packet):
         assert [(r.index, r.error.reason) for r in batch.refused] == [(1, "corrupt-value")]
         assert "schemavsn" in str(batch.refused[0].error)
         check(batch, {i: oracle.records_of(neighbour) for i in (0, 2)})
-
-
-def test_memory_grows_when_a_history_is_long(packet):
-    """More rows than the first guess, in the middle of a batch; then the reader knows."""
-    raws = [packet(0), container(ztf_schema(), ztf_records(1, rows=3000)), packet(2)]
-    reader = PacketReader(COLUMNS)
-    for _ in range(2):
-        check(reader.read(raws), {i: oracle.records_of(raw) for i, raw in enumerate(raws)})
-
-
-def test_threads_share_a_reader(packet):
-    raws = [packet(seed) for seed in range(8)]
-    reader, seen = PacketReader(COLUMNS), []
-    alone = reader.read(raws).table.to_pylist()
-
-    def work():
-        seen.extend(oracle.same(reader.read(raws).table.to_pylist(), alone) for _ in range(5))
-
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert seen == [True] * 20
 
 
 def test_a_reader_can_be_pickled(packet):
