@@ -9,6 +9,7 @@ fences first and then asks what is committed; only if that is where its range be
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 
@@ -20,7 +21,7 @@ from pipeline.work import Partition, Work
 
 log = logging.getLogger(__name__)
 
-_KAFKA_SECONDS = 30.0
+_KAFKA_SECONDS = 15.0
 
 STALE = {
     KafkaError._FENCED,
@@ -95,6 +96,10 @@ class Lane:
         self.version = work.version
         self.used = time.monotonic()
 
+    def abandon(self) -> None:
+        """Close without waiting: librdkafka may take minutes over it when the broker is away."""
+        threading.Thread(target=self.close, name=f"close {self.partition}", daemon=True).start()
+
     def close(self) -> None:
         """Let go, leaving an unfinished transaction to whoever fences us."""
         self._producer.purge()
@@ -118,7 +123,7 @@ class Lanes:
         try:
             lane.take(work)
         except BaseException:
-            lane.close()
+            lane.abandon()
             raise
         self._held[(work.group, work.partition)] = lane
         return lane
@@ -127,9 +132,9 @@ class Lanes:
         """Close the lane of this work, if it is held."""
         lane = self._held.pop((work.group, work.partition), None)
         if lane is not None:
-            lane.close()
+            lane.abandon()
 
     def _close_idle(self, seconds: float = 120.0) -> None:
         idle = [key for key, lane in self._held.items() if time.monotonic() - lane.used > seconds]
         for key in idle:
-            self._held.pop(key).close()
+            self._held.pop(key).abandon()
