@@ -9,6 +9,7 @@ fences first and then asks what is committed; only if that is where its range be
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 import time
 from collections.abc import Callable
@@ -16,12 +17,12 @@ from collections.abc import Callable
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from pipeline.kafka import MESSAGE_MAX_BYTES
-from pipeline.ranges import RangeReader
+from pipeline.ranges import RangeReader, Stalled
 from pipeline.work import Partition, Work
 
 log = logging.getLogger(__name__)
 
-_KAFKA_SECONDS = 15.0
+_KAFKA_SECONDS = 10.0
 
 STALE = {
     KafkaError._FENCED,
@@ -86,13 +87,17 @@ class Lane:
     def commit(self, work: Work, produce: Callable[[Producer], None]) -> None:
         """One transaction: whatever `produce` sends, and the input offset with the version in force.
 
-        Raises KafkaException; the lane is then not to be used again.
+        Raises KafkaException or Stalled; the lane is then not to be used again.
         """
         self._producer.begin_transaction()
         produce(self._producer)
         position = TopicPartition(*self.partition, work.high, work.version)
-        self._producer.send_offsets_to_transaction([position], work.membership, _KAFKA_SECONDS)
-        self._producer.commit_transaction(_KAFKA_SECONDS)
+
+        def finish() -> None:
+            self._producer.send_offsets_to_transaction([position], work.membership, _KAFKA_SECONDS)
+            self._producer.commit_transaction(_KAFKA_SECONDS)
+
+        _within(2 * _KAFKA_SECONDS, finish)
         self.version = work.version
         self.used = time.monotonic()
 
@@ -104,6 +109,30 @@ class Lane:
         """Let go, leaving an unfinished transaction to whoever fences us."""
         self._producer.purge()
         self._reader.close()
+
+
+def _within(seconds: float, function: Callable[[], None]) -> None:
+    """Call `function`; raises what it raises, or Stalled when it has not come back after `seconds`.
+
+    librdkafka 2.16 does not keep the time limit of send_offsets_to_transaction when the broker goes away
+    under it. The call is then left behind in its thread; the next holder's fence makes it harmless.
+    """
+    outcome: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def call() -> None:
+        try:
+            function()
+            outcome.put(None)
+        except BaseException as error:  # handed to the waiting thread, which raises it
+            outcome.put(error)
+
+    threading.Thread(target=call, daemon=True).start()
+    try:
+        error = outcome.get(timeout=seconds)
+    except queue.Empty:
+        raise Stalled(f"the broker did not take a transaction within {seconds:g} s") from None
+    if error is not None:
+        raise error
 
 
 class Lanes:

@@ -17,7 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from pipeline.evaluate import Evaluator, Refusal, Verdicts
 from pipeline.lane import STALE, Lanes, Moved
 from pipeline.outgoing import Outgoing, applied_record
-from pipeline.ranges import ReadStalled
+from pipeline.ranges import Stalled
 from pipeline.running import RunningNote
 from pipeline.work import Report, Work
 from schemas.framing import schema_source
@@ -36,7 +36,7 @@ def process(work: Work) -> Report:
         error = exception.args[0]
         stale = isinstance(error, KafkaError) and error.code() in STALE
         return Report(work, "stale" if stale else "retry", message=str(error))
-    except ReadStalled as error:
+    except Stalled as error:
         _lanes.drop(work)
         return Report(work, "retry", message=str(error))
     except Exception as error:

@@ -12,8 +12,8 @@ _STALL_SECONDS = 20.0
 _MOST_AT_ONCE = 500
 
 
-class ReadStalled(Exception):
-    """The broker stopped answering in the middle of a range; trying again is safe."""
+class Stalled(Exception):
+    """The broker stopped answering in the middle of a batch; trying again is safe."""
 
 
 class RangeReader:
@@ -45,7 +45,7 @@ class RangeReader:
         """The records with low <= offset < high, in order.
 
         The range ends at the last offset below `high`, at the first record at or past it, or at an
-        end-of-partition event there: never by count, since offsets have gaps. Raises ReadStalled after
+        end-of-partition event there: never by count, since offsets have gaps. Raises Stalled after
         20 s without an answer.
         """
         self._seek(low)
@@ -65,7 +65,7 @@ class RangeReader:
                     return records
             if arrived:
                 deadline = time.monotonic() + _STALL_SECONDS
-        raise ReadStalled(f"no record of {self.partition} past offset {low} for {_STALL_SECONDS:.0f} s")
+        raise Stalled(f"no record of {self.partition} past offset {low} for {_STALL_SECONDS:.0f} s")
 
     def _next_events(self) -> list[Message]:
         """Whatever has arrived, as soon as anything has: `consume` alone would wait for a full list."""
