@@ -21,6 +21,7 @@ from pipeline.gaps import GAPS_TOPIC, Gap, open_gaps
 from pipeline.kafka import MESSAGE_MAX_BYTES, client_settings, ensure_topics, topic_names
 from pipeline.listen import listen
 from pipeline.outgoing import Outgoing
+from pipeline.paced import PACED
 from pipeline.ranges import RangeReader
 from pipeline.work import ChannelFailure, Partition
 from schemas.framing import schema_source
@@ -82,7 +83,12 @@ def backfill(
         config={"max.message.bytes": str(MESSAGE_MAX_BYTES)},
     )
     producer = Producer(
-        {**kafka, "transactional.id": f"{_GROUP}/{channel.name}", "message.max.bytes": MESSAGE_MAX_BYTES}
+        {
+            **kafka,
+            "transactional.id": f"{_GROUP}/{channel.name}",
+            "message.max.bytes": MESSAGE_MAX_BYTES,
+            **PACED,
+        }
     )
     producer.init_transactions(_KAFKA_SECONDS)
     gaps = gaps_of(config, channel.name)

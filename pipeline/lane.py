@@ -17,6 +17,7 @@ from collections.abc import Callable
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from pipeline.kafka import MESSAGE_MAX_BYTES
+from pipeline.paced import PACED
 from pipeline.ranges import RangeReader, Stalled
 from pipeline.work import Partition, Work
 
@@ -57,7 +58,7 @@ class Lane:
                 **work.kafka,
                 "transactional.id": f"{work.group}/{work.partition}",
                 "transaction.timeout.ms": 60_000,
-                "linger.ms": 2,
+                **PACED,
                 "retry.backoff.ms": 10,  # the default, 100, is paid by each transaction that follows at once
                 "message.max.bytes": MESSAGE_MAX_BYTES,
             }
@@ -97,7 +98,7 @@ class Lane:
             self._producer.send_offsets_to_transaction([position], work.membership, _KAFKA_SECONDS)
             self._producer.commit_transaction(_KAFKA_SECONDS)
 
-        _within(2 * _KAFKA_SECONDS, finish)
+        _within(_KAFKA_SECONDS, finish)
         self.version = work.version
         self.used = time.monotonic()
 
@@ -162,6 +163,12 @@ class Lanes:
         lane = self._held.pop((work.group, work.partition), None)
         if lane is not None:
             lane.abandon()
+
+    def drop_all(self) -> None:
+        """Close every lane: what one broker's restart has stalled once, it has stalled in all of them."""
+        for lane in self._held.values():
+            lane.abandon()
+        self._held.clear()
 
     def _close_idle(self, seconds: float = 120.0) -> None:
         idle = [key for key, lane in self._held.items() if time.monotonic() - lane.used > seconds]

@@ -13,6 +13,7 @@ from pipeline.dead_letters import dead_letter_record
 from pipeline.evaluate import Match, Refusal, Verdicts
 from pipeline.gaps import APPLIED_TOPIC, Gap, gap_of
 from pipeline.kafka import MESSAGE_MAX_BYTES
+from pipeline.paced import Paced
 from pipeline.work import Partition, Work
 from schemas.errors import PacketError
 from schemas.rewrite import rewrite
@@ -32,15 +33,16 @@ class Outgoing:
 
     def produce(self, producer: Producer, low: int, high: int) -> None:
         """Send matches, dead letters, and the gaps that [low, high) leaves in channels."""
+        paced = Paced(producer)
         refused = list(self._verdicts.refused)
         for name, matches in self._verdicts.matches.items():
-            refused += [r for match in matches if (r := self._deliver(producer, self._channels[name], match))]
+            refused += [r for match in matches if (r := self._deliver(paced, self._channels[name], match))]
         for refusal in refused:
-            producer.produce(**self._dead_letter(refusal))
+            paced.produce(**self._dead_letter(refusal))
         for gap in self._gaps(refused, low, high):
-            producer.produce(**gap.record())
+            paced.produce(**gap.record())
 
-    def _deliver(self, producer: Producer, channel: Channel, match: Match) -> Refusal | None:
+    def _deliver(self, paced: Paced, channel: Channel, match: Match) -> Refusal | None:
         """Send one alert to its channel; what cannot be sent comes back as a refusal."""
         source = self._records[match.index]
         try:
@@ -51,8 +53,8 @@ class Outgoing:
             return _undelivered(
                 channel, match, "oversize", f"{len(value):,} bytes, more than a record may have"
             )
-        producer.produce(channel.topic, value, source.key(), headers=_headers(channel, match, source))
-        producer.poll(0)
+        headers = _headers(channel, match, source)
+        paced.produce(topic=channel.topic, value=value, key=source.key(), headers=headers)
         return None
 
     def _value(self, channel: Channel, index: int) -> bytes:

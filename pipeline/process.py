@@ -37,7 +37,7 @@ def process(work: Work) -> Report:
         stale = isinstance(error, KafkaError) and error.code() in STALE
         return Report(work, "stale" if stale else "retry", message=str(error))
     except Stalled as error:
-        _lanes.drop(work)
+        _lanes.drop_all()
         return Report(work, "retry", message=str(error))
     except Exception as error:
         _lanes.drop(work)
