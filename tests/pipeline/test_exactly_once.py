@@ -21,16 +21,16 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_a_quiet_night(broker, folder):
-    publish_night(broker.bootstrap_servers)
-    with running(broker.bootstrap_servers, folder, *SLOWLY, "--until-drained") as run:
+def test_a_quiet_night(own_broker, folder):
+    publish_night(own_broker.bootstrap_servers)
+    with running(own_broker.bootstrap_servers, folder, *SLOWLY, "--until-drained") as run:
         assert run.wait() == 0, run.text()
-    assert_exactly_once(broker.bootstrap_servers)
+    assert_exactly_once(own_broker.bootstrap_servers)
     with running(
-        broker.bootstrap_servers, folder, *SLOWLY, "--until-drained"
+        own_broker.bootstrap_servers, folder, *SLOWLY, "--until-drained"
     ) as run:  # nothing is left to do
         assert run.wait() == 0, run.text()
-    assert_exactly_once(broker.bootstrap_servers)
+    assert_exactly_once(own_broker.bootstrap_servers)
 
 
 def test_workers_killed(own_broker, folder):
