@@ -51,6 +51,7 @@ class Lane:
         self.partition = work.partition
         self.group = work.group
         self.version = ""  # of the channel set, as committed last
+        self.committed = -1  # where the group stands, for as long as nobody fences us
         self.used = time.monotonic()
         self._reader = RangeReader(work.kafka, work.group, work.partition)
         self._producer = Producer(
@@ -80,6 +81,7 @@ class Lane:
         self.version = committed.metadata or ""
         if offset != work.low:
             raise Moved(offset)
+        self.committed = offset
 
     def read(self, low: int, high: int) -> list[Message]:
         """The records with low <= offset < high, in order (see RangeReader.read)."""
@@ -99,7 +101,7 @@ class Lane:
             self._producer.commit_transaction(_KAFKA_SECONDS)
 
         _within(_KAFKA_SECONDS, finish)
-        self.version = work.version
+        self.version, self.committed = work.version, work.high
         self.used = time.monotonic()
 
     def abandon(self) -> None:
@@ -143,10 +145,10 @@ class Lanes:
         self._held: dict[tuple[str, Partition], Lane] = {}
 
     def for_work(self, work: Work) -> Lane:
-        """The lane for this work, taken anew when it is not held or when the work says to fence."""
+        """The lane for this work, taken anew when it is not held, stands elsewhere, or the work says to fence."""
         self._close_idle()
         lane = self._held.get((work.group, work.partition))
-        if lane is not None and not work.fence:
+        if lane is not None and not work.fence and lane.committed == work.low:
             return lane
         self.drop(work)
         lane = Lane(work)

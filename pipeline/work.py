@@ -49,7 +49,7 @@ class Work:
     @property
     def key(self) -> str:
         """Unique for each attempt, so that Dask never answers one attempt with another's result."""
-        return f"zads-{self.group}-{self.partition}-{self.low}-{self.high}-{self.attempt}"
+        return f"zads-{self.run}-{self.partition}-{self.low}-{self.high}-{self.flight}-{self.attempt}"
 
 
 @dataclass(frozen=True)
