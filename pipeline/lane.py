@@ -145,7 +145,7 @@ class Lanes:
         self._held: dict[tuple[str, Partition], Lane] = {}
 
     def for_work(self, work: Work) -> Lane:
-        """The lane for this work; taken anew when not held, when it stands elsewhere, or when told to fence."""
+        """The lane for this work; taken anew when not held, when elsewhere, or when told to fence."""
         self._close_idle()
         lane = self._held.get((work.group, work.partition))
         if lane is not None and not work.fence and lane.committed == work.low:
