@@ -58,7 +58,7 @@ def test_coordinator_killed(own_broker, folder):
     assert_exactly_once(own_broker.bootstrap_servers)
 
 
-@pytest.mark.parametrize("how", ["restart", "kill"])
+@pytest.mark.parametrize("how", ["restart", pytest.param("kill", marks=pytest.mark.soak)])
 def test_broker_restarted(own_broker, folder, how):
     publish_night(own_broker.bootstrap_servers)
     with running(own_broker.bootstrap_servers, folder, *SLOWLY, "--until-drained") as run:
