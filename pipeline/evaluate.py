@@ -32,6 +32,7 @@ from schemas.framing import SchemaSource
 from schemas.reader import Batch, PacketReader
 from schemas.surveys import SURVEYS
 
+_ZEROS = bytes(1 << 14)  # more than an alert of nothing but zeros, nulls and empty strings takes
 _NAMING = ("candid", "objectId", "programid")
 
 
@@ -94,6 +95,12 @@ class Evaluator:
         histories = [f"{history}.programid" for history in SURVEYS[survey].histories] if self._public else []
         public = stored_columns(_reads(self._public), survey, public=True)
         return list(dict.fromkeys([*public, *stored_columns(_reads(self._all), survey), *histories]))
+
+    def prepare(self) -> None:
+        """Load what the first batch would wait for. No filter runs: it might not come back."""
+        survey = self.channels.survey
+        reader = PacketReader(self._columns(), survey=survey, bare=SURVEYS[survey].reference)
+        reader.read([_ZEROS])
 
     def evaluate(
         self,

@@ -22,6 +22,7 @@ from schemas.errors import ZadsError
 log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.2
+_PREPARE_SECONDS = 20.0
 _NO_WORKER_SECONDS = 60.0
 
 
@@ -51,6 +52,23 @@ class Fleet:
     def workers(self) -> int:
         """How many workers are there now."""
         return len(self._threads)
+
+    async def prepare(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call `function` on each worker that is there; returns when all have, or after some seconds.
+
+        The first batches then find everything loaded. What fails here will fail, and be said, there.
+        """
+        calls = [
+            self._client.submit(
+                function, *arguments, workers=[address], allow_other_workers=False, retries=0, pure=False
+            )
+            for address in self._threads
+        ]
+        waiting = [asyncio.ensure_future(call.result()) for call in calls]
+        _, late = await asyncio.wait(waiting, timeout=_PREPARE_SECONDS) if waiting else (set(), set())
+        for call in late:
+            call.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
 
     async def run(self, function: Callable[[Work], Report], work: Work) -> Report:
         """The report of `function(work)`, or one that says how its worker ended."""

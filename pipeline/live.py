@@ -20,7 +20,7 @@ from pipeline.gaps import APPLIED_TOPIC, GAPS_TOPIC
 from pipeline.graph import connect
 from pipeline.kafka import MESSAGE_MAX_BYTES, client_settings, ensure_topics, topic_names
 from pipeline.membership import Membership
-from pipeline.process import process
+from pipeline.process import prepare, process
 from pipeline.recovery import Recovery
 from pipeline.source import KafkaRanges
 from pipeline.statistics import Statistics
@@ -81,6 +81,7 @@ class LiveRun:
         try:
             seconds = self._config.limits.batch_seconds
             async with Client(scheduler, asynchronous=True) as client, Fleet(client, seconds) as fleet:
+                await fleet.prepare(prepare, self._shipped, self._config.schemas)
                 await self._flow(fleet, feed, on_progress)
         finally:
             await asyncio.to_thread(self._membership.close)

@@ -25,6 +25,11 @@ from schemas.framing import schema_source
 _lanes = Lanes()
 
 
+def prepare(channels: bytes, schemas: str) -> None:
+    """Load the code, the filters and the compiled decoder into this worker before there is work."""
+    _evaluator(channels, schemas).prepare()
+
+
 def process(work: Work) -> Report:
     """Do one piece of work, or say why not."""
     try:
