@@ -12,7 +12,8 @@ import io
 import multiprocessing
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.context import SpawnContext, SpawnProcess
 from types import TracebackType
 from typing import Any
@@ -81,13 +82,14 @@ def real(packet: Packet) -> bool:
 
 @dataclass(frozen=True)
 class Task:
-    """What the processes of a peer do. targets: rule -> topic of its alerts."""
+    """What the processes of a peer do. targets: rule -> topic of its alerts; parameters: of some rules."""
 
     decoder: str
     bootstrap: str
     group: str
     topic: str
     targets: dict[str, str]
+    parameters: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 class Gate:
@@ -147,7 +149,8 @@ class Peer:
 
 
 def _work(task: Task, number: int, gate: Gate, results: Any) -> None:
-    rules: Rules = {name: rule for name, rule in (RULES | {"real": real}).items() if name in task.targets}
+    every = RULES | {"real": real}
+    rules: Rules = {name: partial(every[name], **task.parameters.get(name, {})) for name in task.targets}
     decode = DECODERS[task.decoder]()
     consumer, producer = _clients(task)
     _take_share(consumer, task.topic, number, gate)
