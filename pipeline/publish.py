@@ -11,8 +11,8 @@ from typing import Any
 
 from pipeline.delivery import Delivery, NotDelivered, Outgoing
 from pipeline.nightly import Published, Sorter, Unplaced
-from pipeline.packet_files import PacketFile, PacketFiles
 from schemas.framing import SchemaSource
+from schemas.packet_files import PacketFile, PacketFiles
 
 # Packets are decoded in batches: a batch costs about 0.8 ms whatever it holds.
 _BATCH_PACKETS = 250

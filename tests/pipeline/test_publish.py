@@ -16,8 +16,8 @@ from confluent_kafka import Message
 from cluster.broker import Broker
 from pipeline.dead_letters import TOPIC as DEAD_LETTERS
 from pipeline.kafka import BrokerError
-from pipeline.packet_files import NoSuchPackets
 from pipeline.publish import NotDelivered, publish, publish_packets
+from schemas.packet_files import NoSuchPackets
 from tests.pipeline import packets, topics
 
 

@@ -1,0 +1,60 @@
+"""What could not be kept as a row: the whole packet, why, and where it came from. Table PATH/quarantine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from deltalake import DeltaTable
+
+from archive.layout import QUARANTINE, QUARANTINE_SCHEMA, table_of
+from archive.rows import Unkept, digest, quarantine_table
+from archive.store import commit, filesystem_of, plain_table, write_file
+
+
+class Quarantine:
+    """The quarantine of one archive; its table is made when the first packet comes."""
+
+    def __init__(self, archive: str) -> None:
+        self._address = table_of(archive, QUARANTINE)
+        self._digests: set[int] | None = None
+
+    def add_new(self, unkept: Sequence[Unkept], ingested: int) -> list[Unkept]:
+        """Keep those packets that are not there yet, byte for byte; answers which."""
+        new = []
+        for one in unkept:
+            if (made := digest(one.record.raw)) not in self._known():
+                self._known().add(made)
+                new.append(one)
+        if new:
+            self.add(new, ingested)
+        return new
+
+    def add(self, unkept: Sequence[Unkept], ingested: int, marks: Mapping[str, int] | None = None) -> None:
+        """Keep all of them, and move the marks in the same commit. Raises CommitFailedError."""
+        table = self.table()
+        files = [write_file(self._address, quarantine_table(unkept, ingested))] if unkept else []
+        commit(table, files, marks)
+
+    def table(self) -> DeltaTable:
+        """The Delta table, made if it is not there."""
+        return plain_table(self._address, QUARANTINE_SCHEMA)
+
+    def rows(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Its rows: reason, detail, survey, raw, and the source's columns."""
+        wanted = QUARANTINE_SCHEMA.names if columns is None else list(columns)
+        if not DeltaTable.is_deltatable(self._address):
+            return QUARANTINE_SCHEMA.empty_table().select(wanted)
+        filesystem, root = filesystem_of(self._address)
+        parts = []
+        for path in pa.table(DeltaTable(self._address).get_add_actions())["path"].to_pylist():
+            with filesystem.open_input_file(f"{root}/{path}") as stream:
+                parts.append(pq.ParquetFile(stream).read(columns=wanted))
+        return pa.concat_tables(parts) if parts else QUARANTINE_SCHEMA.empty_table().select(wanted)
+
+    def _known(self) -> set[int]:
+        if self._digests is None:
+            self._digests = set(np.asarray(self.rows(["_digest"])["_digest"]).tolist())
+        return self._digests

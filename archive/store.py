@@ -1,0 +1,191 @@
+"""The tables of an archive: made when first needed, files written with pyarrow and committed to Delta.
+
+A data file is written whole under a name of its own, and is part of the table only once a commit of the Delta
+log names it: a reader never sees half a file, and what a killed writer leaves is removed by `vacuum`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake.exceptions import TableNotFoundError
+from deltalake.transaction import AddAction
+
+from archive.layout import (
+    BODY,
+    NIGHT,
+    PARTITIONS,
+    PROGRAMID,
+    ROW_GROUP_BYTES,
+    ROW_GROUP_ROWS,
+    STATISTICS,
+    table_schema,
+)
+from schemas.errors import ZadsError
+
+# What Hive's convention and Delta writers name the folder of a null.
+_NULL = "__HIVE_DEFAULT_PARTITION__"
+_UNCOMPRESSED = (BODY, "raw")
+
+
+class NoSuchArchive(ZadsError):
+    """There is no table at the address."""
+
+
+def open_table(address: str) -> DeltaTable:
+    """The table as it is now. Raises NoSuchArchive."""
+    try:
+        return DeltaTable(address)
+    except TableNotFoundError:
+        raise NoSuchArchive(
+            f"no archive table at {address}", hint="`zads archive ingest PATH` makes one"
+        ) from None
+
+
+def survey_table(address: str, survey: str = "ztf") -> DeltaTable:
+    """A survey's table, made if it is not there."""
+    statistics = ",".join(name for name in STATISTICS if name in table_schema(survey).names)
+    return _made(address, table_schema(survey), list(PARTITIONS), f"alerts of {survey}", statistics)
+
+
+def plain_table(address: str, schema: pa.Schema) -> DeltaTable:
+    """A table without partitions, made if it is not there."""
+    columns = ",".join(name for name in schema.names if name in ("reason", "fingerprint", "_ingested"))
+    return _made(address, schema, [], "", columns)
+
+
+def _made(
+    address: str, schema: pa.Schema, partitions: list[str], description: str, statistics: str
+) -> DeltaTable:
+    if not DeltaTable.is_deltatable(address):
+        DeltaTable.create(
+            address,
+            Schema.from_arrow(schema),
+            mode="ignore",
+            partition_by=partitions,
+            description=description,
+            configuration={"delta.dataSkippingStatsColumns": statistics},
+        )
+    return DeltaTable(address)
+
+
+def write_file(
+    address: str, rows: pa.Table, night: str | None = None, programid: str | None = None
+) -> AddAction:
+    """Write one data file and say how it is committed. Without partition values: of a plain table."""
+    partitioned = BODY in rows.schema.names
+    values = {NIGHT: night, PROGRAMID: programid} if partitioned else {}
+    folder = "".join(f"{key}={_NULL if value is None else value}/" for key, value in values.items())
+    name = f"{folder}{uuid.uuid4()}.parquet"
+    filesystem, root = filesystem_of(address)
+    filesystem.create_dir(f"{root}/{folder}".rstrip("/"), recursive=True)
+    with filesystem.open_output_stream(f"{root}/{name}") as stream:
+        write_parquet(stream, rows)
+        size = stream.tell()
+    now = int(time.time() * 1000)
+    return AddAction(name, size, values, now, True, _statistics(rows))
+
+
+def write_parquet(stream: Any, rows: pa.Table) -> None:
+    """The rows as Parquet: scalars and histories compressed, the bodies (gzip within) as they are."""
+    heavy = [name for name in _UNCOMPRESSED if name in rows.schema.names]
+    names = [f.name for f in rows.schema]
+    pq.write_table(
+        rows,
+        stream,
+        row_group_size=_row_group(rows, heavy),
+        compression={leaf: "NONE" if f.name in heavy else "ZSTD" for f in rows.schema for leaf in _leaves(f)},
+        compression_level=None,
+        use_dictionary=[leaf for f in rows.schema if _repeats(f) for leaf in _leaves(f)],
+        write_statistics=[name for name in names if name in STATISTICS],
+        store_schema=False,
+    )
+
+
+def _leaves(field: pa.Field) -> list[str]:
+    """The paths by which Parquet knows a column's values."""
+    if not pa.types.is_list(field.type):
+        return [field.name]
+    items = field.type.value_type
+    inner = [f".{part.name}" for part in items] if pa.types.is_struct(items) else [""]
+    return [f"{field.name}.list.element{part}" for part in inner]
+
+
+def _repeats(field: pa.Field) -> bool:
+    """Words and whole numbers repeat; measured values and identities do not."""
+    kind = field.type.value_type if pa.types.is_list(field.type) else field.type
+    return (pa.types.is_string(kind) or pa.types.is_integer(kind)) and field.name not in (
+        "candid",
+        "_healpix_29",
+        "_digest",
+        "_offset",
+    )
+
+
+def _row_group(rows: pa.Table, heavy: Sequence[str]) -> int:
+    size = sum(rows[name].nbytes for name in heavy)
+    return max(1, min(ROW_GROUP_ROWS, int(rows.num_rows * ROW_GROUP_BYTES / max(size, 1))))
+
+
+def _statistics(rows: pa.Table) -> str:
+    """A file's statistics as the Delta log holds them."""
+    least, greatest, nulls = {}, {}, {}
+    for name in STATISTICS:
+        if name in rows.schema.names and rows.num_rows:
+            bounds = pc.min_max(rows[name])
+            nulls[name] = rows[name].null_count
+            if (low := _json_value(bounds["min"])) is not None:
+                least[name], greatest[name] = low, _json_value(bounds["max"])
+    told = {"numRecords": rows.num_rows, "minValues": least, "maxValues": greatest, "nullCount": nulls}
+    return json.dumps(told)
+
+
+def _json_value(value: pa.Scalar) -> Any:
+    plain = value.as_py()
+    if hasattr(plain, "isoformat"):
+        return plain.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return None if isinstance(plain, float) and plain != plain else plain
+
+
+def commit(
+    table: DeltaTable,
+    files: Sequence[AddAction],
+    marks: Mapping[str, int] | None = None,
+    why: Mapping[str, str] | None = None,
+) -> None:
+    """Add the files to the table in one step, with the marks (application id -> version).
+
+    Raises deltalake's CommitFailedError when another writer has moved one of the marks since `table` was
+    loaded: nothing is added then.
+    """
+    transactions = [Transaction(app, version) for app, version in (marks or {}).items()]
+    properties = CommitProperties(custom_metadata=dict(why or {}), app_transactions=transactions)
+    partitions = table.metadata().partition_columns
+    table.create_write_transaction(
+        list(files), "append", table.schema(), partitions, commit_properties=properties
+    )
+
+
+def delete_files(address: str, files: Sequence[AddAction]) -> None:
+    """Remove files that were written and will not be committed."""
+    filesystem, root = filesystem_of(address)
+    for file in files:
+        filesystem.delete_file(f"{root}/{file.path}")
+
+
+def filesystem_of(address: str) -> tuple[pa.fs.FileSystem, str]:
+    """The file system of an address and the path in it."""
+    address = address.removeprefix("file://")
+    if "://" not in address:
+        return pa.fs.LocalFileSystem(), os.path.abspath(address)
+    return pa.fs.FileSystem.from_uri(address)
