@@ -1,0 +1,87 @@
+"""Cones on the sky: the HEALPix ranges that cover one (coarse), and who is really inside (fine)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import astropy.units as u
+import numpy as np
+from astropy.coordinates import Latitude, Longitude
+from cdshealpix.nested import cone_search
+
+from archive.layout import HEALPIX_ORDER
+from schemas.errors import ZadsError
+
+_CELL_AT_ORDER_0 = 58.6
+"""Degrees: side of a HEALPix base cell (Gorski et al. 2005); each order halves it."""
+
+
+class BadCone(ZadsError):
+    """What was given is no circle on the sky."""
+
+
+@dataclass(frozen=True)
+class Cone:
+    """A circle on the sky: centre and radius in degrees, ICRS."""
+
+    ra: float
+    dec: float
+    radius: float
+
+    def ranges(self) -> np.ndarray:
+        """int64 (n, 2): sorted half-open ranges of order-29 nested cells that together hold the cone."""
+        order = int(
+            np.clip(np.ceil(np.log2(_CELL_AT_ORDER_0 / max(self.radius, 1e-7))), 0, HEALPIX_ORDER - 2)
+        )
+        cells, depths, _ = cone_search(
+            Longitude(self.ra, u.deg), Latitude(self.dec, u.deg), self.radius * u.deg, order, depth_delta=2
+        )
+        shift = 2 * (HEALPIX_ORDER - depths.astype(np.int64))
+        starts = cells.astype(np.int64) << shift
+        return _merged(starts, starts + (np.int64(1) << shift))
+
+    def holds(self, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+        """Boolean, for each position in degrees: within the radius, its edge included; NaN is outside."""
+        ra0, dec0, lon, lat = np.radians(self.ra), np.radians(self.dec), np.radians(ra), np.radians(dec)
+        half = np.sin((lat - dec0) / 2) ** 2 + np.cos(dec0) * np.cos(lat) * np.sin((lon - ra0) / 2) ** 2
+        distance = 2 * np.arcsin(np.sqrt(np.minimum(half, 1.0)))
+        return np.asarray(distance <= np.radians(self.radius))
+
+
+def cone_of(given: Any) -> Cone:
+    """A Cone from (ra, dec, radius): degrees, or words or astropy quantities such as "1 arcmin".
+
+    Raises BadCone.
+    """
+    if isinstance(given, Cone):
+        return given
+    try:
+        ra, dec, radius = (_degrees(value) for value in given)
+    except (TypeError, ValueError, u.UnitsError) as error:
+        raise BadCone(
+            f"{given!r} is no cone: {error}", hint='write (ra, dec, radius) in degrees, or "1 arcmin"'
+        ) from error
+    if not (np.isfinite([ra, dec, radius]).all() and -90 <= dec <= 90 and 0 < radius <= 180):
+        raise BadCone(f"no cone at ra {ra}, dec {dec} with radius {radius} degrees")
+    return Cone(ra % 360.0, dec, radius)
+
+
+def _degrees(value: Any) -> float:
+    return float(u.Quantity(value, u.deg).value) if isinstance(value, (str, u.Quantity)) else float(value)
+
+
+def _merged(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """Ranges that touch become one."""
+    order = np.argsort(starts)
+    starts, ends = starts[order], ends[order]
+    first = np.append(True, starts[1:] > ends[:-1])
+    last = np.append(np.flatnonzero(first)[1:] - 1, len(ends) - 1)
+    return np.column_stack([starts[first], ends[last]])
+
+
+def overlaps(ranges: np.ndarray, low: int | None, high: int | None) -> bool:
+    """Whether cells from `low` to `high` (both included) may be in the ranges; unknown limits may."""
+    if low is None or high is None:
+        return True
+    return bool(np.any((ranges[:, 0] <= high) & (ranges[:, 1] > low)))
