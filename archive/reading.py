@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from deltalake import DeltaTable
 
-from archive import objects
+from archive import light_curves, objects
 from archive.columns import Tally
 from archive.cones import cone_of
 from archive.fragments import Fragment, Piece, chosen, fragments, nights_of, pieces, shares
@@ -71,6 +71,13 @@ class Archive:
         if self._files is None or self._files[0] != self._table.version():
             self._files = self._table.version(), fragments(self._table)
         return self._files[1]
+
+    @property
+    def table_version(self) -> int:
+        """The version of the table that was read last."""
+        self._files or self.files()
+        assert self._files is not None
+        return self._files[0]
 
     def nights(self) -> pd.DataFrame:
         """The nights that are there: night (date), alerts (rows), public (of programid 1), files, bytes."""
@@ -205,9 +212,9 @@ class Archive:
     def light_curve(self, objectId: str, public: bool = False) -> pd.DataFrame:
         """All epochs of an object: its alerts, and the histories and upper limits that they carry, each once.
 
-        See `archive.objects.light_curve`. Raises NoSuchAlert.
+        See `archive.light_curves.light_curve`. Raises NoSuchAlert.
         """
-        return objects.light_curve(self, objectId, public)
+        return light_curves.light_curve(self, objectId, public)
 
     def cutouts(self, candid: int) -> dict[str, np.ndarray]:
         """The image cut-outs of an alert: "Science", "Template", "Difference" -> float32 pixels.
