@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,72 +11,93 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from archive.layout import NIGHT
-from archive.rows import Identity, no_identity
+from archive.rows import Identity
 from archive.store import filesystem_of
 
 _COLUMNS = ["candid", "_digest"]
 
 
 class KnownPackets:
-    """The packets of one version of a survey's table, each night read when it is first asked for."""
+    """The packets of a survey's table, each night read when it is first asked for. Safe between threads."""
 
-    def __init__(self, address: str, version: int) -> None:
-        self._address, self._version = address, version
-        self._nights: dict[str | None, Identity] = {}
-        self._table: DeltaTable | None = None
+    def __init__(self, address: str) -> None:
+        self.table = DeltaTable(address)
+        self._filesystem, self._root = filesystem_of(address)
+        self._nights: dict[str | None, _Night] = {}
+        self._lock = threading.Lock()
 
     def __call__(self, packets: Identity, nights: Sequence[str | None]) -> np.ndarray:
-        """For each of the packets, of these nights, whether it is there."""
+        """For each of the packets, of these nights (UT dates), whether it is there: (n,) bool."""
         there = np.zeros(len(packets.digest), bool)
         where = np.array([night or "" for night in nights])
         for night in set(nights):
             rows = where == (night or "")
-            there[rows] = found(Identity(*(values[rows] for values in packets)), self._night(night))
+            there[rows] = self.among(Identity(*(values[rows] for values in packets)), night)
         return there
 
-    def _night(self, night: str | None) -> Identity:
-        if night not in self._nights:
-            self._nights[night] = self._read(night)
-        return self._nights[night]
+    def among(self, packets: Identity, night: str | None) -> np.ndarray:
+        """The same for packets of one night."""
+        with self._lock:
+            if night not in self._nights:
+                self._nights[night] = known = _Night()
+                self._read(night, known)
+            return self._nights[night].has(packets)
 
-    def _read(self, night: str | None) -> Identity:
-        if self._table is None:
-            self._table = DeltaTable(self._address, version=self._version)
-        return digests_of(self._table, night)
+    def refresh(self) -> None:
+        """Read what others have added since."""
+        with self._lock:
+            self.table.update_incremental()
+            for night, known in self._nights.items():
+                self._read(night, known)
 
+    def add(self, night: str | None, path: str, packets: Identity) -> None:
+        """A file that this process has added."""
+        with self._lock:
+            if night in self._nights:
+                self._nights[night].add(path, packets)
 
-def digests_of(table: DeltaTable, night: str | None) -> Identity:
-    """Candid and digest of every row of a night, sorted by digest."""
-    filesystem, root = filesystem_of(table.table_uri)
-    parts = []
-    for file in files_of(table, night):
-        with filesystem.open_input_file(f"{root}/{file}") as stream:
-            parts.append(pq.ParquetFile(stream).read(columns=_COLUMNS))
-    if not parts:
-        return no_identity()
-    return sorted_identity(*(pa.concat_tables(parts)[name].to_numpy() for name in _COLUMNS))
-
-
-def files_of(table: DeltaTable, night: str | None) -> list[str]:
-    """The data files of a night, by their path in the table."""
-    adds = pa.table(table.get_add_actions(flatten=True))
-    dates = adds[f"partition.{NIGHT}"].to_pylist()
-    wanted = [None if date is None else str(date) == night for date in dates]
-    return [
-        path
-        for path, date, same in zip(adds["path"].to_pylist(), dates, wanted, strict=True)
-        if same or (date is None and night is None)
-    ]
+    def _read(self, night: str | None, known: _Night) -> None:
+        for path in files_of(self.table, night):
+            if path not in known.files:
+                with self._filesystem.open_input_file(f"{self._root}/{path}") as stream:
+                    rows = pq.ParquetFile(stream).read(columns=_COLUMNS)
+                known.add(path, Identity(*(rows[name].to_numpy() for name in _COLUMNS)))
 
 
-def sorted_identity(candid: np.ndarray, digest: np.ndarray) -> Identity:
+class _Night:
+    """The packets of one night: runs sorted by digest, each at least twice as long as the next."""
+
+    def __init__(self) -> None:
+        self.files: set[str] = set()
+        self._runs: list[Identity] = []
+
+    def add(self, path: str, packets: Identity) -> None:
+        self.files.add(path)
+        self._runs.append(_sorted([packets]))
+        while len(self._runs) > 1 and len(self._runs[-2].digest) < 2 * len(self._runs[-1].digest):
+            self._runs[-2:] = [_sorted(self._runs[-2:])]
+
+    def has(self, packets: Identity) -> np.ndarray:
+        there = np.zeros(len(packets.digest), bool)
+        for run in self._runs:
+            if len(run.digest):
+                place = np.searchsorted(run.digest, packets.digest).clip(max=len(run.digest) - 1)
+                there |= (run.digest[place] == packets.digest) & (run.candid[place] == packets.candid)
+        return there
+
+
+def _sorted(runs: Sequence[Identity]) -> Identity:
+    candid, digest = (np.concatenate(column) for column in zip(*runs, strict=True))
     order = np.argsort(digest, kind="stable")
     return Identity(candid[order], digest[order])
 
 
-def found(packets: Identity, known: Identity) -> np.ndarray:
-    """For each of the packets whether it is among `known`, which is sorted by digest."""
-    if not len(known.digest):
-        return np.zeros(len(packets.digest), bool)
-    place = np.searchsorted(known.digest, packets.digest).clip(max=len(known.digest) - 1)
-    return (known.digest[place] == packets.digest) & (known.candid[place] == packets.candid)
+def files_of(table: DeltaTable, night: str | None) -> list[str]:
+    """The data files of a night (UT date, None for null), by their path in the table."""
+    files = pa.table(table.get_add_actions(flatten=True))
+    paths, dates = files["path"].to_pylist(), files[f"partition.{NIGHT}"].to_pylist()
+    return [
+        path
+        for path, date in zip(paths, dates, strict=True)
+        if (None if date is None else str(date)) == night
+    ]

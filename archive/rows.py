@@ -66,11 +66,15 @@ class Identity(NamedTuple):
 
 
 class Part(NamedTuple):
-    """The rows of one partition: its values as Delta spells them (None for null), and the sorted rows."""
+    """The rows of one partition, in the order of the sky.
+
+    night, programid: as Delta spells them, None for null. table: all columns but `_body`; bodies: that one.
+    """
 
     night: str | None
     programid: str | None
     table: pa.Table
+    bodies: list[Buffer]
 
     @property
     def identity(self) -> Identity:
@@ -118,7 +122,7 @@ class RowMaker:
         self.survey = survey_named(survey)
         self._framer = Framer(schemas)
         self._keys = PacketReader(_KEYS, survey, schemas)
-        self._file = file_schema(survey)
+        self._file = pa.schema([f for f in file_schema(survey) if f.name != BODY])
         self._partitioned = [name for name in (NIGHT, PROGRAMID) if name in self.survey.names()]
         values = [name for name in self.survey.names() if name not in self._partitioned]
         self._reader = PacketReader(values, survey, schemas)
@@ -206,9 +210,9 @@ class RowMaker:
         columns["_ingested"] = pa.array(stamps[at])
         columns["_digest"] = pa.array(digests[at])
         columns[SCHEMA] = pa.array([self._print(packet.writer, rows) for packet in read])
-        columns[BODY] = pa.array([packet.body for packet in read], pa.binary())
         arrays = [_as(columns[f.name], f.type) for f in self._file]
-        rows.parts.append(Part(night, programid, pa.Table.from_arrays(arrays, schema=self._file)))
+        table = pa.Table.from_arrays(arrays, schema=self._file)
+        rows.parts.append(Part(night, programid, table, [packet.body for packet in read]))
 
     def _digests(self, packets: Sequence[_Packet], rows: Rows) -> np.ndarray:
         return np.array(
@@ -230,9 +234,10 @@ def fingerprint(schema: Any) -> str:
 
 
 def digest(content: Buffer, salt: str = "") -> int:
-    """Eight bytes of BLAKE2b as a signed integer: equal packets have equal ones."""
-    made = hashlib.blake2b(content, digest_size=8, key=salt.encode()).digest()
-    return int.from_bytes(made, "little", signed=True)
+    """The first eight bytes of SHA-256 as a signed integer: equal packets have equal ones."""
+    made = hashlib.sha256(salt.encode())
+    made.update(content)
+    return int.from_bytes(made.digest()[:8], "little", signed=True)
 
 
 def quarantine_table(unkept: Sequence[Unkept], ingested: int) -> pa.Table:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.fs
@@ -23,19 +25,18 @@ from deltalake.transaction import AddAction
 
 from archive.layout import (
     BODY,
-    NIGHT,
     PARTITIONS,
-    PROGRAMID,
     ROW_GROUP_BYTES,
     ROW_GROUP_ROWS,
     STATISTICS,
     table_schema,
 )
 from schemas.errors import ZadsError
+from schemas.framing import Buffer
 
 # What Hive's convention and Delta writers name the folder of a null.
 _NULL = "__HIVE_DEFAULT_PARTITION__"
-_UNCOMPRESSED = (BODY, "raw")
+_PACKED = (BODY, "raw")  # their pictures are gzip already
 
 
 class NoSuchArchive(ZadsError):
@@ -80,36 +81,79 @@ def _made(
 
 
 def write_file(
-    address: str, rows: pa.Table, night: str | None = None, programid: str | None = None
+    address: str,
+    rows: pa.Table,
+    partition: Mapping[str, str | None] | None = None,
+    bodies: Sequence[Buffer] | None = None,
 ) -> AddAction:
-    """Write one data file and say how it is committed. Without partition values: of a plain table."""
-    partitioned = BODY in rows.schema.names
-    values = {NIGHT: night, PROGRAMID: programid} if partitioned else {}
+    """Write one data file and say how it is committed.
+
+    partition: value of each partition column, None for null. bodies: the column `_body`, if it has one.
+    """
+    values = dict(partition or {})
     folder = "".join(f"{key}={_NULL if value is None else value}/" for key, value in values.items())
     name = f"{folder}{uuid.uuid4()}.parquet"
     filesystem, root = filesystem_of(address)
     filesystem.create_dir(f"{root}/{folder}".rstrip("/"), recursive=True)
     with filesystem.open_output_stream(f"{root}/{name}") as stream:
-        write_parquet(stream, rows)
+        write_parquet(stream, rows, bodies)
         size = stream.tell()
-    now = int(time.time() * 1000)
-    return AddAction(name, size, values, now, True, _statistics(rows))
+    return AddAction(name, size, values, int(time.time() * 1000), True, _statistics(rows))
 
 
-def write_parquet(stream: Any, rows: pa.Table) -> None:
+def write_parquet(stream: Any, rows: pa.Table, bodies: Sequence[Buffer] | None = None) -> None:
     """The rows as Parquet: scalars and histories compressed, the bodies (gzip within) as they are."""
-    heavy = [name for name in _UNCOMPRESSED if name in rows.schema.names]
-    names = [f.name for f in rows.schema]
-    pq.write_table(
-        rows,
+    schema = rows.schema if bodies is None else rows.schema.append(pa.field(BODY, pa.binary()))
+    with pq.ParquetWriter(
         stream,
-        row_group_size=_row_group(rows, heavy),
-        compression={leaf: "NONE" if f.name in heavy else "ZSTD" for f in rows.schema for leaf in _leaves(f)},
-        compression_level=None,
-        use_dictionary=[leaf for f in rows.schema if _repeats(f) for leaf in _leaves(f)],
-        write_statistics=[name for name in names if name in STATISTICS],
+        schema,
+        compression={leaf: "NONE" if f.name in _PACKED else "ZSTD" for f in schema for leaf in _leaves(f)},
+        use_dictionary=[leaf for f in schema if _repeats(f) for leaf in _leaves(f)],
+        write_statistics=[name for name in schema.names if name in STATISTICS],
         store_schema=False,
-    )
+    ) as writer:
+        if bodies is None:
+            writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
+            return
+        memory = _BodyMemory()
+        for start, end in _row_groups(bodies):
+            group = rows.slice(start, end - start)
+            writer.write_table(group.append_column(BODY, memory.column(bodies[start:end])), end - start)
+
+
+def _row_groups(bodies: Sequence[Buffer]) -> Iterator[tuple[int, int]]:
+    """First row and end of each row group."""
+    start, size = 0, 0
+    for row, body in enumerate(bodies):
+        size += len(body)
+        if size >= ROW_GROUP_BYTES or row + 1 - start >= ROW_GROUP_ROWS:
+            yield start, row + 1
+            start, size = row + 1, 0
+    if start < len(bodies):
+        yield start, len(bodies)
+
+
+class _BodyMemory:
+    """Memory for the bodies of one row group after the other: touching new memory costs more than copying."""
+
+    _local = threading.local()
+
+    def column(self, bodies: Sequence[Buffer]) -> pa.Array:
+        """The bodies as one array, which is good until the next call in this thread."""
+        offsets = np.zeros(len(bodies) + 1, np.int32)
+        np.cumsum([len(body) for body in bodies], out=offsets[1:])
+        memory = self._of_size(int(offsets[-1]))
+        for start, end, body in zip(offsets[:-1].tolist(), offsets[1:].tolist(), bodies, strict=True):
+            memory[start:end] = body
+        return pa.Array.from_buffers(
+            pa.binary(), len(bodies), [None, pa.py_buffer(offsets), pa.py_buffer(memory)]
+        )
+
+    def _of_size(self, size: int) -> memoryview:
+        memory = getattr(self._local, "memory", None)
+        if memory is None or len(memory) < size:
+            memory = self._local.memory = memoryview(bytearray(max(size, 1) * 5 // 4))
+        return memory
 
 
 def _leaves(field: pa.Field) -> list[str]:
@@ -130,11 +174,6 @@ def _repeats(field: pa.Field) -> bool:
         "_digest",
         "_offset",
     )
-
-
-def _row_group(rows: pa.Table, heavy: Sequence[str]) -> int:
-    size = sum(rows[name].nbytes for name in heavy)
-    return max(1, min(ROW_GROUP_ROWS, int(rows.num_rows * ROW_GROUP_BYTES / max(size, 1))))
 
 
 def _statistics(rows: pa.Table) -> str:

@@ -62,9 +62,14 @@ class PacketFiles:
         self._files = [file for path in paths for file in _files_at(Path(path))]
         self.total_bytes = sum(file.stat().st_size for file in self._files)
 
+    @property
+    def files(self) -> list[Path]:
+        """The packet files and tarballs themselves, in the order in which they are read."""
+        return list(self._files)
+
     def __iter__(self) -> Iterator[PacketFile]:
         for file in self._files:
-            if _is_tarball(file):
+            if is_tarball(file):
                 yield from self._members(file)
             else:
                 raw = file.read_bytes()
@@ -101,7 +106,8 @@ def _counts(file: Path) -> bool:
     return file.name.endswith((".avro", *_TARBALLS)) and not file.name.startswith(".")
 
 
-def _is_tarball(file: Path) -> bool:
+def is_tarball(file: Path) -> bool:
+    """Whether the file is read as a tarball, by its name."""
     return file.name.endswith(_TARBALLS)
 
 
