@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
 
 from archive.layout import QUARANTINE, QUARANTINE_SCHEMA, table_of
 from archive.rows import Unkept, digest, quarantine_table
-from archive.store import commit, filesystem_of, plain_table, write_file
+from archive.store import commit, delete_files, filesystem_of, plain_table, write_file
 
 
 class Quarantine:
@@ -32,11 +33,23 @@ class Quarantine:
             self.add(new, ingested)
         return new
 
-    def add(self, unkept: Sequence[Unkept], ingested: int, marks: Mapping[str, int] | None = None) -> None:
-        """Keep all of them, and move the marks in the same commit. Raises CommitFailedError."""
-        table = self.table()
-        files = [write_file(self._address, quarantine_table(unkept, ingested))] if unkept else []
-        commit(table, files, marks)
+    def add(
+        self,
+        unkept: Sequence[Unkept],
+        ingested: int,
+        marks: Mapping[str, int] | None = None,
+        table: DeltaTable | None = None,
+    ) -> None:
+        """Keep all of them, and move the marks in the same commit.
+
+        Raises CommitFailedError, and keeps nothing, when a mark has been moved since `table` was read.
+        """
+        files = [write_file(self._address, quarantine_table(unkept, ingested))]
+        try:
+            commit(table or self.table(), files, marks)
+        except CommitFailedError:
+            delete_files(self._address, files)
+            raise
 
     def table(self) -> DeltaTable:
         """The Delta table, made if it is not there."""

@@ -22,6 +22,7 @@ _GROUPS = (
     "filters",
     "explain",
     "channel",
+    "archive",
     "graph",
 )
 

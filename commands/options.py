@@ -27,10 +27,26 @@ Bootstrap = Annotated[
         show_default="configured, else the broker that `zads broker start` started",
     ),
 ]
+Archive = Annotated[
+    str | None,
+    typer.Option(
+        "--archive",
+        envvar="ZADS_ARCHIVE",
+        help="Folder or object-store address of the archive.",
+        show_default="archive in ZADS_HOME",
+    ),
+]
 Channels = Annotated[
     str | None,
     typer.Option("--channels", help="Channels or filters to run, separated by commas.", show_default="all"),
 ]
+
+
+def archive_at(named: str | None) -> str:
+    """The address of the archive that `--archive` or ZADS_ARCHIVE names, else that of this machine."""
+    from cluster.home import zads_home
+
+    return named or str(zads_home() / "archive")
 
 
 def names_of(listed: str | None) -> list[str] | None:
