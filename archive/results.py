@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,14 +66,14 @@ class Comparison:
 class Replay:
     """The result of a replay.
 
-    filters: each with its values, numbered as given. matches: one row an alert and filter (see MATCHES, and
-    `variant`, the filter's number). failures: alerts that a filter raised on. complete: False when it was
-    ended early; `nights()` says which nights are whole. tally: what was read. seconds: of wall clock.
+    filters: each with its values, numbered as given. sums: what each night came to. failures: alerts that a
+    filter raised on. complete: False when it was ended early; `nights()` says which nights are whole. tally:
+    what was read. seconds: of wall clock. `matches` has the columns MATCHES, and `variant`, the filter's
+    number.
     """
 
     filters: tuple[Filter, ...]
     sums: tuple[NightSum, ...]
-    matches: pd.DataFrame
     failures: pd.DataFrame
     archive: Archive
     archive_version: int
@@ -81,6 +82,11 @@ class Replay:
     tally: Tally = field(default_factory=Tally)
     seconds: float = 0.0
     complete: bool = True
+
+    @cached_property
+    def matches(self) -> pd.DataFrame:
+        """One row an alert and filter, ordered by filter, night and candid."""
+        return _matches(self.filters, self.sums, self.versions == "all", self.archive.survey)
 
     @property
     def alerts(self) -> int:
@@ -196,10 +202,7 @@ def gathered(
         [(labels[f.variant], _night(f.night), f.candid, f.error) for f in failures],
         columns=["filter", "night", "candid", "error"],
     ).astype({"candid": "Int64"})
-    found = _matches(filters, nights, versions == "all", archive.survey)
-    return Replay(
-        tuple(filters), tuple(nights), found, table, archive, archive.table_version, versions, public
-    )
+    return Replay(tuple(filters), tuple(nights), table, archive, archive.table_version, versions, public)
 
 
 def _matches(

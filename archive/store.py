@@ -26,6 +26,7 @@ from deltalake.transaction import AddAction
 from archive.layout import (
     BODY,
     PARTITIONS,
+    PROGRAMID,
     ROW_GROUP_BYTES,
     ROW_GROUP_ROWS,
     STATISTICS,
@@ -109,7 +110,7 @@ def write_parquet(stream: Any, rows: pa.Table, bodies: Sequence[Buffer] | None =
         schema,
         compression={leaf: "NONE" if f.name in _PACKED else "ZSTD" for f in schema for leaf in _leaves(f)},
         use_dictionary=[leaf for f in schema if _repeats(f) for leaf in _leaves(f)],
-        write_statistics=[name for name in schema.names if name in STATISTICS],
+        write_statistics=[leaf for f in schema if _is_limited(f.name) for leaf in _leaves(f)],
         store_schema=False,
     ) as writer:
         if bodies is None:
@@ -165,11 +166,18 @@ def _leaves(field: pa.Field) -> list[str]:
     return [f"{field.name}.list.element{part}" for part in inner]
 
 
+def _is_limited(name: str) -> bool:
+    """Whether row groups say the least and greatest value: also of the histories' programs, as a reader of
+    public rows need not look at each where all are public."""
+    return name in STATISTICS or name.endswith(f".{PROGRAMID}")
+
+
 def _repeats(field: pa.Field) -> bool:
     """Words and whole numbers repeat; measured values and identities do not."""
     kind = field.type.value_type if pa.types.is_list(field.type) else field.type
     return (pa.types.is_string(kind) or pa.types.is_integer(kind)) and field.name not in (
         "candid",
+        "objectId",
         "_healpix_29",
         "_digest",
         "_offset",

@@ -12,11 +12,11 @@ import pyarrow as pa
 from archive.columns import BATCH_ROWS, PieceReader
 from archive.cones import Cone
 from archive.fragments import Piece
-from archive.layout import table_schema
+from archive.layout import PROGRAMID, table_schema
 from archive.where import Condition
 from schemas.definitions import is_public
 from schemas.errors import NoSuchColumn
-from schemas.frame import IDENTITY, inputs, stored_columns, survey_named, to_frame
+from schemas.frame import IDENTITY, inputs, split, stored_columns, survey_named, to_frame
 
 _SKY = ("ra", "dec")
 
@@ -52,7 +52,7 @@ class View:
         """The columns to read. Raises NoSuchColumn."""
         survey = survey_named(self.survey)
         made_from = {name for read in self.reads for name in inputs(read, survey)}
-        always = stored_columns(self.reads, self.survey, self.public)
+        always = stored_columns(self.reads, self.survey)
         wanted = [n for n in always if n not in ("jd", "programid") or n in made_from]
         known = table_schema(self.survey).names
         for name in self.own:
@@ -60,10 +60,16 @@ class View:
                 raise NoSuchColumn(name, [n for n in known if n.startswith("_")])
         return [*wanted, *self.own]
 
+    @property
+    def touched(self) -> list[str]:
+        """The histories of which something is read."""
+        past = [split(name, survey_named(self.survey))[0] for name in self.reads]
+        return [history for history in dict.fromkeys(past) if history]
+
     def reader(self, piece: Piece) -> PieceReader:
         """Reads the row groups of the piece that may hold rows of this view."""
         ranges = self.cone.ranges() if self.cone is not None else None
-        return PieceReader(piece, ranges, self.conditions, self.survey)
+        return PieceReader(piece, ranges, self.conditions, self.survey, self.touched if self.public else ())
 
     def batches(
         self,
@@ -79,12 +85,17 @@ class View:
         reader = reader or self.reader(piece)
         names = list(dict.fromkeys([*self.stored, *extra]))
         for table, numbers in reader.batches(names, rows):
-            frame = to_frame(table, self.reads, self.survey, self.public)
+            frame = self._frame(table)
             keep = self._mask(frame)
             if keep is not None and not keep.all():
                 table, numbers = table.filter(pa.array(keep)), numbers[keep]
-                frame = to_frame(table, self.reads, self.survey, self.public)
+                frame = self._frame(table)
             yield self._shown(frame, table), table, numbers
+
+    def _frame(self, table: pa.Table) -> pd.DataFrame:
+        """Without the rows that are not public, where the reader has found some."""
+        mixed = any(f"{history}.{PROGRAMID}" in table.schema.names for history in self.touched)
+        return to_frame(table, self.reads, self.survey, self.public and mixed)
 
     def _mask(self, frame: pd.DataFrame) -> np.ndarray | None:
         masks = [condition.mask(frame) for condition in self.conditions]
@@ -105,7 +116,7 @@ class View:
         survey, types = survey_named(self.survey), table_schema(self.survey)
         kinds = [types.field(n).type if n.startswith("_") else survey.arrow_type(n) for n in self.stored]
         table = pa.table([pa.array([], kind) for kind in kinds], names=self.stored)
-        return self._shown(to_frame(table, self.reads, self.survey, self.public), table)
+        return self._shown(to_frame(table, self.reads, self.survey), table)
 
     def __call__(self, share: Sequence[Piece]) -> pd.DataFrame:
         """The frame of some pieces: a partition of the Dask dataframe."""
