@@ -164,7 +164,7 @@ class Follower:
             records = arrived.setdefault(place, [])
             self._reached[place] = message.offset()
             if message.error() is None:
-                records.append(_received(message))
+                records.append(received_of(message))
                 self._reached[place] += 1
         for place, records in arrived.items():
             self._keeper.append(self._sources[place], records, self._reached[place])
@@ -262,7 +262,8 @@ class Follower:
         raise BrokerError(f"cannot read at {self._bootstrap}: {sentence(error)}")
 
 
-def _received(message: Message) -> Received:
+def received_of(message: Message) -> Received:
+    """What is kept of a message."""
     kind, written = message.timestamp()
     return Received(
         raw=message.value() or b"",

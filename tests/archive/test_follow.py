@@ -1,0 +1,178 @@
+"""`zads archive follow`, killed as often as one likes: each record of the topics is one row."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from deltalake import DeltaTable
+
+from archive.appender import Appender, Limits
+from cluster.broker import Broker
+from pipeline.following import Follower, received_of
+from pipeline.kafka import topic_names
+from pipeline.publish import publish_packets
+from tests.archive.helpers import as_words, night, packets_in, records_in, rows_of
+from tests.pipeline import topics
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class Following:
+    """The command as an operator starts it."""
+
+    def __init__(self, broker: Broker, folder: Path, *arguments: str) -> None:
+        command = [sys.executable, "-m", "zads", "archive", "follow", "--archive", str(folder / "archive")]
+        command += ["--bootstrap", broker.bootstrap_servers, *arguments]
+        environment = {**os.environ, "ZADS_HOME": str(folder / "home"), "PYTHONPATH": str(REPOSITORY)}
+        self.log = folder / "follow.log"
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=environment)
+
+    def until(self, condition: Callable[[], bool], seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert self.process.poll() is None, self.log.read_text()[-3000:]
+            assert time.monotonic() < deadline, self.log.read_text()[-3000:]
+            time.sleep(0.05)
+
+
+@contextmanager
+def following(broker: Broker, folder: Path, *arguments: str) -> Iterator[Following]:
+    process = Following(broker, folder, *arguments)
+    try:
+        yield process
+    finally:
+        process.process.kill()
+        process.process.wait()
+
+
+def archived(folder: Path) -> int:
+    if not DeltaTable.is_deltatable(f"{folder}/archive/ztf"):
+        return 0
+    return DeltaTable(f"{folder}/archive/ztf").count()
+
+
+def nightly_topics(broker: Broker) -> list[str]:
+    return [name for name in topic_names(broker.bootstrap_servers) if name.startswith("ztf_")]
+
+
+def assert_each_record_once(broker: Broker, folder: Path) -> None:
+    """The archive's sources against what a consumer of nothing but confluent-kafka reads."""
+    records = [
+        record for name in nightly_topics(broker) for record in topics.records(broker.bootstrap_servers, name)
+    ]
+    columns = ["_topic", "_partition", "_offset", "_key", "_timestamp"]
+    rows = Counter(tuple(row.values()) for row in rows_of(folder / "archive", columns).to_pylist())
+    rows += Counter(
+        tuple(row.values()) for row in rows_of(folder / "archive", columns, "quarantine").to_pylist()
+    )
+    plain = Counter(
+        (topic, part, offset, key, round(time.timestamp() * 1000))
+        for topic, part, offset, key, time in rows.elements()
+    )
+    assert plain == Counter(
+        (r.topic(), r.partition(), r.offset(), r.key(), r.timestamp()[1]) for r in records
+    )
+
+
+def test_killed_twice_in_the_middle_of_a_night(own_broker: Broker, tmp_path: Path) -> None:
+    packets = [alert.packet for alert in night(1500, 13, 1)]
+    bad = [b"hello", packets[0][:300], packets[0]]  # and one packet that comes again
+    publish_packets(packets[:200], own_broker.bootstrap_servers, partitions=4)
+    topics.write(own_broker.bootstrap_servers, nightly_topics(own_broker)[0], *bad, partition=2)
+    for portion in (packets[200:850], packets[850:]):
+        with ThreadPoolExecutor(1) as thread, following(own_broker, tmp_path, "--seconds", "0.1") as process:
+            before = archived(tmp_path)
+            process.until(lambda enough=before + 1: archived(tmp_path) >= enough)
+            publishing = thread.submit(publish_packets, portion, own_broker.bootstrap_servers, rate=200)
+            process.until(lambda enough=before + 300: archived(tmp_path) >= enough)
+            assert not publishing.done(), "killed too late: the test proves nothing"
+            process.process.kill()
+        assert publishing.result().sent == len(portion)
+    with following(own_broker, tmp_path, "--until-drained") as process:
+        assert process.process.wait(120) == 0, process.log.read_text()
+    assert_each_record_once(own_broker, tmp_path)
+    again = [p for raw in [*packets, packets[0]] for p in records_in(raw)]
+    assert as_words(packets_in(tmp_path / "archive")) == as_words(again)
+    with following(own_broker, tmp_path, "--until-drained") as process:  # nothing is left to do
+        assert process.process.wait(120) == 0, process.log.read_text()
+    assert_each_record_once(own_broker, tmp_path)
+
+
+def test_tonights_topic_is_picked_up_and_a_stop_keeps_what_was_read(
+    own_broker: Broker, tmp_path: Path
+) -> None:
+    alerts = night(300, 14, 1)
+    with following(own_broker, tmp_path, "--seconds", "600") as process:
+        time.sleep(3)
+        publish_packets([alert.packet for alert in alerts], own_broker.bootstrap_servers, partitions=2)
+        time.sleep(8)  # nothing tells from outside that it has been read
+        process.process.terminate()
+        assert process.process.wait(60) == 0, process.log.read_text()
+    assert archived(tmp_path) == len(alerts)
+
+
+@pytest.mark.parametrize("takes_over", [False, True])
+def test_two_who_both_think_the_partition_theirs(broker: Broker, tmp_path: Path, takes_over: bool) -> None:
+    """A zombie: it reads on, outside the group; the one that comes second writes nothing twice."""
+    packets = [alert.packet for alert in night(200, 15, 1)]
+    topic = topics.new_topic(broker.bootstrap_servers)
+    topics.write(broker.bootstrap_servers, topic, *packets[:100])
+    archive = str(tmp_path / "archive")
+
+    def follower(group: str) -> tuple[Appender, Follower]:
+        appender = Appender(archive, limits=Limits(seconds=0.05, packets=30))
+        return appender, Follower(appender, topic, broker.bootstrap_servers, group=group)
+
+    group = f"{topic}-group"
+    _, first = follower(group)
+    assert first.run(until_drained=True).read == 100
+    topics.write(broker.bootstrap_servers, topic, *packets[100:])
+    zombie, _ = follower(group)
+    (source,) = first_sources(zombie, archive)
+    assert zombie.marks([source]) == {source: 100}
+    zombie.append(source, received(broker, topic)[100:150], 150)
+    _, second = follower(group)
+    if takes_over:
+        assert second.run(until_drained=True).read == 100
+        assert zombie.flush() is None
+    else:
+        assert zombie.flush() == {source: 150}
+        assert second.run(until_drained=True).read == 50
+    assert sorted(rows_of(archive, ["_offset"])["_offset"].to_pylist()) == list(range(200))
+
+
+def first_sources(appender: Appender, archive: str) -> list[str]:
+    """The application ids that the log of the table holds."""
+    lines = [
+        line
+        for file in Path(archive, "ztf/_delta_log").glob("*.json")
+        for line in file.read_text().splitlines()
+    ]
+    return sorted({json.loads(line)["txn"]["appId"] for line in lines if '"txn"' in line})
+
+
+def received(broker: Broker, topic: str) -> list:
+    return [received_of(message) for message in topics.records(broker.bootstrap_servers, topic)]
+
+
+def test_aborted_transactions_are_not_kept(broker: Broker, tmp_path: Path) -> None:
+    packets = [alert.packet for alert in night(30, 16, 1)]
+    topic = topics.new_topic(broker.bootstrap_servers)
+    writer = topics.Transactions(broker.bootstrap_servers, topic)
+    for start in range(0, 30, 10):
+        writer.write(packets[start : start + 10], commit=start != 10)
+    appender = Appender(str(tmp_path / "archive"))
+    Follower(appender, topic, broker.bootstrap_servers, group=topic).run(until_drained=True)
+    kept = [p for raw in [*packets[:10], *packets[20:]] for p in records_in(raw)]
+    assert as_words(packets_in(tmp_path / "archive")) == as_words(kept)
