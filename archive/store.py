@@ -21,7 +21,7 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, Schema, Transaction
 from deltalake.exceptions import TableNotFoundError
-from deltalake.transaction import AddAction
+from deltalake.transaction import AddAction, RemoveAction
 
 from archive.layout import (
     BODY,
@@ -206,7 +206,7 @@ def _json_value(value: pa.Scalar) -> Any:
 
 def commit(
     table: DeltaTable,
-    files: Sequence[AddAction],
+    files: Sequence[AddAction | RemoveAction],
     marks: Mapping[str, int] | None = None,
     why: Mapping[str, str] | None = None,
 ) -> None:
