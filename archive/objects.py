@@ -52,7 +52,7 @@ def stream(archive: Archive, wanted: np.ndarray, nights: Any = None) -> Iterator
     for piece, rows in places:
         reader = PieceReader(piece, survey=archive.survey)
         for table in reader.take(["candid", SCHEMA, BODY], rows):
-            yield from zip(table["candid"].to_pylist(), _containers(archive.path, table), strict=True)
+            yield from zip(table["candid"].to_pylist(), containers(archive.path, table), strict=True)
         archive.read.add(reader.tally)
 
 
@@ -88,7 +88,7 @@ def whole(archive: Archive, file: Fragment) -> Piece:
     return Piece(archive.root, file.path, file.night, file.programid, file.rows)
 
 
-def _containers(path: str, table: pa.Table) -> list[bytes]:
+def containers(path: str, table: pa.Table) -> list[bytes]:
     """The bodies as packets that everybody can read."""
     return [
         container(_head(path, name), [Block(1, body)], _SYNC)

@@ -23,6 +23,7 @@ _GROUPS = (
     "explain",
     "channel",
     "archive",
+    "replay",
     "graph",
 )
 
