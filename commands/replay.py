@@ -84,14 +84,16 @@ def replay(
 
     Example: `zads replay young_supernova --nights 2023-10-12..2023-10-14 --param rb_min=0.5,0.65,0.8`
     """
+    from commands.bootstrap import connection
+    from pipeline.rehearse import rehearse
+
     found: Replay | None = None
-    where = archive_at(archive)
-    sky = _cone(cone)
     versions = "all" if all_versions else "newest"
+    chosen = {"nights": nights, "cone": _cone(cone), "versions": versions, "public": not collaboration}
+    where = archive_at(archive)
     if filters:
-        found = _replayed(
-            filters, where, nights, param or [], sky, not collaboration, versions, workers, scheduler
-        )
+        with _cluster(workers, scheduler) as cluster:
+            found = _replayed(filters, where, sweeps(param or []), cluster, chosen)
         _report(found)
         if as_json:
             print(found.to_json())
