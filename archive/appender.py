@@ -141,7 +141,7 @@ class Appender:
         if told:
             records = [record for app in told for record in self._gathered[app].records]
             rows = self._maker.make(records, self._next_stamp(len(records)))
-            keep_schemas(self.archive, self._survey, rows.schemas)
+            keep_schemas(self.archive, self._survey, rows.schemas, rows.versions)
             self._keep_unkept(rows.unkept, told)
             if not self._keep(rows, told):
                 self._forget()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from deltalake import DeltaTable
 
-from archive.fingerprints import schemas_of
+from archive.fingerprints import versions_of
 from archive.layout import QUARANTINE, SCHEMAS, table_of
 from archive.optimize import by_partition, data_files
 from archive.quarantine import Quarantine
@@ -55,8 +55,7 @@ def info(archive: str, survey: str = "ztf") -> Info:
     for (night, program), files in sorted(by_partition(data_files(table)).items(), key=str):
         alerts, size = sum(file.rows for file in files), sum(file.size for file in files)
         told.nights.append(NightInfo(night, program, alerts, len(files), size))
-    for name, schema in sorted(schemas_of(str(archive)).items()):
-        told.schemas.setdefault(str(schema.get("version", "?")), []).append(name)
+    told.schemas = versions_of(str(archive))
     told.quarantined.update(Quarantine(str(archive)).rows(["reason"])["reason"].to_pylist())
     return told
 

@@ -17,7 +17,9 @@ from schemas.writer import WriterSchema
 _kept: set[tuple[str, str]] = set()  # by this process: archive, fingerprint
 
 
-def keep_schemas(archive: str, survey: str, schemas: Mapping[str, WriterSchema]) -> None:
+def keep_schemas(
+    archive: str, survey: str, schemas: Mapping[str, WriterSchema], versions: Mapping[str, str | None]
+) -> None:
     """Add those that are not there. Before the rows, so that no body is without its schema."""
     new = {name: writer for name, writer in schemas.items() if (archive, name) not in _kept}
     if not new:
@@ -27,7 +29,7 @@ def keep_schemas(archive: str, survey: str, schemas: Mapping[str, WriterSchema])
         {
             "fingerprint": name,
             "survey": survey,
-            "version": str(writer.schema.get("version", "")),
+            "version": versions.get(name) or str(writer.schema.get("version", "")),
             "schema": json.dumps(writer.schema),
         }
         for name, writer in new.items()
@@ -45,13 +47,24 @@ def schemas_of(archive: str) -> dict[str, Any]:
 
     Written by two at once, a schema may be there twice: the same.
     """
+    return {row["fingerprint"]: json.loads(row["schema"]) for row in _rows(archive)}
+
+
+def versions_of(archive: str) -> dict[str, list[str]]:
+    """The fingerprints of each version of a survey's schemas: "ztf 4.01"."""
+    found: dict[str, set[str]] = {}
+    for row in _rows(archive):
+        found.setdefault(f"{row['survey']} {row['version'] or '?'}", set()).add(row["fingerprint"])
+    return {version: sorted(found[version]) for version in sorted(found)}
+
+
+def _rows(archive: str) -> list[dict[str, Any]]:
     address = table_of(archive, SCHEMAS)
     if not DeltaTable.is_deltatable(address):
-        return {}
+        return []
     filesystem, root = filesystem_of(address)
-    found = {}
+    found: list[dict[str, Any]] = []
     for path in pa.table(DeltaTable(address).get_add_actions())["path"].to_pylist():
         with filesystem.open_input_file(f"{root}/{path}") as stream:
-            for row in pq.ParquetFile(stream).read().to_pylist():
-                found[row["fingerprint"]] = json.loads(row["schema"])
+            found += pq.ParquetFile(stream).read().to_pylist()
     return found

@@ -106,7 +106,7 @@ class Intake:
     def _write(self, batch: _Batch) -> _Written:
         """The rows of a batch in files that are not part of the table yet."""
         rows = self._maker.make(batch.records, batch.ingested, self._known)
-        keep_schemas(self.archive, self.survey, rows.schemas)
+        keep_schemas(self.archive, self.survey, rows.schemas, rows.versions)
         files = []
         for part in rows.parts:
             partition = {NIGHT: part.night, PROGRAMID: part.programid}

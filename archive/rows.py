@@ -85,12 +85,14 @@ class Part(NamedTuple):
 class Rows:
     """What a batch of records came to.
 
-    skipped: packets that are in the archive already. schemas: writer schemas by fingerprint.
+    skipped: packets that are in the archive already. schemas: writer schemas by fingerprint; versions: what
+    packets of each call it.
     """
 
     parts: list[Part] = field(default_factory=list)
     unkept: list[Unkept] = field(default_factory=list)
     schemas: dict[str, WriterSchema] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
     skipped: int = 0
 
     @property
@@ -209,7 +211,10 @@ class RowMaker:
         columns |= _sources([packet.record for packet in read])
         columns["_ingested"] = pa.array(stamps[at])
         columns["_digest"] = pa.array(digests[at])
-        columns[SCHEMA] = pa.array([self._print(packet.writer, rows) for packet in read])
+        prints = [self._print(packet.writer, rows) for packet in read]
+        columns[SCHEMA] = pa.array(prints)
+        if "schemavsn" in columns:
+            rows.versions |= {name: columns["schemavsn"][prints.index(name)].as_py() for name in set(prints)}
         arrays = [_as(columns[f.name], f.type) for f in self._file]
         table = pa.Table.from_arrays(arrays, schema=self._file)
         rows.parts.append(Part(night, programid, table, [packet.body for packet in read]))

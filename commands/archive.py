@@ -12,6 +12,7 @@ import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from commands import archive_care
 from commands.options import Archive, Bootstrap, Config, archive_at, people
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _NICENESS = 10
 
 def register(main: typer.Typer) -> None:
     """Add the group."""
+    archive_care.register(app)
     main.add_typer(app, name="archive")
 
 

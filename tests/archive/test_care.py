@@ -35,7 +35,7 @@ def test_what_an_archive_holds(archive: str) -> None:
     told = info(archive)
     assert told.alerts == len(night())
     assert told.quarantined == {"not-avro": 2}
-    assert list(told.schemas) == ["4.01"]
+    assert list(told.schemas) == ["ztf 4.01"]
     counts = Counter((str(n.night), int(n.programid or 0)) for n in told.nights for _ in range(n.alerts))
     rows = rows_of(archive, ["night", "programid"]).to_pylist()
     assert counts == Counter((str(row["night"]), row["programid"]) for row in rows)

@@ -17,9 +17,11 @@ import pytest
 from deltalake import DeltaTable
 
 from archive.appender import Appender, Limits
+from archive.check import check
 from cluster.broker import Broker
 from pipeline.following import Follower, received_of
 from pipeline.kafka import topic_names
+from pipeline.missed import missed
 from pipeline.publish import publish_packets
 from tests.archive.helpers import as_words, night, packets_in, records_in, rows_of
 from tests.pipeline import topics
@@ -176,3 +178,18 @@ def test_aborted_transactions_are_not_kept(broker: Broker, tmp_path: Path) -> No
     Follower(appender, topic, broker.bootstrap_servers, group=topic).run(until_drained=True)
     kept = [p for raw in [*packets[:10], *packets[20:]] for p in records_in(raw)]
     assert as_words(packets_in(tmp_path / "archive")) == as_words(kept)
+    gaps = check(str(tmp_path / "archive")).gaps
+    assert sum(gap.high - gap.low for gap in gaps) >= 10
+    assert missed(gaps, broker.bootstrap_servers) == []
+
+
+def test_a_record_that_was_missed_is_found(broker: Broker, tmp_path: Path) -> None:
+    topic = topics.new_topic(broker.bootstrap_servers)
+    topics.write(broker.bootstrap_servers, topic, *(alert.packet for alert in night(30, 16, 1)))
+    records = received(broker, topic)
+    appender = Appender(str(tmp_path))
+    appender.marks(["a"])
+    appender.append("a", [*records[:10], *records[12:]], 30)
+    appender.flush()
+    gaps = check(str(tmp_path)).gaps
+    assert missed(gaps, broker.bootstrap_servers) == [(topic, 0, 10), (topic, 0, 11)]
