@@ -82,11 +82,10 @@ class Keeper(Protocol):
 
 @dataclass
 class Followed:
-    """How far it is. read: records; lag: records of the partitions not read yet, when last looked."""
+    """How far it is. read: records; partitions: that are ours now."""
 
     read: int = 0
     partitions: int = 0
-    lag: int = 0
 
 
 class Replaced(ZadsError):

@@ -19,7 +19,7 @@ from deltalake import DeltaTable
 from archive.appender import Appender, Limits
 from archive.check import check
 from cluster.broker import Broker
-from pipeline.following import Follower, received_of
+from pipeline.following import Followed, Follower, received_of
 from pipeline.kafka import topic_names
 from pipeline.missed import missed
 from pipeline.publish import publish_packets
@@ -111,17 +111,28 @@ def test_killed_twice_in_the_middle_of_a_night(own_broker: Broker, tmp_path: Pat
     assert_each_record_once(own_broker, tmp_path)
 
 
-def test_tonights_topic_is_picked_up_and_a_stop_keeps_what_was_read(
-    own_broker: Broker, tmp_path: Path
-) -> None:
+def test_tonights_topic_is_picked_up(own_broker: Broker, tmp_path: Path) -> None:
     alerts = night(300, 14, 1)
-    with following(own_broker, tmp_path, "--seconds", "600") as process:
-        time.sleep(3)
+    with following(own_broker, tmp_path, "--seconds", "1") as process:
+        process.until(lambda: DeltaTable.is_deltatable(f"{tmp_path}/archive/ztf"))  # it is up
         publish_packets([alert.packet for alert in alerts], own_broker.bootstrap_servers, partitions=2)
-        time.sleep(8)  # nothing tells from outside that it has been read
+        process.until(lambda: archived(tmp_path) == len(alerts))
         process.process.terminate()
         assert process.process.wait(60) == 0, process.log.read_text()
-    assert archived(tmp_path) == len(alerts)
+
+
+def test_a_stop_keeps_what_was_read(broker: Broker, tmp_path: Path) -> None:
+    topic = topics.new_topic(broker.bootstrap_servers)
+    topics.write(broker.bootstrap_servers, topic, *(alert.packet for alert in night(100, 14, 1)))
+    appender = Appender(str(tmp_path / "archive"), limits=Limits(seconds=600))
+    follower = Follower(appender, topic, broker.bootstrap_servers, group=topic)
+
+    def stop(followed: Followed) -> None:
+        if followed.read == 100:
+            follower.stop()
+
+    follower.run(on_progress=stop)
+    assert archived(tmp_path) == 100
 
 
 @pytest.mark.parametrize("takes_over", [False, True])
