@@ -1,0 +1,145 @@
+"""Live = replay: the same night through `zads run` and through `replay` gives the same, record by record.
+
+For each registered filter, as a public and as a collaboration channel, the source records (topic, partition,
+offset) of the messages that the real pipeline has delivered on a real broker are those of the matches of a
+replay of every version in the archive, which the archiver has filled from the same topics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from archive.appender import Appender
+from archive.reading import Archive
+from archive.replay import Replay, replay
+from cluster.broker import Broker
+from filters import registered
+from pipeline.following import Follower
+from pipeline.kafka import topic_names
+from pipeline.listen import listen
+from pipeline.publish import publish_packets
+from tests.pipeline.night import night, running
+
+Place = tuple[str, int, int]
+ACCESS = {"public": True, "collaboration": False}
+TOPIC = "parity"
+
+
+@dataclass(frozen=True)
+class Lived:
+    """A night that was lived on the broker: what each channel delivered, and the archive of its records."""
+
+    delivered: dict[tuple[str, str], list[Place]]
+    archive: Archive
+
+    def replayed(self, access: str, **changes: object) -> Replay:
+        """The same again, or with other arguments."""
+        given = {"public": ACCESS[access], "versions": "all", **changes}
+        return replay(list(registered().values()), self.archive, **given)
+
+    def differing(self, access: str, found: Replay) -> set[str]:
+        """The filters whose records are not the same."""
+        return {
+            f.name
+            for number, f in enumerate(found.filters)
+            if sorted(self.delivered[access, f.name]) != sorted(places(found.of(number)))
+        }
+
+
+def places(matches: pd.DataFrame) -> list[Place]:
+    return list(zip(matches["_topic"], matches["_partition"], matches["_offset"], strict=True))
+
+
+def live(folder: Path, packets: list[bytes], broker: Broker) -> Lived:
+    """Publish the packets, run every filter as two channels, and archive the topic."""
+    channels = [
+        f'[channels.{access}_{name}]\nfilter = "{name}"\naccess = "{access}"'
+        for access in ACCESS
+        for name in registered()
+    ]
+    (folder / "zads.toml").write_text("[dispatch]\nmessages = 100\n" + "\n".join(channels))
+    servers = broker.bootstrap_servers
+    publish_packets(packets, servers, topic=TOPIC, partitions=3)
+    with running(servers, folder, "--topics", f"^{TOPIC}$", "--until-drained") as run:
+        assert run.wait() == 0, run.text()
+    Follower(Appender(str(folder / "archive")), f"^{TOPIC}$", servers, "parity-archive").run(
+        until_drained=True
+    )
+    there = topic_names(servers)
+    delivered = {
+        (access, name): sources(servers, topic) if topic in there else []
+        for access, prefix in (("public", "channel"), ("collaboration", "collab"))
+        for name in registered()
+        for topic in [f"{prefix}.{access}_{name}"]
+    }
+    return Lived(delivered, Archive(folder / "archive"))
+
+
+def sources(servers: str, topic: str) -> list[Place]:
+    found = []
+    for alert in listen(topic, servers, until_drained=True):
+        of, partition, offset = alert.headers["source"].rsplit("/", 2)
+        found.append((of, int(partition), int(offset)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lived]:
+    """A simulated night, its private alerts and history rows too, with some packets sent twice."""
+    packets = [alert.packet for alert in night()]
+    with Broker() as broker:
+        yield live(tmp_path_factory.mktemp("simulated"), [*packets, *packets[::50]], broker)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory, real_alerts: Path) -> Iterator[Lived]:
+    """Every real packet, repeated candids, other surveys and damaged files among them."""
+    packets = [path.read_bytes() for path in sorted(real_alerts.rglob("*.avro"))]
+    with Broker() as broker:
+        yield live(tmp_path_factory.mktemp("real"), packets, broker)
+
+
+NIGHTS = pytest.mark.parametrize("lived", ["simulated", "real"])
+
+
+@NIGHTS
+@pytest.mark.parametrize("access", ACCESS)
+def test_live_and_replay_agree(lived: str, access: str, request: pytest.FixtureRequest) -> None:
+    one: Lived = request.getfixturevalue(lived)
+    found = one.replayed(access)
+    assert found.complete
+    assert found.failures.empty
+    assert one.differing(access, found) == set()
+    busy = [name for name in registered() if one.delivered[access, name]]
+    assert len(busy) >= 5, f"only {busy} deliver anything: the test would prove little"
+
+
+@NIGHTS
+def test_packet_by_packet_too(lived: str, request: pytest.FixtureRequest) -> None:
+    one: Lived = request.getfixturevalue(lived)
+    names = ["pure", "nuclear", "two_detections_20min"]
+    for access in ACCESS:
+        found = replay(names, one.archive, public=ACCESS[access], versions="all", way="bag")
+        assert one.differing(access, found) == set()
+
+
+def test_another_threshold_on_one_side_is_noticed(simulated: Lived) -> None:
+    found = simulated.replayed("public", parameters={"rb_min": 0.7})
+    with_rb = {name for name, f in registered().items() if "rb_min" in f.parameters}
+    assert {"real_bogus", "pure"} <= simulated.differing("public", found) <= with_rb
+
+
+def test_rows_that_are_not_public_on_one_side_are_noticed(simulated: Lived) -> None:
+    everything = simulated.replayed("collaboration")
+    assert "real_bogus" in simulated.differing("public", everything)
+
+
+def test_one_row_a_candid_instead_of_each_record_is_noticed(simulated: Lived) -> None:
+    found = simulated.replayed("public", versions="newest")
+    matches = {f.name: len(found.of(number)) for number, f in enumerate(found.filters)}
+    assert matches["real_bogus"] < len(simulated.delivered["public", "real_bogus"])
