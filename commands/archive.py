@@ -24,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 # The alerts of a night that goes on come first: the archiver takes what the machine has left.
-_NICENESS = 10
+NICENESS = 19
 
 
 def register(main: typer.Typer) -> None:
@@ -167,7 +167,7 @@ def follow(
     from pipeline.config import NIGHTLY_TOPICS
     from pipeline.following import Followed, Follower, stopped_by_signals
 
-    os.nice(_NICENESS)
+    os.nice(NICENESS)
     broker, kafka = connection(bootstrap, config)
     address = archive_at(archive)
     appender = Appender(address, "ztf", schemas(None, config), Limits(seconds=seconds))
