@@ -1,11 +1,14 @@
 """The simulated sky: seeded, schema-valid ZTF packets over several nights, with the truth about each.
 
-Rooms: `survey` (where and when the telescope looks), `lightcurves` and `population` (what is in the sky),
-`bogus` (what is not), `identity` (catalogue neighbours and names), `detection` (noise, the five sigma rule,
-measured columns), `history` and `packet` (rows, bytes), `stamps` (pictures), `sky` (the stream), `truth`.
+Rooms: `heavens` and `survey` (where and when the telescope looks), `lightcurves`, `templates`, `transients`,
+`variables`, `moving` (what is in the sky), `bogus` (what is not), `kinds` (how much of each), `catalogue`
+and `neighbourhood` (the static sky), `detection` (noise, the five sigma rule, measured columns), `census`
+(who is seen, names), `cell`, `rows`, `encode` and `packet` (records, bytes), `stamps` and `pixels`
+(pictures), `sky` (the stream), `truth`.
 """
 
-from schemas.simulated.sky import SimulatedAlert, simulate
+from schemas.simulated.cell import SimulatedAlert
+from schemas.simulated.sky import Month, Part, simulate
 from schemas.simulated.truth import truth_table, write_truth
 
-__all__ = ["SimulatedAlert", "simulate", "truth_table", "write_truth"]
+__all__ = ["Month", "Part", "SimulatedAlert", "simulate", "truth_table", "write_truth"]

@@ -6,7 +6,8 @@ the change itself (the point spread function is known no better), so that no sig
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,31 +20,27 @@ THRESHOLD = 5.0  # sigma; the survey alerts on |scorr| >= 5 of either sign
 GAIN = 6.2  # electrons per DN
 _SUBTRACTION, _PROFILE = 0.005, 0.02
 _BRIGHTEST = 12.5  # saturation
+_LEAST_EDGE = 1.0  # pixels from the detector's edge
 
 Columns = dict[str, np.ndarray]
 
 
-@dataclass
-class Observation:
-    """What the survey made of one source: arrays of one length, a value for each visit of its quadrant.
+class Photometry(NamedTuple):
+    """The difference flux (DN) of a source in every visit of its quadrant: true, measured, and its error."""
 
-    `flux` and `sigma` are in DN, `detected` applies the five sigma rule, `candid` is filled in when the whole
-    sky is known (0 where there is no detection).
-    """
-
-    source: Source
-    serial: int
-    visits: Visits
+    true: np.ndarray
     flux: np.ndarray
     sigma: np.ndarray
-    detected: np.ndarray
-    candid: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    tblid: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    objectId: str = ""
+
+    @property
+    def detected(self) -> np.ndarray:
+        """The five sigma rule. A limit means that nothing was found above it: chance peaks of empty places
+        are no alerts."""
+        return (np.abs(self.flux) >= THRESHOLD * self.sigma) & (np.abs(self.true) > 2 * self.sigma)
 
 
-def observe(source: Source, serial: int, visits: Visits, rng: np.random.Generator) -> Observation:
-    """The noisy difference flux of a source in every visit, and which visits detect it."""
+def photometry(source: Source, visits: Visits, key: Sequence[int]) -> Photometry:
+    """What every visit measures at a source's place; the same key gives the same noise."""
     scale = 10 ** (0.4 * (visits.zeropoint - 25))
     true = source.curve(visits.jd, visits.fid) * scale
     true = np.clip(true, -np.inf, flux_of(_BRIGHTEST) * scale)
@@ -52,10 +49,8 @@ def observe(source: Source, serial: int, visits: Visits, rng: np.random.Generato
     sigma = np.sqrt(
         background**2 + (star + np.abs(true)) / GAIN + (_SUBTRACTION * star) ** 2 + (_PROFILE * true) ** 2
     )
-    flux = true + rng.normal(0, 1, len(visits)) * sigma
-    # A limit means that nothing was found above it: chance peaks of empty places are no alerts.
-    detected = (np.abs(flux) >= THRESHOLD * sigma) & (np.abs(true) > 2 * sigma)
-    return Observation(source, serial, visits, flux, sigma, detected)
+    noise = np.random.default_rng(key).normal(0, 1, len(visits))
+    return Photometry(true, true + noise * sigma, sigma)
 
 
 def reference_flux(counterpart: Neighbour | None, visits: Visits, scale: np.ndarray) -> np.ndarray:
@@ -66,47 +61,104 @@ def reference_flux(counterpart: Neighbour | None, visits: Visits, scale: np.ndar
     return share * flux_of(np.asarray(counterpart.mags[:3])[visits.fid - 1]) * scale
 
 
+@dataclass
+class Observation:
+    """One source and the visits that detect it (indices into its quadrant's visits, ascending).
+
+    `key` seeds its noise: `photometry` with it gives every visit's flux again. `candid`, `tblid`: one for
+    each detection, once they are numbered.
+    """
+
+    source: Source
+    key: tuple[int, ...]
+    detections: np.ndarray
+    positive: np.ndarray
+    candid: np.ndarray
+    tblid: np.ndarray
+    objectId: str = ""
+
+
+def observe(source: Source, visits: Visits, key: tuple[int, ...]) -> Observation:
+    """Which visits detect a source."""
+    seen = photometry(source, visits, key)
+    found = np.flatnonzero(seen.detected)
+    none = np.zeros(len(found), np.int64)
+    return Observation(source, key, found, seen.flux[found] > 0, none, none)
+
+
 @dataclass(frozen=True)
 class Detections:
-    """The detections of several sources, one after the other, as arrays of one length."""
+    """The detections of several sources, one after the other, as arrays of one length.
 
+    owner, visit: of which source and in which visit; fluxes in DN, places in pixels and deg."""
+
+    owner: np.ndarray
+    visit: np.ndarray
+    true: np.ndarray
     flux: np.ndarray
     sigma: np.ndarray
     zeropoint: np.ndarray
     maglim: np.ndarray
     fwhm: np.ndarray
+    dither_x: np.ndarray
+    dither_y: np.ndarray
     x: np.ndarray
     y: np.ndarray
     ra: np.ndarray
     dec: np.ndarray
     artefact: np.ndarray
-
-    @classmethod
-    def of(cls, observations: Sequence[Observation]) -> "Detections":
-        kept = [o.detected for o in observations]
-        counts = [int(k.sum()) for k in kept]
-        places = [o.source.place for o in observations]
-
-        def visits(name: str) -> np.ndarray:
-            parts = [getattr(o.visits, name)[k] for o, k in zip(observations, kept, strict=True)]
-            return np.concatenate(parts)
-
-        return cls(
-            flux=np.concatenate([o.flux[k] for o, k in zip(observations, kept, strict=True)]),
-            sigma=np.concatenate([o.sigma[k] for o, k in zip(observations, kept, strict=True)]),
-            zeropoint=visits("zeropoint"),
-            maglim=visits("maglim"),
-            fwhm=visits("fwhm"),
-            x=np.repeat([p.x for p in places], counts),
-            y=np.repeat([p.y for p in places], counts),
-            ra=np.repeat([p.ra for p in places], counts),
-            dec=np.repeat([p.dec for p in places], counts),
-            artefact=np.repeat([o.source.artefact or "" for o in observations], counts),
-        )
+    fixed: np.ndarray
+    trail: np.ndarray
 
     @property
     def snr(self) -> np.ndarray:
         return np.abs(self.flux) / self.sigma
+
+
+def detections_of(
+    sources: Sequence[Source], visits: Visits, kept: Sequence[tuple[np.ndarray, Photometry]]
+) -> Detections:
+    """Some detections (indices of visits, photometry) of each source."""
+    count = [len(index) for index, _ in kept]
+    visit = np.concatenate([index for index, _ in kept])
+    owner = np.repeat(np.arange(len(sources)), count)
+    flux = {
+        name: np.concatenate([getattr(seen, name)[index] for index, seen in kept])
+        for name in Photometry._fields
+    }
+    of_visit = {n: getattr(visits, n)[visit] for n in ("zeropoint", "maglim", "fwhm", "dither_x", "dither_y")}
+    of_place = {n: np.array([getattr(s.place, n) for s in sources])[owner] for n in ("x", "y", "ra", "dec")}
+    artefact = np.array([s.artefact or "" for s in sources])[owner]
+    fixed, trail = (np.array([getattr(s, n) for s in sources])[owner] for n in ("fixed", "trail"))
+    return Detections(
+        owner=owner, visit=visit, **flux, **of_visit, **of_place, artefact=artefact, fixed=fixed, trail=trail
+    )
+
+
+class Look(NamedTuple):
+    """How an artefact measures beside a star: its width (times the seeing, or pixels where `sharp`), extra
+    elongation and its spread, excess of chi (in e-folds), scores, scatter of magdiff."""
+
+    width: tuple[float, float]
+    elong: tuple[float, float]
+    chi: float
+    rb: float
+    drb: float
+    magdiff: float
+    sharp: bool = False
+
+
+_LOOKS = {
+    "cosmic ray": Look((0.95, 1.6), (0.0, 0.25), 1.2, -0.5, -1.6, 0.3, sharp=True),
+    "residual": Look((0.8, 1.3), (0.0, 0.14), 1.5, -0.1, -0.8, 0.3),
+    "streak": Look((1.1, 2.2), (0.3, 0.5), 0.8, -0.5, -1.6, 0.15),
+    "bleed trail": Look((0.9, 1.8), (0.2, 0.4), 2.0, -0.6, -2.0, 0.4),
+    "ghost": Look((1.8, 4.0), (0.05, 0.15), 0.3, -0.3, -1.2, 0.5),
+    "edge": Look((0.8, 2.0), (0.1, 0.3), 1.5, -0.7, -2.0, 0.4),
+    "hot pixel": Look((0.8, 1.1), (0.0, 0.08), 1.0, 0.0, -0.6, 0.25, sharp=True),
+    "hot column": Look((0.8, 1.3), (0.4, 0.4), 1.3, -0.5, -1.4, 0.3, sharp=True),
+}
+_REAL = Look((1.0, 1.0), (0.0, 0.0), 0.0, 1.2, 5.2, 0.06)
 
 
 def measure(seen: Detections, rng: np.random.Generator) -> Columns:
@@ -123,7 +175,6 @@ def measure(seen: Detections, rng: np.random.Generator) -> Columns:
     return {
         **shape,
         **_astrometry(seen, shape["fwhm"], rng),
-        "isdiffpos": np.where(seen.flux > 0, "t", "f"),
         "magpsf": magpsf,
         "sigmapsf": np.hypot(1.0857 / snr, 0.015),
         "magap": magap,
@@ -138,17 +189,19 @@ def measure(seen: Detections, rng: np.random.Generator) -> Columns:
 
 
 def _astrometry(seen: Detections, fwhm: np.ndarray, rng: np.random.Generator) -> Columns:
-    """Places: scatter falls with signal; pointings repeat to a few pixels, so objects wander."""
+    """Places: scatter falls with signal; objects wander over the detector as the pointing does, defects of
+    the detector stay where they are."""
     count = len(seen.flux)
     scatter = np.minimum(0.05 + fwhm * PIXEL_SCALE / (2.355 * seen.snr) * 0.7, 0.8)
-    east, north = rng.normal(0, 1, (2, count)) * scatter
-    dither = np.clip(rng.normal(0, 3.0, (2, count)), -8, 8)
-    x = np.clip(seen.x - east / PIXEL_SCALE + dither[0], 6, QUADRANT_SHAPE[1] - 6)
-    y = np.clip(seen.y + north / PIXEL_SCALE + dither[1], 6, QUADRANT_SHAPE[0] - 6)
+    east, north = rng.normal(0, 1, (2, count)) * np.where(seen.fixed, 0.1, scatter)
+    wander = ~seen.fixed & (seen.artefact != "edge")
+    rows, columns = QUADRANT_SHAPE
+    x = np.clip(seen.x - east / PIXEL_SCALE + wander * seen.dither_x, _LEAST_EDGE, columns - _LEAST_EDGE)
+    y = np.clip(seen.y + north / PIXEL_SCALE + wander * seen.dither_y, _LEAST_EDGE, rows - _LEAST_EDGE)
     return {
         "xpos": x,
         "ypos": y,
-        "mindtoedge": np.minimum.reduce([x, y, QUADRANT_SHAPE[1] - x, QUADRANT_SHAPE[0] - y]),
+        "mindtoedge": np.minimum.reduce([x, y, columns - x, rows - y]),
         "east": east,
         "north": north,
         "ra": np.round((seen.ra + east / 3600 / np.cos(np.radians(seen.dec))) % 360, 7),
@@ -156,20 +209,34 @@ def _astrometry(seen: Detections, fwhm: np.ndarray, rng: np.random.Generator) ->
     }
 
 
+def _looks(seen: Detections) -> dict[str, np.ndarray]:
+    """The columns of Look for each detection."""
+    names, index = np.unique(seen.artefact, return_inverse=True)
+    looks = [_LOOKS.get(str(name), _REAL) for name in names]
+    return {field: np.array([getattr(look, field) for look in looks])[index] for field in Look._fields}
+
+
 def _shape(seen: Detections, rng: np.random.Generator) -> Columns:
-    """Columns that tell a star-like change from an artefact; their distributions overlap, as in truth."""
-    count, snr = len(seen.flux), seen.snr
-    ray, residual, streak = (seen.artefact == a for a in ("cosmic ray", "residual", "streak"))
-    bogus = ray | residual | streak
-    fwhm = seen.fwhm * rng.lognormal(0, 0.07, count) * np.where(streak, rng.uniform(1.1, 2.2, count), 1.0)
-    fwhm = np.where(ray, rng.uniform(0.95, 1.6, count), fwhm).round(2)
-    spread = np.select([ray, residual, streak], [0.25, 0.14, 0.5], 0.45 / np.sqrt(snr + 12))
-    elong = 1 + 0.3 * streak + rng.gamma(2.0, 1.0, count) * spread
-    excess = np.select([ray, residual, streak], [1.2, 1.5, 0.8], 0.0)
-    chipsf = rng.lognormal(0.15 + excess, np.where(bogus, 0.6, 0.3)) * (1 + (snr / 16) ** 2)
+    """Columns that tell a star-like change from an artefact; their distributions overlap, as in truth.
+
+    rb and drb: Mahabal et al. (2019, PASP 131, 038002) and Duev et al. (2019) show the overlap.
+    """
+    count, snr, look = len(seen.flux), seen.snr, _looks(seen)
+    bogus = seen.artefact != ""
+    low, high = look["width"].T
+    width = low + (high - low) * rng.random(count)
+    fwhm = np.where(look["sharp"], width, seen.fwhm * width * rng.lognormal(0, 0.07, count))
+    trail = np.where(bogus, 0.0, seen.trail) / np.maximum(seen.fwhm, 1)
+    fwhm = np.round(fwhm * np.sqrt(1 + 0.3 * trail**2), 2)
+    extra, spread = look["elong"].T
+    spread = np.where(bogus, spread, 0.45 / np.sqrt(snr + 12))
+    elong = 1 + extra + 0.5 * trail + rng.gamma(2.0, 1.0, count) * spread
+    chipsf = rng.lognormal(0.15 + look["chi"], np.where(bogus, 0.6, 0.3)) * (1 + (snr / 16) ** 2)
     minor = np.round(0.36 * fwhm * rng.lognormal(0, 0.07, count) / np.sqrt(elong), 3)
     major = np.round(minor * elong, 3)
-    rb = 1 / (1 + np.exp(-rng.normal(np.where(bogus, -0.35, 1.05 + 0.9 * np.log10(snr)), 0.85)))
+    score = look["rb"] + np.where(bogus, 0.0, 0.9 * np.log10(snr) - 0.5 * np.minimum(trail, 3))
+    rb = 1 / (1 + np.exp(-rng.normal(score, 1.1)))
+    residual, sharp = seen.artefact == "residual", look["sharp"]
     return {
         "fwhm": fwhm,
         "elong": major / minor,
@@ -181,9 +248,9 @@ def _shape(seen: Detections, rng: np.random.Generator) -> Columns:
         "classtar": np.round(np.where(bogus, rng.beta(2, 1.5, count), rng.beta(14, 0.6, count)), 3),
         "chipsf": chipsf,
         "nneg": rng.poisson(np.clip(6 - snr / 4, 0.3, 5) + 4 * residual),
-        "nbad": ray * (rng.random(count) < 0.3) * rng.integers(1, 5, count),
+        "nbad": sharp * (rng.random(count) < 0.3) * rng.integers(1, 5, count),
         "sumrat": np.clip(1 - rng.exponential(np.where(bogus, 0.35, 0.02)), 0.3, 1.0),
-        "magdiff": rng.normal(0.01, np.where(residual, 0.3, 0.06)) + ray * rng.exponential(0.25, count),
+        "magdiff": rng.normal(0.01, look["magdiff"]) + sharp * rng.exponential(0.25, count),
         "rb": np.round(rb * 700) / 700,  # votes of a forest of trees: steps of 1/700 in the real packets
-        "drb": 1 / (1 + np.exp(-rng.normal(np.where(bogus, -1.2, 5.2 + 0.03 * snr), 2.6))),
+        "drb": 1 / (1 + np.exp(-rng.normal(look["drb"] + np.where(bogus, 0, 0.03 * snr), 2.6))),
     }

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from schemas.simulated.survey import FILTER_NAMES, NIGHT_ZERO, Survey, Visits, pixel_noise
+from schemas.simulated.survey import FILTER_NAMES, NIGHT_ZERO, Survey, pixel_noise
 
 RB_VERSION, DRB_VERSION = "t17_f5_c3", "d6_m7"
 # Columns shared by candidate and history row; those of the candidate alone.
@@ -18,26 +18,10 @@ CANDIDATE_ONLY = (
     *("rfid", "jdstartref", "jdendref", "nframesref", "nmatches", "zpclrcov", "zpmed", "clrmed", "clrrms"),
     *("exptime", "drbversion"),
 )
-_INVESTIGATOR = {1: "Kulkarni", 2: "Kulkarni", 3: "Prince"}
+_INVESTIGATOR = np.array(["", "Kulkarni", "Kulkarni", "Prince"])
 _FIRST_DAY = datetime(2017, 1, 1, tzinfo=UTC)  # the night 0
 
-
-class ExposureLog:
-    """Columns of quadrant exposures, described when first asked for."""
-
-    def __init__(self, survey: Survey, seed: int) -> None:
-        self._survey, self._seed = survey, seed
-        self._known: dict[int, dict[str, Any]] = {}
-
-    def __call__(self, visits: Visits, visit: int, field: int, rcid: int) -> dict[str, Any]:
-        """Columns of one visit of a field's quadrant; `pdiffimfilename` is the path in the archive."""
-        pid = int(visits.pid[visit])
-        if pid not in self._known:
-            number = self._survey.fields[field].number
-            self._known[pid] = _geometry(visits, visit, number, rcid) | _calibration(
-                visits, visit, np.random.default_rng([self._seed, pid, 2])
-            )
-        return self._known[pid]
+Columns = dict[str, Any]
 
 
 def year_of(night: int) -> int:
@@ -45,49 +29,59 @@ def year_of(night: int) -> int:
     return (_FIRST_DAY + timedelta(days=night)).year
 
 
-def _geometry(visits: Visits, visit: int, number: int, rcid: int) -> dict[str, Any]:
-    jd, fid, programid = float(visits.jd[visit]), int(visits.fid[visit]), int(visits.programid[visit])
+def exposure_columns(survey: Survey, seed: int, field: int, rcid: int, first: int) -> Columns:
+    """Columns of a quadrant's visits from number `first` on: arrays, or one value for all.
+
+    `pdiffimfilename` is the path in the archive; an alert shows its last part.
+    """
+    visits = survey.visits(field, rcid)
+    number = survey.fields[field].number
+    found = _geometry(number, rcid) | _calibration(survey, seed, field, rcid)
+    found |= {"jd": visits.jd, "fid": visits.fid, "pid": visits.pid, "nid": visits.night}
+    found |= {"diffmaglim": visits.maglim, "programid": visits.programid}
+    found |= {"programpi": _INVESTIGATOR[visits.programid], "rfid": found["rfid"] + visits.fid * 100}
+    late = {name: v[first:] if isinstance(v, np.ndarray) else v for name, v in found.items()}
+    names = zip(late["jd"].tolist(), late["fid"].tolist(), strict=True)
+    late["pdiffimfilename"] = np.array([_image_name(jd, number, fid, rcid) for jd, fid in names], object)
+    return late
+
+
+def _geometry(number: int, rcid: int) -> Columns:
     reference = 2458313.966389 + (number + rcid) % 60
     return {
-        "jd": jd,
-        "fid": fid,
-        "pid": int(visits.pid[visit]),
-        "pdiffimfilename": _image_name(jd, number, fid, rcid),
-        "programpi": _INVESTIGATOR[programid],
-        "programid": programid,
-        "nid": int(visits.night[visit]),
         "rcid": rcid,
         "field": number,
-        "rfid": number * 10**6 + 120_000 + fid * 100 + rcid,
+        "rfid": number * 10**6 + 120_000 + rcid,
+        "exptime": 30.0,
         "jdstartref": reference,
         "jdendref": reference + 60.969236,
         "nframesref": 15 + (number % 3) * 5,
-        "exptime": 30.0,
         "rbversion": RB_VERSION,
         "drbversion": DRB_VERSION,
     }
 
 
-def _calibration(visits: Visits, visit: int, rng: np.random.Generator) -> dict[str, Any]:
-    fid, zeropoint = int(visits.fid[visit]), float(visits.zeropoint[visit])
-    sky = float(visits.sky[visit])
+def _calibration(survey: Survey, seed: int, field: int, rcid: int) -> Columns:
+    """How well each exposure was calibrated; ranges as in the real packets."""
+    visits = survey.visits(field, rcid)
+    count, fid = len(visits), visits.fid
+    rng = np.random.default_rng([seed, 2, survey.fields[field].number, rcid])
     return {
-        "diffmaglim": float(visits.maglim[visit]),
-        "magzpsci": zeropoint,
-        "magzpsciunc": float(rng.lognormal(-11.5, 1.0)),
-        "magzpscirms": float(rng.normal(0.034, 0.007)),
-        "clrcoeff": {1: -0.06, 2: 0.09, 3: 0.02}[fid] + float(rng.normal(0, 0.015)),
-        "clrcounc": float(rng.lognormal(-11, 0.9)),
-        "nmatches": int(rng.integers(200, 2200)),
-        "zpclrcov": -float(rng.lognormal(-11.3, 1.0)),
-        "zpmed": round(zeropoint + {1: -0.04, 2: 0.06, 3: 0.01}[fid], 3),
-        "clrmed": round(float(rng.normal(0.68, 0.1)), 3),
-        "clrrms": float(rng.normal(0.27, 0.04)),
-        "sciinpseeing": float(visits.fwhm[visit]),
-        "scibckgnd": sky,
-        "scisigpix": float(pixel_noise(sky)),
-        "adpctdif1": float(rng.normal(0.085, 0.006)),
-        "adpctdif2": float(rng.normal(0.083, 0.006)),
+        "magzpsci": visits.zeropoint,
+        "magzpsciunc": rng.lognormal(-11.5, 1.0, count),
+        "magzpscirms": rng.normal(0.034, 0.007, count),
+        "clrcoeff": np.array([0, -0.06, 0.09, 0.02])[fid] + rng.normal(0, 0.015, count),
+        "clrcounc": rng.lognormal(-11, 0.9, count),
+        "nmatches": rng.integers(200, 2200, count),
+        "zpclrcov": -rng.lognormal(-11.3, 1.0, count),
+        "zpmed": np.round(visits.zeropoint + np.array([0, -0.04, 0.06, 0.01])[fid], 3),
+        "clrmed": np.round(rng.normal(0.68, 0.1, count), 3),
+        "clrrms": rng.normal(0.27, 0.04, count),
+        "sciinpseeing": visits.fwhm,
+        "scibckgnd": visits.sky,
+        "scisigpix": pixel_noise(visits.sky),
+        "adpctdif1": rng.normal(0.085, 0.006, count),
+        "adpctdif2": rng.normal(0.083, 0.006, count),
     }
 
 

@@ -1,7 +1,4 @@
-"""Who is near: the stars and galaxies around a position, as PS1, Gaia and the reference list them; names.
-
-One list of neighbours feeds the catalogue columns and the stamps, so that the pictures and the numbers agree.
-"""
+"""What an object has at its place: catalogue entries of its own star or host; and its name."""
 
 import math
 from dataclasses import dataclass
@@ -10,11 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 MISSING = -999.0  # DEFINITIONS.md: PS1 and Gaia columns without a source
-PS1_RADIUS = 30.0  # arcsec, as the survey matches
-BOX = 72.0  # arcsec, side of the patch that is filled: a stamp and its margin
-_PS1_DEPTH = (22.6, 22.4, 22.2, 21.6)  # g, r, i, z beyond which a magnitude is missing
-_REFERENCE_DEPTH = 23.3
-_GAIA_DEPTH, _GAIA_BRIGHT, _GAIA_RADIUS = 20.9, 14.0, 90.0
+PER_CELL = 60_000  # names in one quadrant of a field
+_LETTERS = 26**7
+_STEP = 2_654_435_761 % _LETTERS  # odd and no multiple of 13: every number below 26⁷ is met once
 
 
 @dataclass(frozen=True)
@@ -31,7 +26,7 @@ class Neighbour:
     radius: float = 0.0
     ratio: float = 1.0
     angle: float = 0.0
-    core: float = 0.0  # share of a galaxy's light in its unresolved nucleus
+    core: float = 1.0  # share of the light in the unresolved nucleus
 
     @property
     def distance(self) -> float:
@@ -76,100 +71,6 @@ def _score(value: float) -> float:
     return float(min(max(value, 0.0), 1.0))
 
 
-def surroundings(ra: float, dec: float, rng: np.random.Generator) -> list[Neighbour]:
-    """Random field sources within the box; more of them, and more stars, near the galactic plane."""
-    latitude = galactic_latitude(ra, dec)
-    density = 5 + 20 * math.exp(-abs(latitude) / 14)
-    count = int(rng.poisson(density))
-    place = rng.uniform(-BOX / 2, BOX / 2, (2, count))
-    r = np.maximum(22.9 - rng.exponential(1.7, count), 13.2)
-    is_star = rng.random(count) < np.clip(0.95 - 0.09 * (r - 17), 0.25, 0.97)
-    colour = np.where(is_star, np.where(rng.random(count) < 0.6, 0.45, 1.35), 0.7) + rng.normal(
-        0, 0.15, count
-    )
-    chances = [rng.exponential(1, count), rng.normal(0, 1, count), *rng.random((2, count))]
-    drawn = zip(
-        is_star.tolist(), *place.tolist(), r.tolist(), colour.tolist(), _chances(*chances), strict=True
-    )
-    return [(star if stellar else galaxy)(*entry) for stellar, *entry in drawn]
-
-
-def _chances(*columns: np.ndarray) -> list[Chance]:
-    return [Chance(*row) for row in zip(*(c.tolist() for c in columns), strict=True)]
-
-
-def galactic_latitude(ra: float, dec: float) -> float:
-    """Degrees from the galactic plane (J2000 pole at 192.859, 27.128)."""
-    a, d, pole = math.radians(ra - 192.859), math.radians(dec), math.radians(27.128)
-    return math.degrees(math.asin(math.sin(d) * math.sin(pole) + math.cos(d) * math.cos(pole) * math.cos(a)))
-
-
-def ps1_columns(
-    near: list[Neighbour], east: float, north: float, ra: float, dec: float
-) -> dict[str, float | int]:
-    """The PS1 columns of an alert measured at offset (`east`, `north`) arcsec of the object's true place."""
-    ranked = sorted((math.hypot(n.east - east, n.north - north), i) for i, n in enumerate(near))
-    ranked = [(d, i) for d, i in ranked if d <= PS1_RADIUS]
-    found: dict[str, float | int] = {"nmtchps": len(ranked)}
-    for rank in (1, 2, 3):
-        if rank > len(ranked):
-            found |= {f"{name}{rank}": MISSING for name in ("sgmag", "srmag", "simag", "szmag")}
-            found |= {f"sgscore{rank}": MISSING, f"distpsnr{rank}": MISSING, f"objectidps{rank}": -999}
-            continue
-        distance, index = ranked[rank - 1]
-        source = near[index]
-        for name, mag, depth in zip(("sg", "sr", "si", "sz"), source.mags, _PS1_DEPTH, strict=True):
-            found[f"{name}mag{rank}"] = round(mag, 4) if mag < depth else MISSING
-        found[f"sgscore{rank}"] = source.score if source.mags[1] < 22.2 else 0.5
-        found[f"distpsnr{rank}"] = distance
-        found[f"objectidps{rank}"] = _ps1_identifier(
-            ra + source.east / 3600 / math.cos(math.radians(dec)), dec + source.north / 3600
-        )
-    return found
-
-
-def _ps1_identifier(ra: float, dec: float) -> int:
-    """PS1's objID: declination zone of half an arcminute, right ascension in microdegrees, a tail."""
-    zone = int((dec + 90) * 120)
-    return zone * 10**13 + int((ra % 360) * 1e6) * 10**4 + int((dec + 90) * 1e7) % 10**4
-
-
-def gaia_columns(
-    near: list[Neighbour], east: float, north: float, far: tuple[float, float]
-) -> dict[str, float]:
-    """The nearest Gaia source and the nearest bright one within 90″ of the place measured at offset (`east`,
-    `north`); `far` are distances of sources beyond the patch."""
-    stars = [
-        (math.hypot(n.east - east, n.north - north), _gaia_mag(n))
-        for n in near
-        if n.radius == 0 and _gaia_mag(n) < _GAIA_DEPTH
-    ]
-    nearest = min(stars) if stars else (far[0], 19.5)
-    brightest = min((s for s in stars if s[1] < _GAIA_BRIGHT), default=(far[1], 13.3))
-    found: dict[str, float] = {}
-    for name, (distance, mag) in (("", nearest), ("bright", brightest)):
-        within = distance < _GAIA_RADIUS
-        found |= {
-            f"neargaia{name}": distance if within else MISSING,
-            f"maggaia{name}": mag if within else MISSING,
-        }
-    return found
-
-
-def _gaia_mag(source: Neighbour) -> float:
-    g, r = source.mags[0], source.mags[1]
-    return r - 0.1 - 0.15 * max(g - r - 0.6, 0)
-
-
-def reference_source(near: list[Neighbour], rng: np.random.Generator) -> Neighbour:
-    """The source nearest in the reference image (`distnr`, `magnr`): one always exists, if faint and far."""
-    seen = [n for n in near if n.mags[1] < _REFERENCE_DEPTH]
-    if seen:
-        return min(seen, key=lambda n: n.distance)
-    angle, distance = rng.uniform(0, 2 * math.pi), rng.uniform(8, 20)
-    return Neighbour(distance * math.cos(angle), distance * math.sin(angle), (23.1, 22.9, 22.6, 22.4), 0.5)
-
-
 def object_name(year: int, serial: int) -> str:
     """`ZTF` + two digits of the year of first detection + seven letters, as the survey names its objects."""
     letters = ""
@@ -177,3 +78,15 @@ def object_name(year: int, serial: int) -> str:
         serial, rest = divmod(serial, 26)
         letters = chr(97 + rest) + letters
     return f"ZTF{year % 100:02d}{letters}"
+
+
+def serial_of(cell: int, rank: int) -> int:
+    """A serial that no other object of any quadrant has: `cell` is 64 × field + rcid, `rank` counts in it.
+
+    Raises ValueError when a quadrant has more objects than there are names for.
+    """
+    if rank >= PER_CELL:
+        raise ValueError(
+            f"more than {PER_CELL:,} objects in one quadrant: cannot name them; lower the density"
+        )
+    return (cell * PER_CELL + rank) * _STEP % _LETTERS

@@ -8,18 +8,14 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from schemas.simulated.templates import below_peak
+
 Curve = Callable[[np.ndarray, np.ndarray], np.ndarray]
 Bands = tuple[float, float, float]  # a magnitude or offset in g, r, i
 
-# Days since explosion, and magnitudes below peak in g, r, i. Rough means of the well-known templates
-# (Ia: Nugent et al. 2002 and Firth et al. 2015 for the rise; II: Rubin et al. 2016; Ibc: Taddia et al. 2015).
+# Days since explosion, and magnitudes below peak in g, r, i: rough means of the published light curves
+# (II: Rubin et al. 2016, ApJ 820, 33, and Anderson et al. 2014; Ibc: Taddia et al. 2015, A&A 574, A60).
 _TEMPLATES: dict[str, tuple[list[float], list[float], list[float], list[float]]] = {
-    "SN Ia": (
-        [0.2, 1, 2, 3, 5, 7, 10, 14, 18, 22, 28, 35, 45, 60, 80, 100],
-        [8.0, 5.3, 3.9, 3.1, 2.1, 1.5, 0.8, 0.2, 0.0, 0.1, 0.55, 1.3, 2.2, 2.8, 3.2, 3.6],
-        [8.0, 5.4, 4.0, 3.2, 2.2, 1.55, 0.85, 0.25, 0.0, 0.08, 0.45, 0.7, 1.1, 2.0, 2.7, 3.3],
-        [8.0, 5.4, 4.0, 3.2, 2.2, 1.5, 0.8, 0.2, 0.0, 0.2, 0.65, 0.6, 0.8, 1.8, 2.6, 3.2],
-    ),
     "SN II": (
         [0.1, 0.6, 1, 2, 3, 5, 8, 12, 20, 40, 80, 100, 115, 140],
         [6.0, 2.6, 2.0, 1.2, 0.8, 0.35, 0.1, 0.0, 0.25, 0.9, 1.6, 2.0, 3.6, 4.0],
@@ -57,6 +53,19 @@ def supernova(kind: str, explosion: float, peak: Bands, stretch: float = 1.0) ->
     return curve
 
 
+def type_ia(peak_jd: float, peak_b: float, redshift: float, stretch: float, colour: Bands) -> Curve:
+    """A type Ia supernova: the Hsiao template, stretched in time, with magnitudes `colour` added by band.
+
+    `peak_b`: apparent magnitude of the template's rest-frame B peak at this distance.
+    """
+
+    def curve(jd: np.ndarray, fid: np.ndarray) -> np.ndarray:
+        days = (jd - peak_jd) / (1 + redshift) / stretch
+        return flux_of(peak_b + per_band(colour, fid) + below_peak(days, redshift, fid))
+
+    return curve
+
+
 def tidal_disruption(start: float, peak: Bands, rise: float, decay: float) -> Curve:
     """Nuclear and blue: a half-sine rise, then the −5/3 power law of fallback."""
 
@@ -77,6 +86,31 @@ def dwarf_nova(start: float, quiet: Bands, amplitude: float, plateau: float, eve
         shape = np.interp(age, [0, 0.9, plateau, plateau + 1.6 * amplitude], [0, 1, 0.88, 0], right=0)
         quiescent = per_band(quiet, fid)
         return flux_of(quiescent - amplitude * shape) - flux_of(quiescent)
+
+    return curve
+
+
+def nova(start: float, peak: Bands, t2: float) -> Curve:
+    """A classical nova: up within two days, then two magnitudes in `t2` days, slower after three."""
+
+    def curve(jd: np.ndarray, fid: np.ndarray) -> np.ndarray:
+        age = jd - start
+        fading = np.interp(age, [0, 2, 2 + t2, 2 + 2.2 * t2, 2 + 12 * t2], [6, 0, 2, 3, 7.5])
+        return np.where(age > 0, flux_of(per_band(peak, fid) + fading), 0.0)
+
+    return curve
+
+
+def kilonova(merger: float, peak: Bands) -> Curve:
+    """The afterglow of a neutron-star merger: blue for a day, then red and gone (Villar et al. 2017, ApJ 851,
+    L21: AT 2017gfo lost about 1.9, 1.2 and 0.9 mag a day in g, r, i)."""
+    decline = np.array([1.9, 1.2, 0.9])
+
+    def curve(jd: np.ndarray, fid: np.ndarray) -> np.ndarray:
+        age = jd - merger
+        up = np.clip(age / 0.5, 0, 1)
+        fading = decline[fid - 1] * np.clip(age - 0.6, 0, 20)
+        return flux_of(per_band(peak, fid) + fading) * up
 
     return curve
 
@@ -129,6 +163,17 @@ def sawtooth(period: float, epoch: float, amplitude: Bands) -> Curve:
     return shape
 
 
+def rise_and_fall(period: float, epoch: float, amplitude: Bands, rise: float) -> Curve:
+    """A classical Cepheid: up in the share `rise` of the period, down in the rest; zero on average."""
+
+    def shape(jd: np.ndarray, fid: np.ndarray) -> np.ndarray:
+        phase = np.mod((jd - epoch) / period, 1)
+        wave = np.where(phase < rise, 0.5 - phase / rise, (phase - rise) / (1 - rise) - 0.5)
+        return per_band(amplitude, fid) * wave
+
+    return shape
+
+
 def sine(period: float, epoch: float, amplitude: Bands) -> Curve:
     """Pulsation of long period, or a spotted star that turns."""
 
@@ -175,6 +220,11 @@ def once(at: float, flux: float) -> Curve:
     return curve
 
 
-def dark(jd: np.ndarray, fid: np.ndarray) -> np.ndarray:
-    """No light at any time."""
-    return np.zeros(len(jd))
+def repeating(times: np.ndarray, flux: np.ndarray) -> Curve:
+    """Light in the exposures taken at `times` (jd, ascending) only: a defect of the detector."""
+
+    def curve(jd: np.ndarray, fid: np.ndarray) -> np.ndarray:
+        place = np.clip(np.searchsorted(times, jd), 0, len(times) - 1)
+        return np.where(times[place] == jd, flux[place], 0.0)
+
+    return curve

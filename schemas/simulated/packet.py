@@ -1,89 +1,87 @@
 """Bytes of a packet: a single-record Avro container file with the null codec, as the survey sends it.
 
-fastavro writes each record once, in the schema's own terms; the bodies are joined here. A history row is the
-same bytes in every alert that carries it, so joining is right by construction and many times faster than
-writing 2,500 values anew for each alert.
+Candidate and history rows are written by `encode`; here they are joined in the order of the schema.
 """
 
 import io
 import json
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import fastavro
 
+from schemas.simulated.encode import RecordEncoder, zigzag
+
 _SCHEMAS = Path(__file__).parent.parent / "ztf"
 _SYNC = 16
+# The survey's 4.02 has the fields of 4.01: the 130 real packets of it that we hold differ in nothing else
+# that survived their rewriting.
+_SAME_FIELDS = {"4.02": "4.01"}
 
 
-def zigzag(number: int) -> bytes:
-    """An Avro long: zigzag, then seven bits a byte, lowest first (Avro specification, Binary encoding)."""
-    left = (number << 1) ^ (number >> 63)
-    out = bytearray()
-    while left > 0x7F:
-        out.append(left & 0x7F | 0x80)
-        left >>= 7
-    out.append(left)
-    return bytes(out)
+def known_versions() -> list[str]:
+    """ZTF schema versions that can be simulated."""
+    return sorted([*(p.stem for p in _SCHEMAS.glob("*.avsc")), *_SAME_FIELDS])
 
 
-class RecordWriter:
-    """Writes records of one schema to bare Avro bytes."""
+def ztf_schema(version: str) -> dict[str, Any]:
+    """The writer schema of a ZTF version. Raises ValueError for one that is not known."""
+    if version not in known_versions():
+        raise ValueError(
+            f"cannot write ZTF schema {version!r} packets: there are {', '.join(known_versions())}"
+        )
+    schema = json.loads((_SCHEMAS / f"{_SAME_FIELDS.get(version, version)}.avsc").read_text())
+    return _with_version(schema, version) if version in _SAME_FIELDS else schema
 
-    def __init__(self, schema: Mapping[str, Any]) -> None:
-        self._schema = fastavro.parse_schema(dict(schema))
-        self._buffer = io.BytesIO()
 
-    def __call__(self, record: Mapping[str, Any]) -> bytes:
-        self._buffer.seek(0)
-        self._buffer.truncate()
-        fastavro.schemaless_writer(self._buffer, self._schema, record)
-        return self._buffer.getvalue()
+def _with_version(schema: Any, version: str) -> Any:
+    """A copy whose "version" entries say `version`."""
+    if isinstance(schema, list):
+        return [_with_version(part, version) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    copied = {key: _with_version(part, version) for key, part in deepcopy(schema).items()}
+    return {**copied, "version": version} if "version" in schema else copied
 
 
 class PacketWriter:
-    """Joins encoded parts into packets of one schema version.
-
-    Raises ValueError for a version that is not in schemas/ztf.
-    """
+    """Joins encoded parts into packets of one schema version. Raises ValueError for an unknown one."""
 
     def __init__(self, version: str) -> None:
-        known = sorted(p.stem for p in _SCHEMAS.glob("*.avsc"))
-        if version not in known:
-            raise ValueError(f"no ZTF schema {version!r} to simulate: there are {', '.join(known)}")
         self.version = version
-        self.schema: dict[str, Any] = json.loads((_SCHEMAS / f"{version}.avsc").read_text())
+        self.schema = ztf_schema(version)
         self._fields = {f["name"]: f["type"] for f in self.schema["fields"]}
-        self.candidate = RecordWriter(self._fields["candidate"])
-        self.previous = RecordWriter(_branch(self._fields["prv_candidates"], "array")["items"])
-        self.has_forced = "fp_hists" in self._fields
-        if self.has_forced:
-            rows = _branch(self._fields["fp_hists"], "array")["items"]
-            names = [f["name"] for f in rows["fields"]]
-            # What belongs to the exposure comes first and is the same for all its alerts; what belongs to
-            # the object's reference source comes last and is the same for all its rows of one band.
-            first, last = names.index("forcediffimflux"), names.index("distnr")
-            parts = {"exposure": slice(first), "flux": slice(first, last), "reference": slice(last, None)}
-            writers = [
-                RecordWriter(rows | {"name": n, "fields": rows["fields"][s]}) for n, s in parts.items()
-            ]
-            self.forced_exposure, self.forced_flux, self.forced_reference = writers
+        self.candidate = RecordEncoder(self._fields["candidate"])
+        self.previous = RecordEncoder(_rows_of(self._fields["prv_candidates"]))
+        forced = self._fields.get("fp_hists")
+        self.forced = RecordEncoder(_rows_of(forced)) if forced is not None else None
         self._header = _header(self.schema)
 
     def packet(self, parts: Mapping[str, Any], sync: bytes) -> bytes:
-        """One packet: `parts` hold strings, longs, the encoded candidate, lists of encoded rows, and stamps
-        as (file name, bytes); a part that is None or absent becomes null."""
-        body = b"".join(self._part(name, parts.get(name)) for name in self._fields)
+        """One packet: `parts` hold strings, longs, encoded records and arrays, and stamps as (file name,
+        bytes); a part that is None or absent becomes null."""
+        body = b"".join([self._part(name, parts.get(name)) for name in self._fields])
         return b"".join((self._header, sync, b"\x02", zigzag(len(body)), body, sync))
+
+    def split(self, parts: Mapping[str, Any], sync: bytes, changing: Sequence[str]) -> tuple[bytes, bytes]:
+        """What comes before and after the neighbouring `changing` parts, whose length stays as it is."""
+        names = list(self._fields)
+        first, last = names.index(changing[0]), names.index(changing[-1]) + 1
+        body = [self._part(name, parts.get(name)) for name in names]
+        head = (self._header, sync, b"\x02", zigzag(sum(map(len, body))), *body[:first])
+        return b"".join(head), b"".join((*body[last:], sync))
 
     def _part(self, name: str, value: Any) -> bytes:
         kind = self._fields[name]
-        if isinstance(kind, list):
-            chosen = next(i for i, branch in enumerate(kind) if (branch == "null") == (value is None))
-            return zigzag(chosen) + (b"" if value is None else _value(value))
-        return _value(value)
+        if not isinstance(kind, list):
+            return _value(value)
+        for i, branch in enumerate(kind):
+            if (branch == "null") == (value is None):
+                return bytes((i << 1,)) if value is None else bytes((i << 1,)) + _value(value)
+        raise ValueError(f"the field {name!r} has no null, and no value was given")
 
 
 def _value(value: Any) -> bytes:
@@ -94,17 +92,14 @@ def _value(value: Any) -> bytes:
     if isinstance(value, str):
         text = value.encode()
         return zigzag(len(text)) + text
-    if isinstance(value, tuple):  # a stamp
-        return _value(value[0]) + zigzag(len(value[1])) + value[1]
-    return _array(value)
+    name, data = value  # a stamp
+    return b"".join((zigzag(len(name)), name.encode(), zigzag(len(data)), data))
 
 
-def _array(rows: Sequence[bytes]) -> bytes:
-    return zigzag(len(rows)) + b"".join(rows) + b"\x00" if rows else b"\x00"
-
-
-def _branch(union: Sequence[Any], kind: str) -> dict[str, Any]:
-    return next(b for b in union if isinstance(b, dict) and b["type"] == kind)
+def _rows_of(union: Sequence[Any]) -> dict[str, Any]:
+    """The record in a nullable array."""
+    array = next(b for b in union if isinstance(b, dict) and b["type"] == "array")
+    return dict(array["items"])
 
 
 def _header(schema: dict[str, Any]) -> bytes:

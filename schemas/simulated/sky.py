@@ -1,127 +1,134 @@
-"""The simulated sky as a stream: alerts in time order, exactly as many as were asked for."""
+"""The simulated sky as a stream: alerts in time order, from a count or from a density.
 
-import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+`simulate` gives exactly so many alerts of a staged night. `Month` gives what a telescope would send in some
+nights, in one stream or in parts that processes share: a part is some quadrants, and a quadrant's packets are
+the same bytes whoever makes them.
+"""
 
-import numpy as np
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from schemas.simulated.census import emitted, name_detections, take_census, time_order
-from schemas.simulated.history import Dossier, Historian, open_dossiers
+import pyarrow as pa
+
+from schemas.simulated.cell import Cell, SimulatedAlert
+from schemas.simulated.census import census_by_count, census_of_cell
 from schemas.simulated.packet import PacketWriter, packet_writer
 from schemas.simulated.population import Sky
-from schemas.simulated.stamps import NAMES, View, draw_stamps, stamp_names
-from schemas.simulated.survey import LAST_NIGHT, SURVEY_DAYS, Survey
+from schemas.simulated.survey import Plan, Survey
 
-_AHEAD = 1000  # alerts whose objects are measured together: arrays of some length cost little
-_UNIX_EPOCH = 2440587.5  # jd
-_PUBLISHER = "ZTF (simulated by zads)"
-
-
-@dataclass(frozen=True)
-class SimulatedAlert:
-    """One packet and the truth behind it."""
-
-    packet: bytes = field(repr=False)
-    candid: int
-    objectId: str
-    jd: float
-    night: int
-    programid: int
-    pid: int
-    truth: dict[str, object] = field(repr=False)
+Versions = str | Sequence[str]
 
 
 def simulate(
-    alerts: int, seed: int, nights: int = 1, schema: str = "4.01", stamps: bool = True
+    alerts: int, seed: int, nights: int = 1, schema: Versions = "4.01", stamps: bool = True
 ) -> Iterator[SimulatedAlert]:
     """Exactly `alerts` alerts of the last `nights` nights, in time order, from a seed.
 
-    The survey runs for ninety nights; those before the emitted ones appear in histories only. The same
-    arguments give the same bytes. Raises ValueError when the arguments cannot be served: at once when that
-    can be seen from them, else at the first alert.
+    The survey runs for 400 nights; those before the emitted ones appear in histories only. The same arguments
+    give the same bytes. schema: one version, or several that share each night's exposures. Raises ValueError
+    when the arguments cannot be served: at once when that can be seen from them, else at the first alert.
     """
     if alerts < 1:
         raise ValueError(f"cannot simulate {alerts} alerts: ask for 1 or more")
-    if not 1 <= nights <= SURVEY_DAYS // 2:
-        raise ValueError(
-            f"cannot emit {nights} nights: the simulated survey can emit 1 to {SURVEY_DAYS // 2}"
-        )
-    return _Stream(seed, packet_writer(schema), stamps).run(alerts, nights)
+    return _staged(alerts, seed, Plan.of_alerts(alerts, nights), writers_of(schema), stamps)
 
 
-class _Stream:
-    """One run of the simulation."""
+def _staged(
+    alerts: int, seed: int, plan: Plan, writers: list[PacketWriter], stamps: bool
+) -> Iterator[SimulatedAlert]:
+    survey = Survey(plan, seed)
+    cells = census_by_count(Sky(survey, plan.emitted, staged=True), alerts, seed)
+    yield from merged(
+        Cell(survey, seed, place, observed).alerts(writers, stamps) for place, observed in cells.items()
+    )
 
-    def __init__(self, seed: int, writer: PacketWriter, stamps: bool) -> None:
-        self._seed, self._writer, self._stamps = seed, writer, stamps
-        self._grain = np.random.default_rng([seed, 6])  # the noise of all stamps, in the order of the alerts
 
-    def run(self, alerts: int, nights: int) -> Iterator[SimulatedAlert]:
-        survey = Survey(max(1, alerts // nights), np.random.default_rng([self._seed, 0]))
-        sky = Sky(survey, range(LAST_NIGHT - nights + 1, LAST_NIGHT + 1))
-        observed = take_census(sky, alerts, self._seed)
-        name_detections(observed)
-        historian = Historian(survey, self._writer, self._seed)
-        dossiers: dict[int, Dossier] = {}
-        left = [emitted(seen, sky.nights) for seen in observed]
-        order = time_order(observed, sky.nights)
-        for start in range(0, len(order), _AHEAD):
-            coming = order[start : start + _AHEAD]
-            fresh = [i for i in dict.fromkeys(index for index, _ in coming) if i not in dossiers]
-            rng = np.random.default_rng([self._seed, 7, start])
-            dossiers |= zip(fresh, open_dossiers([observed[i] for i in fresh], rng), strict=True)
-            for index, visit in coming:
-                yield self._alert(dossiers[index], visit, historian)
-                left[index] -= 1
-                if not left[index]:
-                    del dossiers[index]
+def writers_of(schema: Versions) -> list[PacketWriter]:
+    """Writers of one or several versions ("3.3,4.02"). Raises ValueError for one that is not known."""
+    names = schema.split(",") if isinstance(schema, str) else schema
+    return [packet_writer(name.strip()) for name in names]
 
-    def _alert(self, dossier: Dossier, visit: int, historian: Historian) -> SimulatedAlert:
-        seen, writer = dossier.seen, self._writer
-        candidate = historian.candidate(dossier, visit)
-        parts: dict[str, Any] = {
-            "schemavsn": writer.version,
-            "publisher": _PUBLISHER,
-            "objectId": seen.objectId,
-            "candid": candidate["candid"],
-            "candidate": writer.candidate(candidate),
-            "prv_candidates": historian.previous(dossier, visit) or None,
-        }
-        if writer.has_forced:
-            parts["fp_hists"] = historian.forced(dossier, visit) or None
-        if self._stamps:
-            parts |= self._cutouts(dossier, visit, candidate)
-        # The sync marker is random by nature; here it comes from seed and candid.
-        sync = hashlib.blake2b(f"{self._seed} {candidate['candid']}".encode(), digest_size=16).digest()
-        return SimulatedAlert(
-            packet=writer.packet(parts, sync),
-            candid=candidate["candid"],
-            objectId=seen.objectId,
-            jd=candidate["jd"],
-            night=candidate["nid"],
-            programid=candidate["programid"],
-            pid=candidate["pid"],
-            truth={"class": seen.source.kind, **seen.source.parameters},
-        )
 
-    def _cutouts(
-        self, dossier: Dossier, visit: int, candidate: dict[str, Any]
-    ) -> dict[str, tuple[str, bytes]]:
-        seen = dossier.seen
-        view = View(
-            **{name: candidate[name] for name in ("ra", "dec", "xpos", "ypos", "fid")},
-            east=candidate["east"],
-            north=candidate["north"],
-            fwhm=float(seen.visits.fwhm[visit]),
-            zeropoint=float(seen.visits.zeropoint[visit]),
-            sky=float(seen.visits.sky[visit]),
-            flux=float(seen.flux[visit]),
-            artefact=seen.source.artefact,
-            angle=seen.source.angle,
-        )
-        written = int((candidate["jd"] - _UNIX_EPOCH) * 86400)
-        pictures = draw_stamps(dossier.near, view, written, self._grain)
-        names = stamp_names(candidate["candid"], candidate["pid"], candidate["isdiffpos"] == "t")
-        return {f"cutout{n}": (name, data) for n, name, data in zip(NAMES, names, pictures, strict=True)}
+def merged(streams: Iterator[Iterator[SimulatedAlert]]) -> Iterator[SimulatedAlert]:
+    """Streams of quadrants as one, in order of time, then candid."""
+    return heapq.merge(*streams, key=lambda alert: (alert.jd, alert.candid))
+
+
+@dataclass(frozen=True)
+class Month:
+    """Some nights of a simulated survey, by density. Iterating gives the alerts in time order.
+
+    nights: the last so many; density: times the objects that there are in the sky; rare: times that for
+    supernovae and the other rare kinds; fields and quadrants: how much of the sky, up to 64 quadrants a field
+    of 47 square degrees; schema: as for `simulate`.
+    """
+
+    nights: int = 30
+    density: float = 1.0
+    seed: int = 1
+    fields: int = 4
+    quadrants: int = 8
+    rare: float = 1.0
+    schema: Versions = "4.01"
+    stamps: bool = True
+
+    def __post_init__(self) -> None:
+        if self.density <= 0 or self.rare < 0:
+            raise ValueError(
+                f"cannot simulate a density of {self.density} and {self.rare} times the rare kinds"
+            )
+        writers_of(self.schema)
+        _ = self.plan
+
+    @property
+    def plan(self) -> Plan:
+        return Plan(self.fields, self.quadrants, self.nights)
+
+    def survey(self) -> Survey:
+        """The survey, with its observing log."""
+        return Survey(self.plan, self.seed)
+
+    def partitions(self, number: int) -> list["Part"]:
+        """The month in `number` parts, small picklable objects to be iterated anywhere; together they give
+        exactly the packets of the month."""
+        if number < 1:
+            raise ValueError(f"cannot divide a month into {number} parts: ask for 1 or more")
+        places = [(i, q) for i, f in enumerate(self.survey().fields) for q in f.quadrants]
+        return [Part(self, tuple(places[k::number])) for k in range(number)]
+
+    def __iter__(self) -> Iterator[SimulatedAlert]:
+        return iter(self.partitions(1)[0])
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some quadrants of a month: (field index, rcid) each. Iterating gives their alerts in time order."""
+
+    month: Month
+    places: tuple[tuple[int, int], ...]
+
+    def __iter__(self) -> Iterator[SimulatedAlert]:
+        writers = writers_of(self.month.schema)
+        cells = (cell.alerts(writers, self.month.stamps) for cell in self.cells())
+        return merged(cells)
+
+    def by_quadrant(self) -> Iterator[tuple[Cell, Iterator[SimulatedAlert]]]:
+        """The quadrants one after the other, each in time order: needs the memory of one only."""
+        writers = writers_of(self.month.schema)
+        for cell in self.cells():
+            yield cell, cell.alerts(writers, self.month.stamps)
+
+    def cells(self) -> Iterator[Cell]:
+        """The quadrants that have something to send."""
+        month, survey = self.month, self.month.survey()
+        for place in self.places:
+            sky = Sky(survey, month.plan.emitted, cell=place)
+            observed = census_of_cell(sky, month.seed, month.density, month.rare)
+            if observed:
+                yield Cell(survey, month.seed, place, observed)
+
+    def catalogue(self) -> pa.Table:
+        """The static sources within 90 arcsec of every object that sends an alert."""
+        tables = [cell.catalogue.table() for cell in self.cells()]
+        return pa.concat_tables(tables) if tables else pa.table({})

@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.simulated import SimulatedAlert, simulate
-from schemas.simulated.identity import galactic_latitude, object_name
-from schemas.simulated.packet import packet_writer, zigzag
-from schemas.simulated.survey import PIXEL_SCALE, Survey, night_of, pid_of
+from schemas.simulated.encode import zigzag
+from schemas.simulated.heavens import galactic_latitude
+from schemas.simulated.identity import object_name
+from schemas.simulated.packet import packet_writer
+from schemas.simulated.survey import PIXEL_SCALE, Plan, Survey, night_of, pid_of
 
 Night = list[tuple[SimulatedAlert, dict]]
 
@@ -204,14 +206,14 @@ def test_positions_as_a_tangent_plane_has_them(rcid: int, x: float, y: float, nu
     assert np.subtract(after, before) == pytest.approx([50, -20], abs=1e-6)
 
 
-SURVEY = Survey(500, np.random.default_rng(3))
+SURVEY = Survey(Plan(4, 14, 1), seed=3)
 
 
 def test_exposures_follow_one_another() -> None:
     assert np.all(np.diff(SURVEY.jd) * 86400 > 39), "one telescope"
     assert len(np.unique(pid_of(SURVEY.jd, 0))) == len(SURVEY.jd)
     assert np.array_equal(night_of(SURVEY.jd), SURVEY.night)
-    assert np.all((SURVEY.jd + 0.5) % 1 < 0.55), "Palomar's nights lie in the first half of the UT day"
+    assert np.all((SURVEY.jd + 0.5) % 1 < 0.6), "Palomar's nights lie in the first half of the UT day"
 
 
 @given(st.integers(-(2**63), 2**63 - 1))
