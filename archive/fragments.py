@@ -48,7 +48,7 @@ def nights_of(given: Any) -> Nights:
     """
     if given is None or isinstance(given, Nights):
         return given or Nights()
-    if isinstance(given, (str, date)):
+    if isinstance(given, (str, date, np.datetime64)):
         given = [given]
     try:
         spans = tuple(_span(one) for one in given)

@@ -142,7 +142,7 @@ class _Run:
     ) -> None:
         self._trial, self._work, self._began, self._on_progress = trial, work, began, on_progress
         self._left = Counter(share[0].night for share in work)
-        self._of = sum(piece.rows // piece.parts for share in work for piece in share)
+        self._of = round(sum(piece.rows / piece.parts for share in work for piece in share))
         self.sums: dict[date | None, NightSum] = {
             night: NightSum(night, len(trial.filters)) for night in self._left
         }

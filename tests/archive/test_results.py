@@ -1,0 +1,165 @@
+"""What a replay's result tells: comparisons, labels, files, pictures, packets in the order of time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from archive.ingest import ingest
+from archive.plots import plot_examples, plot_funnel, plot_nights, plot_sky, save_plots
+from archive.reading import Archive
+from archive.replay import replay
+from archive.results import Replay
+from archive.stream import in_time_order
+from filters.errors import FilterError
+from schemas.errors import ZadsError
+from schemas.simulated import simulate
+from tests.archive.helpers import records_in, write_packets
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    folder = tmp_path_factory.mktemp("results")
+    packets = [alert.packet for alert in simulate(240, 5, nights=2)]
+    ingest(write_packets(folder / "in", packets), folder / "archive")
+    return Archive(folder / "archive")
+
+
+@pytest.fixture(scope="module")
+def found(archive: Archive) -> Replay:
+    return replay(["real_bogus", "nuclear"], archive, parameters={"rb_min": [0.5, 0.8]})
+
+
+def test_labels_tell_filters_apart(found: Replay) -> None:
+    assert found.labels == ["real_bogus rb_min=0.5", "real_bogus rb_min=0.8", "nuclear"]
+    assert found.which("nuclear") == found.which(2) == found.which(-1) == found.which(found.filters[2]) == 2
+    with pytest.raises(FilterError, match="2 of the filters"):
+        found.which("real_bogus")
+    with pytest.raises(FilterError, match="nuclear"):
+        found.which(7)
+
+
+def test_matches_say_all_that_a_header_says(found: Replay) -> None:
+    rows = found.of(1)
+    assert rows.columns.tolist() == [
+        "candid",
+        "objectId",
+        "night",
+        "programid",
+        "filter",
+        "version",
+        "parameters",
+        "variant",
+    ]
+    assert json.loads(rows["parameters"][0]) == {"rb_min": 0.8}
+    assert set(rows["version"]) == {found.filters[1].version}
+    assert set(rows["programid"]) == {1}
+
+
+def test_a_comparison_by_sets(found: Replay) -> None:
+    low, high = (set(found.of(n)["candid"]) for n in (0, 1))
+    change = found.compare(0, 1)
+    assert set(change.lost["candid"]) == low - high
+    assert set(change.gained["candid"]) == high - low == set()
+    assert change.kept == len(low & high)
+    assert change.nights()["lost"].sum() == len(low - high)
+    examples = change.examples(3)
+    assert examples["change"].tolist() == ["lost"] * 3
+    assert set(examples["candid"]) <= low - high
+    assert f"{len(low - high)} lost" in str(change)
+    back = found.compare("real_bogus rb_min=0.8", "real_bogus rb_min=0.5")
+    assert set(back.gained["candid"]) == low - high
+
+
+def test_json_and_parquet(found: Replay, tmp_path: Path) -> None:
+    told = json.loads(found.to_json())
+    assert [m["candid"] for m in told["matches"]] == found.matches["candid"].tolist()
+    assert told["filters"][1] == {
+        "filter": "real_bogus",
+        "version": found.filters[1].version,
+        "parameters": {"rb_min": 0.8},
+    }
+    found.to_parquet(tmp_path / "matches.parquet")
+    table = pq.read_table(tmp_path / "matches.parquet")
+    assert table["candid"].to_pylist() == found.matches["candid"].tolist()
+    assert json.loads(table.schema.metadata[b"zads"])["alerts"] == found.alerts
+
+
+def test_nothing_found_is_a_result_too(archive: Archive, tmp_path: Path) -> None:
+    nothing = replay("real_bogus", archive, parameters={"rb_min": 2})
+    assert nothing.matches.empty
+    assert nothing.funnel()["alerts"].tolist()[1::2] == [0, 0]
+    assert json.loads(nothing.to_json())["matches"] == []
+    nothing.to_parquet(tmp_path / "none.parquet")
+    no_night = replay("real_bogus", archive, "1999-01-01")
+    assert (no_night.alerts, len(no_night.nights())) == (0, 0)
+    assert no_night.compare(0, 0).kept == 0
+    with pytest.raises(ZadsError, match="passes no alert"):
+        plot_examples(nothing)
+
+
+def test_pictures(found: Replay, tmp_path: Path) -> None:
+    for figure in (
+        plot_nights(found),
+        plot_funnel(found, 2),
+        plot_sky(found, 0),
+        plot_examples(found, 1, limit=2),
+    ):
+        assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
+    written = save_plots(found, tmp_path / "pictures")
+    assert len(written) == len(set(written)) >= 8
+    bars = [int(bar.get_width()) for bar in plot_funnel(found, 0).axes[0].patches]
+    assert bars == found.funnel(0).groupby("cut", sort=False)["alerts"].sum().tolist()
+
+
+def test_packets_in_the_order_of_time(archive: Archive, found: Replay) -> None:
+    every = list(in_time_order(archive, public=False))
+    read = [records_in(raw)[0] for raw, _ in every]
+    assert len(every) == 240
+    assert [p["candidate"]["jd"] for p in read] == sorted(p["candidate"]["jd"] for p in read)
+    assert every[0][1] == pytest.approx((read[0]["candidate"]["jd"] - 2440587.5) * 86400)
+    some = [records_in(raw)[0] for raw, _ in in_time_order(archive, wanted=found.of(1))]
+    assert {p["candid"] for p in some} == set(found.of(1)["candid"])
+    rows = [row for p in some for row in (p["prv_candidates"] or [])]
+    assert {row["programid"] for row in rows} == {1}
+    assert {row["programid"] for p in read for row in (p["prv_candidates"] or [])} > {1}
+
+
+def zads(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "zads", "replay", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=120)
+
+
+def test_the_command(archive: Archive, found: Replay, tmp_path: Path) -> None:
+    out = tmp_path / "m.parquet"
+    sweep = ["--param", "rb_min=0.5,0.8"]
+    done = zads("real_bogus", "nuclear", "--archive", archive.path, *sweep, "--json", "--out", out)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert [m["candid"] for m in told["matches"]] == found.matches["candid"].tolist()
+    assert "lost" in done.stderr
+    assert pd.read_parquet(out)["candid"].tolist() == found.matches["candid"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["real_bogus", "--param", "rb=1"], "rb_min"),
+        (["real_bogus", "--nights", "today"], "2023-10-12"),
+        (["real_bogus", "--cone", "1 2"], "1arcmin"),
+        ([], "zads filters"),
+    ],
+)
+def test_the_commands_mistakes(archive: Archive, arguments: list[str], words: str) -> None:
+    done = zads(*arguments, "--archive", archive.path)
+    assert done.returncode != 0
+    assert done.stdout == ""
+    assert words in done.stderr
