@@ -30,7 +30,6 @@ SOURCE = ("_topic", "_partition", "_offset", "_file")
 
 _IDENTITY = ("candid", "objectId")
 _WHOLE = 1 << 62
-_HISTORY_ROWS = 16_384  # with their histories: what a processor's cache holds of them
 _MOST_FAILURES = 20
 """Alerts of a share that a filter may raise on; with more, the filter itself has failed."""
 
@@ -113,8 +112,7 @@ class Trial:
         self, piece: Piece, extra: Sequence[str], tally: Tally
     ) -> Iterator[tuple[pd.DataFrame, pa.Table]]:
         reader = self.view.reader(piece)
-        small = _HISTORY_ROWS if self.view.touched else BATCH_ROWS
-        rows = _WHOLE if self.whole_nights else 1 if self.way == "bag" else small
+        rows = _WHOLE if self.whole_nights else 1 if self.way == "bag" else BATCH_ROWS
         for frame, table, _ in self.view.batches(piece, rows, reader, extra):
             yield frame, table
         tally.add(reader.tally)

@@ -30,6 +30,11 @@ def superseded(root: str, files: Sequence[Fragment], tally: Tally | None = None)
     return found
 
 
+def forget() -> None:
+    """Find it out anew the next time: for benchmarks."""
+    _of_group.cache_clear()
+
+
 def _may_share(files: Iterable[Fragment]) -> list[list[Fragment]]:
     """The files in groups whose ranges of candids do not overlap: nights, as candids begin with the night."""
     groups: list[list[Fragment]] = []

@@ -93,7 +93,6 @@ def test_packet_by_packet_is_the_same(archive: Archive) -> None:
 def test_small_shares_and_batches_are_the_same(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = replay(NAMES, archive)
     monkeypatch.setattr(trial, "BATCH_ROWS", 1)
-    monkeypatch.setattr(trial, "_HISTORY_ROWS", 1)
     monkeypatch.setattr("archive.replay.SHARE_ROWS", 40)
     assert_equal(replay(NAMES, archive, threads=4), whole)
 
