@@ -16,6 +16,7 @@ _GROUPS = (
     "demo",
     "run",
     "simulate",
+    "score",
     "publish",
     "listen",
     "dead_letters",

@@ -1,4 +1,4 @@
-"""`zads simulate`: packets of the simulated sky, into a folder or into Kafka."""
+"""`zads simulate`: packets of the simulated sky, into a folder or into Kafka, and the truth about them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from commands.options import Bootstrap, Config, people
 
 if TYPE_CHECKING:
-    from schemas.simulated import SimulatedAlert
+    from schemas.simulated import Month, SimulatedAlert, Staged
+    from schemas.simulated.cell import Cell
 
 NIGHTLY = "nightly"
-TRUTH = "truth.parquet"
+TRUTH, CATALOGUE, EXPOSURES = "truth.parquet", "catalogue.parquet", "exposures.parquet"
 
 
 def register(app: typer.Typer) -> None:
@@ -27,20 +28,44 @@ def register(app: typer.Typer) -> None:
 
 
 def simulate(
-    alerts: Annotated[int, typer.Option(min=1, help="How many alerts, exactly.")] = 2000,
+    alerts: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Exactly so many, rare kinds raised.", show_default="2000 without --density"
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 1,
     nights: Annotated[int, typer.Option(min=1, help="Spread them over the last so many nights.")] = 1,
+    density: Annotated[
+        float | None, typer.Option(help="Instead of --alerts: times the objects that the sky has.")
+    ] = None,
+    rare: Annotated[float, typer.Option(help="With --density: supernovae and other rare kinds more.")] = 1.0,
+    fields: Annotated[int, typer.Option(help="With --density: fields to observe.")] = 4,
+    quadrants: Annotated[int, typer.Option(help="With --density: quadrants of each field, of 64.")] = 8,
     schema: Annotated[
-        str, typer.Option(help="ZTF schema version: 4.01 (with forced photometry) or 3.3.")
+        str, typer.Option(help="ZTF schema version: 4.01, 4.02, 3.3, or several: 3.3,4.02.")
     ] = "4.01",
     stamps: Annotated[bool, typer.Option(help="With or without the three pictures.")] = True,
+    damage: Annotated[
+        float, typer.Option(help="Share of packets corrupt, truncated, repeated or delayed.")
+    ] = 0.0,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder for one .avro file an alert, named by candid, and truth.parquet."),
+        typer.Option(
+            help=f"Folder for one .avro file an alert, named by candid; {CATALOGUE} and {EXPOSURES} too."
+        ),
     ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="Truth table by alert.", show_default=f"{TRUTH} in --out")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; for --density into --out.")] = 1,
     topic: Annotated[
         str | None,
         typer.Option(help=f"Publish to this topic; '{NIGHTLY}' for the survey's ztf_YYYYMMDD_programidN."),
+    ] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(help="Folder of real packets: draw distributions beside theirs, in --out or here."),
     ] = None,
     bootstrap: Bootstrap = None,
     config: Config = None,
@@ -48,31 +73,139 @@ def simulate(
     """Simulate a sky: supernovae, variable stars, outbursts, active nuclei, asteroids and artefacts.
 
     Packets are valid ZTF packets of programs 1, 2 and 3 with consistent histories; truth.parquet says what
-    each one is. Give --out, --topic, or both.
+    each alert is, truth_objects.parquet what each object is. Give --out, --topic, or both.
 
     Example: `zads simulate --alerts 2000 --seed 1 --out night`
-    """
-    from schemas.simulated import simulate as sky
-    from schemas.simulated import write_truth
 
-    if out is None and topic is None:
+    Example: `zads simulate --nights 30 --density 0.2 --rare 20 --seed 1 --out month`
+    """
+    if out is None and topic is None and compare is None:
         raise typer.BadParameter("say where the alerts go: --out FOLDER, --topic NAME, or both")
-    tally = _Tally()
-    started = time.perf_counter()
+    if density is not None and alerts is not None:
+        raise typer.BadParameter("give --alerts for an exact number or --density for a natural sky, not both")
+    if workers > 1 and (density is None or out is None or topic is not None):
+        raise typer.BadParameter("--workers needs --density and --out, and no --topic: files have no order")
     try:
-        stream = _followed(sky(alerts, seed, nights, schema, stamps), alerts, tally)
-        if out is not None:
-            stream = _written(stream, out)
-        if topic is None:
-            for _ in stream:
-                pass
-        else:
-            _publish(stream, topic, bootstrap, config)
+        run = _run(alerts, seed, nights, density, (rare, fields, quadrants), schema, stamps)
+        if compare is not None:
+            _compare(run, compare, out)
+        if out is not None or topic is not None:
+            _simulate(run, damage, out, truth, workers, topic, bootstrap, config)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def _run(
+    alerts: int | None,
+    seed: int,
+    nights: int,
+    density: float | None,
+    natural: tuple[float, int, int],
+    schema: str,
+    stamps: bool,
+) -> Staged | Month:
+    from schemas.simulated import Month, Staged
+
+    if density is None:
+        return Staged(2000 if alerts is None else alerts, seed, nights, schema, stamps)
+    rare, fields, quadrants = natural
+    return Month(nights, density, seed, fields, quadrants, rare, schema, stamps)
+
+
+def _simulate(
+    run: Staged | Month,
+    damage: float,
+    out: Path | None,
+    truth: Path | None,
+    workers: int,
+    topic: str | None,
+    bootstrap: str | None,
+    config: Path | None,
+) -> None:
+    from schemas.simulated import write_truth
+
+    started, tally = time.perf_counter(), _Tally()
+    truth = truth or (out / TRUTH if out is not None else None)
     if out is not None:
-        write_truth(tally.alerts, out / TRUTH)
+        _clear(out, truth)
+    if workers > 1 and out is not None:
+        _in_parallel(run, damage, out, workers, tally)
+    else:
+        _in_order(run, damage, out, topic, bootstrap, config, tally)
+    if truth is not None:
+        write_truth(tally.alerts, truth)
     _report(tally, time.perf_counter() - started, out)
+
+
+def _in_order(
+    run: Staged | Month,
+    damage: float,
+    out: Path | None,
+    topic: str | None,
+    bootstrap: str | None,
+    config: Path | None,
+    tally: _Tally,
+) -> None:
+    """One stream in order of time."""
+    from schemas.simulated import damaged
+    from schemas.simulated.sky import stream_of
+
+    with people.status("taking the census of the sky"):
+        cells = list(_cells(run))
+    stream = damaged(stream_of(cells, run.schema, run.stamps), damage, run.seed)
+    stream = _followed(stream, sum(cell.count for cell in cells), tally)
+    if out is not None:
+        stream = _written(stream, out)
+    if topic is None:
+        for _ in stream:
+            pass
+    else:
+        _publish(stream, topic, bootstrap, config)
+    if out is not None:
+        _write_static(run, cells, out)
+
+
+def _cells(run: Staged | Month) -> Iterable[Cell]:
+    from schemas.simulated import Month
+
+    return run.partitions(1)[0].cells() if isinstance(run, Month) else run.cells()
+
+
+def _write_static(run: Staged | Month, cells: Iterable[Cell], out: Path) -> None:
+    """The catalogue for crossmatch and the observing log."""
+    import pyarrow.parquet as pq
+
+    from schemas.simulated.sky import catalogue_of
+
+    pq.write_table(catalogue_of(cells), out / CATALOGUE)
+    pq.write_table(run.survey().log(), out / EXPOSURES)
+
+
+def _in_parallel(run: Staged | Month, damage: float, out: Path, workers: int, tally: _Tally) -> None:
+    """A month's quadrants dealt out to processes, which write the files themselves."""
+    from concurrent.futures import ProcessPoolExecutor
+    from functools import partial
+    from multiprocessing import get_context
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from commands.simulate_part import write_part
+    from schemas.simulated import Month
+
+    assert isinstance(run, Month)
+    catalogues = []
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool, _bar() as bar:
+        parts = run.partitions(4 * workers)
+        task = bar.add_task("simulating", total=len(parts))
+        for made in pool.map(partial(write_part, damage=damage, folder=out), parts):
+            tally.alerts += made.alerts
+            tally.bytes += made.bytes
+            catalogues.append(made.catalogue)
+            bar.advance(task)
+    tally.alerts.sort(key=lambda alert: (alert.jd, alert.candid))
+    pq.write_table(pa.concat_tables([c for c in catalogues if c.num_rows]), out / CATALOGUE)
+    pq.write_table(run.survey().log(), out / EXPOSURES)
 
 
 class _Tally:
@@ -89,10 +222,14 @@ class _Tally:
         self.alerts.append(replace(alert, packet=b""))
 
 
+def _bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=people, transient=True)
+
+
 def _followed(stream: Iterable[SimulatedAlert], total: int, tally: _Tally) -> Iterator[SimulatedAlert]:
     """The stream, counted, with a progress bar on standard error."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=people, transient=True) as bar:
+    with _bar() as bar:
         task = bar.add_task("simulating", total=total)
         for alert in stream:
             tally.add(alert)
@@ -101,21 +238,22 @@ def _followed(stream: Iterable[SimulatedAlert], total: int, tally: _Tally) -> It
 
 
 def _written(stream: Iterable[SimulatedAlert], folder: Path) -> Iterator[SimulatedAlert]:
-    _clear(folder)
+    from commands.simulate_part import write_alert
+
     for alert in stream:
-        (folder / f"{alert.candid}.avro").write_bytes(alert.packet)
+        write_alert(alert, folder)
         yield alert
 
 
-def _clear(folder: Path) -> None:
-    """Make room: the packets of an earlier simulation go, so that truth.parquet describes what is there."""
+def _clear(folder: Path, truth: Path | None) -> None:
+    """Make room: the packets of an earlier simulation go, so that the truth table describes what is there."""
     import pyarrow.parquet as pq
 
     folder.mkdir(parents=True, exist_ok=True)
-    truth = folder / TRUTH
-    if truth.exists():
+    if truth is not None and truth.exists():
         for candid in pq.read_table(truth, columns=["candid"]).column("candid").to_pylist():
             (folder / f"{candid}.avro").unlink(missing_ok=True)
+            (folder / f"{candid}_again.avro").unlink(missing_ok=True)
         truth.unlink()
 
 
@@ -136,6 +274,17 @@ def _publish(
         raise typer.Exit(1)
 
 
+def _compare(run: Staged | Month, real: Path, out: Path | None) -> None:
+    """Distributions of this sky beside those of real packets: a picture, and where they differ."""
+    from schemas.simulated.compare import compare_with, differences_table
+
+    folder = out or Path()
+    folder.mkdir(parents=True, exist_ok=True)
+    picture = folder / "distributions.png"
+    people.print(differences_table(compare_with(run, real, picture)))
+    people.print(f"distributions: {picture}", highlight=False, soft_wrap=True)
+
+
 def _report(tally: _Tally, seconds: float, out: Path | None) -> None:
     objects: dict[str, set[str]] = defaultdict(set)
     counts: Counter[str] = Counter()
@@ -151,6 +300,9 @@ def _report(tally: _Tally, seconds: float, out: Path | None) -> None:
     table.add_section()
     table.add_row("all", f"{counts.total():,}", f"{sum(map(len, objects.values())):,}")
     people.print(table)
+    damages = Counter(alert.damage for alert in tally.alerts if alert.damage)
+    if damages:
+        people.print("damaged: " + ", ".join(f"{n:,} {kind}" for kind, n in sorted(damages.items())))
     pace = len(tally.alerts) / seconds
     people.print(
         f"{tally.bytes / 1e6:,.1f} MB in {seconds:,.1f} s ({pace:,.0f} alerts/s)"

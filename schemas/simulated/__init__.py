@@ -8,7 +8,8 @@ and `neighbourhood` (the static sky), `detection` (noise, the five sigma rule, m
 """
 
 from schemas.simulated.cell import SimulatedAlert
-from schemas.simulated.sky import Month, Part, simulate
+from schemas.simulated.damage import damaged
+from schemas.simulated.sky import Month, Part, Staged, simulate
 from schemas.simulated.truth import truth_table, write_truth
 
-__all__ = ["Month", "Part", "SimulatedAlert", "simulate", "truth_table", "write_truth"]
+__all__ = ["Month", "Part", "SimulatedAlert", "Staged", "damaged", "simulate", "truth_table", "write_truth"]

@@ -90,6 +90,12 @@ class Cell:
         self.slot = np.full(self.flux.shape, -1, np.int32)  # (source, late visit) -> detection
         self.slot[self.seen.owner, self.seen.visit - self.first] = np.arange(len(self.seen.visit))
 
+    @property
+    def count(self) -> int:
+        """How many alerts there will be."""
+        night = self.visits.night[self.seen.visit]
+        return int(np.count_nonzero(night >= self.survey.plan.emitted.start))
+
     def alerts(self, writers: Sequence[PacketWriter], stamps: bool) -> Iterator[SimulatedAlert]:
         """The alerts of the emitted nights in order of time, then candid. With several writers the exposures
         are dealt out to them, so that one night holds several schema versions."""
@@ -108,19 +114,32 @@ class Cell:
             for d, k in zip(batch.tolist(), deal.tolist(), strict=True):
                 yield self._alert(d, parts[d], writers[k], stamps)
 
+    def prepared(self, writer: PacketWriter, stamps: bool) -> Iterator[dict[str, Any]]:
+        """The parts of each packet, unjoined, and the rows that its candidate was written from."""
+        night = self.visits.night[self.seen.visit]
+        chosen = np.flatnonzero(night >= self.survey.plan.emitted.start)
+        writing = RowWriter(self, writer)
+        rows = writing.candidates(chosen)
+        for row, (d, parts) in enumerate(zip(chosen.tolist(), writing.parts(chosen), strict=True)):
+            yield self._complete(d, parts, writer, stamps) | {"rows": rows, "row": row, "sync": self._sync(d)}
+
+    def _complete(self, d: int, parts: dict[str, Any], writer: PacketWriter, stamps: bool) -> dict[str, Any]:
+        """The records of an alert, and what stands beside them in the packet."""
+        candid = int(self.candid[d])
+        parts |= {"schemavsn": writer.version, "publisher": _PUBLISHER, "candid": candid}
+        parts["objectId"] = self.observed[self.seen.owner[d]].objectId
+        return parts | self._cutouts(d, candid, int(self.seen.visit[d])) if stamps else parts
+
+    def _sync(self, d: int) -> bytes:
+        """The sync marker: random by nature; here it comes from seed and candid."""
+        return hashlib.blake2b(b"%d %d" % (self.seed, self.candid[d]), digest_size=16).digest()
+
     def _alert(self, d: int, parts: dict[str, Any], writer: PacketWriter, stamps: bool) -> SimulatedAlert:
-        seen = self.observed[self.seen.owner[d]]
-        visit, candid = int(self.seen.visit[d]), int(self.candid[d])
-        parts |= {"schemavsn": writer.version, "publisher": _PUBLISHER, "objectId": seen.objectId}
-        parts["candid"] = candid
-        if stamps:
-            parts |= self._cutouts(d, candid, visit)
-        # The sync marker is random by nature; here it comes from seed and candid.
-        sync = hashlib.blake2b(b"%d %d" % (self.seed, candid), digest_size=16).digest()
+        visit = int(self.seen.visit[d])
         return SimulatedAlert(
-            packet=writer.packet(parts, sync),
-            candid=candid,
-            objectId=seen.objectId,
+            packet=writer.packet(self._complete(d, parts, writer, stamps), self._sync(d)),
+            candid=int(self.candid[d]),
+            objectId=self.observed[self.seen.owner[d]].objectId,
             jd=float(self.visits.jd[visit]),
             night=int(self.visits.night[visit]),
             programid=int(self.visits.programid[visit]),

@@ -133,13 +133,13 @@ KINDS: dict[str, Kind] = {
         transients.draw_outburst, 0.025, _plane(300, 60), "chosen: young stars of the disc", True
     ),
     "flare star": Kind(transients.draw_flare, 0.01, _flares, "Kowalski et al. 2009, AJ 138, 633", True),
-    "cosmic ray": Kind(bogus.draw_hit, 0.075, _exposures(1.2), _SEEN),
-    "residual": Kind(bogus.draw_residual, 0.055, _everywhere(8), _SEEN),
-    "streak": Kind(bogus.draw_streak, 0.022, _exposures(0.04), _SEEN),
-    "bleed trail": Kind(bogus.draw_bleed, 0.018, _exposures(0.03), _SEEN),
-    "ghost": Kind(bogus.draw_ghost, 0.012, _exposures(0.03), _SEEN),
-    "edge": Kind(bogus.draw_edge, 0.010, _exposures(0.1), _SEEN),
-    "hot pixel": Kind(bogus.draw_hot_pixel, 0.010, _everywhere(0.5), _SEEN),
-    "hot column": Kind(bogus.draw_hot_column, 0.005, _everywhere(0.15), _SEEN),
+    "cosmic ray": Kind(bogus.draw_hit, 0.075, _exposures(3.0), _SEEN),
+    "residual": Kind(bogus.draw_residual, 0.055, _everywhere(40), _SEEN),
+    "streak": Kind(bogus.draw_streak, 0.022, _exposures(0.08), _SEEN),
+    "bleed trail": Kind(bogus.draw_bleed, 0.018, _exposures(0.06), _SEEN),
+    "ghost": Kind(bogus.draw_ghost, 0.012, _exposures(0.05), _SEEN),
+    "edge": Kind(bogus.draw_edge, 0.010, _exposures(0.3), _SEEN),
+    "hot pixel": Kind(bogus.draw_hot_pixel, 0.010, _everywhere(2.0), _SEEN),
+    "hot column": Kind(bogus.draw_hot_column, 0.005, _everywhere(0.5), _SEEN),
 }
 """By the name of the kind; artefacts, whose class is "bogus", by their own."""

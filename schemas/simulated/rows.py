@@ -33,19 +33,19 @@ class RowWriter:
         """For each detection its encoded candidate, `prv_candidates` and, where there is one, `fp_hists`."""
         if not len(d):
             return []
-        candidates = self._writer.candidate
+        records = self._writer.candidate.write_each(self.candidates(d))
         found = [
             {"candidate": record, "prv_candidates": past}
-            for record, past in zip(
-                candidates.write_each(candidates.rows(self._candidates(d), len(d))),
-                self._past(d),
-                strict=True,
-            )
+            for record, past in zip(records, self._past(d), strict=True)
         ]
         if self._writer.forced is not None:
             for parts, forced in zip(found, self._forced(d), strict=True):
                 parts["fp_hists"] = forced
         return found
+
+    def candidates(self, d: np.ndarray) -> Rows:
+        """Candidate records, ready to be written."""
+        return self._writer.candidate.rows(self._candidates(d), len(d))
 
     def _candidates(self, d: np.ndarray) -> Columns:
         """The columns of candidate records."""

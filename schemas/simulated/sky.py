@@ -6,7 +6,7 @@ the same bytes whoever makes them.
 """
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -29,30 +29,60 @@ def simulate(
     give the same bytes. schema: one version, or several that share each night's exposures. Raises ValueError
     when the arguments cannot be served: at once when that can be seen from them, else at the first alert.
     """
-    if alerts < 1:
-        raise ValueError(f"cannot simulate {alerts} alerts: ask for 1 or more")
-    return _staged(alerts, seed, Plan.of_alerts(alerts, nights), writers_of(schema), stamps)
+    return iter(Staged(alerts, seed, nights, schema, stamps))
 
 
-def _staged(
-    alerts: int, seed: int, plan: Plan, writers: list[PacketWriter], stamps: bool
-) -> Iterator[SimulatedAlert]:
-    survey = Survey(plan, seed)
-    cells = census_by_count(Sky(survey, plan.emitted, staged=True), alerts, seed)
-    yield from merged(
-        Cell(survey, seed, place, observed).alerts(writers, stamps) for place, observed in cells.items()
-    )
+@dataclass(frozen=True)
+class Staged:
+    """What `simulate` makes: exactly so many alerts, the rare kinds raised, the last nights fair."""
+
+    alerts: int
+    seed: int
+    nights: int = 1
+    schema: Versions = "4.01"
+    stamps: bool = True
+
+    def __post_init__(self) -> None:
+        if self.alerts < 1:
+            raise ValueError(f"cannot simulate {self.alerts} alerts: ask for 1 or more")
+        writers_of(self.schema)
+        _ = self.plan
+
+    @property
+    def plan(self) -> Plan:
+        return Plan.of_alerts(self.alerts, self.nights)
+
+    def survey(self) -> Survey:
+        """The survey, with its observing log."""
+        return Survey(self.plan, self.seed)
+
+    def cells(self) -> Iterator[Cell]:
+        """The quadrants, each with all its sources. Raises ValueError when the sky cannot give the alerts."""
+        survey = self.survey()
+        cells = census_by_count(Sky(survey, self.plan.emitted, staged=True), self.alerts, self.seed)
+        return (Cell(survey, self.seed, place, observed) for place, observed in cells.items())
+
+    def __iter__(self) -> Iterator[SimulatedAlert]:
+        return stream_of(self.cells(), self.schema, self.stamps)
+
+
+def stream_of(cells: Iterable[Cell], schema: Versions, stamps: bool) -> Iterator[SimulatedAlert]:
+    """The alerts of some quadrants in order of time, then candid."""
+    writers = writers_of(schema)
+    streams = [cell.alerts(writers, stamps) for cell in cells]
+    yield from heapq.merge(*streams, key=lambda alert: (alert.jd, alert.candid))
+
+
+def catalogue_of(cells: Iterable[Cell]) -> pa.Table:
+    """The static sources within 90 arcsec of every object that sends an alert, each once."""
+    tables = [cell.catalogue.table() for cell in cells]
+    return pa.concat_tables(tables) if tables else pa.table({})
 
 
 def writers_of(schema: Versions) -> list[PacketWriter]:
     """Writers of one or several versions ("3.3,4.02"). Raises ValueError for one that is not known."""
     names = schema.split(",") if isinstance(schema, str) else schema
     return [packet_writer(name.strip()) for name in names]
-
-
-def merged(streams: Iterator[Iterator[SimulatedAlert]]) -> Iterator[SimulatedAlert]:
-    """Streams of quadrants as one, in order of time, then candid."""
-    return heapq.merge(*streams, key=lambda alert: (alert.jd, alert.candid))
 
 
 @dataclass(frozen=True)
@@ -109,9 +139,7 @@ class Part:
     places: tuple[tuple[int, int], ...]
 
     def __iter__(self) -> Iterator[SimulatedAlert]:
-        writers = writers_of(self.month.schema)
-        cells = (cell.alerts(writers, self.month.stamps) for cell in self.cells())
-        return merged(cells)
+        return stream_of(self.cells(), self.month.schema, self.month.stamps)
 
     def by_quadrant(self) -> Iterator[tuple[Cell, Iterator[SimulatedAlert]]]:
         """The quadrants one after the other, each in time order: needs the memory of one only."""
@@ -127,8 +155,3 @@ class Part:
             observed = census_of_cell(sky, month.seed, month.density, month.rare)
             if observed:
                 yield Cell(survey, month.seed, place, observed)
-
-    def catalogue(self) -> pa.Table:
-        """The static sources within 90 arcsec of every object that sends an alert."""
-        tables = [cell.catalogue.table() for cell in self.cells()]
-        return pa.concat_tables(tables) if tables else pa.table({})

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.simulated.cell import SimulatedAlert
@@ -52,11 +51,10 @@ def object_table(truth: pa.Table) -> pa.Table:
 
     A moving body is an object at each sighting; `designation` brings its sightings together.
     """
-    once = pc.or_kleene(pc.is_null(truth["damage"]), pc.not_equal(truth["damage"], "repeated"))
     first = [(name, "first") for name, _ in _OBJECT]
-    groups = truth.filter(once).group_by("objectId", use_threads=False)
-    found = groups.aggregate([("candid", "count"), ("jd", "min"), ("jd", "max"), *first])
-    names = {"candid_count": "alerts", "jd_min": "first_jd", "jd_max": "last_jd"}
+    groups = truth.group_by("objectId", use_threads=False)
+    found = groups.aggregate([("candid", "count_distinct"), ("jd", "min"), ("jd", "max"), *first])
+    names = {"candid_count_distinct": "alerts", "jd_min": "first_jd", "jd_max": "last_jd"}
     return found.rename_columns([names.get(n, n.removesuffix("_first")) for n in found.column_names])
 
 
