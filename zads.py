@@ -22,6 +22,8 @@ _PUBLIC = {
     "to_frame": "schemas.frame",
     "show": "schemas.pictures",
     "simulate": "schemas.simulated",
+    "Archive": "archive.reading",
+    "replay": "archive.replay",
     "publish": "pipeline.publish",
     "listen": "pipeline.listen",
     "ZadsError": "schemas.errors",
