@@ -15,11 +15,14 @@ from rich.table import Table
 from commands.options import Bootstrap, Config, people
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from schemas.simulated import Month, SimulatedAlert, Staged
     from schemas.simulated.cell import Cell
 
 NIGHTLY = "nightly"
 TRUTH, CATALOGUE, EXPOSURES = "truth.parquet", "catalogue.parquet", "exposures.parquet"
+MESSAGES = "messages"
 
 
 def register(app: typer.Typer) -> None:
@@ -40,6 +43,9 @@ def simulate(
         float | None, typer.Option(help="Instead of --alerts: times the objects that the sky has.")
     ] = None,
     rare: Annotated[float, typer.Option(help="With --density: supernovae and other rare kinds more.")] = 1.0,
+    merger: Annotated[
+        bool, typer.Option(help="With --density: a merger, its kilonova, GW and neutrino notices in --out.")
+    ] = False,
     fields: Annotated[int, typer.Option(help="With --density: fields to observe.")] = 4,
     quadrants: Annotated[int, typer.Option(help="With --density: quadrants of each field, of 64.")] = 8,
     schema: Annotated[
@@ -86,7 +92,7 @@ def simulate(
     if workers > 1 and (density is None or out is None or topic is not None):
         raise typer.BadParameter("--workers needs --density and --out, and no --topic: files have no order")
     try:
-        run = _run(alerts, seed, nights, density, (rare, fields, quadrants), schema, stamps)
+        run = _run(alerts, seed, nights, density, (rare, merger, fields, quadrants), schema, stamps)
         if compare is not None:
             _compare(run, compare, out)
         if out is not None or topic is not None:
@@ -100,7 +106,7 @@ def _run(
     seed: int,
     nights: int,
     density: float | None,
-    natural: tuple[float, int, int],
+    natural: tuple[float, bool, int, int],
     schema: str,
     stamps: bool,
 ) -> Staged | Month:
@@ -108,8 +114,8 @@ def _run(
 
     if density is None:
         return Staged(2000 if alerts is None else alerts, seed, nights, schema, stamps)
-    rare, fields, quadrants = natural
-    return Month(nights, density, seed, fields, quadrants, rare, schema, stamps)
+    rare, merging, fields, quadrants = natural
+    return Month(nights, density, seed, fields, quadrants, rare, merging, schema, stamps)
 
 
 def _simulate(
@@ -132,6 +138,8 @@ def _simulate(
         _in_parallel(run, damage, out, workers, tally)
     else:
         _in_order(run, damage, out, topic, bootstrap, config, tally)
+    if out is not None:
+        _write_beside(run, out)
     if truth is not None:
         write_truth(tally.alerts, truth)
     _report(tally, time.perf_counter() - started, out)
@@ -162,7 +170,7 @@ def _in_order(
     else:
         _publish(stream, topic, bootstrap, config)
     if out is not None:
-        _write_static(run, cells, out)
+        _write_catalogue([cell.catalogue.table() for cell in cells], out)
 
 
 def _cells(run: Staged | Month) -> Iterable[Cell]:
@@ -171,14 +179,30 @@ def _cells(run: Staged | Month) -> Iterable[Cell]:
     return run.partitions(1)[0].cells() if isinstance(run, Month) else run.cells()
 
 
-def _write_static(run: Staged | Month, cells: Iterable[Cell], out: Path) -> None:
-    """The catalogue for crossmatch and the observing log."""
+def _write_catalogue(tables: list[pa.Table], out: Path) -> None:
+    """The static sources for crossmatch."""
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from schemas.simulated.sky import catalogue_of
+    there = [table for table in tables if table.num_rows]
+    if there:
+        pq.write_table(pa.concat_tables(there), out / CATALOGUE)
 
-    pq.write_table(catalogue_of(cells), out / CATALOGUE)
-    pq.write_table(run.survey().log(), out / EXPOSURES)
+
+def _write_beside(run: Staged | Month, out: Path) -> None:
+    """The observing log; and the messages about a merger."""
+    import pyarrow.parquet as pq
+
+    from schemas.simulated import Month
+
+    survey = run.survey()
+    pq.write_table(survey.log(), out / EXPOSURES)
+    merger = run.merger(survey) if isinstance(run, Month) else None
+    if merger is not None:
+        from schemas.simulated.messages import write_messages
+
+        written = write_messages(merger, run.seed, out / MESSAGES)
+        people.print(f"{merger.name}: {len(written)} messages in {out / MESSAGES}", highlight=False)
 
 
 def _in_parallel(run: Staged | Month, damage: float, out: Path, workers: int, tally: _Tally) -> None:
@@ -186,9 +210,6 @@ def _in_parallel(run: Staged | Month, damage: float, out: Path, workers: int, ta
     from concurrent.futures import ProcessPoolExecutor
     from functools import partial
     from multiprocessing import get_context
-
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
     from commands.simulate_part import write_part
     from schemas.simulated import Month
@@ -204,8 +225,7 @@ def _in_parallel(run: Staged | Month, damage: float, out: Path, workers: int, ta
             catalogues.append(made.catalogue)
             bar.advance(task)
     tally.alerts.sort(key=lambda alert: (alert.jd, alert.candid))
-    pq.write_table(pa.concat_tables([c for c in catalogues if c.num_rows]), out / CATALOGUE)
-    pq.write_table(run.survey().log(), out / EXPOSURES)
+    _write_catalogue(catalogues, out)
 
 
 class _Tally:

@@ -7,7 +7,7 @@ made in any order and any process.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from schemas.simulated.detection import Observation, observe
 from schemas.simulated.exposures import year_of
 from schemas.simulated.identity import object_name, serial_of
 from schemas.simulated.kinds import KINDS
-from schemas.simulated.population import Draw, Sky
+from schemas.simulated.population import Draw, Sky, Source
 from schemas.simulated.survey import Visits
 
 _POSITIVE, _NEGATIVE = 15, 10  # image type in a candid: science minus reference, or the reverse
@@ -80,10 +80,13 @@ def emitted(seen: Observation, sky: Sky) -> int:
     return int(np.count_nonzero(night >= sky.nights.start))
 
 
-def census_of_cell(sky: Sky, seed: int, density: float, rare: float) -> list[Observation]:
+def census_of_cell(
+    sky: Sky, seed: int, density: float, rare: float, extra: Sequence[Source] = ()
+) -> list[Observation]:
     """The sources of one quadrant that make alerts in the emitted nights.
 
-    density multiplies the number of all objects, rare that of the rare kinds. Seeds depend on the
+    density multiplies the number of all objects, rare that of the rare kinds; extra: sources that are
+    there besides. Seeds depend on the
     quadrant and the kind, nothing else.
     """
     assert sky.cell is not None
@@ -91,13 +94,15 @@ def census_of_cell(sky: Sky, seed: int, density: float, rare: float) -> list[Obs
     visits = sky.survey.visits(field, rcid)
     if not (visits.night >= sky.nights.start).any():
         return []
-    found = []
-    for number, kind in enumerate(KINDS.values()):
-        key = (seed, 8, sky.survey.fields[field].number, rcid, number)
+    number = sky.survey.fields[field].number
+    observed = [observe(source, visits, (seed, 9, number, rcid, i)) for i, source in enumerate(extra)]
+    found = [seen for seen in observed if emitted(seen, sky)]
+    for order, kind in enumerate(KINDS.values()):
+        key = (seed, 8, number, rcid, order)
         rng = np.random.default_rng(key)
         count = rng.poisson(kind.expected(sky) * density * (rare if kind.rare else 1.0))
         sources = [source for _ in range(count) for source in kind.draw(sky, rng)]
-        observed = (observe(source, visits, (*key, 1, i)) for i, source in enumerate(sources))
+        observed = [observe(source, visits, (*key, 1, i)) for i, source in enumerate(sources)]
         found += [seen for seen in observed if emitted(seen, sky)]
     return found
 

@@ -88,7 +88,7 @@ def _flares(sky: Sky) -> float:
 
 _BTS = "Perley et al. 2020, ApJ 904, 35 (volumetric rate)"
 _CHEN = "Chen et al. 2020, ApJS 249, 18 (ZTF periodic variables, 30,000 deg²)"
-_SEEN = "counted in single exposures of the public survey; Duev et al. 2019, MNRAS 489, 3582"
+_SEEN = "chosen: a third of all alerts; Duev et al. 2019, MNRAS 489, 3582, describe the kinds"
 
 KINDS: dict[str, Kind] = {
     "asteroid": Kind(moving.draw_asteroid(True), 0.26, _belt(75), "Gladman et al. 2009"),

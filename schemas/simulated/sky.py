@@ -9,10 +9,9 @@ import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
-
 from schemas.simulated.cell import Cell, SimulatedAlert
 from schemas.simulated.census import census_by_count, census_of_cell
+from schemas.simulated.merger import Merger, merger_in
 from schemas.simulated.packet import PacketWriter, packet_writer
 from schemas.simulated.population import Sky
 from schemas.simulated.survey import Plan, Survey
@@ -73,12 +72,6 @@ def stream_of(cells: Iterable[Cell], schema: Versions, stamps: bool) -> Iterator
     yield from heapq.merge(*streams, key=lambda alert: (alert.jd, alert.candid))
 
 
-def catalogue_of(cells: Iterable[Cell]) -> pa.Table:
-    """The static sources within 90 arcsec of every object that sends an alert, each once."""
-    tables = [cell.catalogue.table() for cell in cells]
-    return pa.concat_tables(tables) if tables else pa.table({})
-
-
 def writers_of(schema: Versions) -> list[PacketWriter]:
     """Writers of one or several versions ("3.3,4.02"). Raises ValueError for one that is not known."""
     names = schema.split(",") if isinstance(schema, str) else schema
@@ -90,8 +83,8 @@ class Month:
     """Some nights of a simulated survey, by density. Iterating gives the alerts in time order.
 
     nights: the last so many; density: times the objects that there are in the sky; rare: times that for
-    supernovae and the other rare kinds; fields and quadrants: how much of the sky, up to 64 quadrants a field
-    of 47 square degrees; schema: as for `simulate`.
+    supernovae and the other rare kinds; merging: with a neutron-star merger and its kilonova; fields and
+    quadrants: how much of the sky, up to 64 quadrants a field; schema: as for `simulate`.
     """
 
     nights: int = 30
@@ -100,6 +93,7 @@ class Month:
     fields: int = 4
     quadrants: int = 8
     rare: float = 1.0
+    merging: bool = False
     schema: Versions = "4.01"
     stamps: bool = True
 
@@ -118,6 +112,10 @@ class Month:
     def survey(self) -> Survey:
         """The survey, with its observing log."""
         return Survey(self.plan, self.seed)
+
+    def merger(self, survey: Survey) -> Merger | None:
+        """The merger of this month, if it has one."""
+        return merger_in(survey, self.plan, self.seed) if self.merging else None
 
     def partitions(self, number: int) -> list["Part"]:
         """The month in `number` parts, small picklable objects to be iterated anywhere; together they give
@@ -150,8 +148,11 @@ class Part:
     def cells(self) -> Iterator[Cell]:
         """The quadrants that have something to send."""
         month, survey = self.month, self.month.survey()
+        merger = month.merger(survey)
         for place in self.places:
             sky = Sky(survey, month.plan.emitted, cell=place)
-            observed = census_of_cell(sky, month.seed, month.density, month.rare)
+            here = merger is not None and (merger.place.field, merger.place.rcid) == place
+            extra = [merger.source(month.seed)] if merger is not None and here else []
+            observed = census_of_cell(sky, month.seed, month.density, month.rare, extra)
             if observed:
                 yield Cell(survey, month.seed, place, observed)

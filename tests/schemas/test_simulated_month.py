@@ -8,12 +8,12 @@ from multiprocessing import get_context
 import astropy.units as u
 import fastavro
 import numpy as np
+import pyarrow as pa
 import pytest
 from astropy.coordinates import SkyCoord
 
 from schemas.simulated import Month, Part
 from schemas.simulated.packet import ztf_schema
-from schemas.simulated.sky import catalogue_of
 
 MONTH = Month(nights=4, density=0.4, rare=30, seed=9, fields=3, quadrants=2, schema="3.3,4.02", stamps=False)
 
@@ -98,7 +98,8 @@ def test_candids_and_names_are_unique(whole: dict[int, bytes]) -> None:
 
 def test_the_catalogue_gives_the_columns_back(whole: dict[int, bytes]) -> None:
     """PS1, Gaia and reference columns from the written table, by astropy's spherical trigonometry."""
-    table = catalogue_of(MONTH.partitions(1)[0].cells()).to_pandas().drop_duplicates("objid")
+    cells = MONTH.partitions(1)[0].cells()
+    table = pa.concat_tables([cell.catalogue.table() for cell in cells]).to_pandas().drop_duplicates("objid")
     sky = SkyCoord(table["ra"].to_numpy(), table["dec"].to_numpy(), unit="deg")
     listed = table[["gmag", "rmag", "imag", "zmag"]].notna().any(axis=1).to_numpy()
     for packet in list(whole.values())[::25]:
