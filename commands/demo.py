@@ -37,10 +37,10 @@ def demo(
     seed: Annotated[int, typer.Option("--seed", help="Seed of the simulated night.")] = 1,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Dask workers.")] = 2,
 ) -> None:
-    """Show the whole of it: a broker, a Dask cluster, a night of alerts, and the channels they end up in.
+    """Show the whole of it: a broker, a Dask cluster, a night of alerts, their channels, and a replay.
 
-    Everything is started for the demo and ends with it, on Ctrl-C too. Pictures and the alerts found are
-    kept under ZADS_HOME/demo.
+    Everything is started for the demo and ends with it, on Ctrl-C too. Pictures, the alerts found and the
+    night's archive are kept under ZADS_HOME/demo.
 
     Example: `zads demo --alerts ../shared/alerts`
     """
@@ -59,8 +59,12 @@ def demo(
         people.rule("4. Some of what was found")
         kept = _keep(found, home / "found")
         _show(found, home / "found.png")
+        people.rule("5. The same night once more, from the archive")
+        agreed = _replayed(broker.bootstrap_servers, channels, home / "archive")
         shutil.rmtree(home / "kafka", ignore_errors=True)
-    _what_next(kept, home / "found.png")
+    _what_next(kept, home)
+    if not agreed:
+        raise typer.Exit(1)
 
 
 def _feed(bootstrap: str, alerts: Path | None, number: int, seed: int) -> Callable[[], PublishSummary]:
@@ -137,9 +141,31 @@ def _show(found: list[Alert], picture: Path) -> None:
     people.print(f"{len(found)} alerts with light curves and stamps: {picture}")
 
 
-def _what_next(kept: list[Path], picture: Path) -> None:
+def _replayed(bootstrap: str, channels: ChannelSet, archive: Path) -> bool:
+    """Whether a replay of the archived night finds for each channel the records that it delivered live."""
+    from commands.agreement import agreement_table, agreements, archive_topics
+
+    with people.status("archiving the night"):
+        kept = archive_topics(bootstrap, _EVERY_SURVEY, archive)
+    people.print(f"{kept:,} alerts archived in {archive}", highlight=False, soft_wrap=True)
+    with people.status("replaying it"):
+        found = agreements(bootstrap, channels, archive)
+    people.print(agreement_table(found))
+    differing = sum(row.differing for row in found)
+    people.print(
+        f"[red]{differing:,} records differ[/red]" if differing else "live and replay agree on every record"
+    )
+    return not differing
+
+
+def _what_next(kept: list[Path], home: Path) -> None:
     people.rule("What to try next")
-    people.print(f"open {picture}", highlight=False, soft_wrap=True)
+    people.print(f"open {home / 'found.png'}", highlight=False, soft_wrap=True)
+    people.print(
+        f".venv/bin/zads replay real_bogus --param rb_min=0.5,0.65,0.8 --archive {home / 'archive'}",
+        highlight=False,
+        soft_wrap=True,
+    )
     if kept:
         people.print(f".venv/bin/zads explain young_supernova {kept[0]}", highlight=False, soft_wrap=True)
     people.print(

@@ -19,7 +19,7 @@ from typing import Any
 import astropy.units as u
 import numpy as np
 from astropy.io import fits
-from cdshealpix.nested import healpix_to_lonlat  # type: ignore[import-untyped]
+from cdshealpix.nested import healpix_to_lonlat
 
 from schemas.simulated.merger import Merger
 

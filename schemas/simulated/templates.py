@@ -55,7 +55,7 @@ def below_peak(days: np.ndarray, redshift: float, fid: np.ndarray) -> np.ndarray
 
 def compute() -> Grid:
     """The table anew, with sncosmo."""
-    import sncosmo  # type: ignore[import-untyped]
+    import sncosmo
 
     def band(low: float, high: float) -> Any:
         edges = [low - _SLOPE / 2, low + _SLOPE / 2, high - _SLOPE / 2, high + _SLOPE / 2]
