@@ -45,13 +45,16 @@ def run(
 ) -> None:
     """Run channels on the nightly topics, each alert delivered exactly once.
 
+    Which: those of zads.toml (without any: all filters) and those that `zads channel enable` has enabled;
+    a change of these by `zads channel` is effective at once, from one batch to the next.
+
     Goes on for ever: topics that appear later (tonight's) are picked up by themselves. Ctrl-C finishes
     what is in flight; once more leaves at once, and the next run does what was left.
 
     Example: `zads run --channels young_supernova,asteroid --until-drained`
     """
     from commands.view import EXIT_SUSPENDED, LiveView, summarise
-    from pipeline.config import channel_set
+    from pipeline.changes import channels_now, channels_to_come
     from pipeline.live import run_live
 
     settings = settings_of(
@@ -63,9 +66,17 @@ def run(
         dask__scheduler=scheduler,
         dask__workers=workers,
     )
-    chosen = channel_set(settings, names_of(channels))
+    names = names_of(channels)
+    chosen = channels_now(settings, names)
     with LiveView(chosen, people, plain=plain) as view, dask_cluster(settings) as address:
-        statistics = run_live(settings, chosen, address, until_drained=until_drained, on_progress=view.update)
+        statistics = run_live(
+            settings,
+            chosen,
+            address,
+            until_drained=until_drained,
+            on_progress=view.update,
+            changes=channels_to_come(settings, names, chosen),
+        )
     summarise(statistics, chosen, people)
     if statistics.suspended:
         raise typer.Exit(EXIT_SUSPENDED)

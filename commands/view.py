@@ -80,11 +80,14 @@ def _bar(statistics: Statistics) -> ProgressBar:
 
 
 def channel_table(statistics: Statistics, channels: ChannelSet) -> Table:
-    """A row a channel: alerts, distinct objects, and what is wrong with it."""
+    """A row a channel: alerts, distinct objects, and what is wrong with it.
+
+    channels: those at the start; the statistics know which are in force now.
+    """
     table = Table(box=None, pad_edge=False)
     for title, justify in (("channel", "left"), ("alerts", "right"), ("objects", "right"), ("state", "left")):
         table.add_column(title, justify=justify)  # type: ignore[arg-type]
-    for channel in channels.channels:
+    for channel in (statistics.channels or channels).channels:
         matches = statistics.matches.get(channel.name, Matches())
         why = statistics.suspended.get(channel.name)
         state = Text(f"suspended: {why}", style="bold red") if why else Text("on", style="green")

@@ -30,6 +30,7 @@ class Channel:
     filter: Filter
     access: Access = "public"
     drop: tuple[str, ...] = field(default=())
+    topics: str = ""  # a regular expression: of the topics that the run reads, only these; "" for all
 
     @property
     def topic(self) -> str:
@@ -42,6 +43,8 @@ class Channel:
 
     def reads_topic(self, topic: str) -> bool:
         """Whether the channel may read `topic` at all."""
+        if self.topics and not re.match(self.topics, topic):
+            return False
         named_for = _PROGRAMID_SUFFIX.search(topic)
         return not self.public or named_for is None or named_for[1] == "1"
 
@@ -54,6 +57,7 @@ class Channel:
             "parameters": dict(self.filter.values),
             "access": self.access,
             "drop": list(self.drop),
+            "topics": self.topics,
             "topic": self.topic,
         }
 
@@ -68,17 +72,44 @@ class Channel:
 
 
 @dataclass(frozen=True)
+class Registered:
+    """A state of the channel registry: the topic's id, and the offset of the last change that counts."""
+
+    topic_id: str
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic_id}:{self.offset}"
+
+
+def is_older(version: str, than: str) -> bool:
+    """Whether a channel set's version is of an earlier state of the same registry.
+
+    Versions of different registries, and hashes of a configuration, have no order: never older.
+    """
+    (registry, offset, _), (other, other_offset, _) = _parts(version), _parts(than)
+    return bool(registry) and registry == other and int(offset) < int(other_offset)
+
+
+def _parts(version: str) -> tuple[str, str, str]:
+    parts = version.split(":")
+    return (parts[0], parts[1], parts[2]) if len(parts) == 3 else ("", "0", version)
+
+
+@dataclass(frozen=True)
 class ChannelSet:
     """The channels that are in force together, with a version that changes when any of them does."""
 
     channels: tuple[Channel, ...]
     survey: str = "ztf"
+    registered: Registered | None = None  # how much of the registry it takes into account
 
     @cached_property
     def version(self) -> str:
-        """A hash of every channel's description, its filter's source included."""
+        """A hash of every channel's description, its filter's source included; before it the registry's."""
         described = json.dumps([channel.describe() for channel in self.channels], sort_keys=True)
-        return hashlib.sha256(described.encode()).hexdigest()[:12]
+        told = hashlib.sha256(described.encode()).hexdigest()[:12]
+        return told if self.registered is None else f"{self.registered}:{told}"
 
     def to_bytes(self) -> bytes:
         """For a worker: filters from a user's file travel by value."""

@@ -9,7 +9,7 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -23,6 +23,9 @@ from filters import load, registered
 from pipeline.channels import Access, Channel, ChannelSet
 from schemas.errors import ZadsError
 
+if TYPE_CHECKING:
+    from pipeline.registry import Registry
+
 NIGHTLY_TOPICS = r"^ztf_[0-9]{8}_programid[0-9]+$"
 
 
@@ -35,12 +38,13 @@ class _Table(BaseModel):
 
 
 class ChannelConfig(_Table):
-    """[channels.NAME]: one filter at work."""
+    """[channels.NAME]: one filter at work. topics: of those that the run reads, only these; "": all."""
 
     filter: str = ""
     parameters: dict[str, float | int | str | bool] = Field(default_factory=dict)
     access: Access = "public"
     drop: list[str] = Field(default_factory=list)
+    topics: str = ""
 
 
 class DaskConfig(_Table):
@@ -87,6 +91,11 @@ class RunConfig(BaseSettings):
     limits: LimitsConfig = Field(default_factory=LimitsConfig)
     kafka: dict[str, str | int | float | bool] = Field(default_factory=dict)
     channels: dict[str, ChannelConfig] = Field(default_factory=dict)
+
+    @property
+    def client(self) -> dict[str, str]:
+        """[kafka] as librdkafka takes it."""
+        return {key: str(value) for key, value in self.kafka.items()}
 
     @field_validator("topics")
     @classmethod
@@ -141,27 +150,39 @@ def _sentence(problem: Any, path: Path | None) -> str:
     return f"`{key}` ({where}): {problem['msg']}, got {problem['input']!r}"
 
 
-def channel_set(config: RunConfig, names: list[str] | None = None) -> ChannelSet:
-    """The channels to run: those of the configuration or, when it has none, every registered filter.
+def channel_set(
+    config: RunConfig, names: list[str] | None = None, registry: Registry | None = None
+) -> ChannelSet:
+    """The channels to run: those of the configuration or, when it has none, every registered filter; and
+    those that the channel registry has enabled.
 
-    `names` picks some of them; a name that only the registry knows is a channel of that filter with
-    its defaults. Raises ConfigError or a FilterError that names the channel.
+    A name that the registry has ever enabled is the registry's: while it is paused or retired it does not
+    run, whatever the configuration says. `names` picks some of them; a name that is known as a filter only
+    is a channel of that filter with its defaults. Raises ConfigError, ChannelError or a FilterError that
+    names the channel.
     """
     every = registered()
     configured = config.channels or {name: ChannelConfig() for name in every}
-    wanted = names if names is not None else list(configured)
-    unknown = [name for name in wanted if name not in configured and name not in every]
+    kept = registry.definitions if registry is not None else {}
+    governed = {name: definition for name, definition in kept.items() if definition.governs}
+    wanted = names if names is not None else list({**configured, **governed})
+    unknown = [name for name in wanted if name not in {*configured, *every, *kept}]
     if unknown:
-        known = ", ".join(sorted({*configured, *every}))
+        known = ", ".join(sorted({*configured, *every, *kept}))
         raise ConfigError(f"no channel or filter named {', '.join(unknown)} (there are {known})")
     if not wanted:
         raise ConfigError("no channel to run: name one with --channels or in [channels.NAME]")
-    return ChannelSet(
-        tuple(_channel(name, configured.get(name, ChannelConfig())) for name in wanted), config.survey
-    )
+    channels = []
+    for name in wanted:
+        if name in governed:
+            channels += [governed[name].channel()] if governed[name].state == "enabled" else []
+        elif name in configured or name in every:
+            channels.append(configured_channel(name, configured.get(name, ChannelConfig())))
+    return ChannelSet(tuple(channels), config.survey, registry.registered if registry is not None else None)
 
 
-def _channel(name: str, config: ChannelConfig) -> Channel:
+def configured_channel(name: str, config: ChannelConfig) -> Channel:
+    """The channel of a [channels.NAME]. Raises ConfigError naming it."""
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,200}", name):
         raise ConfigError(f"channel name {name!r}: letters, digits, _ and - only")
     try:
@@ -169,4 +190,4 @@ def _channel(name: str, config: ChannelConfig) -> Channel:
         chosen.require_reads()
     except ZadsError as error:
         raise ConfigError(f"[channels.{name}] {error}") from error
-    return Channel(name, chosen, config.access, tuple(config.drop))
+    return Channel(name, chosen, config.access, tuple(config.drop), config.topics)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,8 @@ from pipeline.dead_letters import TOPIC as DEAD_LETTERS_TOPIC
 from pipeline.fleet import Fleet
 from pipeline.gaps import APPLIED_TOPIC, GAPS_TOPIC
 from pipeline.graph import connect
-from pipeline.kafka import MESSAGE_MAX_BYTES, client_settings, ensure_topics, topic_names
+from pipeline.in_force import InForce
+from pipeline.kafka import SIZED, client_settings, ensure_topics, topic_names
 from pipeline.membership import Membership
 from pipeline.process import prepare, process
 from pipeline.recovery import Recovery
@@ -29,6 +30,7 @@ from schemas.errors import ZadsError
 
 log = logging.getLogger(__name__)
 
+Changes = Iterator[ChannelSet | None]
 _FINISH_SECONDS = 30.0
 _FOREVER = "-1"
 
@@ -45,30 +47,32 @@ def run_live(
     until_drained: bool = False,
     feed: Callable[[], object] | None = None,
     on_progress: Callable[[Statistics], None] = lambda statistics: None,
+    changes: Changes | None = None,
 ) -> Statistics:
     """Run `channels` over the topics of `config` on the Dask cluster at `scheduler`.
 
     Goes on until it is told to stop (SIGINT, SIGTERM); with `until_drained` until everything that is
     there now has been delivered; with `feed`, which runs beside the stream in a thread of its own, until
-    everything that is there when it returns has been delivered. Raises a ZadsError when it cannot go on.
+    everything that is there when it returns has been delivered. `changes`, iterated over in a thread of its
+    own, gives channel sets that take the place of `channels`, each between two batches, and None while there
+    is nothing new. Raises a ZadsError when it cannot go on.
     """
     if until_drained:
         _refuse_nothing(config)
         feed = _nothing
-    return asyncio.run(LiveRun(config, channels).run(scheduler, feed, on_progress))
+    return asyncio.run(LiveRun(config, channels, changes).run(scheduler, feed, on_progress))
 
 
 class LiveRun:
     """One run of the live stream."""
 
-    def __init__(self, config: RunConfig, channels: ChannelSet) -> None:
-        self._config, self._channels = config, channels
-        extra = {key: str(value) for key, value in config.kafka.items()}
-        self._kafka = client_settings(config.bootstrap_servers, **extra)
-        self._shipped = channels.to_bytes()
+    def __init__(self, config: RunConfig, channels: ChannelSet, changes: Changes | None = None) -> None:
+        self._config, self._changes = config, changes
+        self._kafka = client_settings(config.bootstrap_servers, **config.client)
         self._run = uuid.uuid4().hex[:12]
         self._recovery = Recovery()
-        self.statistics = Statistics()
+        self._in_force = InForce(channels, self._recovery)
+        self.statistics = Statistics(channels=channels)
 
     async def run(
         self, scheduler: str, feed: Callable[[], object] | None, on_progress: Callable[[Statistics], None]
@@ -81,7 +85,7 @@ class LiveRun:
         try:
             seconds = self._config.limits.batch_seconds
             async with Client(scheduler, asynchronous=True) as client, Fleet(client, seconds) as fleet:
-                await fleet.prepare(prepare, self._shipped, self._config.schemas)
+                await fleet.prepare(prepare, self._in_force.shipped, self._config.schemas)
                 await self._flow(fleet, feed, on_progress)
         finally:
             await asyncio.to_thread(self._membership.close)
@@ -102,16 +106,15 @@ class LiveRun:
         on_workers = connect(self._source, process, fleet, dispatch.batches_per_worker, self.settle)
         reporting = asyncio.create_task(self._report(fleet, on_progress))
         flowing = asyncio.create_task(self._until_stopped())
-        feeding = asyncio.create_task(self._feed(feed)) if feed else None
+        beside = [asyncio.create_task(self._feed(feed))] if feed else []
+        beside += [asyncio.create_task(self._follow(self._changes, fleet))] if self._changes else []
         try:
-            await _first_failure(
-                {flowing, on_workers.failed} | ({feeding} if feeding else set()), until=flowing
-            )
+            await _first_failure({flowing, on_workers.failed, *beside}, until=flowing)
         finally:
             self._source.stop()
             if handed_back := await on_workers.finish(_FINISH_SECONDS):
                 log.warning("%d batches handed back unfinished: the next run does them", handed_back)
-            for task in (reporting, flowing, on_workers.failed, *([feeding] if feeding else [])):
+            for task in (reporting, flowing, on_workers.failed, *beside):
                 task.cancel()
             self._observe(fleet, on_progress)
 
@@ -119,6 +122,19 @@ class LiveRun:
         """Run `feed`, then let the stream end where the topics end at that time."""
         await asyncio.to_thread(feed)
         self._source.targets = await asyncio.to_thread(self._everything_there_is)
+
+    async def _follow(self, changes: Changes, fleet: Fleet) -> None:
+        """Put each channel set in force as soon as its topics are there and the workers have it loaded."""
+        while True:
+            channels = await asyncio.to_thread(next, changes)
+            if channels is None or channels.version == self._in_force.channels.version:
+                continue
+            await asyncio.to_thread(self._prepare_channels, channels)
+            shipped = channels.to_bytes()
+            await fleet.prepare(prepare, shipped, self._config.schemas)
+            self._in_force.switch(channels, shipped)
+            self.statistics.channels = channels
+            self._tell_suspended()
 
     async def _until_stopped(self) -> None:
         """Let the source run until it stops by itself or a signal comes; a second signal is not caught."""
@@ -139,11 +155,15 @@ class LiveRun:
         _log(report)
         before = set(self._recovery.suspended)
         following = self._recovery.after(report)
+        self._in_force.settled(report)
         for channel in self._recovery.suspended.keys() - before:
             log.error("channel %s suspended: %s", channel, self._recovery.suspended[channel])
+        self._tell_suspended()
+        self._source.settle(report.work, following)
+
+    def _tell_suspended(self) -> None:
         self.statistics.suspended = dict(self._recovery.suspended)
         self.statistics.tracebacks = dict(self._recovery.tracebacks)
-        self._source.settle(report.work, following)
 
     def _make_work(self, partition: Partition, low: int, high: int, flight: int) -> Work:
         limits = self._config.limits
@@ -158,8 +178,8 @@ class LiveRun:
             group=self._config.group,
             membership=self._membership.metadata,
             kafka=self._kafka,
-            channels=self._shipped,
-            version=self._channels.version,
+            channels=self._in_force.shipped,
+            version=self._in_force.channels.version,
             filter_seconds=limits.filter_seconds,
             failing_alerts=limits.failing_alerts,
             schemas=self._config.schemas,
@@ -168,14 +188,16 @@ class LiveRun:
 
     def _renew(self, work: Work) -> Work:
         """The same work as of now: another attempt may fall into another generation of the group."""
-        return replace(work, membership=self._membership.metadata, suspended=dict(self._recovery.suspended))
+        return replace(self._in_force.renewed(work), membership=self._membership.metadata)
+
+    def _prepare_channels(self, channels: ChannelSet) -> None:
+        topics = [channel.topic for channel in channels.channels]
+        ensure_topics(self._config.bootstrap_servers, topics, partitions=1, config=SIZED)
 
     def _prepare_topics(self) -> None:
-        bootstrap, sized = self._config.bootstrap_servers, {"max.message.bytes": str(MESSAGE_MAX_BYTES)}
-        ensure_topics(
-            bootstrap, [channel.topic for channel in self._channels.channels], partitions=1, config=sized
-        )
-        ensure_topics(bootstrap, [DEAD_LETTERS_TOPIC], partitions=1, config=sized)
+        bootstrap = self._config.bootstrap_servers
+        self._prepare_channels(self._in_force.channels)
+        ensure_topics(bootstrap, [DEAD_LETTERS_TOPIC], partitions=1, config=SIZED)
         ensure_topics(bootstrap, [GAPS_TOPIC], partitions=1, config={"cleanup.policy": "compact"})
         ensure_topics(bootstrap, [APPLIED_TOPIC], partitions=1, config={"retention.ms": _FOREVER})
 

@@ -120,6 +120,14 @@ class Recovery:
         """Run this channel no more; what it misses becomes gaps."""
         self.suspended.setdefault(channel, why)
 
+    def forgive(self, channel: str) -> None:
+        """The channel is another one now, or gone: what its filter did before counts no more."""
+        self.suspended.pop(channel, None)
+        self.tracebacks.pop(channel, None)
+        self._set_aside.pop(channel, None)
+        for blamed in [key for key in self._culprits if key[0] == channel]:
+            del self._culprits[blamed]
+
     def _note_failures(self, report: Report) -> None:
         for failure in report.failures:
             self.suspend(failure.channel, failure.message)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pipeline.channels import ChannelSet
 from pipeline.work import Report
 
 _RATE_SECONDS = 10.0
@@ -59,6 +60,7 @@ class Statistics:
     suspended: dict[str, str] = field(default_factory=dict)
     tracebacks: dict[str, str] = field(default_factory=dict)
     gaps: Counter[str] = field(default_factory=Counter)  # channel -> records not seen
+    channels: ChannelSet | None = None  # in force now
     _recent: deque[tuple[float, int]] = field(default_factory=deque)
 
     def add(self, report: Report) -> None:

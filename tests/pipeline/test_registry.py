@@ -1,0 +1,166 @@
+"""The channel registry on a real broker: states, revisions, concurrent edits, and what runs because of it."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+
+import pytest
+from confluent_kafka import Producer
+
+from pipeline.channels import is_older
+from pipeline.config import ConfigError, channel_set, read_config
+from pipeline.definitions import ChannelError, Definition, by_value
+from pipeline.registry import (
+    CHANNELS_TOPIC,
+    EditConflict,
+    Registry,
+    follow_registry,
+    read_registry,
+    write_registry,
+)
+
+USER_FILE = """
+from filters import alert_filter
+from typing import Annotated
+
+
+@alert_filter(survey="ztf", reads=["rb"])
+def mine(alerts, *, rb_min: Annotated[float, ""] = 0.9):
+    '''Good ones.'''
+    return {"good": alerts["rb"] > rb_min}
+"""
+
+
+def draft(name: str = "bright", **changes: object) -> Definition:
+    return Definition(name=name, filter="real_bogus").with_changes(**changes)
+
+
+@pytest.fixture
+def servers(own_broker):
+    return own_broker.bootstrap_servers
+
+
+def test_every_revision_is_kept_and_the_second_editor_is_told(servers):
+    assert read_registry(servers) == Registry()
+    (first,) = write_registry([draft()], servers, who="ann", why="new")
+    assert (first.revision, first.who, first.parameters) == (1, "ann", {"rb_min": 0.65})
+    write_registry([first.with_changes(parameters={"rb_min": 0.7})], servers, who="ben")
+    with pytest.raises(EditConflict, match=r"revision 2.*ben set rb_min 0.65 → 0.7"):
+        write_registry([first.with_changes(parameters={"rb_min": 0.8})], servers, who="cat")
+    found = read_registry(servers)
+    assert found["bright"].parameters == {"rb_min": 0.7}
+    assert [(d.revision, d.who) for d in found.history] == [(1, "ann"), (2, "ben")]
+
+
+def test_of_editors_at_the_same_time_one_wins(servers):
+    (first,) = write_registry([draft()], servers, who="ann")
+    told: list[str] = []
+
+    def edit(value: float) -> None:
+        try:
+            write_registry([first.with_changes(parameters={"rb_min": value})], servers, who=f"{value}")
+            told.append("written")
+        except EditConflict as conflict:
+            told.append(str(conflict))
+
+    threads = [threading.Thread(target=edit, args=(value,)) for value in (0.1, 0.2, 0.3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = read_registry(servers)
+    assert len(found.history) == 1 + told.count("written") == found["bright"].revision
+    assert told.count("written") <= 1
+    assert len(told) == 3
+
+
+def test_all_or_none_of_several(servers):
+    (first,) = write_registry([draft()], servers, who="ann")
+    stale = draft()
+    with pytest.raises(EditConflict):
+        write_registry([draft("other"), stale], servers, who="ben")
+    assert read_registry(servers).definitions == {"bright": first}
+
+
+def test_a_record_that_nobody_can_read_disturbs_nobody(servers):
+    (first,) = write_registry([draft()], servers, who="ann")
+    producer = Producer({"bootstrap.servers": servers})
+    producer.produce(CHANNELS_TOPIC, b"no definition", b"x")
+    producer.flush(10)
+    assert read_registry(servers).definitions == {"bright": first}
+
+
+def test_a_follower_sees_each_change(servers):
+    following = follow_registry(servers)
+    next(following)
+    (first,) = write_registry([draft()], servers, who="ann")
+    seen = next(found for found in following if found is not None)
+    assert seen.definitions == {"bright": first}
+    assert seen.offset == -1, "a draft has no effect"
+    (enabled,) = write_registry([first.becoming("enabled")], servers, who="ann")
+    seen = next(found for found in following if found is not None)
+    assert seen.definitions == {"bright": enabled}
+    assert seen == read_registry(servers)
+    assert seen.offset > 0
+
+
+def test_a_users_filter_travels_as_text(servers, tmp_path):
+    file = tmp_path / "my_filters.py"
+    file.write_text(USER_FILE)
+    kept = Definition(name="mine", **by_value(f"{file}:mine")).with_changes(parameters={"rb_min": "0.8"})
+    file.unlink()
+    (written,) = write_registry([kept.becoming("enabled")], servers, who="ann")
+    channel = read_registry(servers)["mine"].channel()
+    assert channel.filter.version == written.version == kept.version
+    assert dict(channel.filter.values) == {"rb_min": 0.8}
+    assert pickle.loads(pickle.dumps(channel.filter)).version == written.version
+
+
+def test_what_cannot_be_is_refused():
+    enabled = draft().becoming("enabled")
+    with pytest.raises(ChannelError, match="enabled: its access"):
+        enabled.with_changes(access="collaboration")
+    with pytest.raises(ChannelError, match="retired and cannot become enabled"):
+        enabled.becoming("retired").becoming("enabled")
+    with pytest.raises(ChannelError, match="draft and cannot become paused"):
+        draft().becoming("paused")
+    with pytest.raises(ChannelError, match="rb_min"):
+        draft(parameters={"rb_mni": 1})
+    with pytest.raises(ChannelError, match="not a regular expression"):
+        draft(topics="(")
+
+
+def test_a_change_makes_a_tested_channel_a_draft():
+    made = draft()
+    tested = made.becoming("tested", report={"of": made.judged})
+    assert tested.with_changes(owner="ann").state == "tested"
+    assert tested.with_changes(parameters={"rb_min": 0.1}).state == "draft"
+    assert not tested.with_changes(parameters={"rb_min": 0.1}).is_tested
+
+
+def test_what_runs(tmp_path):
+    (tmp_path / "zads.toml").write_text(
+        '[channels.bright]\nfilter = "pure"\n[channels.own]\nfilter = "asteroid"\n'
+    )
+    config = read_config(tmp_path / "zads.toml")
+
+    def running(*definitions: Definition, names: list[str] | None = None) -> dict[str, str]:
+        registry = Registry("t", {d.name: d for d in definitions}, definitions, 4)
+        return {c.name: c.filter.name for c in channel_set(config, names, registry).channels}
+
+    other, bright = draft("other"), draft()
+    assert running(other, bright) == {"bright": "pure", "own": "asteroid"}
+    enabled = bright.becoming("enabled")
+    assert running(other, enabled) == {"bright": "real_bogus", "own": "asteroid"}
+    assert running(enabled.becoming("paused")) == {"own": "asteroid"}
+    assert running(other, enabled, names=["other", "bright"]) == {"bright": "real_bogus"}
+    with pytest.raises(ConfigError, match="nobody"):
+        running(enabled, names=["nobody"])
+    version = channel_set(config, None, Registry("t", {"bright": enabled}, (enabled,), 4)).version
+    later = channel_set(config, None, Registry("t", {"bright": enabled}, (enabled,), 7)).version
+    elsewhere = channel_set(config, None, Registry("u", {"bright": enabled}, (enabled,), 9)).version
+    assert is_older(version, later)
+    assert not is_older(later, version)
+    assert not is_older(version, elsewhere)
+    assert not is_older(channel_set(config).version, later)
