@@ -7,14 +7,16 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import typer
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from cluster.broker import Broker
 from commands.score import register
 from filters import load, registered
 from filters.errors import FilterError
 from filters.scoring import SEEKS, Answer, ask, score
+from pipeline.publish import publish_packets
 from schemas.simulated import damaged, simulate, write_truth
 
 CLASSES = ("SN Ia", "SN II", "AGN", "bogus")
@@ -42,6 +44,7 @@ def skies(draw: st.DrawFn) -> tuple[pd.DataFrame, set[int]]:
     return truth_of(rows), passed
 
 
+@settings(deadline=None)
 @given(skies())
 def test_every_number_by_hand(sky: tuple[pd.DataFrame, set[int]]) -> None:
     truth, passed = sky
@@ -165,3 +168,21 @@ def test_a_threshold_changes_the_score(sky: Path) -> None:
         return json.loads(said.stdout)["completeness"]
 
     assert completeness("0.9") < completeness("0.65") < completeness("0.1")
+
+
+def test_the_command_scores_what_a_channel_delivered(sky: Path, broker: Broker) -> None:
+    truth = pq.read_table(sky / "truth.parquet").to_pandas()
+    files = sorted(sky.glob("*.avro"))
+    lost = truth["damage"].isin(["corrupt", "truncated"])
+    sent = [
+        p.read_bytes() for p, k, d in zip(files, truth["class"], lost, strict=True) if k == "TDE" and not d
+    ]
+    publish_packets(sent, broker.bootstrap_servers, topic="channel.scored")
+    where = ("--topic", "channel.scored", "--bootstrap", broker.bootstrap_servers)
+    result = run("nuclear", "--truth", str(sky / "truth.parquet"), *where, "--json")
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    assert said["purity"] == 1
+    classes = {row["class"]: row["completeness"] for row in said["by_class"]}
+    assert classes["TDE"] == 1
+    assert classes["AGN"] == 0

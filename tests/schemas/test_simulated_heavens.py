@@ -7,7 +7,7 @@ from astropy.coordinates import AltAz, EarthLocation, SkyCoord, get_body, get_su
 from astropy.cosmology import FlatLambdaCDM
 from astropy.time import Time
 from astropy.utils import iers
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.simulated import heavens, templates
@@ -46,6 +46,7 @@ def test_nights_are_dark_by_astropy() -> None:
         assert height[1] < -12
 
 
+@settings(deadline=None)
 @given(ra=st.floats(0, 359.9), dec=st.floats(-89, 89))
 def test_ecliptic_latitude(ra: float, dec: float) -> None:
     theirs = SkyCoord(ra, dec, unit="deg").barycentrictrueecliptic.lat.deg
@@ -64,6 +65,7 @@ def test_a_full_moon_is_bright_and_near_it_brighter() -> None:
     assert heavens.moonlight(up, np.full(20, ra), np.full(20, dec), np.full(20, 3)).max() < near
 
 
+@settings(deadline=None)
 @given(st.floats(0.003, 0.15))
 def test_distances(redshift: float) -> None:
     cosmology = FlatLambdaCDM(H0=70, Om0=0.3)

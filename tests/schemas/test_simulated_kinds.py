@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from astropy.coordinates import SkyCoord
 from astropy.wcs import WCS
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.simulated import SimulatedAlert, simulate
@@ -183,11 +183,13 @@ def test_ranges_are_those_of_real_packets(night: Night, real_alerts) -> None:
         assert low <= np.median([r["candidate"][name] for _, r in night]) <= high, name
 
 
+@settings(deadline=None)
 @given(ra=st.floats(0, 359.99), dec=st.floats(-89, 89))
 def test_galactic_latitude_as_astropy_has_it(ra: float, dec: float) -> None:
     assert galactic_latitude(ra, dec) == pytest.approx(SkyCoord(ra, dec, unit="deg").galactic.b.deg, abs=0.01)
 
 
+@settings(deadline=None)
 @given(rcid=st.integers(0, 63), x=st.floats(0, 3071), y=st.floats(0, 3079), number=st.integers(0, 3))
 def test_positions_as_a_tangent_plane_has_them(rcid: int, x: float, y: float, number: int) -> None:
     """Gnomonic projection about the field's centre, against astropy's; a pixel is 1.0125 arcsec."""
@@ -216,6 +218,7 @@ def test_exposures_follow_one_another() -> None:
     assert np.all((SURVEY.jd + 0.5) % 1 < 0.6), "Palomar's nights lie in the first half of the UT day"
 
 
+@settings(deadline=None)
 @given(st.integers(-(2**63), 2**63 - 1))
 def test_longs_as_fastavro_writes_them(number: int) -> None:
     out = io.BytesIO()
