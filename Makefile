@@ -14,14 +14,14 @@ setup: $(STAMP) ## make .venv with the pinned packages and .venv/bin/zads (PYTHO
 
 $(STAMP): requirements.lock pyproject.toml .ci/set_up.py .ci/find_python .ci/compile_decoder.py
 	@python=$$(sh .ci/find_python $(PYTHON)) && "$$python" .ci/set_up.py $(VENV)
-	@$(BIN)/python .ci/compile_decoder.py
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python .ci/compile_decoder.py
 	@touch $@
 
 demo: $(STAMP) ## the whole system on this machine in a minute (ALERTS=folder for real packets)
 	@$(BIN)/zads demo $(if $(ALERTS),--alerts "$(ALERTS)")
 
 test: lint ## lint, types and tests, as CI runs them
-	$(BIN)/pytest
+	$(BIN)/pytest -n 3 --dist worksteal
 
 lint: $(STAMP) ## lint, format and types
 	$(BIN)/ruff check

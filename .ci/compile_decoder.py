@@ -1,4 +1,9 @@
-"""Compile the packet decoder once, at set-up: numba keeps it, and the first run does not wait for it."""
+"""Compile once, at set-up, what every process would compile anew: the decoder (numba keeps it), and the byte
+code of all that zads imports (where Python is told to write none, each start would cost seconds more).
+"""
+
+import importlib
+import pkgutil
 
 from schemas.reader import PacketReader
 from schemas.rewrite import rewrite
@@ -7,3 +12,10 @@ from schemas.simulated import simulate
 packet = next(simulate(1, seed=0)).packet
 assert PacketReader(["jd", "objectId", "prv_candidates.jd"]).read([packet]).table.num_rows == 1
 assert len(rewrite(packet, drop=["cutoutScience"], public_only=True)) < len(packet)
+
+THEIRS = ("dask.dataframe", "distributed.cli.dask_scheduler", "distributed.dashboard.scheduler", "pytest")
+for name in THEIRS:
+    importlib.import_module(name)
+for room in ("cluster", "schemas", "filters", "archive", "pipeline", "commands"):
+    for module in pkgutil.walk_packages([room], f"{room}."):
+        importlib.import_module(module.name)

@@ -122,7 +122,8 @@ class _Backfill:
             refusal for refusal in verdicts.refused if refusal.channel
         ]  # the rest was said live
         self._producer.begin_transaction()
-        Outgoing(self._channels, gap.source, verdicts, records).produce(self._producer, gap.low, gap.high)
+        outgoing = Outgoing(self._channels, gap.source, verdicts, records, self._evaluator.schemas)
+        outgoing.produce(self._producer, gap.low, gap.high)
         self._producer.produce(**gap.tombstone())
         self._producer.commit_transaction(_KAFKA_SECONDS)
         matches = verdicts.matches.get(self._channel.name, [])

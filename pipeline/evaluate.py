@@ -85,7 +85,7 @@ class Evaluator:
     """A channel set made ready to run: which columns to decode, which frame each channel sees."""
 
     def __init__(self, channels: ChannelSet, schemas: SchemaSource | None = None) -> None:
-        self.channels = channels
+        self.channels, self.schemas = channels, schemas
         self._public = [channel for channel in channels.channels if channel.public]
         self._all = [channel for channel in channels.channels if not channel.public]
         self._reader = PacketReader(self._columns(), survey=channels.survey, schemas=schemas)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,6 +17,32 @@ from schemas.errors import ZadsError
 log = logging.getLogger("zads.kafka")
 # In a notebook nobody configured logging: a library then stays quiet instead of writing to stderr.
 log.addHandler(logging.NullHandler())
+
+
+class AwayOnce(logging.Filter):
+    """Lets one line through when the broker goes away, instead of one for each client's each attempt."""
+
+    QUIET_SECONDS = 30.0
+    _ABOUT_CONNECTIONS = ("FAIL ", "ERROR ", "DISCONNECT ")  # librdkafka's names for them
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said = -self.QUIET_SECONDS
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to let the line through."""
+        if not record.getMessage().startswith(self._ABOUT_CONNECTIONS):
+            return True
+        said, now = self._said, time.monotonic()
+        if now - said < self.QUIET_SECONDS:
+            return False
+        self._said = now
+        record.msg = f"{record.getMessage()} (trying again by itself; more of this is not shown for a while)"
+        record.args = ()
+        return True
+
+
+log.addFilter(AwayOnce())
 
 MESSAGE_MAX_BYTES = 10_000_000
 """The largest record that zads writes: a hundred usual packets; Kafka's own default is 1 MB."""

@@ -16,6 +16,7 @@ from pipeline.kafka import MESSAGE_MAX_BYTES
 from pipeline.paced import Paced
 from pipeline.work import Partition, Work
 from schemas.errors import PacketError
+from schemas.framing import SchemaSource
 from schemas.rewrite import rewrite
 
 _RECORD_OVERHEAD = 1_000
@@ -25,9 +26,14 @@ class Outgoing:
     """Turns the verdicts on a batch into Kafka records, within a transaction that the caller holds."""
 
     def __init__(
-        self, channels: ChannelSet, source: Partition, verdicts: Verdicts, records: Sequence[Message]
+        self,
+        channels: ChannelSet,
+        source: Partition,
+        verdicts: Verdicts,
+        records: Sequence[Message],
+        schemas: SchemaSource | None = None,
     ) -> None:
-        self._source, self._verdicts, self._records = source, verdicts, records
+        self._source, self._verdicts, self._records, self._schemas = source, verdicts, records, schemas
         self._channels = {channel.name: channel for channel in channels.channels}
         self._rewritten: dict[tuple[int, tuple[str, ...], bool], bytes] = {}
 
@@ -65,7 +71,9 @@ class Outgoing:
             return raw
         wanted = (index, channel.drop, public_only)
         if wanted not in self._rewritten:
-            self._rewritten[wanted] = rewrite(raw, drop=channel.drop, public_only=public_only)
+            self._rewritten[wanted] = rewrite(
+                raw, drop=channel.drop, public_only=public_only, schemas=self._schemas
+            )
         return self._rewritten[wanted]
 
     def _dead_letter(self, refusal: Refusal) -> dict[str, Any]:

@@ -68,8 +68,9 @@ def _attempt(work: Work) -> Report:
             )
         else:
             verdicts = _evaluate(work, packets, note)
-    channels = _evaluator(work.channels, work.schemas).channels
-    outgoing = Outgoing(channels, work.partition, verdicts, records)
+    evaluator = _evaluator(work.channels, work.schemas)
+    channels = evaluator.channels
+    outgoing = Outgoing(channels, work.partition, verdicts, records, evaluator.schemas)
 
     def produce(producer: Producer) -> None:
         outgoing.produce(producer, work.low, work.high)

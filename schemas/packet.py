@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from astropy.io import fits
 from isal import igzip_lib, isal_zlib
 
 from schemas.errors import CorruptValue, NoSuchColumn, TooLarge, Truncated
@@ -112,6 +111,8 @@ def _simple_image(data: bytes) -> np.ndarray | None:
 
 def _any_image(data: bytes) -> np.ndarray:
     """The first image of any FITS file, through astropy. Raises PacketError."""
+    from astropy.io import fits  # half a second of every worker's start, for what is rarely needed
+
     try:
         # What astropy warns of either can be read or raises.
         with warnings.catch_warnings(action="ignore"), fits.HDUList.fromstring(data) as units:

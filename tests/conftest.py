@@ -5,8 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from cluster.broker import Broker
+
+# How long an example takes says more of the machine than of the law.
+settings.register_profile("zads", deadline=None)
+settings.load_profile("zads")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

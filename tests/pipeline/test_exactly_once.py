@@ -1,13 +1,16 @@
 """Each passing alert is in its channel exactly once, whatever is killed in the middle of a run."""
 
+import io
 import json
 import time
 
+import fastavro
 import psutil
 import pytest
 
 from pipeline.dead_letters import dead_letters
 from pipeline.listen import listen
+from schemas.framing import FolderSource
 from tests.pipeline import night as nights
 from tests.pipeline.night import assert_exactly_once, publish_night, running
 
@@ -150,3 +153,33 @@ def test_headers_say_who_chose_the_alert_and_where_it_came_from(own_broker, fold
         (a.topic, a.partition, a.offset): a.raw for a in listen(topic, own_broker.bootstrap_servers, True)
     }
     assert nights.read_candid(sources[topic, int(partition), int(offset)]) == alert.candid
+
+
+def test_packets_that_only_name_their_schema_lose_fields_too(own_broker, folder):
+    """Confluent framing: the schema of what is left is made from the one that the packet names."""
+    alerts = [alert for alert in nights.night()[:300] if alert.programid == 1]
+    schema = fastavro.reader(io.BytesIO(alerts[0].packet)).writer_schema
+    (folder / "schemas").mkdir()
+    (folder / "schemas" / "7.avsc").write_text(json.dumps(schema))
+    packets = []
+    for alert in alerts:
+        reader = fastavro.reader(io.BytesIO(alert.packet))
+        if reader.writer_schema == schema:
+            body = io.BytesIO()
+            fastavro.schemaless_writer(body, schema, next(reader))
+            packets.append(b"\0" + (7).to_bytes(4, "big") + body.getvalue())
+    nights.publish_packets(
+        packets, own_broker.bootstrap_servers, topic="framed", schemas=FolderSource(folder / "schemas")
+    )
+    (folder / "zads.toml").write_text(
+        f'schemas = "{folder / "schemas"}"\n[channels.thin]\nfilter = "real_bogus"\n'
+        'parameters = {rb_min = 0.0}\ndrop = ["cutoutScience", "prv_candidates"]\n'
+    )
+    with running(own_broker.bootstrap_servers, folder, "--topics", "^framed$", "--until-drained") as run:
+        assert run.wait() == 0, run.text()
+    seen = [
+        alert.packet() for alert in listen("channel.thin", own_broker.bootstrap_servers, until_drained=True)
+    ]
+    assert len(seen) == len(packets) > 50
+    assert all("cutoutScience" not in packet and "prv_candidates" not in packet for packet in seen)
+    assert {packet["candid"] for packet in seen} <= {alert.candid for alert in alerts}
