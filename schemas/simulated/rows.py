@@ -130,8 +130,8 @@ class RowWriter:
         flux, sigma = cell.flux[owner, late], cell.sigma[owner, late]
         columns |= cell.hood.forced_reference(owner, columns["fid"])
         return columns | {
-            "forcediffimflux": np.where(lost, FORCED_MISSING, flux * (0.99 + 0.02 * mix)),
-            "forcediffimfluxunc": np.where(lost, FORCED_MISSING, 0.9 * sigma),
+            "forcediffimflux": np.where(lost, FORCED_MISSING, flux),
+            "forcediffimfluxunc": np.where(lost, FORCED_MISSING, sigma),
             "procstatus": status,
         }
 
