@@ -1,4 +1,4 @@
-"""`zads channel`: what channels missed, and its delivery afterwards."""
+"""`zads channel`: the channel registry; what channels missed, and its delivery afterwards."""
 
 from __future__ import annotations
 
@@ -9,12 +9,20 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from commands import channel_apply, channel_edit, channel_show
 from commands.options import Bootstrap, Config, people, settings_of
 
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
-    group = typer.Typer(no_args_is_help=True, help="What channels missed, and its delivery afterwards.")
+    group = typer.Typer(
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+        help="Channels: make them, try them on past nights, change them while alerts flow.",
+    )
+    channel_show.register(group)
+    channel_edit.register(group)
+    channel_apply.register(group)
     group.command("gaps")(gaps)
     group.command("backfill")(backfill)
     app.add_typer(group, name="channel")
@@ -49,10 +57,10 @@ def backfill(
     Example: `zads channel backfill young_supernova`
     """
     from pipeline import backfill as work
-    from pipeline.config import channel_set
+    from pipeline.changes import known_definition
 
     settings = settings_of(config, bootstrap_servers=bootstrap)
-    (channel,) = channel_set(settings, [name]).channels
+    channel = known_definition(settings, channel_show.registry_of(settings), name).channel()
     with Progress(console=people) as progress:
         task = progress.add_task(f"{channel.topic}", total=None)
         done = work.backfill(

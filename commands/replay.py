@@ -138,7 +138,7 @@ def _replayed(
 ) -> Replay:
     from archive.replay import replay as run
 
-    with _bar() as bar:
+    with progress_bar() as bar:
         task = bar.add_task("replaying", total=None, counted="")
 
         def show(so_far: SoFar) -> None:
@@ -167,7 +167,7 @@ def _cluster(workers: int, scheduler: str | None) -> Iterator[Any]:
         yield None
 
 
-def _bar() -> Progress:
+def progress_bar() -> Progress:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -233,7 +233,7 @@ def _rehearse(
 
     wanted = None if found is None else found.matches
     packets = in_time_order(Reader(where), wanted=wanted, **chosen)
-    with _bar() as bar:
+    with progress_bar() as bar:
         total = None if wanted is None else wanted["candid"].nunique()
         task = bar.add_task("publishing", total=total, counted="")
 

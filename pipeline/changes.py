@@ -6,8 +6,10 @@ import logging
 import time
 from collections.abc import Iterator
 
+from filters import registered
 from pipeline.channels import ChannelSet
-from pipeline.config import RunConfig, channel_set
+from pipeline.config import ChannelConfig, RunConfig, channel_set, configured_channel
+from pipeline.definitions import Definition, by_value
 from pipeline.kafka import BrokerError
 from pipeline.registry import Registry, follow_registry, read_registry
 from schemas.errors import ZadsError
@@ -55,3 +57,17 @@ def _followed(config: RunConfig) -> Iterator[Registry | None]:
             log.warning("the channel registry cannot be followed, trying again: %s", error)
             time.sleep(_AGAIN_SECONDS)
             yield None
+
+
+def known_definition(config: RunConfig, registry: Registry, name: str) -> Definition:
+    """The channel as the registry has it, else as the configuration runs it (revision 0, enabled).
+
+    Raises ChannelError, ConfigError.
+    """
+    every = config.channels or {filter_name: ChannelConfig() for filter_name in registered()}
+    if name in registry.definitions or name not in every:
+        return registry[name]
+    given = every[name]
+    configured_channel(name, given)
+    made = Definition(name=name, filter=name, state="enabled", **given.model_dump(exclude={"filter"}))
+    return made.model_copy(update=by_value(given.filter or name)).completed()

@@ -71,6 +71,15 @@ class LimitsConfig(_Table):
     failing_alerts: int = Field(default=20, ge=0)
 
 
+class GateConfig(_Table):
+    """[gate]: what a channel must not exceed on recent nights of the archive to be enabled."""
+
+    nights: int = Field(default=3, ge=1)
+    share: float = Field(default=0.1, gt=0)
+    alerts_per_hour: float = Field(default=10_000, gt=0)
+    microseconds: float = Field(default=1_000, gt=0)
+
+
 class RunConfig(BaseSettings):
     """Everything `zads run` can be told.
 
@@ -89,6 +98,7 @@ class RunConfig(BaseSettings):
     dask: DaskConfig = Field(default_factory=DaskConfig)
     dispatch: DispatchConfig = Field(default_factory=DispatchConfig)
     limits: LimitsConfig = Field(default_factory=LimitsConfig)
+    gate: GateConfig = Field(default_factory=GateConfig)
     kafka: dict[str, str | int | float | bool] = Field(default_factory=dict)
     channels: dict[str, ChannelConfig] = Field(default_factory=dict)
 

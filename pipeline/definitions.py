@@ -86,8 +86,10 @@ class Definition(BaseModel):
 
     @property
     def is_tested(self) -> bool:
-        """Whether its report is of this very filter with these very parameters."""
-        return self.report is not None and self.report.get("of") == self.judged
+        """Whether its report is of this very filter and parameters, and lets it pass (or it was forced)."""
+        if self.report is None or self.report.get("of") != self.judged:
+            return False
+        return not self.report.get("problems") or bool(self.report.get("forced"))
 
     @property
     def judged(self) -> dict[str, Any]:
@@ -119,6 +121,8 @@ class Definition(BaseModel):
 
         A change of what was tested makes a draft of a tested channel again. Raises ChannelError.
         """
+        if self.state == "retired":
+            raise ChannelError(f"channel {self.name} is retired", hint="create a channel of another name")
         new = Definition.model_validate({**self.model_dump(), **changes})
         if self.state == "enabled" and (fixed := _changed(self, new) - _RUNNING_MAY_CHANGE):
             raise ChannelError(

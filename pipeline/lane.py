@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message, Producer, TopicPartition
 
+from pipeline.channels import is_older
 from pipeline.kafka import MESSAGE_MAX_BYTES
 from pipeline.paced import PACED
 from pipeline.ranges import RangeReader, Stalled
@@ -44,6 +45,10 @@ class Moved(Exception):
         self.offset = offset
 
 
+class Behind(Exception):
+    """The partition already goes by a later state of the channel registry than this work does."""
+
+
 class Lane:
     """One partition, held by this process until another fences it."""
 
@@ -68,7 +73,8 @@ class Lane:
     def take(self, work: Work) -> None:
         """Fence every earlier holder, then make sure that the range begins where the group stands.
 
-        Raises Moved(offset) when it does not, KafkaException when the broker does not answer.
+        Raises Moved(offset) when it does not, Behind when the channels have changed since the work was
+        made, KafkaException when the broker does not answer.
         """
         self._producer.init_transactions(_KAFKA_SECONDS)
         committed = self._reader.consumer.committed([TopicPartition(*self.partition)], _KAFKA_SECONDS)[0]
@@ -81,7 +87,13 @@ class Lane:
         self.version = committed.metadata or ""
         if offset != work.low:
             raise Moved(offset)
+        self.refuse_older(work)
         self.committed = offset
+
+    def refuse_older(self, work: Work) -> None:
+        """Raise Behind for work whose channels are of an earlier state of the registry than the committed."""
+        if is_older(work.version, self.version):
+            raise Behind(f"channels {work.version} are older than {self.version}, which is in force here")
 
     def read(self, low: int, high: int) -> list[Message]:
         """The records with low <= offset < high, in order (see RangeReader.read)."""
@@ -149,6 +161,7 @@ class Lanes:
         self._close_idle()
         lane = self._held.get((work.group, work.partition))
         if lane is not None and not work.fence and lane.committed == work.low:
+            lane.refuse_older(work)
             return lane
         self.drop(work)
         lane = Lane(work)

@@ -15,7 +15,7 @@ import cloudpickle
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from pipeline.evaluate import Evaluator, Refusal, Verdicts
-from pipeline.lane import STALE, Lanes, Moved
+from pipeline.lane import STALE, Behind, Lanes, Moved
 from pipeline.outgoing import Outgoing, applied_record
 from pipeline.ranges import Stalled
 from pipeline.running import RunningNote
@@ -36,6 +36,8 @@ def process(work: Work) -> Report:
         return _attempt(work)
     except Moved as moved:
         return Report(work, "moved", offset=moved.offset)
+    except Behind as behind:  # until this coordinator has read what another already goes by
+        return Report(work, "stale", message=str(behind))
     except KafkaException as exception:
         _lanes.drop(work)
         error = exception.args[0]

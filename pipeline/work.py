@@ -70,7 +70,8 @@ class Report:
 
     committed: delivered, the offset stands at `high`.
     moved: the committed offset was not `low` but `offset`; nothing was done.
-    stale: fenced, or the coordinator's generation has passed; nothing was delivered.
+    stale: fenced, or the coordinator's generation has passed, or its channels are older than those in force
+        in the partition; nothing was delivered.
     retry: Kafka failed in a way that may pass; nothing was delivered.
     culprit: the attempt before this one ended its worker while the filter `culprit` was running, or
         while none was (""); nothing was done.

@@ -6,11 +6,12 @@ import pickle
 import threading
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from pipeline.channels import is_older
 from pipeline.config import ConfigError, channel_set, read_config
 from pipeline.definitions import ChannelError, Definition, by_value
+from pipeline.lane import Behind, Lane
 from pipeline.registry import (
     CHANNELS_TOPIC,
     EditConflict,
@@ -19,6 +20,8 @@ from pipeline.registry import (
     read_registry,
     write_registry,
 )
+from pipeline.work import Partition, Work
+from tests.pipeline import topics
 
 USER_FILE = """
 from filters import alert_filter
@@ -164,3 +167,38 @@ def test_what_runs(tmp_path):
     assert not is_older(later, version)
     assert not is_older(version, elsewhere)
     assert not is_older(channel_set(config).version, later)
+
+
+def test_nobody_goes_below_the_channels_that_were_committed(broker):
+    servers = broker.bootstrap_servers
+    topic = topics.new_topic(servers)
+    topics.write(servers, topic, b"1", b"2")
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": topic})
+    consumer.commit(offsets=[TopicPartition(topic, 0, 1, "t:9:abc")], asynchronous=False)
+    consumer.close()
+
+    def take(version: str) -> None:
+        work = Work(
+            Partition(topic, 0),
+            1,
+            2,
+            1,
+            True,
+            "r",
+            1,
+            topic,
+            b"",
+            {"bootstrap.servers": servers},
+            b"",
+            version,
+        )
+        lane = Lane(work)
+        try:
+            lane.take(work)
+        finally:
+            lane.close()
+
+    with pytest.raises(Behind, match="t:8:abc are older than t:9:abc"):
+        take("t:8:abc")
+    for version in ("t:9:abc", "t:12:abc", "another:3:abc", "0123456789ab"):
+        take(version)

@@ -1,0 +1,138 @@
+"""`zads channel` on a real broker and a real archive, as a scientist uses it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from archive.ingest import ingest
+from cluster.broker import Broker
+from commands import channel as command
+from pipeline.definitions import ChannelError
+from pipeline.registry import EditConflict, read_registry
+from tests.archive.helpers import night, write_packets
+
+MINE = """
+from filters import alert_filter
+
+
+@alert_filter(survey="ztf", reads=["rb"])
+def mine(alerts):
+    "Alerts that look real."
+    return {"good": alerts["rb"] > 0.985}
+"""
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[str]:
+    with Broker() as broker:
+        yield broker.bootstrap_servers
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("channel")
+    write_packets(folder / "in", [alert.packet for alert in night()])
+    ingest(folder / "in", folder / "archive")
+    return folder / "archive"
+
+
+Zads = Callable[..., Any]
+
+
+@pytest.fixture
+def zads(servers: str, archive: Path) -> Zads:
+    """`zads channel ...` in this process; fails the test at another exit code than `expect`."""
+    app = typer.Typer()
+    command.register(app)
+    app.command("other")(lambda: None)
+
+    def run(*arguments: str, expect: int = 0) -> Any:
+        settings = {"ZADS_BOOTSTRAP_SERVERS": servers, "ZADS_ARCHIVE": str(archive), "COLUMNS": "200"}
+        result = CliRunner().invoke(app, ["channel", *arguments], env=settings)
+        assert result.exit_code == expect, (result.output, result.exception)
+        return result
+
+    return run
+
+
+def test_from_draft_to_retired(zads: Zads, servers: str) -> None:
+    zads("create", "bright", "rb_min=0.98", "--filter", "real_bogus", "--owner", "ann", "--why", "to try")
+    assert read_registry(servers)["bright"].state == "draft"
+    said = zads("enable", "bright").stderr
+    assert "alerts left" in said
+    assert "for example ZTF" in said
+    zads("set", "bright", "rb_min=0.99", "--drop", "cutoutScience,cutoutTemplate")
+    zads("pause", "bright", "--why", "Moon")
+    zads("enable", "bright")
+    zads("retire", "bright")
+    shown = json.loads(zads("show", "bright", "--json").stdout)
+    assert shown["state"] == "retired"
+    assert shown["parameters"] == {"rb_min": 0.99}
+    assert shown["drop"] == ["cutoutScience", "cutoutTemplate"]
+    assert shown["report"]["nights"]
+    told = zads("history", "bright").stdout
+    for words in ("to try", "rb_min 0.98 → 0.99", "Moon", "made it retired"):
+        assert words in told
+    assert "bright" in zads("list").stdout
+    assert isinstance(zads("enable", "bright", expect=1).exception, ChannelError)
+
+
+def test_a_flood_is_refused_unless_forced(zads: Zads, servers: str) -> None:
+    zads("create", "flood", "rb_min=0", "--filter", "real_bogus")
+    assert "floods" in zads("enable", "flood", expect=1).stderr
+    refused = read_registry(servers)["flood"]
+    assert refused.state == "draft"
+    assert refused.report
+    assert refused.report["problems"]
+    zads("enable", "flood", "--force", "a stress test")
+    forced = read_registry(servers)["flood"]
+    assert (forced.state, forced.why) == ("enabled", "a stress test")
+
+
+def test_without_an_archive_nothing_is_enabled_unless_forced(
+    zads: Zads, servers: str, tmp_path: Path
+) -> None:
+    zads("create", "untried", "--filter", "asteroid")
+    assert "not tried" in zads("enable", "untried", "--archive", str(tmp_path / "none"), expect=1).stderr
+    zads("enable", "untried", "--archive", str(tmp_path / "none"), "--force", "no archive yet")
+    assert read_registry(servers)["untried"].state == "enabled"
+
+
+def test_a_channel_that_already_runs_is_taken_over(zads: Zads, servers: str) -> None:
+    """Without [channels] every filter is a channel: a new threshold for one of them at three in the night."""
+    said = zads("set", "young_supernova", "rb_min=0.7").stderr
+    assert "rb_min=0.7" in said or "0.7" in said
+    taken = read_registry(servers)["young_supernova"]
+    assert (taken.state, taken.revision, taken.parameters["rb_min"]) == ("enabled", 1, 0.7)
+
+
+def test_a_file_of_ones_own(zads: Zads, servers: str, tmp_path: Path) -> None:
+    file = tmp_path / "my_filters.py"
+    file.write_text(MINE)
+    zads("create", "mine", "--filter", f"{file}:mine")
+    file.unlink()
+    zads("test", "mine")
+    assert read_registry(servers)["mine"].state == "tested"
+    zads("enable", "mine")
+
+
+def test_the_second_of_two_editors_is_told(zads: Zads) -> None:
+    zads("create", "shared", "--filter", "real_bogus")
+    zads("set", "shared", "rb_min=0.7", "--revision", "1")
+    late = zads("set", "shared", "rb_min=0.8", "--revision", "1", expect=1)
+    assert isinstance(late.exception, EditConflict)
+    assert "set rb_min 0.65 → 0.7" in str(late.exception)
+    assert isinstance(zads("create", "shared", "--filter", "pure", expect=1).exception, EditConflict)
+
+
+def test_a_wrong_name_is_told(zads: Zads) -> None:
+    wrong = zads("set", "nobody", "rb_min=1", expect=1)
+    assert isinstance(wrong.exception, ChannelError)
+    assert "no channel nobody" in str(wrong.exception)
