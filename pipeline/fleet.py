@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pickle
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import cloudpickle
 from distributed import Client
 from distributed.scheduler import KilledWorker
 
@@ -58,12 +60,7 @@ class Fleet:
 
         The first batches then find everything loaded. What fails here will fail, and be said, there.
         """
-        calls = [
-            self._client.submit(
-                function, *arguments, workers=[address], allow_other_workers=False, retries=0, pure=False
-            )
-            for address in self._threads
-        ]
+        calls = [self._submit(address, function, *arguments) for address in self._threads]
         waiting = [asyncio.ensure_future(call.result()) for call in calls]
         _, late = await asyncio.wait(waiting, timeout=_PREPARE_SECONDS) if waiting else (set(), set())
         for call in late:
@@ -73,9 +70,7 @@ class Fleet:
     async def run(self, function: Callable[[Work], Report], work: Work) -> Report:
         """The report of `function(work)`, or one that says how its worker ended."""
         address = await self._home(work.partition)
-        future = self._client.submit(
-            function, work, key=work.key, workers=[address], allow_other_workers=False, retries=0, pure=False
-        )
+        future = self._submit(address, function, work, key=work.key)
         answer = asyncio.ensure_future(future.result())
         gone = asyncio.ensure_future(self._gone(address))
         try:
@@ -93,6 +88,20 @@ class Fleet:
             if not answer.done():
                 answer.cancel()
                 await self._client.cancel([future], force=True)
+
+    def _submit(
+        self, address: str, function: Callable[..., Any], *arguments: Any, key: str | None = None
+    ) -> Any:
+        """Have the worker at `address`, and no other, call the function once."""
+        return self._client.submit(
+            pickle.loads,
+            cloudpickle.dumps(_Call(function, arguments)),
+            key=key,
+            workers=[address],
+            allow_other_workers=False,
+            retries=0,
+            pure=False,
+        )
 
     async def _watch(self) -> None:
         while True:
@@ -135,6 +144,16 @@ class Fleet:
         log.warning("ending worker %s: a batch overran %g s", address, self._batch_seconds)
         answer = await self._client.restart_workers([address], timeout=20, raise_for_error=False)
         log.info("worker %s: %s", address, answer)
+
+
+class _Call:
+    """A call that is made where it is unpickled, so that a scheduler without our code can hand it on."""
+
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self._function, self._arguments = function, arguments
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return self._function, self._arguments
 
 
 def _answer(answer: asyncio.Future[Any], work: Work) -> Report:

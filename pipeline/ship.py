@@ -82,4 +82,5 @@ def _upload() -> UploadDirectory:
             shutil.copytree(
                 Path(spec.origin).parent, code / package, ignore=shutil.ignore_patterns("__pycache__")
             )
-        return UploadDirectory(str(code), update_path=True)
+        # A nanny takes the folder into the path of the workers that it starts from then on.
+        return UploadDirectory(str(code), update_path=True, restart_workers=True)
