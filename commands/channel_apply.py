@@ -132,7 +132,7 @@ def plan(wanted: dict[str, Wanted], registry: Registry, folder: Path) -> Iterato
 
 
 def _moved(definition: Definition, state: str) -> Definition:
-    """In the wanted state; a channel that was never enabled is retired or paused as a draft."""
+    """In the wanted state; one that was tested may stay so where a draft is wanted. Raises ChannelError."""
     from pipeline.definitions import State
 
     wanted: State = state  # type: ignore[assignment]

@@ -26,8 +26,8 @@ State = Literal["draft", "tested", "enabled", "paused", "retired"]
 NAME = re.compile(r"[A-Za-z0-9_-]{1,200}")
 
 _MAY_BECOME: dict[State, tuple[State, ...]] = {
-    "draft": ("draft", "tested", "enabled", "retired"),
-    "tested": ("draft", "tested", "enabled", "retired"),
+    "draft": ("draft", "tested", "enabled", "paused", "retired"),
+    "tested": ("draft", "tested", "enabled", "paused", "retired"),
     "enabled": ("enabled", "paused", "retired"),
     "paused": ("paused", "enabled", "retired"),
     "retired": (),

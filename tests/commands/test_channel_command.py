@@ -136,3 +136,36 @@ def test_a_wrong_name_is_told(zads: Zads) -> None:
     wrong = zads("set", "nobody", "rb_min=1", expect=1)
     assert isinstance(wrong.exception, ChannelError)
     assert "no channel nobody" in str(wrong.exception)
+
+
+def test_a_file_of_channels_is_a_plan_and_then_the_registry(zads: Zads, servers: str, tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(MINE)
+    file = tmp_path / "channels.toml"
+    tables = """
+        [channels.young]
+        filter = "young_supernova"
+        [channels.own]
+        filter = "own.py:mine"
+        drop = ["cutoutScience"]
+        [channels.later]
+        filter = "asteroid"
+        state = "draft"
+    """
+    file.write_text(tables)
+    refused = zads("apply", str(file), expect=1)
+    assert "to be tried" in refused.stderr
+    assert "young" not in read_registry(servers).definitions
+    zads("apply", str(file), "--yes")
+    now = read_registry(servers).definitions
+    assert [now[name].state for name in ("young", "own", "later")] == ["enabled", "enabled", "draft"]
+    assert now["young"].report
+    assert "nothing to change" in zads("apply", str(file), "--yes").stderr
+    file.write_text(tables.replace("[channels.own]", "[channels.own]\n        state = 'paused'"))
+    assert "make it paused" in zads("apply", str(file), "--yes").stderr
+    assert read_registry(servers)["own"].state == "paused"
+    file.write_text('[channels.flooded]\nfilter = "real_bogus"\nparameters = {rb_min = 0}\n[channels.more]\n')
+    wrong = zads("apply", str(file), "--yes", expect=1)
+    assert "more" in str(wrong.exception)
+    file.write_text('[channels.flooded]\nfilter = "real_bogus"\nparameters = {rb_min = 0}\n[channels.pure]\n')
+    assert "nothing was changed" in zads("apply", str(file), "--yes", expect=1).stderr
+    assert "pure" not in read_registry(servers).definitions

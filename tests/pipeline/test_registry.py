@@ -126,8 +126,8 @@ def test_what_cannot_be_is_refused():
         enabled.with_changes(access="collaboration")
     with pytest.raises(ChannelError, match="retired and cannot become enabled"):
         enabled.becoming("retired").becoming("enabled")
-    with pytest.raises(ChannelError, match="draft and cannot become paused"):
-        draft().becoming("paused")
+    with pytest.raises(ChannelError, match="enabled and cannot become tested"):
+        enabled.becoming("tested")
     with pytest.raises(ChannelError, match="rb_min"):
         draft(parameters={"rb_mni": 1})
     with pytest.raises(ChannelError, match="not a regular expression"):

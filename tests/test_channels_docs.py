@@ -1,0 +1,36 @@
+"""docs/channels.md: its commands run in their order, on a real broker and a real archive."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from archive.ingest import ingest
+from cluster.broker import Broker
+from commands import application
+from pipeline.registry import read_registry
+from tests.archive.helpers import night, write_packets
+from tests.test_docs import ROOT, blocks
+
+CHANNELS = (ROOT / "docs" / "channels.md").read_text()
+
+
+def test_the_commands_of_the_page(
+    own_broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_packets(tmp_path / "in", [alert.packet for alert in night()])
+    ingest(tmp_path / "in", tmp_path / "archive")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ZADS_BOOTSTRAP_SERVERS", own_broker.bootstrap_servers)
+    monkeypatch.setenv("ZADS_ARCHIVE", str(tmp_path / "archive"))
+    (tmp_path / "channels.toml").write_text(blocks(CHANNELS, "toml")[0].replace("bright", "brightest"))
+    lines = blocks(CHANNELS, "console")[0].splitlines()
+    for line in [*lines, "zads channel apply channels.toml --yes"]:
+        done = CliRunner().invoke(application(), shlex.split(line)[1:])
+        assert done.exit_code == 0, (line, done.output, done.exception)
+    found = read_registry(own_broker.bootstrap_servers)
+    states = {name: definition.state for name, definition in found.definitions.items()}
+    assert states == {"bright": "retired", "brightest": "enabled", "nuclear": "paused"}
