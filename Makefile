@@ -32,6 +32,10 @@ bench: $(STAMP) ## every speed claim, measured beside its peer
 	$(BIN)/python -m benchmarks.decode
 	$(BIN)/python -m benchmarks.end_to_end
 	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.simulate
+	$(BIN)/python -m benchmarks.archive_ingest
+	$(BIN)/python -m benchmarks.archive_follow
+	$(BIN)/python -m benchmarks.replay
 
 soak: $(STAMP) ## long proofs: hours of faults
 	$(BIN)/pytest -m soak
