@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from pathlib import Path
 
 import pytest
 
 from filters import load
-from pipeline.definitions import Definition
+from pipeline.backfill import backfill, gaps_of
+from pipeline.config import read_config
+from pipeline.definitions import Definition, by_value
 from pipeline.gaps import APPLIED_TOPIC
 from pipeline.kafka import topic_names
 from pipeline.listen import Alert, listen
@@ -53,28 +58,34 @@ def passing(rb_min: float) -> set[int]:
     return set(frame["candid"][chosen.passes(frame)].tolist())
 
 
-def in_force(servers: str) -> dict[tuple[str, int], list[tuple[int, float | None]]]:
+Applied = dict[tuple[str, int], list[tuple[int, float | None]]]
+
+
+def applied(servers: str) -> Applied:
     """For each partition, from which offset on which rb_min was in force (None: the channel was off)."""
-    found: dict[tuple[str, int], list[tuple[int, float | None]]] = {}
+    found: Applied = {}
     for message in topics.records(servers, APPLIED_TOPIC):
         told = json.loads(message.value())
-        values = {c["name"]: c["parameters"]["rb_min"] for c in told["channels"]}
+        values = {c["name"]: c["parameters"].get("rb_min", -1.0) for c in told["channels"]}
         place = (told["topic"], told["partition"])
         found.setdefault(place, []).append((told["offset"], values.get("bright")))
     return found
 
 
+def judged(servers: str) -> Iterator[tuple[Place, int, float | None]]:
+    """Every record: where it is, its candid, and the threshold in force at its offset."""
+    for (topic, partition), changes in applied(servers).items():
+        for message in topics.records(servers, topic):
+            if message.partition() == partition:
+                _, rb_min = [change for change in changes if change[0] <= message.offset()][-1]
+                yield (topic, partition, message.offset()), candids()[message.value()], rb_min
+
+
 def expected(servers: str) -> Counter[Place]:
     """Every record, judged by the threshold that zads.applied says was in force at its offset."""
-    wanted: Counter[Place] = Counter()
-    for (topic, partition), changes in in_force(servers).items():
-        for message in topics.records(servers, topic):
-            if message.partition() != partition:
-                continue
-            _, rb_min = max(change for change in changes if change[0] <= message.offset())
-            if rb_min is not None and candids()[message.value()] in passing(rb_min):
-                wanted[topic, partition, message.offset()] += 1
-    return wanted
+    return Counter(
+        place for place, candid, rb_min in judged(servers) if rb_min is not None and candid in passing(rb_min)
+    )
 
 
 @cache
@@ -86,11 +97,15 @@ def test_a_threshold_changed_while_a_night_streams(own_broker, folder):
     servers = own_broker.bootstrap_servers
     first = Definition(name="bright", filter="real_bogus").with_changes(parameters={"rb_min": THRESHOLDS[0]})
     enabled = write(servers, write(servers, first).becoming("enabled"))
-    publish_night(servers)
+    publish_night(servers, night()[:300])
     with running(servers, folder, "--channels", "bright", "--workers", "2") as run:
-        run.until(lambda: len(delivered(servers)) > 50, "fifty alerts by the first threshold")
-        changed = write(servers, enabled.with_changes(parameters={"rb_min": THRESHOLDS[1]}))
+        run.until(lambda: bool(delivered(servers)), "alerts by the first threshold")
+        with ThreadPoolExecutor() as beside:  # this third of the night is judged by either
+            publishing = beside.submit(publish_night, servers, night()[300:600])
+            changed = write(servers, enabled.with_changes(parameters={"rb_min": THRESHOLDS[1]}))
+            publishing.result()
         run.until(lambda: "channel bright: changed" in run.text(), "the change")
+        publish_night(servers, night()[600:])
         run.workers()[0].kill()
 
         def second(alert: Alert) -> bool:
@@ -102,7 +117,54 @@ def test_a_threshold_changed_while_a_night_streams(own_broker, folder):
     with running(servers, folder, "--channels", "bright", "--until-drained") as run:
         assert run.wait() == 0, run.text()
     assert read_registry(servers)["bright"].state == "paused"
-    thresholds = {rb_min for changes in in_force(servers).values() for _, rb_min in changes}
+    thresholds = {rb_min for changes in applied(servers).values() for _, rb_min in changes}
     assert thresholds >= set(THRESHOLDS)
     assert expected(servers)
     assert sources(delivered(servers)) == expected(servers)
+
+
+BROKEN = """
+from filters import alert_filter
+
+
+@alert_filter(survey="ztf", reads=["rb"])
+def mine(alerts):
+    raise ValueError("a mistake of mine")
+"""
+MENDED = BROKEN.replace('raise ValueError("a mistake of mine")', 'return {"good": alerts["rb"] >= 0.8}')
+
+
+def user_filter(folder: Path, text: str) -> dict[str, str]:
+    (folder / "mine.py").write_text(text)
+    return by_value(f"{folder / 'mine.py'}:mine")
+
+
+def test_a_filter_mended_under_way_runs_again_and_backfill_makes_up_for_it(own_broker, folder):
+    servers = own_broker.bootstrap_servers
+    broken = Definition(name="bright", **user_filter(folder, BROKEN)).completed().becoming("enabled")
+    written = write(servers, broken)
+    publish_night(servers, night()[:500])
+    with running(servers, folder, "--channels", "bright", "--workers", "1") as run:
+        run.until(lambda: "channel bright suspended" in run.text(), "its suspension")
+        paused = write(servers, written.becoming("paused"))
+        run.until(lambda: "channel bright: off" in run.text(), "its pause")
+        mended = paused.with_changes(**user_filter(folder, MENDED)).becoming("enabled")
+        write(servers, mended)
+        run.until(lambda: "channel bright: on" in run.text(), "its return")
+        publish_night(servers, night()[500:])
+        late = {alert.candid for alert in night()[500:]} & passing(0.8)
+        run.until(lambda: late <= {alert.candid for alert in delivered(servers)}, "the rest of the night")
+        run.process.terminate()
+        assert run.wait(60) in (0, 3), run.text()
+    before = sources(delivered(servers))
+    config = read_config(bootstrap_servers=servers)
+    missed = sum(gap.high - gap.low for gap in gaps_of(config, "bright"))
+    assert missed
+    done = backfill(config, read_registry(servers)["bright"].channel())
+    assert done.gaps
+    assert not done.left
+    after = sources(delivered(servers))
+    assert max(after.values()) == 1, "delivered twice"
+    assert before < after
+    wanted = [place for place, candid, on in judged(servers) if on is not None and candid in passing(0.8)]
+    assert after == Counter(wanted)
