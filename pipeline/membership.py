@@ -8,6 +8,7 @@ of paused partitions are never refreshed.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterable
 
 from confluent_kafka import (
@@ -60,10 +61,9 @@ class Membership:
                 "queued.max.messages.kbytes": 1_024,
             }
         )
-        pattern = topics if topics.startswith("^") else f"^{topics}"
-        self._consumer.subscribe(
-            [pattern], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
-        )
+        self._pattern = topics if topics.startswith("^") else f"^{topics}"
+        self._confirmed = False
+        self._subscribe()
 
     def poll(self) -> set[Partition]:
         """Stay a member; the partitions that are ours now. Raises ReplacedError when fenced."""
@@ -78,7 +78,32 @@ class Membership:
             # A pattern that matches no topic yet is how every evening begins.
             quiet = error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
             log.log(logging.DEBUG if quiet else logging.WARNING, "consumer group: %s", error.str())
+        if self._assigned and not self._confirmed:
+            self._confirm_assignment()
         return self._assigned
+
+    def _subscribe(self) -> None:
+        self._consumer.subscribe(
+            [self._pattern], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
+
+    def _confirm_assignment(self) -> None:
+        """Once after a start: join again if the group's first answer leaves out a topic that is there.
+
+        A static member that comes back within its session is given what it had before, without a
+        rebalance. The client had seen the topics that came meanwhile when it joined, so it does not take
+        them for news, and nobody would ever read them. Joining a second time is a rebalance.
+        """
+        try:
+            known = self._admin.list_topics(timeout=_KAFKA_SECONDS).topics
+        except KafkaException as error:
+            log.debug("the topics are not known yet: %s", error)
+            return
+        self._confirmed = True
+        there = {name for name in known if re.match(self._pattern, name)}
+        if missing := there - {partition.topic for partition in self._assigned}:
+            log.info("joining the group again for %s", ", ".join(sorted(missing)))
+            self._subscribe()
 
     @property
     def metadata(self) -> object:

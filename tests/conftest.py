@@ -1,6 +1,7 @@
 """Fixtures shared by all rooms' tests."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from cluster.broker import Broker
 # How long an example takes says more of the machine than of the law.
 settings.register_profile("zads", deadline=None)
 settings.load_profile("zads")
+
+# pytest-xdist's workers ignore Ctrl-C, and so would every process that a test starts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

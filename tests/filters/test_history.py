@@ -99,8 +99,9 @@ def test_once_an_exposure_keeps_the_first_stored(batch: list[dict[str, Any]]) ->
     once = history(frame(batch), "prv_candidates").once_an_exposure()
     for position, packet in enumerate(batch):
         first: dict[Any, float] = {}
-        for row in past_rows(packet):
-            first.setdefault(row["pid"], row["jd"])
+        for number, row in enumerate(past_rows(packet)):
+            # Of rows without a pid nobody can say that they are one exposure.
+            first.setdefault(row["pid"] if row["pid"] is not None else f"unknown {number}", row["jd"])
         got = once["jd"].to_numpy()[once.rows == position]
         assert got.tolist() == list(first.values())
 

@@ -27,7 +27,7 @@ def raises(alerts):
 @alert_filter(survey="ztf", reads=["magpsf"])
 def raises_on_some(alerts):
     """Raises when a batch holds one particular kind of alert."""
-    if not MENDED.exists() and (alerts["candid"] % 400 == 0).any():
+    if not MENDED.exists() and (alerts["candid"] % 97 == 0).any():
         raise ZeroDivisionError("this alert is special")
     return bright(alerts)
 
