@@ -27,6 +27,8 @@ from schemas.errors import ZadsError
 log = logging.getLogger(__name__)
 
 _KAFKA_SECONDS = 10.0
+# poll() gives a fatal error as _FATAL, and fatal() of that is false (confluent-kafka 2.16).
+_REPLACED = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
 
 
 class ReplacedError(ZadsError):
@@ -70,7 +72,7 @@ class Membership:
         message = self._consumer.poll(0)
         error = message.error() if message is not None else None
         if error is not None:
-            if error.fatal() or error.code() == KafkaError.FENCED_INSTANCE_ID:
+            if error.fatal() or error.code() in _REPLACED:
                 raise ReplacedError(
                     f"another `zads run` has taken over ({error.str()})",
                     hint="give each replica its own --replica NAME",
