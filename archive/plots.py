@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ import pandas as pd
 from archive.results import Replay
 from filters import Filter
 from schemas.errors import ZadsError
-from schemas.pictures import show, write_figure
+from schemas.pictures import blank_figure, show, write_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +26,7 @@ _MOST_LINES = 12
 
 def plot_nights(found: Replay) -> Figure:
     """Alerts that pass, by night: one line a filter; nights that are not whole are hollow."""
-    figure = _figure(8, 3.6)
+    figure = blank_figure(8, 3.6)
     axes = figure.add_subplot()
     table = found.nights()
     for number, label in enumerate(found.labels[:_MOST_LINES]):
@@ -44,13 +43,13 @@ def plot_nights(found: Replay) -> Figure:
     axes.set_ylim(bottom=0)
     axes.tick_params(axis="x", rotation=30)
     axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    return _plain(figure, axes)
+    return plain_axes(figure, axes)
 
 
 def plot_funnel(found: Replay, which: Which = 0) -> Figure:
     """Alerts left after each cut, all nights together, on a logarithmic scale."""
     table = found.funnel(which).groupby("cut", sort=False)["alerts"].sum()
-    figure = _figure(7, 0.8 + 0.36 * len(table))
+    figure = blank_figure(7, 0.8 + 0.36 * len(table))
     axes = figure.add_subplot()
     places = np.arange(len(table))[::-1]
     axes.barh(places, table.clip(lower=0.5), color=[_GREY] + [_COLOURS[0]] * (len(table) - 1), height=0.7)
@@ -61,7 +60,7 @@ def plot_funnel(found: Replay, which: Which = 0) -> Figure:
     axes.set_xlim(0.5, max(table.max(), 1) * 4)
     axes.set_xlabel("alerts left")
     axes.set_title(found.labels[found.which(which)], fontsize=10, loc="left")
-    return _plain(figure, axes)
+    return plain_axes(figure, axes)
 
 
 def plot_sky(found: Replay, which: Which = 0, sample: int = 20_000) -> Figure:
@@ -70,7 +69,7 @@ def plot_sky(found: Replay, which: Which = 0, sample: int = 20_000) -> Figure:
     frame = found.archive.alerts(nights or None, ["ra", "dec"], public=found.public).compute()
     passed = frame[frame["candid"].isin(found.of(which)["candid"])]
     rest = frame.sample(min(sample, len(frame)), random_state=0)
-    figure = _figure(8, 4.4)
+    figure = blank_figure(8, 4.4)
     axes = figure.add_subplot(projection="mollweide")
     axes.scatter(*_on_map(rest), s=1, color=_GREY, rasterized=True, label="all alerts")
     axes.scatter(*_on_map(passed), s=12, color=_COLOURS[1], label=found.labels[found.which(which)])
@@ -115,21 +114,9 @@ def _day(night: Any) -> str:
     return "no date" if pd.isna(night) else str(night.date())
 
 
-def _plain(figure: Figure, axes: Axes) -> Figure:
+def plain_axes(figure: Figure, axes: Axes) -> Figure:
+    """The figure, with no more ink around the axes than is read."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y" if axes.get_xscale() == "linear" else "x", alpha=0.25)
     axes.set_axisbelow(True)
     return figure
-
-
-def _figure(width: float, height: float) -> Figure:
-    """An empty figure that a notebook shows by itself, without pyplot."""
-    from matplotlib.figure import Figure
-
-    class Picture(Figure):
-        def _repr_png_(self) -> bytes:
-            into = io.BytesIO()
-            self.savefig(into, format="png", dpi=110)
-            return into.getvalue()
-
-    return Picture(figsize=(width, height), layout="constrained", facecolor="white")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.progress import track
+from rich.console import Console
+from rich.progress import Progress
 
 from commands.options import people
 
@@ -20,7 +20,7 @@ ALERTS, NIGHTS, SEED = 3000, 3, 1
 def sample_archive(alerts: int = ALERTS, nights: int = NIGHTS, seed: int = SEED) -> Archive:
     """The archive of a simulated sky; made at the first call (some ten seconds), opened afterwards.
 
-    alerts: in all. The same arguments give the same archive on every machine.
+    alerts: in all. The same arguments give the same alerts on every machine.
     """
     from archive.reading import Archive
     from cluster.home import zads_home
@@ -30,7 +30,7 @@ def sample_archive(alerts: int = ALERTS, nights: int = NIGHTS, seed: int = SEED)
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=place.parent) as folder:
             _fill(Path(folder), alerts, nights, seed)
-            shutil.move(Path(folder) / "archive", place)
+            _move(Path(folder) / "archive", place)
     return Archive(place)
 
 
@@ -40,7 +40,26 @@ def _fill(folder: Path, alerts: int, nights: int, seed: int) -> None:
 
     packets = folder / "packets"
     packets.mkdir()
-    simulated = simulate(alerts, seed, nights)
-    for alert in track(simulated, f"simulating {nights} nights", total=alerts, console=people):
-        (packets / f"{alert.candid}.avro").write_bytes(alert.packet)
-    ingest(packets, folder / "archive")
+    with Progress(console=_console(), transient=True) as bar:
+        task = bar.add_task(f"simulating {nights} nights", total=2 * alerts)
+        for alert in simulate(alerts, seed, nights):
+            (packets / f"{alert.candid}.avro").write_bytes(alert.packet)
+            bar.advance(task)
+        bar.update(task, description=f"archiving {nights} nights")
+        ingest(
+            packets, folder / "archive", progress=lambda s: bar.update(task, completed=alerts * (1 + s.done))
+        )
+
+
+def _move(made: Path, place: Path) -> None:
+    """The archive appears whole; when somebody else was faster, theirs stays: it is the same."""
+    try:
+        made.rename(place)
+    except OSError:
+        if not place.exists():
+            raise
+
+
+def _console() -> Console:
+    """Standard error; in a notebook too, where rich's own display needs a package of widgets."""
+    return Console(stderr=True, force_jupyter=False, force_terminal=people.is_jupyter or None)

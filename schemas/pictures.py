@@ -125,14 +125,14 @@ def show(alerts: Any, limit: int = 6) -> Figure:
     curves = [light_curve(packet) for packet in packets]
     if not packets:
         raise CannotDraw("no alert to draw", hint="the filter passed none, or the topic is empty")
-    figure = _figure(_WIDTH, _ROW * len(packets) + _LEGEND)
+    figure = blank_figure(_WIDTH, _ROW * len(packets) + _LEGEND)
     grid = figure.add_gridspec(len(packets), 4, width_ratios=[2.5, 1, 1, 1])
     for row, (packet, curve) in enumerate(zip(packets, curves, strict=True)):
         axes = figure.add_subplot(grid[row, 0])
         _draw_light_curve(axes, curve)
         _write_headline(axes, *headline(packet))
         for column, which in enumerate(STAMPS, start=1):
-            _draw_stamp(figure.add_subplot(grid[row, column]), packet, which)
+            draw_stamp(figure.add_subplot(grid[row, column]), packet, which)
     _legend(figure, curves)
     return figure
 
@@ -159,8 +159,8 @@ def write_figure(figure: Figure, path: str | PathLike[str], dpi: int = 150) -> P
     return path
 
 
-def _figure(width: float, height: float) -> Figure:
-    """An empty figure that a notebook shows by itself, without pyplot."""
+def blank_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches that a notebook shows by itself, without pyplot."""
     from matplotlib.figure import Figure
 
     class Picture(Figure):
@@ -262,7 +262,8 @@ def _set_axes(axes: Axes, curve: LightCurve) -> None:
         axes.text(0.01, 0.02, curve.note, transform=axes.transAxes, fontsize=7, color="#777777", va="bottom")
 
 
-def _draw_stamp(axes: Axes, packet: Mapping[str, Any], which: str) -> None:
+def draw_stamp(axes: Axes, packet: Mapping[str, Any], which: str) -> None:
+    """One stamp of a packet in axes of its own, stretched, the candidate marked; or why there is none."""
     from matplotlib import colormaps
 
     axes.set(xticks=[], yticks=[], box_aspect=1)

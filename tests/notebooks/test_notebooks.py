@@ -1,0 +1,69 @@
+"""The notebooks run from nothing, show pictures, and stay small; on real packets too, by changing one line."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from nbformat import NotebookNode
+
+import zads
+from tests.notebooks.run import NOTEBOOKS, executed
+
+MOST_BYTES = 1_000_000
+CHOICE = "zads.sample_archive()"
+
+
+def outputs(notebook: NotebookNode) -> Iterator[NotebookNode]:
+    for cell in notebook.cells:
+        yield from cell.get("outputs", [])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A ZADS_HOME with nothing in it: the first notebook makes the sample archive, the others find it."""
+    folder = tmp_path_factory.mktemp("fresh") / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZADS_HOME", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def real_archive(real_alerts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("real") / "archive"
+    zads.ingest(real_alerts, place)
+    return place
+
+
+def test_there_are_four():
+    assert [path.name[0] for path in NOTEBOOKS] == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_runs_and_shows_pictures(path):
+    notebook = executed(path.read_text())
+    found = list(outputs(notebook))
+    assert any("image/png" in output.get("data", {}) for output in found)
+    assert len(json.dumps(found)) < MOST_BYTES
+    assert not [output for output in found if "Warning" in output.get("text", "")]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_one_line_chooses_real_packets(path, real_archive):
+    text = path.read_text()
+    assert text.count(CHOICE) == 1
+    notebook = executed(text.replace(CHOICE, f"zads.Archive({str(real_archive)!r})"))
+    assert any("image/png" in output.get("data", {}) for output in outputs(notebook))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_text_is_for_readers(path):
+    """More prose than code, no long cells, and nothing but the front door of ours is imported."""
+    prose, code = [], []
+    for cell in re.split(r"^# %%", path.read_text(), flags=re.MULTILINE)[1:]:
+        (prose if cell.startswith(" [markdown]") else code).append(cell)
+    assert all(len(cell.splitlines()) < 30 for cell in code)
+    assert sum(map(len, prose)) > sum(map(len, code))
+    imported = re.findall(r"^(?:from|import) (\w+)", "\n".join(code), re.MULTILINE)
+    assert not set(imported) & {"schemas", "filters", "archive", "pipeline", "cluster", "commands"}
