@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench soak lock clean
+.PHONY: help setup demo notebooks test lint bench soak lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## make .venv with the pinned packages and .venv/bin/zads (PYTHON=… to choose a Python)
 
@@ -19,6 +19,9 @@ $(STAMP): requirements.lock pyproject.toml .ci/set_up.py .ci/find_python .ci/com
 
 demo: $(STAMP) ## the whole system on this machine in a minute (ALERTS=folder for real packets)
 	@$(BIN)/zads demo $(if $(ALERTS),--alerts "$(ALERTS)")
+
+notebooks: $(STAMP) ## run the notebooks; each with its pictures is then notebooks/*.ipynb
+	$(BIN)/python -m tests.notebooks.run
 
 test: lint ## lint, types and tests, as CI runs them
 	$(BIN)/pytest -n 3 --dist worksteal

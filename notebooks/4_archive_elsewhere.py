@@ -90,3 +90,24 @@ duckdb.sql("""
     GROUP BY night
     ORDER BY night
 """).df()
+
+# %% [markdown]
+# ## lsdb
+#
+# The archive is sorted on the sky by `_healpix_29`, as catalogues in the HATS format are, and
+# [lsdb](https://docs.lsdb.io) matches those against each other, billions of rows if need be. It is not
+# among the packages of zads: `pip install lsdb`. A selection of alerts becomes a catalogue, to keep or not:
+#
+# ```python
+# import lsdb
+#
+# alerts = archive.alerts(columns=["ra", "dec", "magpsf", "rb"], where="rb >= 0.65").compute()
+# catalog = lsdb.from_dataframe(alerts, ra_column="ra", dec_column="dec", catalog_name="alerts")
+# catalog.write_catalog("real_alerts")
+#
+# around = catalog.cone_search(ra=alerts["ra"].iloc[0], dec=alerts["dec"].iloc[0], radius_arcsec=600)
+# around.compute()
+# ```
+#
+# From there, `lsdb.open_catalog("real_alerts").crossmatch(other, radius_arcsec=2)` finds the alerts'
+# neighbours in any other HATS catalogue: Gaia, Pan-STARRS, the survey's own light curves.

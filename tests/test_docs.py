@@ -1,14 +1,20 @@
 """The documents run: every Python block, every command, every configuration key."""
 
+import io
 import os
 import re
 import shlex
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 
+import fastavro
+import numpy as np
 import pytest
+from astropy.time import Time
+from deltalake import DeltaTable
 
 import zads
 from pipeline.config import RunConfig, read_config
@@ -16,6 +22,7 @@ from pipeline.config import RunConfig, read_config
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 OPERATING = (ROOT / "docs" / "operating.md").read_text()
+ARCHIVE = (ROOT / "docs" / "archive.md").read_text()
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -99,3 +106,60 @@ def test_the_documented_defaults_are_the_defaults(tmp_path, monkeypatch):
     monkeypatch.delenv("ZADS_BOOTSTRAP_SERVERS", raising=False)
     documented = tomllib.loads(blocks(OPERATING, "toml")[0])
     assert documented == RunConfig().model_dump()
+
+
+@pytest.fixture
+def an_archive(tmp_path, monkeypatch):
+    """Simulated alerts in the folder `archive` of the working folder; some of them twice, once altered."""
+    monkeypatch.chdir(tmp_path)
+    alerts = list(zads.simulate(200, seed=3, nights=2, stamps=False))
+    packets = [alert.packet for alert in alerts] + [_fainter(alert.packet) for alert in alerts[:20]]
+    for number, packet in enumerate(packets):
+        folder = tmp_path / f"{number // len(alerts)}"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{number}.avro").write_bytes(packet)
+    for folder in ("0", "1"):
+        zads.ingest(tmp_path / folder, tmp_path / "archive")
+    return packets
+
+
+def _fainter(raw: bytes) -> bytes:
+    reader = fastavro.reader(io.BytesIO(raw))
+    [packet] = reader
+    packet["candidate"]["magpsf"] += 1
+    written = io.BytesIO()
+    fastavro.writer(written, reader.writer_schema, [packet])
+    return written.getvalue()
+
+
+def test_polars_reads_the_archive_as_documented(an_archive):
+    names: dict = {}
+    exec(blocks(ARCHIVE, "python")[0], names)
+    packets = [zads.read_packet(raw)[0] for raw in an_archive]
+    real = [p for p in packets if p["candidate"]["programid"] == 1 and p["candidate"]["rb"] >= 0.65]
+    nights = names["by_night"].sort("night").collect()
+    assert sum(nights["alerts"]) == len(real)
+    expected = Counter(Time(p["candidate"]["jd"], format="jd").to_datetime().date() for p in real)
+    assert dict(zip(nights["night"], nights["alerts"], strict=True)) == expected
+
+
+def test_duckdb_reads_the_archive_as_documented(an_archive):
+    names: dict = {}
+    exec(blocks(ARCHIVE, "python")[1], names)
+    newest = {packet["candid"]: packet for packet in (zads.read_packet(raw)[0] for raw in an_archive)}
+    expected = {
+        candid: (
+            np.float32(p["candidate"]["magpsf"]),
+            sum(row["magpsf"] is not None for row in p["prv_candidates"] or []),
+        )
+        for candid, p in newest.items()
+    }
+    rows = names["newest"].fetchall()
+    assert {candid: (np.float32(mag), before or 0) for _, candid, mag, before in rows} == expected
+
+
+def test_the_documented_columns_are_those_of_the_archive(an_archive):
+    columns = set(DeltaTable("archive/ztf").schema().to_arrow().names)
+    named = set(re.findall(r"`([\w.]+)`", ARCHIVE.partition("**Versions.")[0]))
+    assert {name for name in columns if name[0] == "_"} == {name for name in named if name[0] == "_"}
+    assert {name for name in named if re.match(r"(prv_candidates|fp_hists)\.", name)} <= columns
