@@ -5,12 +5,12 @@ import itertools
 import pytest
 from confluent_kafka import Producer
 
-from pipeline.kafka import client_settings, ensure_topics
+from pipeline.kafka import client_settings
 from pipeline.listen import listen
 from pipeline.ranges import RangeReader
 from pipeline.work import Partition
+from tests.pipeline.topics import new_topic
 
-TOPIC = "holes"
 KEPT = (True, False, True, True, False, False, True)
 
 
@@ -18,25 +18,25 @@ KEPT = (True, False, True, True, False, False, True)
 def log(broker):
     """A topic of small transactions, some aborted; the records that a plain read_committed consumer sees."""
     kafka = client_settings(broker.bootstrap_servers)
-    ensure_topics(broker.bootstrap_servers, [TOPIC], partitions=1)
-    producer = Producer({**kafka, "transactional.id": "holes"})
+    topic = new_topic(broker.bootstrap_servers)  # a worker that takes tests from another makes this anew
+    producer = Producer({**kafka, "transactional.id": topic})
     producer.init_transactions(30)
     for number, kept in enumerate(KEPT):
         producer.begin_transaction()
         for record in range(3):
-            producer.produce(TOPIC, f"{number}.{record}".encode())
+            producer.produce(topic, f"{number}.{record}".encode())
         producer.flush()
         (producer.commit_transaction if kept else producer.abort_transaction)()
-    seen = {alert.offset: alert.raw for alert in listen(TOPIC, broker.bootstrap_servers, until_drained=True)}
+    seen = {alert.offset: alert.raw for alert in listen(topic, broker.bootstrap_servers, until_drained=True)}
     end = 4 * len(KEPT)  # three records and a marker a transaction
-    return kafka, seen, end
+    return kafka, Partition(topic, 0), seen, end
 
 
 def test_every_way_to_cut_gives_the_same_records(log):
-    kafka, seen, end = log
+    kafka, partition, seen, end = log
     assert len(seen) == 3 * sum(KEPT)
     for step in (1, 2, 3, 5, 7, end):
-        reader = RangeReader(kafka, "ranges", Partition(TOPIC, 0))
+        reader = RangeReader(kafka, "ranges", partition)
         edges = [*range(0, end, step), end]
         for low, high in itertools.pairwise(edges):
             got = {record.offset(): record.value() for record in reader.read(low, high)}
@@ -45,8 +45,8 @@ def test_every_way_to_cut_gives_the_same_records(log):
 
 
 def test_a_range_can_be_read_again_and_out_of_order(log):
-    kafka, seen, end = log
-    reader = RangeReader(kafka, "ranges", Partition(TOPIC, 0))
+    kafka, partition, seen, end = log
+    reader = RangeReader(kafka, "ranges", partition)
     for low, high in [(0, end), (8, 12), (0, 4), (8, 12), (end - 1, end), (0, end)]:
         got = {record.offset(): record.value() for record in reader.read(low, high)}
         assert got == {offset: raw for offset, raw in seen.items() if low <= offset < high}
