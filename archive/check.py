@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from archive.fingerprints import schemas_of
 from archive.layout import (
@@ -28,7 +27,7 @@ from archive.layout import (
 from archive.optimize import DataFile, data_files
 from archive.quarantine import Quarantine
 from archive.rows import digest
-from archive.store import filesystem_of, open_table
+from archive.store import open_table, read_file
 from schemas.frame import survey_named
 from schemas.reader import PacketReader
 
@@ -98,10 +97,8 @@ def check(
 
 
 def _read(address: str, file: DataFile, checked: Checked) -> pa.Table | None:
-    filesystem, root = filesystem_of(address)
     try:
-        with filesystem.open_input_file(f"{root}/{file.path}") as stream:
-            rows = pq.ParquetFile(stream).read()
+        rows = read_file(address, file.path)
     except FileNotFoundError:
         checked.findings.append(
             Finding("missing-file", f"{file.path} with {file.rows:,} alerts is not there")

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from archive.cones import overlaps
-from archive.fragments import Piece
+from archive.fragments import WHOLE, Piece
 from archive.layout import HEALPIX, PARTITIONS, PROGRAMID, table_schema
 from archive.store import filesystem_of
 from archive.where import Condition
@@ -211,7 +211,7 @@ class PieceReader:
 
     def read(self, names: Sequence[str]) -> tuple[pa.Table, np.ndarray]:
         """All of it as one table, and the rows' numbers in the file."""
-        parts = list(self.batches(names, rows=1 << 62))
+        parts = list(self.batches(names, rows=WHOLE))
         if not parts:
             return pa.table({name: pa.nulls(0, self._type(name)) for name in names}), np.zeros(0, np.int64)
         return parts[0]

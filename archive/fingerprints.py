@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-from deltalake import DeltaTable
 
 from archive.layout import SCHEMAS, SCHEMAS_SCHEMA, table_of
-from archive.store import commit, filesystem_of, plain_table, write_file
+from archive.store import commit, plain_table, read_table, write_file
 from schemas.writer import WriterSchema
 
 _kept: set[tuple[str, str]] = set()  # by this process: archive, fingerprint
@@ -59,12 +57,4 @@ def versions_of(archive: str) -> dict[str, list[str]]:
 
 
 def _rows(archive: str) -> list[dict[str, Any]]:
-    address = table_of(archive, SCHEMAS)
-    if not DeltaTable.is_deltatable(address):
-        return []
-    filesystem, root = filesystem_of(address)
-    found: list[dict[str, Any]] = []
-    for path in pa.table(DeltaTable(address).get_add_actions())["path"].to_pylist():
-        with filesystem.open_input_file(f"{root}/{path}") as stream:
-            found += pq.ParquetFile(stream).read().to_pylist()
-    return found
+    return read_table(table_of(archive, SCHEMAS), SCHEMAS_SCHEMA).to_pylist()

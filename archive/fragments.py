@@ -104,6 +104,10 @@ class Fragment:
         return inside and all(condition.possible(self.limits) for condition in asked)
 
 
+WHOLE = 1 << 62
+"""As a number of rows: all of a file, in one piece and one batch."""
+
+
 @dataclass(frozen=True)
 class Piece:
     """A share of one data file, the unit of work: its row groups from part/parts to (part+1)/parts.

@@ -7,12 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from archive.layout import NIGHT
 from archive.rows import Identity
-from archive.store import filesystem_of
+from archive.store import read_file
 
 _COLUMNS = ["candid", "_digest"]
 
@@ -22,7 +21,7 @@ class KnownPackets:
 
     def __init__(self, address: str) -> None:
         self.table = DeltaTable(address)
-        self._filesystem, self._root = filesystem_of(address)
+        self._address = address
         self._nights: dict[str | None, _Night] = {}
         self._lock = threading.Lock()
 
@@ -59,8 +58,7 @@ class KnownPackets:
     def _read(self, night: str | None, known: _Night) -> None:
         for path in files_of(self.table, night):
             if path not in known.files:
-                with self._filesystem.open_input_file(f"{self._root}/{path}") as stream:
-                    rows = pq.ParquetFile(stream).read(columns=_COLUMNS)
+                rows = read_file(self._address, path, _COLUMNS)
                 known.add(path, Identity(*(rows[name].to_numpy() for name in _COLUMNS)))
 
 

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from archive.columns import PieceReader
 from archive.cones import Cone
+from archive.fragments import WHOLE
 from archive.objects import NoSuchAlert, whole
 from archive.view import View
 from archive.where import Condition
@@ -52,9 +53,9 @@ def light_curve(archive: Archive, objectId: str, public: bool = False) -> pd.Dat
     named = Condition("objectId", "==", objectId)
     view = View(_READS, archive.survey, public, _around(archive, named), (named,))
     frames = []
-    for piece in archive.select(view, rows=1 << 62, tally=archive.read):
+    for piece in archive.select(view, rows=WHOLE, tally=archive.read):
         reader = view.reader(piece)
-        frames += [frame for frame, _, _ in view.batches(piece, 1 << 62, reader)]
+        frames += [frame for frame, _, _ in view.batches(piece, WHOLE, reader)]
         archive.read.add(reader.tally)
     frame = pd.concat(frames, ignore_index=True) if frames else view.empty()
     if frame.empty:

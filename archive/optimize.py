@@ -18,13 +18,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
 from archive.layout import BODY, HEALPIX, NIGHT, PROGRAMID, table_of
-from archive.store import commit, delete_files, filesystem_of, open_table, write_file
+from archive.store import commit, delete_files, open_table, read_file, write_file
 from schemas.errors import ZadsError
 from schemas.framing import Buffer
 
@@ -174,7 +173,7 @@ def _swap(
 def _sorted_parts(address: str, files: Sequence[DataFile], target: int) -> Iterator[pa.Table]:
     """The rows, by parts of the sky in their order, each about `target` bytes."""
     parts = -(-sum(file.size for file in files) // target)
-    tables = (_read(address, file) for file in files)
+    tables = (read_file(address, file.path) for file in files)
     if parts == 1:
         yield pa.concat_tables(tables)
         return
@@ -207,14 +206,8 @@ def _deal(tables: Iterable[pa.Table], bounds: np.ndarray, files: Sequence[Path])
 
 def _bounds(address: str, files: Sequence[DataFile], parts: int) -> np.ndarray:
     """Cells that divide the rows into so many parts of about one size."""
-    cells = np.sort(np.concatenate([_cells(_read(address, file, [HEALPIX])) for file in files]))
+    cells = np.sort(np.concatenate([_cells(read_file(address, file.path, [HEALPIX])) for file in files]))
     return np.unique(cells[[len(cells) * part // parts for part in range(1, parts)]])
-
-
-def _read(address: str, file: DataFile, columns: list[str] | None = None) -> pa.Table:
-    filesystem, root = filesystem_of(address)
-    with filesystem.open_input_file(f"{root}/{file.path}") as stream:
-        return pq.ParquetFile(stream).read(columns=columns)
 
 
 def _cells(table: pa.Table) -> np.ndarray:

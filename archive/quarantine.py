@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from archive.layout import QUARANTINE, QUARANTINE_SCHEMA, table_of
 from archive.rows import Unkept, digest, quarantine_table
-from archive.store import commit, delete_files, filesystem_of, plain_table, write_file
+from archive.store import commit, delete_files, plain_table, read_table, write_file
 
 
 class Quarantine:
@@ -57,15 +56,8 @@ class Quarantine:
 
     def rows(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Its rows: reason, detail, survey, raw, and the source's columns."""
-        wanted = QUARANTINE_SCHEMA.names if columns is None else list(columns)
-        if not DeltaTable.is_deltatable(self._address):
-            return QUARANTINE_SCHEMA.empty_table().select(wanted)
-        filesystem, root = filesystem_of(self._address)
-        parts = []
-        for path in pa.table(DeltaTable(self._address).get_add_actions())["path"].to_pylist():
-            with filesystem.open_input_file(f"{root}/{path}") as stream:
-                parts.append(pq.ParquetFile(stream).read(columns=wanted))
-        return pa.concat_tables(parts) if parts else QUARANTINE_SCHEMA.empty_table().select(wanted)
+        wanted = QUARANTINE_SCHEMA.names if columns is None else columns
+        return read_table(self._address, pa.schema([QUARANTINE_SCHEMA.field(name) for name in wanted]))
 
     def _known(self) -> set[int]:
         if self._digests is None:

@@ -19,7 +19,7 @@ from deltalake import DeltaTable
 from archive import light_curves, objects
 from archive.columns import Tally
 from archive.cones import cone_of
-from archive.fragments import Fragment, Piece, chosen, fragments, nights_of, pieces, shares
+from archive.fragments import WHOLE, Fragment, Piece, chosen, fragments, nights_of, pieces, shares
 from archive.layout import table_of
 from archive.store import NoSuchArchive, open_table
 from archive.versions import superseded
@@ -169,7 +169,7 @@ class Archive:
         """What `alerts` with these arguments would read, told by the files' footers: its bytes are those of
         the column chunks, `available` those of the nights' files."""
         view, tally = self.view(columns, cone, where, public), Tally()
-        for piece in self.select(view, nights, versions, 1 << 62, tally):
+        for piece in self.select(view, nights, versions, WHOLE, tally):
             tally.add(view.reader(piece).cost(view.stored))
         return tally
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from archive.columns import Tally
-from archive.fragments import Piece, shares
+from archive.fragments import WHOLE, Piece, shares
 from archive.funnels import NightSum
 from archive.reading import Archive, Versions
 from archive.results import Replay, gathered
@@ -30,7 +30,6 @@ from schemas.errors import near_names
 
 SHARE_ROWS = 262_144
 _BAG_ROWS = 2_048
-_WHOLE = 1 << 62
 
 Given = Filter | str
 Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]] | None
@@ -77,7 +76,7 @@ def replay(
     chosen = variants([filters] if isinstance(filters, (Filter, str)) else filters, parameters)
     trial = _trial(chosen, source, source.view((), cone, where, public), versions, way)
     began, tally = time.monotonic(), Tally()
-    rows = _WHOLE if trial.whole_nights else _BAG_ROWS if way == "bag" else SHARE_ROWS
+    rows = WHOLE if trial.whole_nights else _BAG_ROWS if way == "bag" else SHARE_ROWS
     work = shares(source.select(trial.view, nights, versions, rows, tally), rows)
     run = _Run(trial, work, began, on_progress)
     with _pool(cluster, threads) as pool:

@@ -223,6 +223,22 @@ def commit(
     )
 
 
+def read_file(address: str, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """A data file of a table, or some of its columns. path: in the table, as the Delta log has it."""
+    filesystem, root = filesystem_of(address)
+    with filesystem.open_input_file(f"{root}/{path}") as stream:
+        return pq.ParquetFile(stream).read(columns=None if columns is None else list(columns))
+
+
+def read_table(address: str, schema: pa.Schema) -> pa.Table:
+    """All of a table without partitions, the columns of `schema`; no rows where there is no table."""
+    if not DeltaTable.is_deltatable(address):
+        return schema.empty_table()
+    paths = pa.table(DeltaTable(address).get_add_actions())["path"].to_pylist()
+    parts = [read_file(address, path, schema.names) for path in paths]
+    return pa.concat_tables(parts) if parts else schema.empty_table()
+
+
 def delete_files(address: str, files: Sequence[AddAction]) -> None:
     """Remove files that were written and will not be committed."""
     filesystem, root = filesystem_of(address)

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from archive.columns import PieceReader
-from archive.fragments import Piece
+from archive.fragments import WHOLE, Piece
 from archive.layout import BODY, SCHEMA
 from archive.objects import containers
 from archive.reading import Archive, Versions
@@ -19,7 +19,6 @@ from schemas.rewrite import rewrite
 _AT_ONCE = 1_000  # packets in memory, 80 MB of them
 _SECONDS = 86_400.0
 _JD_UNIX = 2440587.5  # JD of 1970-01-01T00:00 UTC
-_WHOLE = 1 << 62
 
 
 def in_time_order(
@@ -40,8 +39,8 @@ def in_time_order(
     view = archive.view(["jd", "_partition", "_offset", "_file"], cone, where, public)
     pieces: list[Piece] = []
     parts = []
-    for piece in archive.select(view, nights, versions, _WHOLE):
-        for frame, _, rows in view.batches(piece, _WHOLE):
+    for piece in archive.select(view, nights, versions, WHOLE):
+        for frame, _, rows in view.batches(piece, WHOLE):
             parts.append(frame.assign(piece=len(pieces), row=rows))
             pieces.append(piece)
     if not parts:

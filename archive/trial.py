@@ -18,18 +18,18 @@ import pyarrow as pa
 
 from archive.columns import BATCH_ROWS, Tally
 from archive.counting import text_keys
-from archive.fragments import Piece
+from archive.fragments import WHOLE, Piece
 from archive.layout import BODY, SCHEMA
 from archive.objects import decoded
 from archive.view import View
 from filters import Filter
+from schemas.errors import one_line
 
 Way = Literal["dataframe", "bag"]
 SOURCE = ("_topic", "_partition", "_offset", "_file")
 """What names a source record."""
 
 _IDENTITY = ("candid", "objectId")
-_WHOLE = 1 << 62
 _MOST_FAILURES = 20
 """Alerts of a share that a filter may raise on; with more, the filter itself has failed."""
 
@@ -112,7 +112,7 @@ class Trial:
         self, piece: Piece, extra: Sequence[str], tally: Tally
     ) -> Iterator[tuple[pd.DataFrame, pa.Table]]:
         reader = self.view.reader(piece)
-        rows = _WHOLE if self.whole_nights else 1 if self.way == "bag" else BATCH_ROWS
+        rows = WHOLE if self.whole_nights else 1 if self.way == "bag" else BATCH_ROWS
         for frame, table, _ in self.view.batches(piece, rows, reader, extra):
             yield frame, table
         tally.add(reader.tally)
@@ -216,8 +216,7 @@ class _Asked:
 
     def _fail(self, error: Exception, row: int | None) -> None:
         candid = None if row is None else int(self.frame["candid"].iloc[row])
-        words = f"{type(error).__name__}: {error}".replace("\n", " ")[:500]
-        self.outcome.failures.append(Failure(self.number, self.outcome.night, candid, words))
+        self.outcome.failures.append(Failure(self.number, self.outcome.night, candid, one_line(error)))
 
 
 def _count_cuts(cuts: Sequence[np.ndarray], depths: np.ndarray) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from archive.columns import BATCH_ROWS, PieceReader
 from archive.cones import Cone
-from archive.fragments import Piece
+from archive.fragments import WHOLE, Piece
 from archive.layout import PROGRAMID, table_schema
 from archive.where import Condition
 from schemas.definitions import is_public
@@ -120,7 +120,7 @@ class View:
 
     def __call__(self, share: Sequence[Piece]) -> pd.DataFrame:
         """The frame of some pieces: a partition of the Dask dataframe."""
-        frames = [frame for piece in share for frame, _, _ in self.batches(piece, rows=1 << 62)]
+        frames = [frame for piece in share for frame, _, _ in self.batches(piece, rows=WHOLE)]
         if len(frames) == 1:
             return frames[0]
         return pd.concat(frames, ignore_index=True) if frames else self.empty()

@@ -62,9 +62,7 @@ def _agreement(bootstrap: str, channel: Channel, again: Replay, number: int) -> 
 def _delivered(bootstrap: str, topic: str) -> list[Place]:
     from pipeline.listen import listen
 
-    sources = [alert.headers["source"] for alert in listen(topic, bootstrap, until_drained=True)]
-    split = [source.rsplit("/", 2) for source in sources]
-    return [(of, int(partition), int(offset)) for of, partition, offset in split]
+    return [alert.source for alert in listen(topic, bootstrap, until_drained=True)]
 
 
 def agreement_table(found: list[Agreement]) -> Table:

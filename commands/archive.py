@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from commands import archive_care
-from commands.options import Archive, Bootstrap, Config, archive_at, people
+from commands.dask_cluster import dask_cluster
+from commands.options import (
+    Archive,
+    Bootstrap,
+    Config,
+    Scheduler,
+    Schemas,
+    archive_at,
+    counting_bar,
+    people,
+)
 
 if TYPE_CHECKING:
     from archive.ingest import Summary
@@ -42,16 +50,8 @@ def ingest(
     workers: Annotated[
         int, typer.Option(min=0, help="Workers of a Dask cluster on this machine; 0: threads of one process.")
     ] = 0,
-    scheduler: Annotated[
-        str | None,
-        typer.Option("--scheduler", help="Address of an existing Dask scheduler, tcp://host:port."),
-    ] = None,
-    schema_source: Annotated[
-        str | None,
-        typer.Option(
-            "--schemas", help="Folder or registry URL with the schemas of Confluent-framed packets."
-        ),
-    ] = None,
+    scheduler: Scheduler = None,
+    schema_source: Schemas = None,
     config: Config = None,
 ) -> None:
     """Keep the packets of files, folders and nightly tarballs, each once.
@@ -68,7 +68,7 @@ def ingest(
     address, source = archive_at(archive), schemas(schema_source, config)
     with ExitStack() as stack:
         client = _client(stack, scheduler, workers)
-        bar = stack.enter_context(_bar())
+        bar = stack.enter_context(counting_bar())
         task = bar.add_task("archiving", total=1.0, counted="")
 
         def show(so_far: Summary) -> None:
@@ -86,27 +86,7 @@ def _client(stack: ExitStack, scheduler: str | None, workers: int) -> Any:
         return None
     from distributed import Client
 
-    logging.getLogger("distributed").setLevel(logging.ERROR)
-    if scheduler:
-        from pipeline.ship import ship_code
-
-        ship_code(scheduler)
-    else:
-        from cluster.dask_cluster import local_cluster
-
-        scheduler = stack.enter_context(local_cluster(workers)).scheduler_address
-    return stack.enter_context(Client(scheduler))
-
-
-def _bar() -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[counted]}"),
-        TimeElapsedColumn(),
-    )
-    return Progress(*columns, console=people, transient=True)
+    return stack.enter_context(Client(stack.enter_context(dask_cluster(scheduler, workers))))
 
 
 def _counted(summary: Summary) -> str:

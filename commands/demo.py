@@ -82,7 +82,7 @@ def _feed(bootstrap: str, alerts: Path | None, number: int, seed: int) -> Callab
 
 
 def _live(bootstrap: str, feed: Callable[[], PublishSummary], workers: int) -> tuple[Statistics, ChannelSet]:
-    from commands.run import dask_cluster
+    from commands.dask_cluster import dask_cluster
     from commands.view import LiveView, summarise
     from pipeline.config import channel_set, read_config
     from pipeline.live import run_live
@@ -93,7 +93,9 @@ def _live(bootstrap: str, feed: Callable[[], PublishSummary], workers: int) -> t
         f"2. A Dask cluster of {workers} workers, {len(channels.channels)} channels, and a night of alerts"
     )
     published: list[PublishSummary] = []
-    with LiveView(channels, people) as view, dask_cluster(settings) as scheduler:
+    dask = settings.dask
+    on_dask = dask_cluster(dask.scheduler, dask.workers, dask.memory)
+    with LiveView(channels, people) as view, on_dask as scheduler:
         statistics = run_live(
             settings, channels, scheduler, feed=lambda: published.append(feed()), on_progress=view.update
         )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from commands.options import archive_at, people
+from commands.options import archive_at, counting_bar, people
 
 if TYPE_CHECKING:
     from archive.replay import Progress as SoFar
@@ -25,13 +25,12 @@ def try_on_archive(
     """
     from archive.backtest import Limits, NothingToTry, backtest
     from archive.store import NoSuchArchive
-    from commands.replay import progress_bar
 
     channel, gate = definition.channel(), settings.gate
     limits = Limits(gate.share, gate.alerts_per_hour, gate.microseconds)
     report: dict[str, Any] = {}
     try:
-        with progress_bar() as bar:
+        with counting_bar() as bar:
             task = bar.add_task(f"trying {definition.name}", total=None, counted="")
 
             def show(so_far: SoFar) -> None:

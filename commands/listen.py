@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.options import Bootstrap, Config, people
+from commands.options import Bootstrap, Config, Schemas, people
 
 if TYPE_CHECKING:
     from pipeline.digest import Digester
@@ -45,12 +45,7 @@ def listen(
     group: Annotated[
         str | None, typer.Option(help="Consumer group, to go on next time where this one ended.")
     ] = None,
-    schema_source: Annotated[
-        str | None,
-        typer.Option(
-            "--schemas", help="Folder or registry URL with the schemas of Confluent-framed packets."
-        ),
-    ] = None,
+    schema_source: Schemas = None,
     bootstrap: Bootstrap = None,
     config: Config = None,
 ) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
     from pipeline.config import RunConfig
@@ -36,10 +37,29 @@ Archive = Annotated[
         show_default="archive in ZADS_HOME",
     ),
 ]
+Schemas = Annotated[
+    str | None,
+    typer.Option("--schemas", help="Folder or registry URL with the schemas of Confluent-framed packets."),
+]
+Scheduler = Annotated[
+    str | None, typer.Option("--scheduler", help="Address of an existing Dask scheduler, tcp://host:port.")
+]
 Channels = Annotated[
     str | None,
     typer.Option("--channels", help="Channels or filters to run, separated by commas.", show_default="all"),
 ]
+
+
+def counting_bar() -> Progress:
+    """A bar for long work whose tasks have a field `counted`: what has been done, in words."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[counted]}"),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=people, transient=True)
 
 
 def archive_at(named: str | None) -> str:

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from commands.options import Bootstrap, Config, people
+from commands.options import Bootstrap, Config, Schemas, counting_bar, people
 
 if TYPE_CHECKING:
     from pipeline.publish import PublishSummary
@@ -35,12 +34,7 @@ def publish(
         float | None, typer.Option(min=0.001, help="Alerts a second.", show_default="as fast as possible")
     ] = None,
     partitions: Annotated[int, typer.Option(min=1, help="Partitions of a topic that has to be created.")] = 8,
-    schema_source: Annotated[
-        str | None,
-        typer.Option(
-            "--schemas", help="Folder or registry URL with the schemas of Confluent-framed packets."
-        ),
-    ] = None,
+    schema_source: Schemas = None,
     bootstrap: Bootstrap = None,
     config: Config = None,
 ) -> None:
@@ -56,7 +50,7 @@ def publish(
 
     broker, kafka = connection(bootstrap, config)
     source = schemas(schema_source, config)
-    with _bar() as bar:
+    with counting_bar() as bar:
         task = bar.add_task("publishing", total=1.0, counted="")
 
         def show(summary: PublishSummary) -> None:
@@ -67,17 +61,6 @@ def publish(
     _report(summary)
     if summary.damaged:
         raise typer.Exit(1)
-
-
-def _bar() -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[counted]}"),
-        TimeElapsedColumn(),
-    )
-    return Progress(*columns, console=people, transient=True)
 
 
 def _counted(summary: PublishSummary) -> str:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from commands.dask_cluster import dask_cluster
 from commands.filters import Json
-from commands.options import Archive, Bootstrap, Config, archive_at, people
+from commands.options import Archive, Bootstrap, Config, Scheduler, archive_at, counting_bar, people
 
 if TYPE_CHECKING:
     from archive.replay import Progress as SoFar
@@ -72,9 +71,7 @@ def replay(
     workers: Annotated[
         int, typer.Option(min=0, help="Workers of a Dask cluster on this machine; 0: threads of one process.")
     ] = 0,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Address of an existing Dask scheduler, tcp://host:port.")
-    ] = None,
+    scheduler: Scheduler = None,
     bootstrap: Bootstrap = None,
     config: Config = None,
 ) -> None:
@@ -92,7 +89,8 @@ def replay(
     chosen = {"nights": nights, "cone": _cone(cone), "versions": versions, "public": not collaboration}
     where = archive_at(archive)
     if filters:
-        with _cluster(workers, scheduler) as cluster:
+        on_dask = dask_cluster(scheduler, workers) if scheduler or workers else nullcontext()
+        with on_dask as cluster:
             found = _replayed(filters, where, sweeps(param or []), cluster, chosen)
         _report(found)
         if as_json:
@@ -138,7 +136,7 @@ def _replayed(
 ) -> Replay:
     from archive.replay import replay as run
 
-    with progress_bar() as bar:
+    with counting_bar() as bar:
         task = bar.add_task("replaying", total=None, counted="")
 
         def show(so_far: SoFar) -> None:
@@ -147,35 +145,6 @@ def _replayed(
             bar.update(task, completed=so_far.alerts, total=so_far.of, counted=words)
 
         return run(filters, where, parameters=values, cluster=cluster, on_progress=show, **chosen)
-
-
-@contextmanager
-def _cluster(workers: int, scheduler: str | None) -> Iterator[Any]:
-    """The scheduler that was asked for; None for threads."""
-    logging.getLogger("distributed").setLevel(logging.ERROR)
-    if scheduler:
-        from pipeline.ship import ship_code
-
-        ship_code(scheduler)
-        yield scheduler
-    elif workers:
-        from cluster.dask_cluster import local_cluster
-
-        with local_cluster(workers) as cluster:
-            yield cluster.scheduler_address
-    else:
-        yield None
-
-
-def progress_bar() -> Progress:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[counted]}"),
-        TimeElapsedColumn(),
-    )
-    return Progress(*columns, console=people, transient=True)
 
 
 def _report(found: Replay) -> None:
@@ -233,7 +202,7 @@ def _rehearse(
 
     wanted = None if found is None else found.matches
     packets = in_time_order(Reader(where), wanted=wanted, **chosen)
-    with progress_bar() as bar:
+    with counting_bar() as bar:
         total = None if wanted is None else wanted["candid"].nunique()
         task = bar.add_task("publishing", total=total, counted="")
 

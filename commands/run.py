@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from commands.options import Bootstrap, Channels, Config, names_of, people, settings_of
-
-if TYPE_CHECKING:
-    from pipeline.config import RunConfig
+from commands.dask_cluster import dask_cluster
+from commands.options import Bootstrap, Channels, Config, Scheduler, names_of, people, settings_of
 
 
 def register(app: typer.Typer) -> None:
@@ -28,10 +23,7 @@ def run(
     until_drained: Annotated[
         bool, typer.Option("--until-drained", help="Deliver everything that is there now, then stop.")
     ] = False,
-    scheduler: Annotated[
-        str | None,
-        typer.Option("--scheduler", help="Address of an existing Dask scheduler, tcp://host:port."),
-    ] = None,
+    scheduler: Scheduler = None,
     workers: Annotated[
         int | None, typer.Option("--workers", help="Workers of the Dask cluster on this machine.")
     ] = None,
@@ -68,7 +60,9 @@ def run(
     )
     names = names_of(channels)
     chosen = channels_now(settings, names)
-    with LiveView(chosen, people, plain=plain) as view, dask_cluster(settings) as address:
+    dask = settings.dask
+    on_dask = dask_cluster(dask.scheduler, dask.workers, dask.memory)
+    with LiveView(chosen, people, plain=plain) as view, on_dask as address:
         statistics = run_live(
             settings,
             chosen,
@@ -80,19 +74,3 @@ def run(
     summarise(statistics, chosen, people)
     if statistics.suspended:
         raise typer.Exit(EXIT_SUSPENDED)
-
-
-@contextmanager
-def dask_cluster(settings: RunConfig) -> Iterator[str]:
-    """The scheduler that was named, or that of a cluster on this machine while it lasts."""
-    logging.getLogger("distributed").setLevel(logging.ERROR)
-    if settings.dask.scheduler:
-        from pipeline.ship import ship_code
-
-        ship_code(settings.dask.scheduler)
-        yield settings.dask.scheduler
-        return
-    from cluster.dask_cluster import local_cluster
-
-    with local_cluster(workers=settings.dask.workers, memory=settings.dask.memory) as cluster:
-        yield cluster.scheduler_address

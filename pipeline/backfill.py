@@ -18,7 +18,7 @@ from pipeline.channels import Channel, ChannelSet
 from pipeline.config import RunConfig
 from pipeline.evaluate import Evaluator, Verdicts
 from pipeline.gaps import GAPS_TOPIC, Gap, open_gaps
-from pipeline.kafka import MESSAGE_MAX_BYTES, client_settings, ensure_topics, topic_names
+from pipeline.kafka import MESSAGE_MAX_BYTES, SIZED, client_settings, ensure_topics, topic_names
 from pipeline.listen import listen
 from pipeline.outgoing import Outgoing
 from pipeline.paced import PACED
@@ -73,15 +73,8 @@ def backfill(
 
     `on_progress(gaps done, gaps in all)`. A gap on which the filter still fails stays open.
     """
-    kafka = client_settings(
-        config.bootstrap_servers, **{key: str(value) for key, value in config.kafka.items()}
-    )
-    ensure_topics(
-        config.bootstrap_servers,
-        [channel.topic],
-        partitions=1,
-        config={"max.message.bytes": str(MESSAGE_MAX_BYTES)},
-    )
+    kafka = client_settings(config.bootstrap_servers, **config.client)
+    ensure_topics(config.bootstrap_servers, [channel.topic], partitions=1, config=SIZED)
     producer = Producer(
         {
             **kafka,

@@ -15,6 +15,8 @@ from filters import Filter
 
 Access = Literal["public", "collaboration"]
 PUBLIC_PREFIX, COLLABORATION_PREFIX = "channel.", "collab."
+NAME = re.compile(r"[A-Za-z0-9_-]{1,200}")
+"""What a channel may be called: its topic is named after it."""
 _PROGRAMID_SUFFIX = re.compile(r"_programid(\d+)$")
 
 

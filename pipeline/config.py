@@ -20,7 +20,7 @@ from pydantic_settings import (
 )
 
 from filters import load, registered
-from pipeline.channels import Access, Channel, ChannelSet
+from pipeline.channels import NAME, Access, Channel, ChannelSet
 from schemas.errors import ZadsError
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def channel_set(
 
 def configured_channel(name: str, config: ChannelConfig) -> Channel:
     """The channel of a [channels.NAME]. Raises ConfigError naming it."""
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,200}", name):
+    if not NAME.fullmatch(name):
         raise ConfigError(f"channel name {name!r}: letters, digits, _ and - only")
     try:
         chosen = load(config.filter or name).using(**config.parameters)

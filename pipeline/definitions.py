@@ -19,11 +19,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from filters import Filter, load
-from pipeline.channels import Access, Channel
+from pipeline.channels import NAME, Access, Channel
 from schemas.errors import ZadsError
 
 State = Literal["draft", "tested", "enabled", "paused", "retired"]
-NAME = re.compile(r"[A-Za-z0-9_-]{1,200}")
 
 _MAY_BECOME: dict[State, tuple[State, ...]] = {
     "draft": ("draft", "tested", "enabled", "paused", "retired"),

@@ -26,7 +26,7 @@ from pipeline.channels import Channel, ChannelSet
 from pipeline.dead_letters import Stage
 from pipeline.work import ChannelFailure
 from schemas.definitions import PUBLIC_PROGRAMID
-from schemas.errors import PacketError
+from schemas.errors import PacketError, one_line
 from schemas.frame import stored_columns, to_frame
 from schemas.framing import SchemaSource
 from schemas.reader import Batch, PacketReader
@@ -221,7 +221,7 @@ class _Envelope:
         return mask
 
     def _failed(self, channel: Channel, error: BaseException) -> None:
-        failure = ChannelFailure(channel.name, _one_line(error), "".join(traceback.format_exception(error)))
+        failure = ChannelFailure(channel.name, one_line(error), "".join(traceback.format_exception(error)))
         self.verdicts.failures.append(failure)
         self.verdicts.gaps[channel.name] = failure.message
 
@@ -230,7 +230,7 @@ class _Envelope:
             match.index,
             "filter",
             "filter-raised",
-            _one_line(error),
+            one_line(error),
             channel.name,
             match.candid,
             match.objectId,
@@ -253,10 +253,6 @@ class _timed:
 
 def _reads(channels: Sequence[Channel]) -> list[str]:
     return list(dict.fromkeys(name for channel in channels for name in channel.filter.reads or ()))
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".replace("\n", " ")[:500]
 
 
 def _refusal(index: int, error: PacketError) -> Refusal:

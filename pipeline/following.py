@@ -34,6 +34,7 @@ from pipeline.kafka import (
     consumer_settings,
     passes_by_itself,
     sentence,
+    static_member,
     topic_names,
     wait_for_broker,
 )
@@ -115,12 +116,8 @@ class Follower:
         self._reached: dict[Place, int] = {}
         self._stop = threading.Event()
         self.followed = Followed()
-        member = {
-            "group.instance.id": f"{group}-{replica}",
-            "session.timeout.ms": 6_000,
-            "heartbeat.interval.ms": 2_000,
-        }
-        self._consumer = Consumer(consumer_settings(bootstrap, group, **(member | kafka)))
+        member = static_member(group, replica) | kafka
+        self._consumer = Consumer(consumer_settings(bootstrap, group, **member))
 
     def run(
         self, until_drained: bool = False, on_progress: Callable[[Followed], None] = lambda _: None

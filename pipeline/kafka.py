@@ -100,6 +100,15 @@ def consumer_settings(bootstrap: str, group: str, **extra: Any) -> dict[str, Any
     return client_settings(bootstrap, **(reading | extra))
 
 
+def static_member(group: str, replica: str) -> dict[str, Any]:
+    """Settings of a member that keeps its partitions over a quick restart; another of its name fences it."""
+    return {
+        "group.instance.id": f"{group}-{replica}",
+        "session.timeout.ms": 6_000,
+        "heartbeat.interval.ms": 2_000,
+    }
+
+
 def producer_settings(bootstrap: str, **extra: Any) -> dict[str, Any]:
     """Settings for an idempotent producer: no message twice or out of order by a retry of the client."""
     writing = {

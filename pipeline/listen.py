@@ -84,6 +84,12 @@ class Alert:
         """From the header, else the packet; None when it has none. Raises PacketError like packet()."""
         return self.headers.get("objectId") or self._field("objectId")
 
+    @property
+    def source(self) -> tuple[str, int, int]:
+        """Topic, partition and offset of the record that a channel's alert was; KeyError without a header."""
+        topic, partition, offset = self.headers["source"].rsplit("/", 2)
+        return topic, int(partition), int(offset)
+
     def _field(self, name: str) -> Any:
         return plain_fields(self.raw, [name], self.schemas)[name]
 

@@ -21,6 +21,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
+from pipeline.kafka import static_member
 from pipeline.work import Partition
 from schemas.errors import ZadsError
 
@@ -51,9 +52,7 @@ class Membership:
             {
                 **kafka,
                 "group.id": group,
-                "group.instance.id": f"{group}-{replica}",
-                "session.timeout.ms": 6_000,
-                "heartbeat.interval.ms": 2_000,
+                **static_member(group, replica),
                 "partition.assignment.strategy": "range",
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,

@@ -101,3 +101,8 @@ def near_names(name: str, known: Iterable[str]) -> str:
     if not names:
         return "there are none"
     return f"there are: {', '.join(names[:20])}" + (", ..." if len(names) > 20 else "")
+
+
+def one_line(error: BaseException) -> str:
+    """What user code raised, on a line: kind and message, at most 500 characters."""
+    return f"{type(error).__name__}: {error}".replace("\n", " ")[:500]

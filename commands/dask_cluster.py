@@ -1,0 +1,26 @@
+"""The Dask cluster that a command works on."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def dask_cluster(scheduler: str | None, workers: int, memory: str = "4GiB") -> Iterator[str]:
+    """The address of the scheduler that was named, or of a cluster on this machine while it lasts.
+
+    Workers of a named one are given our code. Raises ClusterUnusable when that cannot be.
+    """
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    if scheduler:
+        from pipeline.ship import ship_code
+
+        ship_code(scheduler)
+        yield scheduler
+        return
+    from cluster.dask_cluster import local_cluster
+
+    with local_cluster(workers=workers, memory=memory) as cluster:
+        yield cluster.scheduler_address
