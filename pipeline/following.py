@@ -32,6 +32,7 @@ from pipeline.kafka import (
     BrokerError,
     admin_client,
     consumer_settings,
+    left_out,
     passes_by_itself,
     sentence,
     static_member,
@@ -115,6 +116,7 @@ class Follower:
         self._sources: dict[Place, str] = {}  # of the partitions that are ours
         self._reached: dict[Place, int] = {}
         self._stop = threading.Event()
+        self._confirmed = False  # that the group's first answer leaves no topic out
         self.followed = Followed()
         member = static_member(group, replica) | kafka
         self._consumer = Consumer(consumer_settings(bootstrap, group, **member))
@@ -124,9 +126,7 @@ class Follower:
     ) -> Followed:
         """Follow until `stop`; with `until_drained` until everything that is there now is kept."""
         ends = self._ends() if until_drained else None
-        self._consumer.subscribe(
-            [self._pattern], on_assign=self._take, on_revoke=self._give_up, on_lost=self._give_up
-        )
+        self._subscribe()
         heard = time.monotonic()
         try:
             while not self._stop.is_set() and not self._drained(ends):
@@ -135,6 +135,8 @@ class Follower:
                 elif time.monotonic() - heard > _SILENCE:
                     wait_for_broker(self._bootstrap, timeout=_SILENCE, **self._kafka)
                     heard = time.monotonic()
+                if self._sources and not self._confirmed:
+                    self._confirm()
                 if self._keeper.due:
                     self._flush()
                 on_progress(self.followed)
@@ -146,6 +148,25 @@ class Follower:
     def stop(self) -> None:
         """Keep what was read and return from `run`; from any thread, or a signal handler."""
         self._stop.set()
+
+    def _subscribe(self) -> None:
+        self._consumer.subscribe(
+            [self._pattern], on_assign=self._take, on_revoke=self._give_up, on_lost=self._give_up
+        )
+
+    def _confirm(self) -> None:
+        """Once after a start: join again if the group's first answer leaves out a topic that is there."""
+        admin = admin_client(self._bootstrap, **self._kafka)
+        try:
+            missing = left_out(admin, self._pattern, (topic for topic, _ in self._sources), _ASK_SECONDS)
+        except KafkaException as error:
+            log.debug("the topics are not known yet: %s", error)
+            return
+        if missing:
+            log.info("joining the group again for %s", ", ".join(sorted(missing)))
+            self._sources = {}  # until the group has answered: nothing is drained before
+            self._subscribe()
+        self._confirmed = True
 
     def _receive(self) -> bool:
         """Hand what has arrived to the keeper; whether anything has."""
@@ -238,7 +259,7 @@ class Follower:
 
     def _drained(self, ends: dict[Place, int] | None) -> bool:
         """Whether every partition that is ours has been read to where it ended."""
-        if ends is None or not self._sources:
+        if ends is None or not self._sources or not self._confirmed:
             return False
         return all(self._reached.get(place, -1) >= ends.get(place, 0) for place in self._sources)
 

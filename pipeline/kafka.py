@@ -109,6 +109,18 @@ def static_member(group: str, replica: str) -> dict[str, Any]:
     }
 
 
+def left_out(admin: AdminClient, pattern: str, assigned: Iterable[str], timeout: float = 10.0) -> set[str]:
+    """The topics that match `pattern` (re.match) and are not among those `assigned` to a static member.
+
+    To be asked once after a start. A static member that comes back within its session is given what it had
+    before, without a rebalance. The client had seen the topics that came meanwhile when it joined, so it
+    does not take them for news, and nobody would ever read them. Subscribing a second time is a rebalance.
+    Raises KafkaException when the broker does not answer.
+    """
+    known = admin.list_topics(timeout=timeout).topics
+    return {name for name in known if re.match(pattern, name)} - set(assigned)
+
+
 def producer_settings(bootstrap: str, **extra: Any) -> dict[str, Any]:
     """Settings for an idempotent producer: no message twice or out of order by a retry of the client."""
     writing = {

@@ -8,7 +8,6 @@ of paused partitions are never refreshed.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable
 
 from confluent_kafka import (
@@ -21,7 +20,7 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from pipeline.kafka import static_member
+from pipeline.kafka import left_out, static_member
 from pipeline.work import Partition
 from schemas.errors import ZadsError
 
@@ -57,7 +56,10 @@ class Membership:
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "earliest",
-                "isolation.level": "read_committed",
+                # At read_committed the question for committed offsets waits until a transaction that a dead
+                # worker left open times out (a minute). The old offset will do: whoever takes the partition
+                # fences that transaction, asks again, and answers "moved" if it had been committed.
+                "isolation.level": "read_uncommitted",
                 "topic.metadata.refresh.interval.ms": 5_000,
                 "queued.max.messages.kbytes": 1_024,
             }
@@ -89,20 +91,16 @@ class Membership:
         )
 
     def _confirm_assignment(self) -> None:
-        """Once after a start: join again if the group's first answer leaves out a topic that is there.
-
-        A static member that comes back within its session is given what it had before, without a
-        rebalance. The client had seen the topics that came meanwhile when it joined, so it does not take
-        them for news, and nobody would ever read them. Joining a second time is a rebalance.
-        """
+        """Once after a start: join again if the group's first answer leaves out a topic that is there."""
         try:
-            known = self._admin.list_topics(timeout=_KAFKA_SECONDS).topics
+            missing = left_out(
+                self._admin, self._pattern, (partition.topic for partition in self._assigned), _KAFKA_SECONDS
+            )
         except KafkaException as error:
             log.debug("the topics are not known yet: %s", error)
             return
         self._confirmed = True
-        there = {name for name in known if re.match(self._pattern, name)}
-        if missing := there - {partition.topic for partition in self._assigned}:
+        if missing:
             log.info("joining the group again for %s", ", ".join(sorted(missing)))
             self._subscribe()
 

@@ -137,7 +137,7 @@ def test_a_damaged_state_file_is_as_none(home: Path, content: str) -> None:
 
 
 def test_a_broker_killed_by_hand_starts_again(home: Path) -> None:
-    first = start_detached(home)
+    first = start_detached(home, port=free_port())  # the default may go to another test's broker meanwhile
     psutil.Process(first.pid).kill()
     assert eventually(lambda: not status(home).running)
     second = start_detached(home)

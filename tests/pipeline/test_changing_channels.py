@@ -119,8 +119,9 @@ def test_a_threshold_changed_while_a_night_streams(own_broker, folder):
     assert read_registry(servers)["bright"].state == "paused"
     thresholds = {rb_min for changes in applied(servers).values() for _, rb_min in changes}
     assert thresholds >= set(THRESHOLDS)
-    assert expected(servers)
-    assert sources(delivered(servers)) == expected(servers)
+    wanted = expected(servers)
+    assert wanted
+    assert sources(delivered(servers)) == wanted
 
 
 BROKEN = """
