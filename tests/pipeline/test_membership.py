@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from cluster.broker import Broker
 from pipeline.kafka import ensure_topics
 from pipeline.membership import Membership, ReplacedError
+from pipeline.work import Partition
 
 SECONDS = 25.0
 
@@ -49,3 +51,23 @@ def test_a_quick_restart_notices_a_topic_that_came_just_before(broker: Broker) -
             assert topics_of(second, {early, late}) == {early, late}
             with pytest.raises(ReplacedError):
                 topics_of(first, {late})
+
+
+def test_a_transaction_that_a_dead_worker_left_open_holds_nobody_up(broker: Broker) -> None:
+    """Its offsets are pending: the old ones are told, the worker that comes next fences and asks again."""
+    servers, name = broker.bootstrap_servers, f"m{uuid.uuid4().hex[:8]}"
+    topic = f"{name}_1"
+    ensure_topics(servers, [topic], partitions=1)
+    dead = Producer({"bootstrap.servers": servers, "transactional.id": name})
+    dead.init_transactions(SECONDS)
+    outsider = Consumer({"bootstrap.servers": servers, "group.id": name})
+    for offset in (5, 8):
+        dead.begin_transaction()
+        position = TopicPartition(topic, 0, offset)
+        dead.send_offsets_to_transaction([position], outsider.consumer_group_metadata(), SECONDS)
+        if offset == 5:
+            dead.commit_transaction(SECONDS)
+    outsider.close()
+    with member(servers, name) as one:
+        assert topics_of(one, {topic}) == {topic}
+        assert one.committed([Partition(topic, 0)]) == {Partition(topic, 0): 5}
