@@ -149,7 +149,7 @@ def zads(bootstrap: str, load: Load) -> np.ndarray:
     config = read_config(bootstrap_servers=bootstrap, group="zads", topics=wire.topic, channels=chosen)
     with local_cluster(workers=PROCESSES) as cluster, Watch(wire) as watch:
         address = cluster.scheduler_address
-        timed_run(config, channel_set(config), address, feed=lambda: watch.send(load))
+        timed_run(config, channel_set(config), address, feed=lambda stopped: watch.send(load))
         return watch.latencies()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from pipeline.channels import ChannelSet
 from pipeline.config import RunConfig
 from pipeline.kafka import admin_client, consumer_settings, ensure_topics, producer_settings
-from pipeline.live import LiveRun
+from pipeline.live import Feed, LiveRun
 from pipeline.statistics import Statistics
 from pipeline.work import Partition, Report, Work
 from schemas.packet import read_packet
@@ -113,13 +113,13 @@ class TimedRun(LiveRun):
 
 
 def timed_run(
-    config: RunConfig, channels: ChannelSet, scheduler: str, feed: Callable[[], object] = lambda: None
+    config: RunConfig, channels: ChannelSet, scheduler: str, feed: Feed = lambda stopped: None
 ) -> tuple[Statistics, Span]:
     """`pipeline.live.run_live` of everything that is there when `feed` returns, and when it worked."""
     return asyncio.run(_timed(TimedRun(config, channels), scheduler, feed))
 
 
-async def _timed(run: TimedRun, scheduler: str, feed: Callable[[], object]) -> tuple[Statistics, Span]:
+async def _timed(run: TimedRun, scheduler: str, feed: Feed) -> tuple[Statistics, Span]:
     statistics = await run.run(scheduler, feed, lambda _: None)
     return statistics, Span(run.first_dispatch, run.last_commit)
 

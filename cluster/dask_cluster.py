@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from dataclasses import dataclass
 from typing import Any
@@ -47,6 +48,17 @@ class DataLimit(WorkerPlugin):
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         soft = self.limit if hard == resource.RLIM_INFINITY else min(self.limit, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+@dataclass
+class Uninterrupted(WorkerPlugin):
+    """Ctrl-C reaches every process of a terminal; a worker leaves it to the process that owns the cluster."""
+
+    name: str = "zads-uninterrupted"
+
+    def setup(self, worker: Worker) -> None:
+        """Ignore SIGINT in the worker's process."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def local_cluster(workers: int = 2, memory: str = "4GiB", *, dashboard: bool = False) -> LocalCluster:

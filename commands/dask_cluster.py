@@ -13,7 +13,8 @@ def dask_cluster(scheduler: str | None, workers: int, memory: str = "4GiB") -> I
 
     Workers of a named one are given our code. Raises ClusterUnusable when that cannot be.
     """
-    logging.getLogger("distributed").setLevel(logging.ERROR)
+    # What makes a cluster useless is raised, and who submitted a task hears of its failure.
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     if scheduler:
         from pipeline.ship import ship_code
 

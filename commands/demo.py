@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commands.options import people
+from commands.options import EXIT_STOPPED, people
 
 if TYPE_CHECKING:
     from pipeline.channels import ChannelSet
     from pipeline.listen import Alert
+    from pipeline.live import Stopped
     from pipeline.publish import PublishSummary
     from pipeline.statistics import Statistics
+
+    Publishing = Callable[[Stopped], PublishSummary | None]
 
 _EVERY_SURVEY = r"^(ztf|lsst|pgir|winter|turbo|unknown)_.*"
 _SHOWN_FIRST = ("young_supernova", "blue_outburst", "nuclear", "stellar_outburst", "asteroid")
@@ -55,6 +58,9 @@ def demo(
         statistics, channels = _live(
             broker.bootstrap_servers, _feed(broker.bootstrap_servers, alerts, number, seed), workers
         )
+        if statistics.stopped:
+            people.print("stopped: the broker and the workers have ended too")
+            raise typer.Exit(EXIT_STOPPED)
         found = _found(broker.bootstrap_servers, statistics, channels)
         people.rule("4. Some of what was found")
         kept = _keep(found, home / "found")
@@ -67,21 +73,33 @@ def demo(
         raise typer.Exit(1)
 
 
-def _feed(bootstrap: str, alerts: Path | None, number: int, seed: int) -> Callable[[], PublishSummary]:
-    """What publishes the night while the channels are running."""
+def _feed(bootstrap: str, alerts: Path | None, number: int, seed: int) -> Publishing:
+    """What publishes the night while the channels are running; what came of it, unless it was stopped."""
 
-    def feed() -> PublishSummary:
+    def feed(stopped: Stopped) -> PublishSummary | None:
         from pipeline.publish import publish, publish_packets
         from schemas.simulated import simulate
 
-        if alerts is not None:
-            return publish([alerts], bootstrap)
-        return publish_packets((alert.packet for alert in simulate(number, seed)), bootstrap)
+        def heed(_: PublishSummary) -> None:
+            if stopped():
+                raise _StoppedError
+
+        try:
+            if alerts is not None:
+                return publish([alerts], bootstrap, progress=heed)
+            packets = (alert.packet for alert in simulate(number, seed))
+            return publish_packets(packets, bootstrap, progress=heed)
+        except _StoppedError:
+            return None
 
     return feed
 
 
-def _live(bootstrap: str, feed: Callable[[], PublishSummary], workers: int) -> tuple[Statistics, ChannelSet]:
+class _StoppedError(Exception):
+    """Ends a feed that is no longer wanted."""
+
+
+def _live(bootstrap: str, feed: Publishing, workers: int) -> tuple[Statistics, ChannelSet]:
     from commands.dask_cluster import dask_cluster
     from commands.view import LiveView, summarise
     from pipeline.config import channel_set, read_config
@@ -92,17 +110,22 @@ def _live(bootstrap: str, feed: Callable[[], PublishSummary], workers: int) -> t
     people.rule(
         f"2. A Dask cluster of {workers} workers, {len(channels.channels)} channels, and a night of alerts"
     )
-    published: list[PublishSummary] = []
+    published: list[PublishSummary | None] = []
     dask = settings.dask
     on_dask = dask_cluster(dask.scheduler, dask.workers, dask.memory)
     with LiveView(channels, people) as view, on_dask as scheduler:
         statistics = run_live(
-            settings, channels, scheduler, feed=lambda: published.append(feed()), on_progress=view.update
+            settings,
+            channels,
+            scheduler,
+            feed=lambda stopped: published.append(feed(stopped)),
+            on_progress=view.update,
         )
     people.rule("3. What came of it")
     summarise(statistics, channels, people)
-    for reason, count in (published[0].refused if published else {}).items():
-        people.print(f"{count:,} packets could not be published ({reason}): dead letters")
+    for summary in filter(None, published):
+        for reason, count in summary.refused.items():
+            people.print(f"{count:,} packets could not be published ({reason}): dead letters")
     return statistics, channels
 
 

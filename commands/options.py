@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 people = Console(stderr=True)
 """Where people read: standard output belongs to pipes."""
 
+EXIT_STOPPED = 130
+"""Exit code of work that Ctrl-C ended before it was done, as a shell gives it."""
+
 Config = Annotated[
     Path | None,
     typer.Option("--config", help="Configuration file.", show_default="zads.toml of this folder, if any"),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from commands.options import Bootstrap, Config, Schemas, counting_bar, people
+from commands.options import EXIT_STOPPED, Bootstrap, Config, Schemas, counting_bar, people
 
 if TYPE_CHECKING:
     from pipeline.publish import PublishSummary
@@ -46,18 +46,27 @@ def publish(
     Example: `zads publish ztf_public_20231012.tar.gz --rate 300`
     """
     from commands.bootstrap import connection, schemas
+    from pipeline.publish import PublishSummary
     from pipeline.publish import publish as send
 
     broker, kafka = connection(bootstrap, config)
     source = schemas(schema_source, config)
+    summary = PublishSummary()
     with counting_bar() as bar:
         task = bar.add_task("publishing", total=1.0, counted="")
 
-        def show(summary: PublishSummary) -> None:
+        def show(so_far: PublishSummary) -> None:
+            nonlocal summary
+            summary = so_far
             bar.update(task, completed=summary.done, counted=_counted(summary))
 
-        summary = send(paths, broker, topic, rate, partitions, show, source, **kafka)
-        bar.update(task, completed=1.0, counted=_counted(summary))
+        try:
+            summary = send(paths, broker, topic, rate, partitions, show, source, **kafka)
+        except KeyboardInterrupt:
+            bar.stop()
+            _report(summary)
+            people.print("stopped before the end: what was sent stays, a second run sends all of it again")
+            raise typer.Exit(EXIT_STOPPED) from None
     _report(summary)
     if summary.damaged:
         raise typer.Exit(1)

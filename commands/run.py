@@ -7,7 +7,16 @@ from typing import Annotated
 import typer
 
 from commands.dask_cluster import dask_cluster
-from commands.options import Bootstrap, Channels, Config, Scheduler, names_of, people, settings_of
+from commands.options import (
+    EXIT_STOPPED,
+    Bootstrap,
+    Channels,
+    Config,
+    Scheduler,
+    names_of,
+    people,
+    settings_of,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -74,3 +83,6 @@ def run(
     summarise(statistics, chosen, people)
     if statistics.suspended:
         raise typer.Exit(EXIT_SUSPENDED)
+    if until_drained and statistics.stopped:
+        people.print(f"stopped with {statistics.lag:,} records left: the next run does them")
+        raise typer.Exit(EXIT_STOPPED)

@@ -57,11 +57,10 @@ class _TimeLimit:
 def gaps_of(config: RunConfig, channel: str | None = None) -> list[Gap]:
     """The open gaps, of one channel or of all, in order of topic, partition and offset."""
     bootstrap = config.bootstrap_servers
-    if GAPS_TOPIC not in topic_names(bootstrap):
+    if GAPS_TOPIC not in topic_names(bootstrap, **config.client):
         return []
-    gaps = open_gaps(
-        (record.key or b"", record.raw) for record in listen(GAPS_TOPIC, bootstrap, until_drained=True)
-    )
+    told = listen(GAPS_TOPIC, bootstrap, until_drained=True, **config.client)
+    gaps = open_gaps((record.key or b"", record.raw) for record in told)
     wanted = [gap for gap in gaps if channel in (None, gap.channel)]
     return sorted(wanted, key=lambda gap: (gap.channel, gap.topic, gap.partition, gap.low))
 
@@ -74,7 +73,7 @@ def backfill(
     `on_progress(gaps done, gaps in all)`. A gap on which the filter still fails stays open.
     """
     kafka = client_settings(config.bootstrap_servers, **config.client)
-    ensure_topics(config.bootstrap_servers, [channel.topic], partitions=1, config=SIZED)
+    ensure_topics(config.bootstrap_servers, [channel.topic], partitions=1, config=SIZED, **config.client)
     producer = Producer(
         {
             **kafka,

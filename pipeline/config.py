@@ -103,7 +103,7 @@ class RunConfig(BaseSettings):
     channels: dict[str, ChannelConfig] = Field(default_factory=dict)
 
     @property
-    def client(self) -> dict[str, str]:
+    def client(self) -> dict[str, Any]:
         """[kafka] as librdkafka takes it."""
         return {key: str(value) for key, value in self.kafka.items()}
 

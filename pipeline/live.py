@@ -31,6 +31,9 @@ from schemas.errors import ZadsError
 log = logging.getLogger(__name__)
 
 Changes = Iterator[ChannelSet | None]
+Stopped = Callable[[], bool]
+"""Whether the run has been told to stop."""
+Feed = Callable[[Stopped], object]
 _FINISH_SECONDS = 30.0
 _FOREVER = "-1"
 
@@ -45,15 +48,16 @@ def run_live(
     scheduler: str,
     *,
     until_drained: bool = False,
-    feed: Callable[[], object] | None = None,
+    feed: Feed | None = None,
     on_progress: Callable[[Statistics], None] = lambda statistics: None,
     changes: Changes | None = None,
 ) -> Statistics:
     """Run `channels` over the topics of `config` on the Dask cluster at `scheduler`.
 
     Goes on until it is told to stop (SIGINT, SIGTERM); with `until_drained` until everything that is
-    there now has been delivered; with `feed`, which runs beside the stream in a thread of its own, until
-    everything that is there when it returns has been delivered. `changes`, iterated over in a thread of its
+    there now has been delivered; with `feed`, which runs beside the stream in a thread of its own and is to
+    return soon when the run has been told to stop, until everything that is there when it returns has been
+    delivered. `changes`, iterated over in a thread of its
     own, gives channel sets that take the place of `channels`, each between two batches, and None while there
     is nothing new. Raises a ZadsError when it cannot go on.
     """
@@ -75,7 +79,7 @@ class LiveRun:
         self.statistics = Statistics(channels=channels)
 
     async def run(
-        self, scheduler: str, feed: Callable[[], object] | None, on_progress: Callable[[Statistics], None]
+        self, scheduler: str, feed: Feed | None, on_progress: Callable[[Statistics], None]
     ) -> Statistics:
         """Build the graph, let it flow, and take it down in order."""
         await asyncio.to_thread(self._prepare_topics)
@@ -91,9 +95,7 @@ class LiveRun:
             await asyncio.to_thread(self._membership.close)
         return self.statistics
 
-    async def _flow(
-        self, fleet: Fleet, feed: Callable[[], object] | None, on_progress: Callable[[Statistics], None]
-    ) -> None:
+    async def _flow(self, fleet: Fleet, feed: Feed | None, on_progress: Callable[[Statistics], None]) -> None:
         dispatch = self._config.dispatch
         self._source = KafkaRanges(
             self._membership,
@@ -118,9 +120,9 @@ class LiveRun:
                 task.cancel()
             self._observe(fleet, on_progress)
 
-    async def _feed(self, feed: Callable[[], object]) -> None:
+    async def _feed(self, feed: Feed) -> None:
         """Run `feed`, then let the stream end where the topics end at that time."""
-        await asyncio.to_thread(feed)
+        await asyncio.to_thread(feed, lambda: self.statistics.stopped)
         self._source.targets = await asyncio.to_thread(self._everything_there_is)
 
     async def _follow(self, changes: Changes, fleet: Fleet) -> None:
@@ -147,6 +149,7 @@ class LiveRun:
     def _stop(self, number: int) -> None:
         log.info("stopping: finishing what is in flight (once more to leave at once)")
         asyncio.get_running_loop().remove_signal_handler(number)
+        self.statistics.stopped = True
         self._source.stop()
 
     def settle(self, report: Report) -> None:
@@ -192,17 +195,20 @@ class LiveRun:
 
     def _prepare_channels(self, channels: ChannelSet) -> None:
         topics = [channel.topic for channel in channels.channels]
-        ensure_topics(self._config.bootstrap_servers, topics, partitions=1, config=SIZED)
+        self._ensure(topics, SIZED)
+
+    def _ensure(self, topics: list[str], settings: dict[str, str]) -> None:
+        config = self._config
+        ensure_topics(config.bootstrap_servers, topics, partitions=1, config=settings, **config.client)
 
     def _prepare_topics(self) -> None:
-        bootstrap = self._config.bootstrap_servers
         self._prepare_channels(self._in_force.channels)
-        ensure_topics(bootstrap, [DEAD_LETTERS_TOPIC], partitions=1, config=SIZED)
-        ensure_topics(bootstrap, [GAPS_TOPIC], partitions=1, config={"cleanup.policy": "compact"})
-        ensure_topics(bootstrap, [APPLIED_TOPIC], partitions=1, config={"retention.ms": _FOREVER})
+        self._ensure([DEAD_LETTERS_TOPIC], SIZED)
+        self._ensure([GAPS_TOPIC], {"cleanup.policy": "compact"})
+        self._ensure([APPLIED_TOPIC], {"retention.ms": _FOREVER})
 
     def _everything_there_is(self) -> dict[Partition, int]:
-        topics = topic_names(self._config.bootstrap_servers, self._config.topics)
+        topics = _topics_of(self._config)
         return self._membership.ends(self._membership.partitions_of(topics))
 
     async def _report(self, fleet: Fleet, on_progress: Callable[[Statistics], None]) -> None:
@@ -216,12 +222,16 @@ class LiveRun:
         on_progress(self.statistics)
 
 
-def _nothing() -> None:
+def _nothing(_: Stopped) -> None:
     """The feed of a run that only delivers what is there already."""
 
 
+def _topics_of(config: RunConfig) -> list[str]:
+    return topic_names(config.bootstrap_servers, config.topics, **config.client)
+
+
 def _refuse_nothing(config: RunConfig) -> None:
-    if not topic_names(config.bootstrap_servers, config.topics):
+    if not _topics_of(config):
         raise NothingToReadError(
             f"no topic at {config.bootstrap_servers} matches {config.topics}",
             hint="publish a night with `zads publish`, or name other topics with --topics",

@@ -57,6 +57,7 @@ class Statistics:
     seconds: Counter[str] = field(default_factory=Counter)
     lag: int = 0
     workers: int = 0
+    stopped: bool = False  # told to, by a signal
     suspended: dict[str, str] = field(default_factory=dict)
     tracebacks: dict[str, str] = field(default_factory=dict)
     gaps: Counter[str] = field(default_factory=Counter)  # channel -> records not seen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -68,6 +69,14 @@ def test_a_worker_that_dies_fails_its_task_once_and_comes_back(client: Client) -
         client.submit(os._exit, 1, pure=False).result()
     client.wait_for_workers(2, timeout=60)
     assert client.submit(sum, [1, 2], pure=False).result() == 3
+
+
+def test_ctrl_c_leaves_the_workers_to_the_owner_of_the_cluster(client: Client) -> None:
+    before = set(client.run(os.getpid).values())
+    for pid in before:
+        os.kill(pid, signal.SIGINT)
+    assert client.submit(sum, [1, 2], pure=False).result() == 3
+    assert set(client.run(os.getpid).values()) == before
 
 
 PARENT = """

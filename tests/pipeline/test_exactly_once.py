@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import signal
 import time
 
 import fastavro
@@ -93,8 +95,9 @@ def test_tonights_topic_is_picked_up_and_a_stop_is_graceful(own_broker, folder):
             )
 
         run.until(everything, "both nights delivered")
-        run.process.terminate()
+        os.killpg(run.process.pid, signal.SIGINT)  # Ctrl-C: every process of the terminal gets it
         assert run.wait(60) == 0, run.text()
+        assert "handed back" not in run.text()
 
 
 def test_malformed_packets_are_dead_letters_and_their_neighbours_are_delivered(own_broker, folder):
