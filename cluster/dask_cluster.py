@@ -79,5 +79,5 @@ def local_cluster(workers: int = 2, memory: str = "4GiB", *, dashboard: bool = F
             dashboard_address="127.0.0.1:0" if dashboard else None,
             silence_logs=logging.CRITICAL,  # a failed task is reported by who submitted it
             config=SETTINGS,  # also for workers that are added later
-            plugins=(DataLimit(int(limit * DATA_FRACTION)),),
+            plugins=(DataLimit(int(limit * DATA_FRACTION)), Uninterrupted()),
         )
