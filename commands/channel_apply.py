@@ -16,6 +16,7 @@ from rich.table import Table
 from commands.channel_edit import Force, Nights, Why, admit, me, save
 from commands.channel_show import registry_of
 from commands.options import Archive, Bootstrap, Config, people, settings_of
+from pipeline.limits import Limits
 
 if TYPE_CHECKING:
     from pipeline.definitions import Definition
@@ -32,6 +33,7 @@ class Wanted(BaseModel):
     access: Literal["public", "collaboration"] = "public"
     drop: tuple[str, ...] = ()
     topics: str = ""
+    limits: Limits = Limits()
     owner: str = ""
     state: Literal["draft", "enabled", "paused", "retired"] = "enabled"
 

@@ -31,6 +31,14 @@ Drop = Annotated[str | None, typer.Option("--drop", help="Fields to leave out, s
 Topics = Annotated[
     str | None, typer.Option("--topics", help="Regular expression: of the topics that are read, only these.")
 ]
+Limit = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        metavar="NAME=NUMBER",
+        help="alerts_per_hour=500: more within an hour suspend it; alerts_per_hour=none: no limit.",
+    ),
+]
 Owner = Annotated[str | None, typer.Option("--owner", help="Whom to ask about it.")]
 Nights = Annotated[
     str | None,
@@ -58,6 +66,7 @@ def create(
     access: Access = None,
     drop: Drop = None,
     topics: Topics = None,
+    limit: Limit = None,
     owner: Owner = None,
     why: Why = "",
     config: Config = None,
@@ -71,7 +80,7 @@ def create(
 
     settings = settings_of(config, bootstrap_servers=bootstrap)
     fresh = Definition(name=name, filter=name, owner=me())
-    changes = _changes(fresh, values, filter_ or name, access, drop, topics, owner)
+    changes = _changes(fresh, values, filter_ or name, drop, limit, access=access, topics=topics, owner=owner)
     written = save(settings, [fresh.with_changes(**changes)], why)[0]
     people.print(f"{written.name} is a draft; `zads channel enable {name}` tries it and lets it run")
 
@@ -83,6 +92,7 @@ def change(
     access: Access = None,
     drop: Drop = None,
     topics: Topics = None,
+    limit: Limit = None,
     owner: Owner = None,
     revision: Annotated[
         int | None, typer.Option(help="Only if this is still its revision (see `zads channel show`).")
@@ -100,7 +110,8 @@ def change(
     settings = settings_of(config, bootstrap_servers=bootstrap)
     old = known(settings, name)
     base = old if revision is None else old.model_copy(update={"revision": revision})
-    new = base.with_changes(**_changes(old, values, filter_, access, drop, topics, owner))
+    changes = _changes(old, values, filter_, drop, limit, access=access, topics=topics, owner=owner)
+    new = base.with_changes(**changes)
     written = save(settings, [new], why)[0]
     people.print(f"{name}: {escape(difference(old, written))} (revision {written.revision}, {written.state})")
     if written.state == "enabled" and not written.is_tested:
@@ -212,24 +223,31 @@ def _changes(
     old: Definition,
     values: list[str] | None,
     filter_: str | None,
-    access: str | None,
     drop: str | None,
-    topics: str | None,
-    owner: str | None,
+    limit: list[str] | None,
+    **plain: str | None,
 ) -> dict[str, Any]:
+    """What was given, as fields of a Definition; `plain` are taken as they are."""
     from commands.explain import parameters
     from pipeline.definitions import by_value
 
     given = parameters(values or [])
-    changes: dict[str, Any] = {"access": access, "topics": topics, "owner": owner}
-    changes = {key: value for key, value in changes.items() if value is not None}
+    changes: dict[str, Any] = {key: value for key, value in plain.items() if value is not None}
     if drop is not None:
         changes["drop"] = tuple(names_of(drop) or ())
+    if limit is not None:
+        changes["limits"] = {**old.limits.model_dump(), **_limits(limit)}
     if filter_ is not None:
         changes |= by_value(filter_)
         given = {**_still_there(old, changes), **given}
         return changes | {"parameters": given}
     return changes | {"parameters": {**old.parameters, **given}} if given else changes
+
+
+def _limits(given: list[str]) -> dict[str, str | None]:
+    from commands.explain import parameters
+
+    return {name: None if most == "none" else most for name, most in parameters(given).items()}
 
 
 def _still_there(old: Definition, changes: dict[str, Any]) -> dict[str, Any]:

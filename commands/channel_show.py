@@ -120,6 +120,7 @@ def _facts(one: Definition) -> list[tuple[str, str]]:
         ("reads", one.topics or "every topic of the run"),
         ("access", one.access),
         ("drops", ", ".join(one.drop)),
+        ("limits", str(one.limits)),
         ("tried", (one.report or {}).get("when", "never") + ("" if one.is_tested else ", not as it is now")),
     ]
 

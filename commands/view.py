@@ -111,9 +111,9 @@ def summarise(statistics: Statistics, channels: ChannelSet, console: Console) ->
         console.print(f"{count:,} dead letters: {reason}  (zads dead-letters list)")
     for channel, why in statistics.suspended.items():
         console.print(f"[bold red]channel {channel} suspended[/]: {why}")
+        if traceback := statistics.tracebacks.get(channel, "").rstrip():
+            console.print(traceback, style="dim", markup=False, highlight=False)
         console.print(
-            statistics.tracebacks.get(channel, "").rstrip(), style="dim", markup=False, highlight=False
-        )
-        console.print(
-            f"  missed {statistics.gaps[channel]:,} records; mend it, then `zads channel backfill {channel}`"
+            f"  missed {statistics.gaps[channel]:,} records; mend its filter or change its limits, then"
+            f" `zads channel backfill {channel}`"
         )

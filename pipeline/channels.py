@@ -12,6 +12,7 @@ from typing import Any, Literal
 import cloudpickle
 
 from filters import Filter
+from pipeline.limits import Limits
 
 Access = Literal["public", "collaboration"]
 PUBLIC_PREFIX, COLLABORATION_PREFIX = "channel.", "collab."
@@ -33,6 +34,7 @@ class Channel:
     access: Access = "public"
     drop: tuple[str, ...] = field(default=())
     topics: str = ""  # a regular expression: of the topics that the run reads, only these; "" for all
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def topic(self) -> str:
@@ -60,6 +62,7 @@ class Channel:
             "access": self.access,
             "drop": list(self.drop),
             "topics": self.topics,
+            "limits": self.limits.model_dump(exclude_none=True),
             "topic": self.topic,
         }
 

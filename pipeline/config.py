@@ -21,6 +21,7 @@ from pydantic_settings import (
 
 from filters import load, registered
 from pipeline.channels import NAME, Access, Channel, ChannelSet
+from pipeline.limits import Limits
 from schemas.errors import ZadsError
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class ChannelConfig(_Table):
     access: Access = "public"
     drop: list[str] = Field(default_factory=list)
     topics: str = ""
+    limits: Limits = Field(default_factory=Limits)
 
 
 class DaskConfig(_Table):
@@ -200,4 +202,4 @@ def configured_channel(name: str, config: ChannelConfig) -> Channel:
         chosen.require_reads()
     except ZadsError as error:
         raise ConfigError(f"[channels.{name}] {error}") from error
-    return Channel(name, chosen, config.access, tuple(config.drop), config.topics)
+    return Channel(name, chosen, config.access, tuple(config.drop), config.topics, config.limits)

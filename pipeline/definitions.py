@@ -16,10 +16,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from filters import Filter, load
 from pipeline.channels import NAME, Access, Channel
+from pipeline.limits import Limits
 from schemas.errors import ZadsError
 
 State = Literal["draft", "tested", "enabled", "paused", "retired"]
@@ -31,7 +32,7 @@ _MAY_BECOME: dict[State, tuple[State, ...]] = {
     "paused": ("paused", "enabled", "retired"),
     "retired": (),
 }
-_RUNNING_MAY_CHANGE = {"owner", "parameters", "drop"}
+_RUNNING_MAY_CHANGE = {"owner", "parameters", "drop", "limits"}
 """What may change while alerts flow; the rest would be another channel under the same name."""
 
 
@@ -58,6 +59,7 @@ class Definition(BaseModel):
     access: Access = "public"
     drop: tuple[str, ...] = ()
     topics: str = ""
+    limits: Limits = Limits()
     state: State = "draft"
     report: dict[str, Any] | None = None
     revision: int = 0
@@ -80,7 +82,7 @@ class Definition(BaseModel):
         """Changes when, and only when, what runs may change; None: it has none."""
         if not self.governs:
             return None
-        what = (self.filter, self.source, self.version, self.access, self.drop, self.topics)
+        what = (self.filter, self.source, self.version, self.access, self.drop, self.topics, str(self.limits))
         return (*what, sorted(self.parameters.items())) if self.state == "enabled" else ()
 
     @property
@@ -113,7 +115,7 @@ class Definition(BaseModel):
 
     def channel(self) -> Channel:
         """Ready to run. Raises ChannelError."""
-        return Channel(self.name, self.loaded(), self.access, self.drop, self.topics)
+        return Channel(self.name, self.loaded(), self.access, self.drop, self.topics, self.limits)
 
     def with_changes(self, **changes: Any) -> Definition:
         """The same with some fields changed, checked, its filter's values and version filled in.
@@ -122,7 +124,14 @@ class Definition(BaseModel):
         """
         if self.state == "retired":
             raise ChannelError(f"channel {self.name} is retired", hint="create a channel of another name")
-        new = Definition.model_validate({**self.model_dump(), **changes})
+        try:
+            new = Definition.model_validate({**self.model_dump(), **changes})
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            raise ChannelError(
+                f"channel {self.name}: {key}: {first['msg']}, got {first['input']!r}"
+            ) from None
         if self.state == "enabled" and (fixed := _changed(self, new) - _RUNNING_MAY_CHANGE):
             raise ChannelError(
                 f"channel {self.name} is enabled: its {', '.join(sorted(fixed))} cannot change under way",
@@ -172,7 +181,7 @@ def by_value(where: str) -> dict[str, str]:
 
 
 def _changed(old: Definition, new: Definition) -> set[str]:
-    what = ("owner", "filter", "source", "parameters", "access", "drop", "topics")
+    what = ("owner", "filter", "source", "parameters", "access", "drop", "topics", "limits")
     return {name for name in what if getattr(old, name) != getattr(new, name)}
 
 

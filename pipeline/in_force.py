@@ -8,9 +8,11 @@ an older set stays suspended in that set's batches, while a channel that was men
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 
 from pipeline.channels import Channel, ChannelSet
+from pipeline.limits import LastHour
 from pipeline.recovery import Recovery
 from pipeline.work import Report, Work
 
@@ -22,7 +24,7 @@ class InForce:
 
     def __init__(self, channels: ChannelSet, recovery: Recovery) -> None:
         self.channels, self.shipped = channels, channels.to_bytes()
-        self._recovery = recovery
+        self._recovery, self._last_hour = recovery, LastHour()
         self._before: dict[str, tuple[ChannelSet, dict[str, str]]] = {}  # by version: what was suspended
 
     def switch(self, channels: ChannelSet, shipped: bytes) -> None:
@@ -31,6 +33,7 @@ class InForce:
         self._before[self.channels.version] = self.channels, dict(self._recovery.suspended)
         for name in _changed(self.channels, channels):
             self._recovery.forgive(name)
+            self._last_hour.forget(name)
         self.channels, self.shipped = channels, shipped
 
     def renewed(self, work: Work) -> Work:
@@ -39,13 +42,31 @@ class InForce:
         return replace(work, suspended={**then, **self._recovery.suspended})
 
     def settled(self, report: Report) -> None:
-        """After recovery has judged a report of an older set: it says nothing of a channel changed since."""
-        if report.work.version == self.channels.version or report.work.version not in self._before:
-            return
-        older, suspended = self._before[report.work.version]
-        for name in _changed(older, self.channels) & self._recovery.suspended.keys():
-            suspended[name] = self._recovery.suspended[name]
-            self._recovery.forgive(name)
+        """After recovery has judged a report: what it says of its set, and whether a channel floods.
+
+        A report of an older set says nothing of a channel changed since.
+        """
+        changed: set[str] = set()
+        if report.work.version != self.channels.version and report.work.version in self._before:
+            older, suspended = self._before[report.work.version]
+            changed = _changed(older, self.channels)
+            for name in changed & self._recovery.suspended.keys():
+                suspended[name] = self._recovery.suspended[name]
+                self._recovery.forgive(name)
+        if report.outcome == "committed":
+            self._suspend_floods(report, changed)
+
+    def _suspend_floods(self, report: Report, changed: set[str]) -> None:
+        """Suspend what has delivered more than its limit; batches in flight are delivered still."""
+        for channel in self.channels.channels:
+            most = channel.limits.alerts_per_hour
+            if most is None or channel.name in changed:
+                continue
+            alerts = len(report.matches.get(channel.name, ()))
+            delivered = self._last_hour.add(channel.name, alerts, time.monotonic())
+            if delivered > most:
+                why = f"it delivered {delivered:,} alerts within an hour, its limit is {most:,}"
+                self._recovery.suspend(channel.name, why)
 
 
 def _changed(old: ChannelSet, new: ChannelSet) -> set[str]:

@@ -69,6 +69,9 @@ def test_from_draft_to_retired(zads: Zads, servers: str) -> None:
     assert "alerts left" in said
     assert "for example ZTF" in said
     zads("set", "bright", "rb_min=0.99", "--drop", "cutoutScience,cutoutTemplate")
+    zads("set", "bright", "--limit", "alerts_per_hour=500")
+    assert "alerts_per_hour=500" in zads("show", "bright").stdout
+    zads("set", "bright", "--limit", "alerts_per_hour=none")
     zads("pause", "bright", "--why", "Moon")
     zads("enable", "bright")
     zads("retire", "bright")
@@ -78,7 +81,13 @@ def test_from_draft_to_retired(zads: Zads, servers: str) -> None:
     assert shown["drop"] == ["cutoutScience", "cutoutTemplate"]
     assert shown["report"]["nights"]
     told = zads("history", "bright").stdout
-    for words in ("to try", "rb_min 0.98 → 0.99", "Moon", "made it retired"):
+    for words in (
+        "to try",
+        "rb_min 0.98 → 0.99",
+        "limits - → alerts_per_hour=500",
+        "Moon",
+        "made it retired",
+    ):
         assert words in told
     assert "bright" in zads("list").stdout
     assert isinstance(zads("enable", "bright", expect=1).exception, ChannelError)

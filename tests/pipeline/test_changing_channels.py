@@ -44,6 +44,10 @@ def delivered(servers: str, topic: str = "channel.bright") -> list[Alert]:
     return list(listen(topic, servers, until_drained=True))
 
 
+def candids_in(servers: str, topic: str) -> Counter[int]:
+    return Counter(alert.candid for alert in delivered(servers, topic))
+
+
 def sources(alerts: list[Alert]) -> Counter[Place]:
     split = [alert.headers["source"].rsplit("/", 2) for alert in alerts]
     return Counter((of, int(partition), int(offset)) for of, partition, offset in split)
@@ -122,6 +126,35 @@ def test_a_threshold_changed_while_a_night_streams(own_broker, folder):
     wanted = expected(servers)
     assert wanted
     assert sources(delivered(servers)) == wanted
+
+
+def test_a_flood_is_suspended_alone_and_nothing_of_it_is_lost(own_broker, folder):
+    servers, every = own_broker.bootstrap_servers, Counter(passing(0.0))
+    flood = Definition(name="flood", filter="real_bogus").with_changes(
+        parameters={"rb_min": 0}, limits={"alerts_per_hour": 30}
+    )
+    written = write(servers, flood.becoming("enabled"))
+    publish_night(servers, night()[:500])
+    with running(servers, folder, "--channels", "flood,real_bogus", "--workers", "1") as run:
+        run.until(lambda: "channel flood suspended: it delivered" in run.text(), "its suspension")
+        first = {alert.candid for alert in night()[:500]}
+        beside = Counter(passing(0.65) & first)
+        run.until(lambda: candids_in(servers, "channel.real_bogus") == beside, "its neighbour's alerts")
+        let_through = candids_in(servers, "channel.flood")
+        assert 30 < let_through.total() < len(passing(0.0) & first)
+        write(servers, written.with_changes(limits={"alerts_per_hour": 100_000}))
+        run.until(lambda: "channel flood: changed" in run.text(), "its new limit")
+        publish_night(servers, night()[500:])
+        late = passing(0.0) - first
+        run.until(lambda: late <= candids_in(servers, "channel.flood").keys(), "the rest of the night")
+        run.process.terminate()
+        assert run.wait(60) == 0, run.text()
+    config = read_config(bootstrap_servers=servers)
+    assert {gap.channel for gap in gaps_of(config)} == {"flood"}
+    assert candids_in(servers, "channel.flood") != every
+    assert not backfill(config, read_registry(servers)["flood"].channel()).left
+    assert candids_in(servers, "channel.flood") == every
+    assert candids_in(servers, "channel.real_bogus") == Counter(passing(0.65))
 
 
 BROKEN = """

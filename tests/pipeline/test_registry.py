@@ -132,6 +132,18 @@ def test_what_cannot_be_is_refused():
         draft(parameters={"rb_mni": 1})
     with pytest.raises(ChannelError, match="not a regular expression"):
         draft(topics="(")
+    with pytest.raises(ChannelError, match="alerts_per_hour"):
+        draft(limits={"alerts_per_hour": -1})
+    with pytest.raises(ChannelError, match=r"limits\.alerts_a_day"):
+        draft(limits={"alerts_a_day": 7})
+
+
+def test_a_record_from_before_there_were_limits_is_read():
+    enabled = draft().becoming("enabled")
+    older = enabled.model_dump(mode="json")
+    del older["limits"]
+    assert Definition.model_validate(older) == enabled
+    assert enabled.with_changes(limits={"alerts_per_hour": 5}).effect != enabled.effect
 
 
 def test_a_change_makes_a_tested_channel_a_draft():
