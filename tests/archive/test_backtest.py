@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +72,19 @@ def test_one_that_raises_is_refused(archive: Path) -> None:
 
     problems = backtest(broken, archive).problems(Limits())
     assert any("raises" in problem and "too good" in problem for problem in problems)
+
+
+def test_a_slow_one_is_refused(archive: Path) -> None:
+    @alert_filter(survey="ztf", reads=["rb"])
+    def waits(alerts):
+        time.sleep(0.01 * len(alerts))  # a question to a server far away, say
+        return {"never": alerts["rb"] > 2}
+
+    found = backtest(waits, archive)
+    (problem,) = found.problems(Limits())
+    assert problem.startswith("slow: ")
+    assert found.microseconds >= 10_000
+    assert found.problems(Limits(microseconds=1e9)) == []
 
 
 def test_an_archive_with_nothing_to_try(archive: Path, tmp_path: Path) -> None:

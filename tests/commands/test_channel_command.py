@@ -28,6 +28,10 @@ def mine(alerts):
     return {"good": alerts["rb"] > 0.985}
 """
 
+SLOW = MINE.replace("return", "time.sleep(0.01 * len(alerts))\n    return").replace(
+    "from", "import time\nfrom", 1
+)
+
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[str]:
@@ -103,6 +107,16 @@ def test_a_flood_is_refused_unless_forced(zads: Zads, servers: str) -> None:
     zads("enable", "flood", "--force", "a stress test")
     forced = read_registry(servers)["flood"]
     assert (forced.state, forced.why) == ("enabled", "a stress test")
+
+
+def test_a_slow_filter_is_refused_unless_forced(zads: Zads, servers: str, tmp_path: Path) -> None:
+    file = tmp_path / "slow.py"
+    file.write_text(SLOW)
+    zads("create", "slow", "--filter", f"{file}:mine")
+    assert "slow: " in zads("enable", "slow", expect=1).stderr
+    assert read_registry(servers)["slow"].state == "draft"
+    zads("enable", "slow", "--force", "it asks a server")
+    assert read_registry(servers)["slow"].state == "enabled"
 
 
 def test_without_an_archive_nothing_is_enabled_unless_forced(
