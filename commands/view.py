@@ -89,10 +89,17 @@ def channel_table(statistics: Statistics, channels: ChannelSet) -> Table:
         table.add_column(title, justify=justify)  # type: ignore[arg-type]
     for channel in (statistics.channels or channels).channels:
         matches = statistics.matches.get(channel.name, Matches())
-        why = statistics.suspended.get(channel.name)
-        state = Text(f"suspended: {why}", style="bold red") if why else Text("on", style="green")
+        state = _state(statistics, channel.name)
         table.add_row(channel.topic, f"{matches.alerts:,}", f"{len(matches.objects):,}", state)
     return table
+
+
+def _state(statistics: Statistics, channel: str) -> Text:
+    if why := statistics.suspended.get(channel):
+        return Text(f"suspended: {why}", style="bold red")
+    if surprise := statistics.unexpected.tonight.get(channel):
+        return Text(f"on, but {surprise}", style="yellow")
+    return Text("on", style="green")
 
 
 def summarise(statistics: Statistics, channels: ChannelSet, console: Console) -> None:
@@ -109,6 +116,8 @@ def summarise(statistics: Statistics, channels: ChannelSet, console: Console) ->
         console.print(f"{count:,} packets of survey {survey} were counted, not evaluated")
     for reason, count in statistics.dead_letters.most_common():
         console.print(f"{count:,} dead letters: {reason}  (zads dead-letters list)")
+    for (night, channel), surprise in sorted(statistics.unexpected.told.items()):
+        console.print(f"[yellow]channel {channel}[/], night {night}: {surprise}")
     for channel, why in statistics.suspended.items():
         console.print(f"[bold red]channel {channel} suspended[/]: {why}")
         if traceback := statistics.tracebacks.get(channel, "").rstrip():

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import cloudpickle
 
 from filters import Filter
+from pipeline.expected import Expected
 from pipeline.limits import Limits
 
 Access = Literal["public", "collaboration"]
@@ -35,6 +36,7 @@ class Channel:
     drop: tuple[str, ...] = field(default=())
     topics: str = ""  # a regular expression: of the topics that the run reads, only these; "" for all
     limits: Limits = field(default_factory=Limits)
+    expected: Expected | None = None  # by its backtest; has no part in what is delivered
 
     @property
     def topic(self) -> str:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from filters import Filter, load
 from pipeline.channels import NAME, Access, Channel
+from pipeline.expected import Expected
 from pipeline.limits import Limits
 from schemas.errors import ZadsError
 
@@ -79,11 +80,12 @@ class Definition(BaseModel):
 
     @property
     def effect(self) -> tuple[Any, ...] | None:
-        """Changes when, and only when, what runs may change; None: it has none."""
+        """Changes when, and only when, what runs or is expected of it may change; None: it has none."""
         if not self.governs:
             return None
         what = (self.filter, self.source, self.version, self.access, self.drop, self.topics, str(self.limits))
-        return (*what, sorted(self.parameters.items())) if self.state == "enabled" else ()
+        parameters = sorted(self.parameters.items())
+        return (*what, parameters, self.expected) if self.state == "enabled" else ()
 
     @property
     def is_tested(self) -> bool:
@@ -91,6 +93,13 @@ class Definition(BaseModel):
         if self.report is None or self.report.get("of") != self.judged:
             return False
         return not self.report.get("problems") or bool(self.report.get("forced"))
+
+    @property
+    def expected(self) -> Expected | None:
+        """What its backtest lets expect of a night; None without one of this very filter and parameters."""
+        if self.report is None or self.report.get("of") != self.judged:
+            return None
+        return Expected.of(self.report.get("nights", ()), self.report.get("when", ""))
 
     @property
     def judged(self) -> dict[str, Any]:
@@ -115,7 +124,8 @@ class Definition(BaseModel):
 
     def channel(self) -> Channel:
         """Ready to run. Raises ChannelError."""
-        return Channel(self.name, self.loaded(), self.access, self.drop, self.topics, self.limits)
+        fixed = (self.access, self.drop, self.topics, self.limits)
+        return Channel(self.name, self.loaded(), *fixed, expected=self.expected)
 
     def with_changes(self, **changes: Any) -> Definition:
         """The same with some fields changed, checked, its filter's values and version filled in.

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.channels import ChannelSet
+from pipeline.expected import Unexpected
 from pipeline.work import Report
 
 _RATE_SECONDS = 10.0
@@ -62,6 +63,7 @@ class Statistics:
     tracebacks: dict[str, str] = field(default_factory=dict)
     gaps: Counter[str] = field(default_factory=Counter)  # channel -> records not seen
     channels: ChannelSet | None = None  # in force now
+    unexpected: Unexpected = field(default_factory=Unexpected)
     _recent: deque[tuple[float, int]] = field(default_factory=deque)
 
     def add(self, report: Report) -> None:
@@ -83,6 +85,8 @@ class Statistics:
         self.not_public += report.not_public
         self.seconds.update(report.seconds)
         self.gaps.update(dict.fromkeys(report.skipped, report.records))
+        if self.channels is not None:
+            self.unexpected.add(report, self.channels)
         self._recent.append((time.monotonic(), report.records))
 
     @property
