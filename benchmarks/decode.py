@@ -1,9 +1,9 @@
 """Decoding, beside its peers in the same run:
 
-    python -m benchmarks.decode --alerts FOLDER_OF_PACKETS
+    python -m benchmarks.decode
 
-Batches of 500 packets, made by cycling the real ones (or, without a folder, packets of random values that
-fastavro wrote); framing and, for zads, Arrow arrays included. The ways take turns; CPU time of the whole
+Batches of 500 packets, made by cycling the real ones (or, where there are none, those of the simulated sky);
+framing and, for zads, Arrow arrays included. The ways take turns; CPU time of the whole
 process is counted, so the rate is that of one core, whatever else the machine does. The peers:
 
 * fastavro, as everybody writes it: `fastavro.reader` on each container;
@@ -13,7 +13,6 @@ process is counted, so the rate is that of one core, whatever else the machine d
 
 import argparse
 import io
-import itertools
 import json
 import statistics
 import time
@@ -23,9 +22,8 @@ from typing import Any
 
 import fastavro
 import polars_avro
-from fastavro.utils import generate_many
 
-import schemas
+from benchmarks import stage
 from schemas.reader import PacketReader
 from schemas.surveys import SURVEYS
 
@@ -140,31 +138,10 @@ def _behind_long(raw: bytes, at: int) -> int:
 
 
 def packets_of(folder: Path | None) -> list[bytes]:
-    """The 4.01 packets in a folder or below it; without one, random records."""
-    if folder is not None:
-        files = sorted(folder.rglob("*.avro"))
-        packets = [raw for raw in map(Path.read_bytes, files) if b'"4.01"' in raw[:200_000]]
-        if not packets:
-            raise SystemExit(f"no ZTF 4.01 packets in {folder}")
-        return packets
-    schema = json.loads((Path(schemas.__file__).parent / "ztf" / "4.01.avsc").read_text())
-    return [_written(schema, _as_long_as_real(record)) for record in generate_many(schema, 24)]
-
-
-def _as_long_as_real(record: Any) -> Any:
-    """With as many history rows and bytes of stamps as real packets have on average."""
-    stamp = {"fileName": "x" * 40, "stampData": bytes(13_500)}
-    some = record["prv_candidates"], record["fp_hists"]
-    previous, forced = (
-        list(itertools.islice(itertools.cycle(r), n)) for r, n in zip(some, (34, 17), strict=True)
-    )
-    return record | {"prv_candidates": previous, "fp_hists": forced} | dict.fromkeys(STAMPS, stamp)
-
-
-def _written(schema: dict[str, Any], record: Any) -> bytes:
-    out = io.BytesIO()
-    fastavro.writer(out, schema, [record])
-    return out.getvalue()
+    """Packets of one schema: those of 4.01 in a folder or below it; without one, of the simulated sky."""
+    found, _ = stage.packets_of(folder)
+    real = [raw for raw in found if b'"4.01"' in raw[:200_000]]
+    return real or [raw for raw in found if schema_of(raw) == schema_of(found[0])]
 
 
 def schema_of(raw: bytes) -> dict[str, Any]:

@@ -18,6 +18,22 @@ settings.load_profile("zads")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones first, and what the tests of a module share is made in one process.
+
+    Tests that bring a broker of their own are long and share nothing: each goes where there is room.
+    """
+
+    def is_long(item: pytest.Item) -> bool:
+        return "own_broker" in item.fixturenames or item.get_closest_marker("xdist_group") is not None
+
+    items.sort(key=is_long, reverse=True)
+    for item in items:
+        if not is_long(item):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

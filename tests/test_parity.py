@@ -7,7 +7,6 @@ replay of every version in the archive, which the archiver has filled from the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +19,15 @@ from archive.replay import Replay, replay
 from cluster.broker import Broker
 from filters import registered
 from pipeline.following import Follower
-from pipeline.kafka import topic_names
 from pipeline.listen import listen
 from pipeline.publish import publish_packets
 from tests.pipeline.night import night, running
 
 Place = tuple[str, int, int]
 ACCESS = {"public": True, "collaboration": False}
-TOPIC = "parity"
+
+# Its nights are lived once for all tests, so all of them go to one process.
+pytestmark = pytest.mark.xdist_group("parity")
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ def places(matches: pd.DataFrame) -> list[Place]:
     return list(zip(matches["_topic"], matches["_partition"], matches["_offset"], strict=True))
 
 
-def live(folder: Path, packets: list[bytes], broker: Broker) -> Lived:
-    """Publish the packets, run every filter as two channels, and archive the topic."""
+def live(folder: Path, nights: dict[str, list[bytes]], broker: Broker) -> dict[str, Lived]:
+    """Publish each night to a topic of its name, run every filter as two channels, archive each topic."""
     channels = [
         f'[channels.{access}_{name}]\nfilter = "{name}"\naccess = "{access}"'
         for access in ACCESS
@@ -64,44 +64,59 @@ def live(folder: Path, packets: list[bytes], broker: Broker) -> Lived:
     ]
     (folder / "zads.toml").write_text("[dispatch]\nmessages = 100\n" + "\n".join(channels))
     servers = broker.bootstrap_servers
-    publish_packets(packets, servers, topic=TOPIC, partitions=3)
-    with running(servers, folder, "--topics", f"^{TOPIC}$", "--until-drained") as run:
+    for night_name, packets in nights.items():
+        publish_packets(packets, servers, topic=night_name, partitions=3)
+    with running(servers, folder, "--topics", f"^({'|'.join(nights)})$", "--until-drained") as run:
         assert run.wait() == 0, run.text()
-    Follower(Appender(str(folder / "archive")), f"^{TOPIC}$", servers, "parity-archive").run(
-        until_drained=True
-    )
-    there = topic_names(servers)
     delivered = {
-        (access, name): sources(servers, topic) if topic in there else []
+        (access, name): sources(servers, f"{prefix}.{access}_{name}")
         for access, prefix in (("public", "channel"), ("collaboration", "collab"))
         for name in registered()
-        for topic in [f"{prefix}.{access}_{name}"]
     }
-    return Lived(delivered, Archive(folder / "archive"))
+    return {name: lived(name, delivered, folder / name, servers) for name in nights}
+
+
+def lived(
+    night_name: str, delivered: dict[tuple[str, str], list[Place]], folder: Path, servers: str
+) -> Lived:
+    """One night's part of what was delivered, and its archive."""
+    Follower(Appender(str(folder)), f"^{night_name}$", servers, night_name).run(until_drained=True)
+    its_own = {
+        channel: [place for place in places if place[0] == night_name]
+        for channel, places in delivered.items()
+    }
+    return Lived(its_own, Archive(folder))
 
 
 def sources(servers: str, topic: str) -> list[Place]:
-    found = []
-    for alert in listen(topic, servers, until_drained=True):
-        of, partition, offset = alert.headers["source"].rsplit("/", 2)
-        found.append((of, int(partition), int(offset)))
-    return found
+    """The source record of each message; a channel's topic is there even when nothing came."""
+    return [alert.source for alert in listen(topic, servers, until_drained=True)]
 
 
 @pytest.fixture(scope="module")
-def simulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lived]:
-    """A simulated night, its private alerts and history rows too, with some packets sent twice."""
+def nights(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> dict[str, Lived]:
+    """A simulated night, its private alerts and history rows too, with some packets sent twice; and, where
+    they are, every real packet, repeated candids, other surveys and damaged files among them."""
     packets = [alert.packet for alert in night()]
+    lived_through = {"simulated": [*packets, *packets[::50]]}
+    try:
+        real_alerts: Path = request.getfixturevalue("real_alerts")
+    except pytest.skip.Exception:
+        pass  # the tests of the real night skip, and say why
+    else:
+        lived_through["real"] = [path.read_bytes() for path in sorted(real_alerts.rglob("*.avro"))]
     with Broker() as broker:
-        yield live(tmp_path_factory.mktemp("simulated"), [*packets, *packets[::50]], broker)
+        return live(tmp_path_factory.mktemp("parity"), lived_through, broker)
 
 
-@pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory, real_alerts: Path) -> Iterator[Lived]:
-    """Every real packet, repeated candids, other surveys and damaged files among them."""
-    packets = [path.read_bytes() for path in sorted(real_alerts.rglob("*.avro"))]
-    with Broker() as broker:
-        yield live(tmp_path_factory.mktemp("real"), packets, broker)
+@pytest.fixture
+def simulated(nights: dict[str, Lived]) -> Lived:
+    return nights["simulated"]
+
+
+@pytest.fixture
+def real(nights: dict[str, Lived], real_alerts: Path) -> Lived:
+    return nights["real"]
 
 
 NIGHTS = pytest.mark.parametrize("lived", ["simulated", "real"])
