@@ -4,9 +4,11 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from cluster.broker import Broker
 
@@ -19,19 +21,35 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+APART = {
+    "test_exactly_once.py",
+    "test_failing_filters.py",
+    "test_changing_channels.py",
+    "test_many_machines.py",
+    "test_follow.py",
+    "test_detached.py",
+    "test_broker.py",
+}
+"""Modules whose tests share nothing: each has a broker of its own."""
+LONG = {"test_parity.py", "test_docs.py", "test_notebooks.py"}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones first, and what the tests of a module share is made in one process.
+    """The long ones first, so that no process is left alone with one at the end."""
+    items.sort(key=lambda item: "own_broker" not in item.fixturenames and item.path.name not in LONG)
 
-    Tests that bring a broker of their own are long and share nothing: each goes where there is room.
-    """
 
-    def is_long(item: pytest.Item) -> bool:
-        return "own_broker" in item.fixturenames or item.get_closest_marker("xdist_group") is not None
+class ByModule(LoadScopeScheduling):
+    """What the tests of a module share is made in one process, unless each test has a broker of its own."""
 
-    items.sort(key=is_long, reverse=True)
-    for item in items:
-        if not is_long(item):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+    def _split_scope(self, nodeid: str) -> str:
+        module, _, _ = nodeid.partition("::")
+        return nodeid if Path(module).name in APART else module
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByModule:
+    """Called by pytest-xdist (whose `--dist loadgroup` groups nothing under pytest 9)."""
+    return ByModule(config, log)
 
 
 REPOSITORY = Path(__file__).resolve().parent.parent

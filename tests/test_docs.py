@@ -29,10 +29,6 @@ def blocks(text: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-# What stands on one night by hand goes to one process.
-BY_HAND = pytest.mark.xdist_group("by hand")
-
-
 @pytest.fixture(scope="module")
 def a_night_by_hand(tmp_path_factory):
     """The commands of the README in their order, in a folder and a home of their own."""
@@ -78,13 +74,11 @@ def _listener(folder: Path, environment: dict[str, str]) -> str:
     return done.stdout
 
 
-@BY_HAND
 def test_the_night_by_hand_finds_something(a_night_by_hand):
     listened = next(text for line, text in a_night_by_hand.items() if line.startswith("zads listen"))
     assert "ZTF" in listened
 
 
-@BY_HAND
 def test_the_listener_prints_alerts(a_night_by_hand):
     assert re.search(r"^ZTF\w+ \d+ \d+", a_night_by_hand["the listener"], re.MULTILINE)
 

@@ -26,9 +26,6 @@ from tests.pipeline.night import night, running
 Place = tuple[str, int, int]
 ACCESS = {"public": True, "collaboration": False}
 
-# Its nights are lived once for all tests, so all of them go to one process.
-pytestmark = pytest.mark.xdist_group("parity")
-
 
 @dataclass(frozen=True)
 class Lived:

@@ -15,6 +15,7 @@ from archive.ingest import ingest
 from cluster.broker import Broker
 from commands import channel as command
 from pipeline.definitions import ChannelError
+from pipeline.inputs import InputError
 from pipeline.registry import EditConflict, read_registry
 from tests.archive.helpers import night, write_packets
 
@@ -153,6 +154,20 @@ def test_the_second_of_two_editors_is_told(zads: Zads) -> None:
     assert isinstance(late.exception, EditConflict)
     assert "set rb_min 0.65 → 0.7" in str(late.exception)
     assert isinstance(zads("create", "shared", "--filter", "pure", expect=1).exception, EditConflict)
+
+
+def test_a_channel_of_a_channel(zads: Zads, servers: str) -> None:
+    wrong = zads("create", "finer", "--filter", "pure", "--input", "nobody", expect=1)
+    assert isinstance(wrong.exception, InputError)
+    zads("create", "finer", "--filter", "pure", "--input", "real_bogus")
+    assert "channel real_bogus" in zads("show", "finer").stdout
+    assert isinstance(zads("set", "finer", "--input", "finer", expect=1).exception, InputError)
+    assert read_registry(servers)["finer"].input == "real_bogus"
+    assert isinstance(
+        zads("set", "real_bogus", "--access", "collaboration", expect=1).exception, ChannelError
+    )
+    zads("set", "finer", "--input", "")
+    assert read_registry(servers)["finer"].input == ""
 
 
 def test_a_wrong_name_is_told(zads: Zads) -> None:

@@ -124,6 +124,8 @@ def test_what_cannot_be_is_refused():
     enabled = draft().becoming("enabled")
     with pytest.raises(ChannelError, match="enabled: its access"):
         enabled.with_changes(access="collaboration")
+    with pytest.raises(ChannelError, match="enabled: its input"):
+        enabled.with_changes(input="other")
     with pytest.raises(ChannelError, match="retired and cannot become enabled"):
         enabled.becoming("retired").becoming("enabled")
     with pytest.raises(ChannelError, match="enabled and cannot become tested"):
@@ -138,10 +140,10 @@ def test_what_cannot_be_is_refused():
         draft(limits={"alerts_a_day": 7})
 
 
-def test_a_record_from_before_there_were_limits_is_read():
+def test_a_record_from_before_there_were_limits_and_inputs_is_read():
     enabled = draft().becoming("enabled")
     older = enabled.model_dump(mode="json")
-    del older["limits"]
+    del older["limits"], older["input"]
     assert Definition.model_validate(older) == enabled
     assert enabled.with_changes(limits={"alerts_per_hour": 5}).effect != enabled.effect
 
