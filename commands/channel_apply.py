@@ -33,6 +33,7 @@ class Wanted(BaseModel):
     access: Literal["public", "collaboration"] = "public"
     drop: tuple[str, ...] = ()
     topics: str = ""
+    input: str = ""
     limits: Limits = Limits()
     owner: str = ""
     state: Literal["draft", "enabled", "paused", "retired"] = "enabled"

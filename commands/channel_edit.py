@@ -31,6 +31,14 @@ Drop = Annotated[str | None, typer.Option("--drop", help="Fields to leave out, s
 Topics = Annotated[
     str | None, typer.Option("--topics", help="Regular expression: of the topics that are read, only these.")
 ]
+Input = Annotated[
+    str | None,
+    typer.Option(
+        "--input",
+        metavar="CHANNEL",
+        help='Another channel, whose alerts it reads instead; "" for those of the run.',
+    ),
+]
 Limit = Annotated[
     list[str] | None,
     typer.Option(
@@ -66,6 +74,7 @@ def create(
     access: Access = None,
     drop: Drop = None,
     topics: Topics = None,
+    input_: Input = None,
     limit: Limit = None,
     owner: Owner = None,
     why: Why = "",
@@ -80,7 +89,8 @@ def create(
 
     settings = settings_of(config, bootstrap_servers=bootstrap)
     fresh = Definition(name=name, filter=name, owner=me())
-    changes = _changes(fresh, values, filter_ or name, drop, limit, access=access, topics=topics, owner=owner)
+    plain = {"access": access, "topics": topics, "input": input_, "owner": owner}
+    changes = _changes(fresh, values, filter_ or name, drop, limit, plain)
     written = save(settings, [fresh.with_changes(**changes)], why)[0]
     people.print(f"{written.name} is a draft; `zads channel enable {name}` tries it and lets it run")
 
@@ -92,6 +102,7 @@ def change(
     access: Access = None,
     drop: Drop = None,
     topics: Topics = None,
+    input_: Input = None,
     limit: Limit = None,
     owner: Owner = None,
     revision: Annotated[
@@ -110,7 +121,8 @@ def change(
     settings = settings_of(config, bootstrap_servers=bootstrap)
     old = known(settings, name)
     base = old if revision is None else old.model_copy(update={"revision": revision})
-    changes = _changes(old, values, filter_, drop, limit, access=access, topics=topics, owner=owner)
+    plain = {"access": access, "topics": topics, "input": input_, "owner": owner}
+    changes = _changes(old, values, filter_, drop, limit, plain)
     new = base.with_changes(**changes)
     written = save(settings, [new], why)[0]
     people.print(f"{name}: {escape(difference(old, written))} (revision {written.revision}, {written.state})")
@@ -204,9 +216,13 @@ def admit(
 
 
 def save(settings: RunConfig, definitions: list[Definition], why: str) -> list[Definition]:
-    """Write them to the registry, all or none. Raises EditConflict when somebody was faster."""
+    """Write them to the registry, all or none. Raises EditConflict when somebody was faster, InputError."""
+    from pipeline.config import known_channels
+    from pipeline.inputs import refuse_wrong_inputs
     from pipeline.registry import write_registry
 
+    known = known_channels(settings, registry_of(settings).definitions)
+    refuse_wrong_inputs({**known, **{one.name: one for one in definitions}})
     return write_registry(definitions, settings.bootstrap_servers, who=me(), why=why, **settings.client)
 
 
@@ -225,7 +241,7 @@ def _changes(
     filter_: str | None,
     drop: str | None,
     limit: list[str] | None,
-    **plain: str | None,
+    plain: dict[str, str | None],
 ) -> dict[str, Any]:
     """What was given, as fields of a Definition; `plain` are taken as they are."""
     from commands.explain import parameters

@@ -117,7 +117,7 @@ def _facts(one: Definition) -> list[tuple[str, str]]:
         ("owner", one.owner),
         ("filter", f"{one.filter}, version {one.version}"),
         ("parameters", parameters_text(one)),
-        ("reads", one.topics or "every topic of the run"),
+        ("reads", f"channel {one.input}" if one.input else one.topics or "every topic of the run"),
         ("access", one.access),
         ("drops", ", ".join(one.drop)),
         ("limits", str(one.limits)),

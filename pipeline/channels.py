@@ -36,6 +36,7 @@ class Channel:
     drop: tuple[str, ...] = field(default=())
     topics: str = ""  # a regular expression: of the topics that the run reads, only these; "" for all
     limits: Limits = field(default_factory=Limits)
+    input: str = ""  # a channel: its topic is read instead of the run's; "" for the run's
     expected: Expected | None = None  # by its backtest; has no part in what is delivered
 
     @property
@@ -47,8 +48,15 @@ class Channel:
     def public(self) -> bool:
         return self.access == "public"
 
+    @property
+    def input_topics(self) -> tuple[str, ...]:
+        """Where the alerts of its input are."""
+        return input_topics(self.input, self.access)
+
     def reads_topic(self, topic: str) -> bool:
         """Whether the channel may read `topic` at all."""
+        if self.input:
+            return topic in self.input_topics
         if self.topics and not re.match(self.topics, topic):
             return False
         named_for = _PROGRAMID_SUFFIX.search(topic)
@@ -64,6 +72,7 @@ class Channel:
             "access": self.access,
             "drop": list(self.drop),
             "topics": self.topics,
+            "input": self.input,
             "limits": self.limits.model_dump(exclude_none=True),
             "topic": self.topic,
         }
@@ -76,6 +85,15 @@ class Channel:
             ("version", self.filter.version.encode()),
             ("parameters", json.dumps(dict(self.filter.values), sort_keys=True).encode()),
         ]
+
+
+def input_topics(name: str, access: Access) -> tuple[str, ...]:
+    """The topics of the channel `name` as an input; none for "".
+
+    A public channel never reads a collaboration's, whatever its input is called.
+    """
+    prefixes = (PUBLIC_PREFIX,) if access == "public" else (PUBLIC_PREFIX, COLLABORATION_PREFIX)
+    return tuple(prefix + name for prefix in prefixes) if name else ()
 
 
 @dataclass(frozen=True)
@@ -105,11 +123,17 @@ def _parts(version: str) -> tuple[str, str, str]:
 
 @dataclass(frozen=True)
 class ChannelSet:
-    """The channels that are in force together, with a version that changes when any of them does."""
+    """The channels that are in force together, with a version that changes when any of them does.
+
+    topics: the pattern of the topics that the run reads, "" for any. inputs: topics of channels that are
+    read too, for the channels that have them as their input, those that are paused now among them.
+    """
 
     channels: tuple[Channel, ...]
     survey: str = "ztf"
     registered: Registered | None = None  # how much of the registry it takes into account
+    topics: str = ""
+    inputs: tuple[str, ...] = ()
 
     @cached_property
     def version(self) -> str:
@@ -117,6 +141,10 @@ class ChannelSet:
         described = json.dumps([channel.describe() for channel in self.channels], sort_keys=True)
         told = hashlib.sha256(described.encode()).hexdigest()[:12]
         return told if self.registered is None else f"{self.registered}:{told}"
+
+    def reads(self, channel: Channel, topic: str) -> bool:
+        """Whether `channel` is to see the records of `topic`: what is an input is nobody else's."""
+        return channel.reads_topic(topic) and (bool(channel.input) or bool(re.match(self.topics, topic)))
 
     def to_bytes(self) -> bytes:
         """For a worker: filters from a user's file travel by value."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +21,13 @@ from pydantic_settings import (
 )
 
 from filters import load, registered
-from pipeline.channels import NAME, Access, Channel, ChannelSet
+from pipeline.channels import NAME, Access, Channel, ChannelSet, input_topics
+from pipeline.inputs import Reading, refuse_wrong_inputs
 from pipeline.limits import Limits
 from schemas.errors import ZadsError
 
 if TYPE_CHECKING:
+    from pipeline.definitions import Definition
     from pipeline.registry import Registry
 
 NIGHTLY_TOPICS = r"^ztf_[0-9]{8}_programid[0-9]+$"
@@ -46,6 +49,7 @@ class ChannelConfig(_Table):
     access: Access = "public"
     drop: list[str] = Field(default_factory=list)
     topics: str = ""
+    input: str = ""
     limits: Limits = Field(default_factory=Limits)
 
 
@@ -170,27 +174,46 @@ def channel_set(
 
     A name that the registry has ever enabled is the registry's: while it is paused or retired it does not
     run, whatever the configuration says. `names` picks some of them; a name that is known as a filter only
-    is a channel of that filter with its defaults. Raises ConfigError, ChannelError or a FilterError that
-    names the channel.
+    is a channel of that filter with its defaults. Raises ConfigError, ChannelError, InputError or a
+    FilterError that names the channel.
     """
     every = registered()
     configured = config.channels or {name: ChannelConfig() for name in every}
     kept = registry.definitions if registry is not None else {}
     governed = {name: definition for name, definition in kept.items() if definition.governs}
     wanted = names if names is not None else list({**configured, **governed})
-    unknown = [name for name in wanted if name not in {*configured, *every, *kept}]
-    if unknown:
-        known = ", ".join(sorted({*configured, *every, *kept}))
-        raise ConfigError(f"no channel or filter named {', '.join(unknown)} (there are {known})")
-    if not wanted:
-        raise ConfigError("no channel to run: name one with --channels or in [channels.NAME]")
-    channels = []
+    _refuse_unknown(wanted, {*configured, *every, *kept})
+    known = known_channels(config, kept)
+    refuse_wrong_inputs({**{name: ChannelConfig() for name in wanted}, **known})
+    channels: list[Channel] = []
+    inputs: set[str] = set()
     for name in wanted:
         if name in governed:
-            channels += [governed[name].channel()] if governed[name].state == "enabled" else []
+            definition = governed[name]
+            channels += [definition.channel()] if definition.state == "enabled" else []
+            if definition.state != "retired":  # while it is paused its input goes by, undelivered
+                inputs.update(input_topics(definition.input, definition.access))
         elif name in configured or name in every:
             channels.append(configured_channel(name, configured.get(name, ChannelConfig())))
-    return ChannelSet(tuple(channels), config.survey, registry.registered if registry is not None else None)
+            inputs.update(channels[-1].input_topics)
+    registered_so_far = registry.registered if registry is not None else None
+    everything = tuple(channels), config.survey, registered_so_far, config.topics
+    return ChannelSet(*everything, tuple(sorted(inputs)))
+
+
+def _refuse_unknown(wanted: list[str], known: set[str]) -> None:
+    if unknown := [name for name in wanted if name not in known]:
+        raise ConfigError(
+            f"no channel or filter named {', '.join(unknown)} (there are {', '.join(sorted(known))})"
+        )
+    if not wanted:
+        raise ConfigError("no channel to run: name one with --channels or in [channels.NAME]")
+
+
+def known_channels(config: RunConfig, kept: Mapping[str, Definition]) -> dict[str, Reading]:
+    """Every channel: of the configuration (or every filter), and of the registry, which prevails."""
+    configured = config.channels or {name: ChannelConfig() for name in registered()}
+    return {**kept, **configured, **{name: one for name, one in kept.items() if one.governs}}
 
 
 def configured_channel(name: str, config: ChannelConfig) -> Channel:
@@ -202,4 +225,6 @@ def configured_channel(name: str, config: ChannelConfig) -> Channel:
         chosen.require_reads()
     except ZadsError as error:
         raise ConfigError(f"[channels.{name}] {error}") from error
-    return Channel(name, chosen, config.access, tuple(config.drop), config.topics, config.limits)
+    return Channel(
+        name, chosen, config.access, tuple(config.drop), config.topics, config.limits, config.input
+    )

@@ -45,8 +45,9 @@ class Definition(BaseModel):
     """One revision of a channel.
 
     filter: as `filters.load` takes it; for a user's file FILE.py:FUNCTION, and `source` is the file's text.
-    version: of the filter when this revision was made. topics: a regular expression, "" for all that is
-    read. report: what its backtest said. who, when, why: of the change that made this revision.
+    version: of the filter when this revision was made. topics: a regular expression, "" for all that is read.
+    input: the channel whose alerts are read instead, "" for none. report: what its backtest said. who, when,
+    why: of the change that made this revision.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -61,6 +62,7 @@ class Definition(BaseModel):
     drop: tuple[str, ...] = ()
     topics: str = ""
     limits: Limits = Limits()
+    input: str = ""
     state: State = "draft"
     report: dict[str, Any] | None = None
     revision: int = 0
@@ -83,7 +85,16 @@ class Definition(BaseModel):
         """Changes when, and only when, what runs or is expected of it may change; None: it has none."""
         if not self.governs:
             return None
-        what = (self.filter, self.source, self.version, self.access, self.drop, self.topics, str(self.limits))
+        what = (
+            self.filter,
+            self.source,
+            self.version,
+            self.access,
+            self.drop,
+            self.topics,
+            self.input,
+            str(self.limits),
+        )
         parameters = sorted(self.parameters.items())
         return (*what, parameters, self.expected) if self.state == "enabled" else ()
 
@@ -96,15 +107,19 @@ class Definition(BaseModel):
 
     @property
     def expected(self) -> Expected | None:
-        """What its backtest lets expect of a night; None without one of this very filter and parameters."""
-        if self.report is None or self.report.get("of") != self.judged:
+        """What its backtest lets expect of a night; None without one of this very filter and parameters.
+
+        Of a channel with an input neither: a backtest is of all alerts.
+        """
+        if self.report is None or self.report.get("of") != self.judged or self.input:
             return None
         return Expected.of(self.report.get("nights", ()), self.report.get("when", ""))
 
     @property
     def judged(self) -> dict[str, Any]:
         """What a backtest's verdict depends on, as plain JSON values."""
-        return {"version": self.version, "parameters": self.parameters, "access": self.access}
+        what = {"version": self.version, "parameters": self.parameters, "access": self.access}
+        return {**what, "input": self.input} if self.input else what
 
     def loaded(self) -> Filter:
         """The filter with its parameters. Raises ChannelError naming the channel."""
@@ -124,7 +139,7 @@ class Definition(BaseModel):
 
     def channel(self) -> Channel:
         """Ready to run. Raises ChannelError."""
-        fixed = (self.access, self.drop, self.topics, self.limits)
+        fixed = (self.access, self.drop, self.topics, self.limits, self.input)
         return Channel(self.name, self.loaded(), *fixed, expected=self.expected)
 
     def with_changes(self, **changes: Any) -> Definition:
@@ -191,7 +206,7 @@ def by_value(where: str) -> dict[str, str]:
 
 
 def _changed(old: Definition, new: Definition) -> set[str]:
-    what = ("owner", "filter", "source", "parameters", "access", "drop", "topics", "limits")
+    what = ("owner", "filter", "source", "parameters", "access", "drop", "topics", "limits", "input")
     return {name for name in what if getattr(old, name) != getattr(new, name)}
 
 

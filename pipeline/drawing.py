@@ -135,6 +135,8 @@ def _topic_lines(channels: ChannelSet) -> Iterator[str]:
         ]  # never broken in the middle
         for line in textwrap.wrap(", ".join(whole), max(40, 104 - width)):
             yield f"│   {'':{width}}  {line}".replace("\xa0", " ")
+        if channel.input:
+            yield f"│   {'':{width}}  reads channel {channel.input}"
         if channel.drop:
             yield f"│   {'':{width}}  without {', '.join(channel.drop)}"
     for topic, meaning in _SIDE_TOPICS.items():

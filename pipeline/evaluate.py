@@ -119,7 +119,7 @@ class Evaluator:
             self._describe(batch, verdicts)
         envelope = _Envelope(guard, filter_seconds, failing_alerts, verdicts)
         for channels, public in ((self._public, True), (self._all, False)):
-            readers = [channel for channel in channels if channel.reads_topic(topic)]
+            readers = [channel for channel in channels if self.channels.reads(channel, topic)]
             verdicts.gaps |= {c.name: suspended[c.name] for c in readers if c.name in suspended}
             active = [channel for channel in readers if channel.name not in suspended]
             if active:

@@ -87,7 +87,9 @@ class Unexpected:
         night = _night(topic)
         self._newest = max(self._newest, night)
         for channel in channels.channels:
-            if channel.expected is None or channel.name in report.skipped or not channel.reads_topic(topic):
+            if channel.expected is None or channel.name in report.skipped:
+                continue
+            if not channels.reads(channel, topic):
                 continue
             seen = report.alerts - (report.not_public if channel.public else 0)
             key = (night, channel.name, channel.expected)

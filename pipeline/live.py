@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -83,9 +83,8 @@ class LiveRun:
     ) -> Statistics:
         """Build the graph, let it flow, and take it down in order."""
         await asyncio.to_thread(self._prepare_topics)
-        self._membership = Membership(
-            self._kafka, self._config.group, self._config.replica, self._config.topics
-        )
+        config, inputs = self._config, self._in_force.channels.inputs
+        self._membership = Membership(self._kafka, config.group, config.replica, config.topics, inputs)
         try:
             seconds = self._config.limits.batch_seconds
             async with Client(scheduler, asynchronous=True) as client, Fleet(client, seconds) as fleet:
@@ -121,9 +120,17 @@ class LiveRun:
             self._observe(fleet, on_progress)
 
     async def _feed(self, feed: Feed) -> None:
-        """Run `feed`, then let the stream end where the topics end at that time."""
+        """Run `feed`, then let the stream end where the topics end at that time.
+
+        What channels have as their input is delivered by then, and may have been another's input too: so it
+        is looked at again for each of these topics.
+        """
         await asyncio.to_thread(feed, lambda: self.statistics.stopped)
-        self._source.targets = await asyncio.to_thread(self._everything_there_is)
+        await self._source.reach(await asyncio.to_thread(self._ends_of, _topics_of(self._config)))
+        for _ in self._in_force.channels.inputs:
+            inputs = self._in_force.channels.inputs
+            await self._source.reach(await asyncio.to_thread(self._ends_of, inputs))
+        self._source.stop()
 
     async def _follow(self, changes: Changes, fleet: Fleet) -> None:
         """Put each channel set in force as soon as its topics are there and the workers have it loaded."""
@@ -135,6 +142,7 @@ class LiveRun:
             shipped = channels.to_bytes()
             await fleet.prepare(prepare, shipped, self._config.schemas)
             self._in_force.switch(channels, shipped)
+            self._membership.read_others(channels.inputs)
             self.statistics.channels = channels
             self._tell_suspended()
 
@@ -207,8 +215,7 @@ class LiveRun:
         self._ensure([GAPS_TOPIC], {"cleanup.policy": "compact"})
         self._ensure([APPLIED_TOPIC], {"retention.ms": _FOREVER})
 
-    def _everything_there_is(self) -> dict[Partition, int]:
-        topics = _topics_of(self._config)
+    def _ends_of(self, topics: Iterable[str]) -> dict[Partition, int]:
         return self._membership.ends(self._membership.partitions_of(topics))
 
     async def _report(self, fleet: Fleet, on_progress: Callable[[Statistics], None]) -> None:

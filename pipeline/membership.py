@@ -36,13 +36,15 @@ class ReplacedError(ZadsError):
 
 
 class Membership:
-    """One static member of the group that reads the topics of a pattern.
+    """One static member of the group that reads the topics of a pattern, and others by name.
 
     Classic protocol with an instance id and a short session: a coordinator that was killed gets its
     partitions back at once when it comes again, and the old one, should it still live, is fenced.
     """
 
-    def __init__(self, kafka: dict[str, str], group: str, replica: str, topics: str) -> None:
+    def __init__(
+        self, kafka: dict[str, str], group: str, replica: str, topics: str, others: Iterable[str] = ()
+    ) -> None:
         self._kafka = kafka
         self._admin = AdminClient(kafka)
         self._assigned: set[Partition] = set()
@@ -65,6 +67,7 @@ class Membership:
             }
         )
         self._pattern = topics if topics.startswith("^") else f"^{topics}"
+        self._others = tuple(others)
         self._confirmed = False
         self._subscribe()
 
@@ -85,17 +88,27 @@ class Membership:
             self._confirm_assignment()
         return self._assigned
 
+    def read_others(self, others: Iterable[str]) -> None:
+        """Read these other topics from now on; a rebalance when they are not those that were read."""
+        if (wanted := tuple(others)) != self._others:
+            self._others = wanted
+            self._subscribe()
+
+    @property
+    def _patterns(self) -> list[str]:
+        """Of the others too: a plain name that is not there yet would be an error again and again."""
+        return [self._pattern, *(f"^{name.replace('.', '[.]')}$" for name in self._others)]
+
     def _subscribe(self) -> None:
         self._consumer.subscribe(
-            [self._pattern], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+            self._patterns, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
         )
 
     def _confirm_assignment(self) -> None:
         """Once after a start: join again if the group's first answer leaves out a topic that is there."""
         try:
-            missing = left_out(
-                self._admin, self._pattern, (partition.topic for partition in self._assigned), _KAFKA_SECONDS
-            )
+            there = (partition.topic for partition in self._assigned)
+            missing = left_out(self._admin, "|".join(self._patterns), there, _KAFKA_SECONDS)
         except KafkaException as error:
             log.debug("the topics are not known yet: %s", error)
             return

@@ -173,7 +173,7 @@ def difference(old: Definition | None, new: Definition) -> str:
     ]
     said += [
         f"{name} {_words(getattr(old, name))} → {_words(getattr(new, name))}"
-        for name in ("owner", "filter", "version", "access", "drop", "topics", "limits")
+        for name in ("owner", "filter", "version", "access", "drop", "topics", "limits", "input")
         if getattr(old, name) != getattr(new, name)
     ]
     changed = [f"set {', '.join(said)}"] if said else []

@@ -67,7 +67,8 @@ class KafkaRanges(Source):
         self._look_again = 0.0
         self._retries: list[tuple[float, Work]] = []
         self.progress: dict[Partition, Progress] = {}
-        self.targets: dict[Partition, int] | None = None  # stop when these are reached
+        self._targets: dict[Partition, int] | None = None
+        self._reached = asyncio.Event()
         self._looked_at_replicas = 0.0
 
     async def _run(self) -> None:
@@ -76,7 +77,7 @@ class KafkaRanges(Source):
         try:
             await self._ask_where_we_stand()
             await self._see_how_far_it_goes()
-            drained = self.targets is not None and await self._drained()
+            drained = await self._drained()
         except (
             KafkaException
         ) as error:  # a broker that restarts is back within seconds, or the operator sees this
@@ -88,9 +89,15 @@ class KafkaRanges(Source):
             await asyncio.gather(*self._emit(work))
             self._membership.poll()
         if drained:
-            self.stop()
-        else:
-            await asyncio.sleep(_TICK_SECONDS)
+            self._targets = None
+            self._reached.set()
+        await asyncio.sleep(_TICK_SECONDS)
+
+    async def reach(self, targets: dict[Partition, int]) -> None:
+        """Return when everything below these offsets has been done, by us or by another replica."""
+        self._reached.clear()
+        self._targets = targets
+        await self._reached.wait()
 
     @property
     def busy(self) -> bool:
@@ -175,10 +182,10 @@ class KafkaRanges(Source):
 
     async def _drained(self) -> bool:
         """Whether every target is reached: by us, or (looked up once a second) by another replica."""
-        if self.targets is None or self.busy:
+        if self._targets is None or self.busy:
             return False
         ours = {p: progress.next for p, progress in self.progress.items() if progress.next is not None}
-        left = {p: end for p, end in self.targets.items() if ours.get(p, -1) < end}
+        left = {p: end for p, end in self._targets.items() if ours.get(p, -1) < end}
         if not left or time.monotonic() - self._looked_at_replicas < _REPLICA_LOOK_SECONDS:
             return not left
         self._looked_at_replicas = time.monotonic()

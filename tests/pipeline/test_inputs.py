@@ -1,0 +1,177 @@
+"""Channels that read another channel: exactly once, within one run, and nobody else sees what they read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.broker import Broker
+from pipeline.channels import Access, ChannelSet
+from pipeline.config import NIGHTLY_TOPICS, ChannelConfig, RunConfig, channel_set, configured_channel
+from pipeline.definitions import Definition
+from pipeline.inputs import InputError, refuse_wrong_inputs
+from pipeline.kafka import topic_names
+from pipeline.listen import Alert, listen
+from pipeline.registry import write_registry
+from tests.pipeline.night import expected, night, publish_night, running
+
+CHAIN = {"first": 0.5, "second": 0.7, "third": 0.9}
+BATCHES = "[dispatch]\nmessages = 20\n"
+
+
+def table(name: str, rb_min: float, **more: str) -> str:
+    """[channels.NAME] of a filter on real-bogus."""
+    settings = "".join(f'{key} = "{value}"\n' for key, value in more.items())
+    return f'[channels.{name}]\nfilter = "real_bogus"\n{settings}parameters = {{ rb_min = {rb_min} }}\n'
+
+
+def alerts_in(servers: str, topic: str) -> list[Alert]:
+    return list(listen(topic, servers, until_drained=True)) if topic in topic_names(servers) else []
+
+
+def candids(alerts: list[Alert]) -> Counter[int]:
+    return Counter(alert.candid for alert in alerts)
+
+
+def sources(alerts: list[Alert]) -> Counter[str]:
+    return Counter(alert.headers["source"].rsplit("/", 2)[0] for alert in alerts)
+
+
+def test_a_chain_is_drained_to_its_end(own_broker: Broker, tmp_path: Path) -> None:
+    servers = own_broker.bootstrap_servers
+    tables = [
+        table("third", CHAIN["third"], input="second"),
+        table("first", CHAIN["first"]),
+        table("second", CHAIN["second"], input="first"),
+        table("all", 0, access="collaboration"),
+        table("inside", CHAIN["third"], access="collaboration", input="all"),
+    ]
+    (tmp_path / "zads.toml").write_text(BATCHES + "".join(tables))
+    publish_night(servers)
+    with running(servers, tmp_path, "--until-drained") as run:
+        assert run.wait() == 0, run.text()
+    for name, rb_min in CHAIN.items():
+        assert candids(alerts_in(servers, f"channel.{name}")) == expected("real_bogus", rb_min=rb_min), name
+    assert set(sources(alerts_in(servers, "channel.first"))) == set(topic_names(servers, "ztf_.*_programid1"))
+    third = alerts_in(servers, "channel.third")
+    assert sources(third) == {"channel.second": len(third)}
+    inside = alerts_in(servers, "collab.inside")
+    assert sources(inside) == {"collab.all": len(inside)}
+    not_public = {alert.candid for alert in night() if alert.programid != 1}
+    assert not_public & candids(inside).keys()
+    assert set(candids(inside).values()) == {1}
+
+
+def enabled(name: str, source: str) -> Definition:
+    made = Definition(name=name, filter="real_bogus").with_changes(
+        parameters={"rb_min": CHAIN[name]}, input=source
+    )
+    return made.becoming("enabled")
+
+
+@pytest.mark.timeout(300)
+def test_inputs_that_come_under_way_are_read_exactly_once(own_broker: Broker, tmp_path: Path) -> None:
+    servers = own_broker.bootstrap_servers
+    (tmp_path / "zads.toml").write_text(BATCHES + table("first", CHAIN["first"]))
+    publish_night(servers, night()[:400])
+    with running(servers, tmp_path, "--workers", "2") as run:
+        run.until(lambda: bool(alerts_in(servers, "channel.first")), "the first channel's alerts")
+        (second,) = write_registry([enabled("second", "first")], servers, who="a test")
+        run.until(lambda: bool(alerts_in(servers, "channel.second")), "the second channel's alerts")
+        publish_night(servers, night()[400:700])
+        run.workers()[0].kill()
+        (third,) = write_registry([enabled("third", "second")], servers, who="a test")
+        run.until(lambda: bool(alerts_in(servers, "channel.third")), "the third channel's alerts")
+        publish_night(servers, night()[700:])
+        run.kill()
+    with running(servers, tmp_path, "--until-drained") as run:
+        assert run.wait() == 0, run.text()
+    for name, rb_min in CHAIN.items():
+        assert candids(alerts_in(servers, f"channel.{name}")) == expected("real_bogus", rb_min=rb_min), name
+    places = [alert.headers["source"] for alert in alerts_in(servers, "channel.third")]
+    assert len(set(places)) == len(places)
+    # While the second is paused the third has nothing to read; what passes the paused third is gone.
+    write_registry([third.becoming("paused")], servers, who="a test")
+    publish_night(servers, night()[:100])
+    with running(servers, tmp_path, "--until-drained") as run:
+        assert run.wait() == 0, run.text()
+    (again,) = write_registry([second.with_changes(owner="ann")], servers, who="a test")
+    assert again.input == "first"
+    found = expected("real_bogus", rb_min=CHAIN["second"]) + expected(
+        "real_bogus", night()[:100], rb_min=CHAIN["second"]
+    )
+    assert candids(alerts_in(servers, "channel.second")) == found
+    assert len(alerts_in(servers, "channel.third")) == len(places)
+
+
+def channels(*tables: tuple[str, str, Access]) -> dict[str, ChannelConfig]:
+    return {
+        name: ChannelConfig(filter="real_bogus", input=source, access=access)
+        for name, source, access in tables
+    }
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (channels(("a", "b", "public")), "a reads from channel b, which is not there"),
+        (channels(("a", "a", "public")), "in a circle: a from a"),
+        (
+            channels(("a", "b", "public"), ("b", "c", "public"), ("c", "a", "public")),
+            "in a circle: a from b from c from a",
+        ),
+        (
+            channels(("a", "b", "public"), ("b", "", "collaboration")),
+            "a is public: it may not read from b, a collaboration channel",
+        ),
+        ({**channels(("a", "", "public")), "b": ChannelConfig(input="a", topics="ztf")}, "`topics`"),
+    ],
+)
+def test_inputs_that_cannot_be_are_refused(wrong: dict[str, ChannelConfig], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        refuse_wrong_inputs(wrong)
+    with pytest.raises(InputError, match=said):
+        channel_set(RunConfig(channels=wrong))
+
+
+@given(st.lists(st.integers(0, 5), min_size=6, max_size=6))
+def test_exactly_the_circles_are_refused(inputs: list[int]) -> None:
+    """Channel 0 reads the night; the others read whichever they like."""
+    every = channels(("0", "", "public"), *((str(n), str(of), "public") for n, of in enumerate(inputs) if n))
+
+    def reaches_the_night(number: int) -> bool:
+        for _ in range(len(inputs)):
+            number = inputs[number] if number else 0
+        return number == 0
+
+    if all(map(reaches_the_night, range(6))):
+        refuse_wrong_inputs(every)
+    else:
+        with pytest.raises(InputError, match="circle"):
+            refuse_wrong_inputs(every)
+
+
+def test_who_reads_what() -> None:
+    tables = channels(
+        ("night", "", "public"),
+        ("public", "night", "public"),
+        ("inside", "night", "collaboration"),
+    )
+    every = channel_set(RunConfig(channels=tables, topics=NIGHTLY_TOPICS))
+    readers = {
+        topic: {channel.name for channel in every.channels if every.reads(channel, topic)}
+        for topic in ("ztf_20231012_programid1", "channel.night", "collab.night", "channel.public")
+    }
+    assert readers == {
+        "ztf_20231012_programid1": {"night"},
+        "channel.night": {"public", "inside"},
+        "collab.night": {"inside"},
+        "channel.public": set(),
+    }
+    assert every.inputs == ("channel.night", "collab.night")
+    alone = ChannelSet((configured_channel("public", tables["public"]),))
+    assert alone.reads(alone.channels[0], "channel.night"), "as a backfill has it"
