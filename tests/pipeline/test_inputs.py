@@ -10,8 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.broker import Broker
+from commands.view import EXIT_SUSPENDED
+from pipeline.backfill import backfill, gaps_of
 from pipeline.channels import Access, ChannelSet
-from pipeline.config import NIGHTLY_TOPICS, ChannelConfig, RunConfig, channel_set, configured_channel
+from pipeline.config import (
+    NIGHTLY_TOPICS,
+    ChannelConfig,
+    RunConfig,
+    channel_set,
+    configured_channel,
+    read_config,
+)
 from pipeline.definitions import Definition
 from pipeline.inputs import InputError, refuse_wrong_inputs
 from pipeline.kafka import topic_names
@@ -41,6 +50,12 @@ def sources(alerts: list[Alert]) -> Counter[str]:
     return Counter(alert.headers["source"].rsplit("/", 2)[0] for alert in alerts)
 
 
+def drain(servers: str, folder: Path, expect: int = 0) -> None:
+    """A run to the end of what is there."""
+    with running(servers, folder, "--until-drained") as run:
+        assert run.wait() == expect, run.text()
+
+
 def test_a_chain_is_drained_to_its_end(own_broker: Broker, tmp_path: Path) -> None:
     servers = own_broker.bootstrap_servers
     tables = [
@@ -52,8 +67,7 @@ def test_a_chain_is_drained_to_its_end(own_broker: Broker, tmp_path: Path) -> No
     ]
     (tmp_path / "zads.toml").write_text(BATCHES + "".join(tables))
     publish_night(servers)
-    with running(servers, tmp_path, "--until-drained") as run:
-        assert run.wait() == 0, run.text()
+    drain(servers, tmp_path)
     for name, rb_min in CHAIN.items():
         assert candids(alerts_in(servers, f"channel.{name}")) == expected("real_bogus", rb_min=rb_min), name
     assert set(sources(alerts_in(servers, "channel.first"))) == set(topic_names(servers, "ztf_.*_programid1"))
@@ -80,7 +94,7 @@ def test_inputs_that_come_under_way_are_read_exactly_once(own_broker: Broker, tm
     publish_night(servers, night()[:400])
     with running(servers, tmp_path, "--workers", "2") as run:
         run.until(lambda: bool(alerts_in(servers, "channel.first")), "the first channel's alerts")
-        (second,) = write_registry([enabled("second", "first")], servers, who="a test")
+        write_registry([enabled("second", "first")], servers, who="a test")
         run.until(lambda: bool(alerts_in(servers, "channel.second")), "the second channel's alerts")
         publish_night(servers, night()[400:700])
         run.workers()[0].kill()
@@ -88,24 +102,35 @@ def test_inputs_that_come_under_way_are_read_exactly_once(own_broker: Broker, tm
         run.until(lambda: bool(alerts_in(servers, "channel.third")), "the third channel's alerts")
         publish_night(servers, night()[700:])
         run.kill()
-    with running(servers, tmp_path, "--until-drained") as run:
-        assert run.wait() == 0, run.text()
+    drain(servers, tmp_path)
     for name, rb_min in CHAIN.items():
         assert candids(alerts_in(servers, f"channel.{name}")) == expected("real_bogus", rb_min=rb_min), name
     places = [alert.headers["source"] for alert in alerts_in(servers, "channel.third")]
     assert len(set(places)) == len(places)
-    # While the second is paused the third has nothing to read; what passes the paused third is gone.
-    write_registry([third.becoming("paused")], servers, who="a test")
+    # What goes by while a channel is paused is not delivered later.
+    (paused,) = write_registry([third.becoming("paused")], servers, who="a test")
     publish_night(servers, night()[:100])
-    with running(servers, tmp_path, "--until-drained") as run:
-        assert run.wait() == 0, run.text()
-    (again,) = write_registry([second.with_changes(owner="ann")], servers, who="a test")
-    assert again.input == "first"
-    found = expected("real_bogus", rb_min=CHAIN["second"]) + expected(
-        "real_bogus", night()[:100], rb_min=CHAIN["second"]
-    )
+    drain(servers, tmp_path)
+    write_registry([paused.becoming("enabled")], servers, who="a test")
+    drain(servers, tmp_path)
+    late = expected("real_bogus", night()[:100], rb_min=CHAIN["second"])
+    found = expected("real_bogus", rb_min=CHAIN["second"]) + late
     assert candids(alerts_in(servers, "channel.second")) == found
     assert len(alerts_in(servers, "channel.third")) == len(places)
+
+
+def test_backfill_of_a_channel_of_a_channel(own_broker: Broker, tmp_path: Path) -> None:
+    servers = own_broker.bootstrap_servers
+    limited = table("second", CHAIN["second"], input="first") + "limits = { alerts_per_hour = 30 }\n"
+    (tmp_path / "zads.toml").write_text(BATCHES + table("first", CHAIN["first"]) + limited)
+    publish_night(servers)
+    drain(servers, tmp_path, expect=EXIT_SUSPENDED)
+    config, should = read_config(tmp_path / "zads.toml", bootstrap_servers=servers), CHAIN["second"]
+    assert {gap.topic for gap in gaps_of(config)} == {"channel.first"}
+    assert candids(alerts_in(servers, "channel.second")) != expected("real_bogus", rb_min=should)
+    channel = configured_channel("second", config.channels["second"])
+    assert not backfill(config, channel).left
+    assert candids(alerts_in(servers, "channel.second")) == expected("real_bogus", rb_min=should)
 
 
 def channels(*tables: tuple[str, str, Access]) -> dict[str, ChannelConfig]:
