@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ from filters.errors import BadParameter, FilterError
 from schemas.errors import near_names
 
 SHARE_ROWS = 262_144
+_FILTERS = 8  # with so many more a share has fewer rows: it is to take seconds, whatever is asked of it
 _BAG_ROWS = 2_048
 
 Given = Filter | str
@@ -76,7 +78,8 @@ def replay(
     chosen = variants([filters] if isinstance(filters, (Filter, str)) else filters, parameters)
     trial = _trial(chosen, source, source.view((), cone, where, public), versions, way)
     began, tally = time.monotonic(), Tally()
-    rows = WHOLE if trial.whole_nights else _BAG_ROWS if way == "bag" else SHARE_ROWS
+    few = max(1, SHARE_ROWS // (1 + len(chosen) // _FILTERS))
+    rows = WHOLE if trial.whole_nights else _BAG_ROWS if way == "bag" else few
     work = shares(source.select(trial.view, nights, versions, rows, tally), rows)
     run = _Run(trial, work, began, on_progress)
     with _pool(cluster, threads) as pool:
@@ -161,18 +164,19 @@ class _Run:
                 for future in pool.next_done(under_way):
                     self._take(future.result(), under_way.pop(future))
         except KeyboardInterrupt:
-            pool.give_up(under_way)
+            for future in pool.give_up(under_way):
+                self._take(future.result(), under_way[future], whole=False)
             return False
 
-    def _take(self, outcome: Outcome, night: date | None) -> None:
+    def _take(self, outcome: Outcome, night: date | None, whole: bool = True) -> None:
         self.tally.add(outcome.tally)
         self._alerts += outcome.alerts
         self._matches += sum(table.num_rows for table in outcome.matches)
-        self._left[night] -= 1
+        self._left[night] -= whole
         self.sums[night].add(outcome)
         if not self._left[night]:
             self.sums[night].close()
-        if self._on_progress is not None:
+        if whole and self._on_progress is not None:
             now = time.monotonic() - self._began
             self._on_progress(Progress(self._alerts, self._of, self._matches, now))
 
@@ -180,9 +184,10 @@ class _Run:
 class _Pool:
     """Threads of this process: reading and most of a filter's work let go of the interpreter's lock."""
 
-    def __init__(self, threads: int | None) -> None:
-        count = threads or os.cpu_count() or 1
+    def __init__(self, count: int | None) -> None:
+        count = count or os.cpu_count() or 1
         self._threads = ThreadPoolExecutor(count)
+        self._stopped = threading.Event()
         self.at_once = count + 1
 
     def __enter__(self) -> _Pool:
@@ -192,14 +197,16 @@ class _Pool:
         self._threads.shutdown(cancel_futures=True)
 
     def submit(self, trial: Trial, share: tuple[Piece, ...]) -> Any:
-        return self._threads.submit(trial, share)
+        return self._threads.submit(trial, share, self._stopped.is_set)
 
     def next_done(self, under_way: Iterable[Future]) -> Iterable[Any]:
         return wait(under_way, return_when=FIRST_COMPLETED).done
 
-    def give_up(self, under_way: Iterable[Future]) -> None:
-        for future in under_way:
-            future.cancel()
+    def give_up(self, under_way: Iterable[Future]) -> Iterable[Any]:
+        """Begin nothing more; the shares that were begun, with what they have come to."""
+        self._stopped.set()
+        begun = [future for future in under_way if not future.cancel()]
+        return wait(begun).done
 
 
 class _DaskPool(_Pool):
@@ -227,8 +234,10 @@ class _DaskPool(_Pool):
 
         return list(wait_for(list(under_way), return_when="FIRST_COMPLETED").done)
 
-    def give_up(self, under_way: Iterable[Any]) -> None:
-        self._client.cancel(list(under_way))
+    def give_up(self, under_way: Iterable[Any]) -> Iterable[Any]:
+        done = [future for future in under_way if future.status == "finished"]
+        self._client.cancel([future for future in under_way if future not in done])
+        return done
 
 
 def _tried(trial: Trial, share: tuple[Piece, ...]) -> Outcome:

@@ -47,12 +47,17 @@ def in_time_order(
         return
     alerts = pd.concat(parts, ignore_index=True).dropna(subset="jd")
     if wanted is not None:
-        keys = [name for name in ("candid", "_partition", "_offset", "_file") if name in wanted.columns]
+        keys = record_keys(wanted)
         chosen = pd.MultiIndex.from_frame(_plain(wanted[keys]))
         alerts = alerts[pd.MultiIndex.from_frame(_plain(alerts[keys])).isin(chosen)]
     alerts = alerts.sort_values(["jd", "candid"], kind="stable", ignore_index=True)
     for start in range(0, len(alerts), _AT_ONCE):
         yield from _packets(archive, pieces, alerts.iloc[start : start + _AT_ONCE], public)
+
+
+def record_keys(matches: pd.DataFrame) -> list[str]:
+    """The columns of a replay's matches that tell one packet from another."""
+    return [name for name in ("candid", "_partition", "_offset", "_file") if name in matches.columns]
 
 
 def _plain(keys: pd.DataFrame) -> pd.DataFrame:

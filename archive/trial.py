@@ -7,7 +7,7 @@ Dask in here; a share's outcome is the same wherever it was worked out.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Literal
@@ -91,7 +91,8 @@ class Trial:
         """Whether some filter's answer depends on other alerts of the same exposure."""
         return any(f.scope == "exposure" for f in self.filters)
 
-    def __call__(self, share: Sequence[Piece]) -> Outcome:
+    def __call__(self, share: Sequence[Piece], stopped: Callable[[], bool] = lambda: False) -> Outcome:
+        """What the share comes to; only its first batches, when `stopped` by then."""
         outcome = Outcome(share[0].night, len(self.filters))
         extra = [
             *_IDENTITY,
@@ -105,6 +106,8 @@ class Trial:
             return outcome
         for piece in share:
             for frame, table in self._batches(piece, extra, outcome.tally):
+                if stopped():
+                    return outcome
                 self._try(outcome, frame, _with_program(table, piece))
         return outcome
 

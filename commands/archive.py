@@ -57,7 +57,7 @@ def ingest(
     """Keep the packets of files, folders and nightly tarballs, each once.
 
     A second run, or one that goes on where another was broken off, skips what is there already. What cannot
-    be kept is quarantined with its reason; see `zads archive check`. With --workers or --scheduler each
+    be kept is quarantined with its reason; see `zads archive quarantine`. With --workers or --scheduler each
     tarball is a worker's share.
 
     Example: `zads archive ingest ztf_public_20231012.tar.gz --archive /data/alerts`

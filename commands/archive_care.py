@@ -1,4 +1,4 @@
-"""`zads archive info | check | optimize | vacuum`: how the archive is looked after."""
+"""`zads archive info | quarantine | check | optimize | vacuum`: how the archive is looked after."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from commands.options import Archive, Bootstrap, Config, archive_at, people
@@ -24,7 +25,7 @@ _TOLD = 20  # findings that are spelled out
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the group."""
-    for command in (info, check, optimize, vacuum):
+    for command in (info, quarantine, check, optimize, vacuum):
         app.command(command.__name__)(command)
 
 
@@ -68,6 +69,42 @@ def _plain(told: Info) -> dict[str, object]:
         "schemas": told.schemas,
         "quarantined": told.quarantined,
     }
+
+
+def quarantine(
+    archive: Archive = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a packet and line.")] = False,
+    save: Annotated[
+        Path | None, typer.Option(help="Folder to write the packets to, as they came: 0.avro, 1.avro ...")
+    ] = None,
+) -> None:
+    """What could not be kept as an alert: why, and where it came from.
+
+    Example: `zads archive quarantine --json | jq .reason`
+    """
+    from archive.layout import table_of
+    from archive.quarantine import Quarantine
+    from archive.store import open_table
+
+    address = archive_at(archive)
+    open_table(table_of(address, "ztf"))
+    rows = Quarantine(address).rows()
+    table = Table("", "reason", "packet", "why", box=None)
+    table.columns[2].overflow = "fold"  # the end of a path says most
+    for number, row in enumerate(rows.drop_columns(["raw"]).to_pylist()):
+        record = None if row["_topic"] is None else f"{row['_topic']}/{row['_partition']}/{row['_offset']}"
+        source = row["_file"] or record
+        if as_json:
+            words = {"number": number, "reason": row["reason"], "detail": row["detail"], "source": source}
+            print(json.dumps({**words, "survey": row["survey"], "kept": row["_ingested"].isoformat()}))
+        table.add_row(str(number), row["reason"], escape(str(source)), escape(row["detail"]))
+    if not as_json:
+        people.print(table if rows.num_rows else "nothing is in quarantine")
+    if save is not None:
+        save.mkdir(parents=True, exist_ok=True)
+        for number, raw in enumerate(rows["raw"]):
+            (save / f"{number}.avro").write_bytes(raw.as_buffer())
+        people.print(f"{rows.num_rows:,} packets in {save}", soft_wrap=True)
 
 
 def check(
@@ -148,6 +185,9 @@ def optimize(
             nights=night or None,
             progress=lambda d: status.update(f"{d.before:,} files into {d.after:,}"),
         )
+    if not done.before:
+        people.print("nothing to do: no night has files that lie on the same part of the sky")
+        return
     people.print(f"{done.before:,} files are now {done.after:,} ({done.bytes / 1e6:,.1f} MB)")
 
 

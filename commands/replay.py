@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -14,7 +15,17 @@ from rich.table import Table
 
 from commands.dask_cluster import dask_cluster
 from commands.filters import Json
-from commands.options import Archive, Bootstrap, Config, Scheduler, archive_at, counting_bar, people
+from commands.options import (
+    EXIT_STOPPED,
+    Archive,
+    Bootstrap,
+    Config,
+    Scheduler,
+    archive_at,
+    counting_bar,
+    people,
+)
+from schemas.errors import ZadsError
 
 if TYPE_CHECKING:
     from archive.replay import Progress as SoFar
@@ -81,35 +92,86 @@ def replay(
 
     Example: `zads replay young_supernova --nights 2023-10-12..2023-10-14 --param rb_min=0.5,0.65,0.8`
     """
-    from commands.bootstrap import connection
-    from pipeline.rehearse import rehearse
-
-    found: Replay | None = None
+    _say_what_is_missing(filters, param, as_json, out, plots, to_topic)
+    values, on_sky = sweeps(param or []), _cone(cone)
     versions = "all" if all_versions else "newest"
-    chosen = {"nights": nights, "cone": _cone(cone), "versions": versions, "public": not collaboration}
+    chosen = {"nights": nights, "cone": on_sky, "versions": versions, "public": not collaboration}
+    # A replay may take an hour: whatever would stop its result on the way out is to be told before it.
     where = archive_at(archive)
+    _require_nights(where, nights)
+    _make_room(out, plots)
+    send = _sender(to_topic, speed, bootstrap, config)
+    found: Replay | None = None
     if filters:
         on_dask = dask_cluster(scheduler, workers) if scheduler or workers else nullcontext()
         with on_dask as cluster:
-            found = _replayed(filters, where, sweeps(param or []), cluster, chosen)
+            found = _replayed(filters, where, values, cluster, chosen)
         _report(found)
-        if as_json:
-            print(found.to_json())
-        if out is not None:
-            found.to_parquet(out)
-            people.print(f"{len(found.matches):,} matches in {out}", soft_wrap=True)
-        if plots is not None:
-            from archive.plots import save_plots
+        _put_away(found, as_json, out, plots)
+        if not found.complete:
+            raise typer.Exit(EXIT_STOPPED)
+    if send is not None:
+        _rehearse(found, where, chosen, send, str(to_topic))
 
-            people.print(f"{len(save_plots(found, plots))} pictures in {plots}", soft_wrap=True)
-    elif not to_topic:
+
+def _say_what_is_missing(
+    filters: list[str] | None,
+    param: list[str] | None,
+    as_json: bool,
+    out: Path | None,
+    plots: Path | None,
+    to_topic: str | None,
+) -> None:
+    if filters:
+        return
+    if not to_topic:
         raise typer.BadParameter("name a filter (`zads filters` lists them), or a topic with --to-topic")
-    if to_topic and (found is None or found.complete):
-        broker, kafka = connection(bootstrap, config)
-        sent = _rehearse(found, where, chosen, partial(rehearse, bootstrap=broker, **kafka), to_topic, speed)
-        people.print(f"sent {sent:,} alerts to {to_topic}")
-    if found is not None and not found.complete:
-        raise typer.Exit(130)
+    if param or as_json or out or plots:
+        raise typer.BadParameter("--param, --json, --out and --plots want a filter: name one")
+
+
+def _require_nights(where: str, nights: str | None) -> None:
+    """Raises ZadsError when the archive has none of the nights: most likely they were mistyped."""
+    from archive.fragments import nights_of
+    from archive.reading import Archive as Reader
+
+    wanted, files = nights_of(nights), Reader(where).files()
+    if not any(wanted.holds(file.night) for file in files):
+        there = sorted({str(file.night) for file in files if file.night is not None})
+        span = f"it has {len(there)}, {there[0]} to {there[-1]}" if there else "it has none"
+        words = f"none of the nights {nights}" if nights else "no nights"
+        raise ZadsError(f"{words} in the archive {where}", hint=f"{span}; `zads archive info` lists them")
+
+
+def _make_room(out: Path | None, plots: Path | None) -> None:
+    """The folders for what is written at the end. Raises ZadsError."""
+    try:
+        if plots is not None:
+            plots.mkdir(parents=True, exist_ok=True)
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ZadsError(f"cannot write to {error.filename}: {error.strerror}") from None
+    for path in (plots, out if out is None or out.exists() else out.parent):
+        if path is not None and not os.access(path, os.W_OK):
+            raise ZadsError(f"cannot write to {path}: you have no right to")
+    if out is not None and out.is_dir():
+        raise ZadsError(f"cannot write to {out}: it is a folder", hint="--out is a file, matches.parquet")
+
+
+def _sender(
+    topic: str | None, speed: float, bootstrap: str | None, config: Path | None
+) -> Callable[..., int] | None:
+    """What publishes packets to the topic; None for no topic. Raises BrokerError."""
+    if topic is None:
+        return None
+    from commands.bootstrap import connection
+    from pipeline.kafka import wait_for_broker
+    from pipeline.rehearse import rehearse
+
+    broker, kafka = connection(bootstrap, config)
+    wait_for_broker(broker, **kafka)
+    return partial(rehearse, bootstrap=broker, topic=topic, speed=speed or None, **kafka)
 
 
 def sweeps(given: list[str]) -> dict[str, Any]:
@@ -158,17 +220,28 @@ def _report(found: Replay) -> None:
     if not found.complete:
         people.print("[yellow]ended early: what follows is of the alerts read until then[/]")
     people.print(_table(found))
-    for number in range(1, len(found.filters)):
-        if found.filters[number].name == found.filters[0].name:
-            people.print(f"[dim]{escape(str(found.compare(0, number)))}[/]")
     if len(found.filters) == 1:
         people.print(_funnel(found))
     for failure in found.failures.head(_EXAMPLES).to_dict("records"):
         people.print(f"[red]{escape(str(failure['filter']))} raised: {escape(str(failure['error']))}[/]")
 
 
+def _put_away(found: Replay, as_json: bool, out: Path | None, plots: Path | None) -> None:
+    if as_json:
+        print(found.to_json())
+    if out is not None:
+        found.to_parquet(out)
+        people.print(f"{len(found.matches):,} matches in {out}", soft_wrap=True)
+    if plots is not None:
+        from archive.plots import save_plots
+
+        people.print(f"{len(save_plots(found, plots))} pictures in {plots}", soft_wrap=True)
+
+
 def _table(found: Replay) -> Table:
-    table = Table("filter", "passed", "alerts a night", "objects a night", "µs an alert", box=None)
+    changes = _changes(found)
+    more = ["gained", "lost"] if changes else []
+    table = Table("filter", "passed", *more, "alerts a night", "objects a night", "µs an alert", box=None)
     for column in table.columns[1:]:
         column.justify = "right"
     costs = found.costs()["microseconds"]
@@ -176,8 +249,17 @@ def _table(found: Replay) -> Table:
         spread = f"{rows['alerts'].min():,} to {rows['alerts'].max():,}"
         objects = f"{rows['objects'].min():,} to {rows['objects'].max():,}"
         total = f"{rows['alerts'].sum():,}"
-        table.add_row(escape(str(label)), total, spread, objects, f"{costs[number]:.1f}")
+        change = changes.get(number, ("", "")) if changes else ()
+        table.add_row(escape(str(label)), total, *change, spread, objects, f"{costs[number]:.1f}")
     return table
+
+
+def _changes(found: Replay) -> dict[int, tuple[str, str]]:
+    """Alerts that the variants of the first filter gain and lose against it, by their number."""
+    first, *others = found.filters
+    numbers = [number for number, f in enumerate(others, 1) if f.name == first.name]
+    told = [found.compare(0, number) for number in numbers]
+    return {n: (f"{len(c.gained):,}", f"{len(c.lost):,}") for n, c in zip(numbers, told, strict=True)}
 
 
 def _funnel(found: Replay) -> Table:
@@ -189,24 +271,27 @@ def _funnel(found: Replay) -> Table:
 
 
 def _rehearse(
-    found: Replay | None,
-    where: str,
-    chosen: dict[str, Any],
-    send: Callable[..., int],
-    topic: str,
-    speed: float,
-) -> int:
-    """Send the packets that pass, or all of them; returns how many."""
+    found: Replay | None, where: str, chosen: dict[str, Any], send: Callable[..., int], topic: str
+) -> None:
+    """Send the packets that pass, or all of them, and say how many; Ctrl-C ends it early."""
     from archive.reading import Archive as Reader
-    from archive.stream import in_time_order
+    from archive.stream import in_time_order, record_keys
 
     wanted = None if found is None else found.matches
     packets = in_time_order(Reader(where), wanted=wanted, **chosen)
+    sent = 0
     with counting_bar() as bar:
-        total = None if wanted is None else wanted["candid"].nunique()
+        total = None if wanted is None else len(wanted.drop_duplicates(record_keys(wanted)))
         task = bar.add_task("publishing", total=total, counted="")
 
-        def show(sent: int) -> None:
+        def show(so_far: int) -> None:
+            nonlocal sent
+            sent = so_far
             bar.update(task, completed=sent, counted=f"{sent:,} alerts")
 
-        return send(packets, topic=topic, speed=speed or None, progress=show)
+        try:
+            sent = send(packets, progress=show)
+        except KeyboardInterrupt:
+            people.print(f"[yellow]ended early:[/] {sent:,} alerts sent to {topic}", soft_wrap=True)
+            raise typer.Exit(EXIT_STOPPED) from None
+    people.print(f"sent {sent:,} alerts to {topic}", soft_wrap=True)
