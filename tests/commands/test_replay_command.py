@@ -184,7 +184,7 @@ def test_ctrl_c_keeps_what_was_found(archive: Path, tmp_path: Path) -> None:
     assert "ended early" in said
     told = json.loads(pq.read_schema(out).metadata[b"zads"])
     assert not told["complete"]
-    assert pq.read_table(out).num_rows == told["alerts"]
+    assert pq.read_table(out).num_rows == told["alerts"] > 0, "what was asked by then is lost"
     assert "Traceback" not in said
 
 
