@@ -66,7 +66,7 @@ class DispatchConfig(_Table):
 
     messages: int = Field(default=1000, ge=1)
     milliseconds: float = Field(default=25, ge=0)
-    batches_per_worker: int = Field(default=4, ge=1)
+    batches_per_worker: int = Field(default=2, ge=1)
 
 
 class LimitsConfig(_Table):

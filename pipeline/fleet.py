@@ -40,6 +40,7 @@ class Fleet:
         self._batch_seconds = batch_seconds
         self._threads: dict[str, int] = {}  # address of each worker that is there -> task threads
         self._homes: dict[Partition, str] = {}
+        self._busy: Counter[str] = Counter()  # address -> batches there
         self._changed = asyncio.Condition()
 
     async def __aenter__(self) -> Fleet:
@@ -54,6 +55,11 @@ class Fleet:
     def workers(self) -> int:
         """How many workers are there now."""
         return len(self._threads)
+
+    def has_room(self, partition: Partition, batches: int) -> bool:
+        """Whether fewer than `batches` are at the worker of this partition."""
+        home = self._homes.get(partition)
+        return home not in self._threads or self._busy[home] < batches
 
     async def prepare(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call `function` on each worker that is there; returns when all have, or after some seconds.
@@ -70,6 +76,7 @@ class Fleet:
     async def run(self, function: Callable[[Work], Report], work: Work) -> Report:
         """The report of `function(work)`, or one that says how its worker ended."""
         address = await self._home(work.partition)
+        self._busy[address] += 1
         future = self._submit(address, function, work, key=work.key)
         answer = asyncio.ensure_future(future.result())
         gone = asyncio.ensure_future(self._gone(address))
@@ -84,6 +91,7 @@ class Fleet:
             await self._end(address)
             return Report(work, "died", message=f"overran {self._batch_seconds:g} s; its worker was ended")
         finally:
+            self._busy[address] -= 1
             gone.cancel()
             if not answer.done():
                 answer.cancel()

@@ -102,6 +102,7 @@ class LiveRun:
             self._renew,
             lambda partition, low: self._recovery.limit(partition, low, dispatch.messages),
             dispatch.milliseconds,
+            lambda partition: fleet.has_room(partition, dispatch.batches_per_worker),
             stream_name=f"Kafka {self._config.topics}",
         )
         on_workers = connect(self._source, process, fleet, dispatch.batches_per_worker, self.settle)

@@ -57,11 +57,13 @@ class KafkaRanges(Source):
         renew: Callable[[Work], Work],
         batch_limit: Callable[[Partition, int], int],
         milliseconds: float,
+        has_room: Callable[[Partition], bool] = lambda partition: True,
         **kwargs: object,
     ) -> None:
         super().__init__(asynchronous=True, **kwargs)
         self._membership = membership
         self._make_work, self._renew, self._batch_limit = make_work, renew, batch_limit
+        self._has_room = has_room
         self._flights = itertools.count(1)
         self._patience = milliseconds / 1000
         self._look_again = 0.0
@@ -85,13 +87,18 @@ class KafkaRanges(Source):
             self._membership.reconnect()
             await asyncio.sleep(_BROKER_AWAY_SECONDS)
             return
-        for work in self._due_retries() + self._ready():
-            await asyncio.gather(*self._emit(work))
-            self._membership.poll()
+        for work in self._due_retries():
+            await self._send(work)
+        while (work := self._next_ready()) is not None:
+            await self._send(work)
         if drained:
             self._targets = None
             self._reached.set()
         await asyncio.sleep(_TICK_SECONDS)
+
+    async def _send(self, work: Work) -> None:
+        await asyncio.gather(*self._emit(work))
+        self._membership.poll()
 
     async def reach(self, targets: dict[Partition, int]) -> None:
         """Return when everything below these offsets has been done, by us or by another replica."""
@@ -159,18 +166,23 @@ class KafkaRanges(Source):
                 if progress.lag and progress.waiting_since is None:
                     progress.waiting_since = now
 
-    def _ready(self) -> list[Work]:
+    def _next_ready(self) -> Work | None:
+        """Of the batches that are due and find room, the one that has waited longest.
+
+        What finds no room stays here and grows, instead of waiting small behind others at its worker.
+        """
         now = time.monotonic()
-        ready = []
-        for partition, progress in self.progress.items():
+        by_waiting = sorted(self.progress.items(), key=lambda item: item[1].waiting_since or now)
+        for partition, progress in by_waiting:
             if progress.busy or progress.next is None or not progress.lag:
                 continue
             limit = self._batch_limit(partition, progress.next)
-            if progress.lag >= limit or now - (progress.waiting_since or now) >= self._patience:
+            due = progress.lag >= limit or now - (progress.waiting_since or now) >= self._patience
+            if due and self._has_room(partition):
                 high = min(progress.end, progress.next + limit)
                 progress.flight, progress.waiting_since = next(self._flights), None
-                ready.append(self._make_work(partition, progress.next, high, progress.flight))
-        return ready
+                return self._make_work(partition, progress.next, high, progress.flight)
+        return None
 
     def _due_retries(self) -> list[Work]:
         """Attempts whose time has come, as of now; those that are no longer ours are dropped."""
