@@ -221,8 +221,11 @@ def save(settings: RunConfig, definitions: list[Definition], why: str) -> list[D
     from pipeline.inputs import refuse_wrong_inputs
     from pipeline.registry import write_registry
 
-    known = known_channels(settings, registry_of(settings).definitions)
-    refuse_wrong_inputs({**known, **{one.name: one for one in definitions}})
+    changed = {one.name: one for one in definitions}
+    known = {**known_channels(settings, registry_of(settings).definitions), **changed}
+    to_run = [one.name for one in definitions if one.state not in ("paused", "retired")]
+    reading_them = [name for name, one in known.items() if one.input in changed]
+    refuse_wrong_inputs([*to_run, *reading_them], known)
     return write_registry(definitions, settings.bootstrap_servers, who=me(), why=why, **settings.client)
 
 

@@ -183,8 +183,6 @@ def channel_set(
     governed = {name: definition for name, definition in kept.items() if definition.governs}
     wanted = names if names is not None else list({**configured, **governed})
     _refuse_unknown(wanted, {*configured, *every, *kept})
-    known = known_channels(config, kept)
-    refuse_wrong_inputs({**{name: ChannelConfig() for name in wanted}, **known})
     channels: list[Channel] = []
     inputs: set[str] = set()
     for name in wanted:
@@ -196,6 +194,8 @@ def channel_set(
         elif name in configured or name in every:
             channels.append(configured_channel(name, configured.get(name, ChannelConfig())))
             inputs.update(channels[-1].input_topics)
+    known = {**{name: ChannelConfig() for name in wanted}, **known_channels(config, kept)}
+    refuse_wrong_inputs([channel.name for channel in channels], known)
     registered_so_far = registry.registered if registry is not None else None
     everything = tuple(channels), config.survey, registered_so_far, config.topics
     return ChannelSet(*everything, tuple(sorted(inputs)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from pipeline.channels import Access
@@ -24,9 +24,10 @@ class Reading(Protocol):
     def topics(self) -> str: ...
 
 
-def refuse_wrong_inputs(channels: Mapping[str, Reading]) -> None:
-    """Raise InputError naming the first of these channels that cannot read from its input."""
-    for name, channel in channels.items():
+def refuse_wrong_inputs(names: Iterable[str], channels: Mapping[str, Reading]) -> None:
+    """Raise InputError for the first of `names` that cannot read from its input; channels: all there are."""
+    for name in names:
+        channel = channels[name]
         if not channel.input:
             continue
         if channel.topics:

@@ -166,6 +166,13 @@ def test_a_channel_of_a_channel(zads: Zads, servers: str) -> None:
     assert isinstance(
         zads("set", "real_bogus", "--access", "collaboration", expect=1).exception, ChannelError
     )
+    zads("enable", "finer", "--force", "nothing but a test")
+    zads("pause", "real_bogus")
+    refused = zads("set", "real_bogus", "--access", "collaboration", expect=1).exception
+    assert isinstance(refused, InputError)
+    assert "finer is public" in str(refused)
+    zads("enable", "real_bogus", "--force", "nothing but a test")
+    zads("pause", "finer")
     zads("set", "finer", "--input", "")
     assert read_registry(servers)["finer"].input == ""
 

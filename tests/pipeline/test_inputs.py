@@ -153,12 +153,15 @@ def channels(*tables: tuple[str, str, Access]) -> dict[str, ChannelConfig]:
             channels(("a", "b", "public"), ("b", "", "collaboration")),
             "a is public: it may not read from b, a collaboration channel",
         ),
-        ({**channels(("a", "", "public")), "b": ChannelConfig(input="a", topics="ztf")}, "`topics`"),
+        (
+            {**channels(("a", "", "public")), "b": ChannelConfig(filter="pure", input="a", topics="ztf")},
+            "`topics`",
+        ),
     ],
 )
 def test_inputs_that_cannot_be_are_refused(wrong: dict[str, ChannelConfig], said: str) -> None:
     with pytest.raises(InputError, match=said):
-        refuse_wrong_inputs(wrong)
+        refuse_wrong_inputs(wrong, wrong)
     with pytest.raises(InputError, match=said):
         channel_set(RunConfig(channels=wrong))
 
@@ -174,10 +177,10 @@ def test_exactly_the_circles_are_refused(inputs: list[int]) -> None:
         return number == 0
 
     if all(map(reaches_the_night, range(6))):
-        refuse_wrong_inputs(every)
+        refuse_wrong_inputs(every, every)
     else:
         with pytest.raises(InputError, match="circle"):
-            refuse_wrong_inputs(every)
+            refuse_wrong_inputs(every, every)
 
 
 def test_who_reads_what() -> None:
