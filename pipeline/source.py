@@ -87,8 +87,8 @@ class KafkaRanges(Source):
             self._membership.reconnect()
             await asyncio.sleep(_BROKER_AWAY_SECONDS)
             return
-        for work in self._due_retries():
-            await self._send(work)
+        for retry in self._due_retries():
+            await self._send(retry)
         while (work := self._next_ready()) is not None:
             await self._send(work)
         if drained:
