@@ -75,7 +75,10 @@ def one_run(bootstrap: str, name: str, number: int, archive: Path | None) -> flo
     config = read_config(bootstrap_servers=bootstrap, group=f"channels-{name}", topics=_TOPIC)
     with local_cluster(2) as cluster:
         done, span = timed_run(
-            config, channel_set(config), cluster.scheduler_address, beside.begin if beside else lambda: None
+            config,
+            channel_set(config),
+            cluster.scheduler_address,
+            feed=lambda stopped: beside.begin() if beside else None,
         )
     if done.records != number:
         raise SystemExit(f"the channels read {done.records:,} records, not {number:,}")

@@ -63,7 +63,7 @@ def peer(file: Path, folder: Path) -> int:
         for member in tar:
             content = tar.extractfile(member)
             assert content is not None
-            rows += fastavro.reader(content)  # type: ignore[arg-type]
+            rows += fastavro.reader(content)
             if len(rows) == 1000:
                 written += _parquet(rows, folder / f"{written}.parquet")
                 rows = []
@@ -121,7 +121,7 @@ def sizes(folder: Path, packets: list[bytes]) -> None:
         (folder / "loose" / f"{number}.avro").write_bytes(raw)
     summary = ingest(folder / "loose", folder / "sizes")
     rows = [record for raw in packets for record in fastavro.reader(io.BytesIO(raw))]
-    _parquet(rows, folder / "sizes.parquet")  # type: ignore[arg-type]
+    _parquet(rows, folder / "sizes.parquet")
     whole = sum(map(len, packets))
     zipped = sum(len(gzip.compress(raw, 6)) for raw in packets)
     print(f"{summary.kept} packets of {whole / len(packets) / 1e3:.1f} kB, of which remain:")

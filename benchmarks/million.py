@@ -80,7 +80,7 @@ def _template(packets: list[bytes]) -> tuple[pa.Table, str, dict[str, WriterSche
             (source / f"{number}.avro").write_bytes(packet)
         ingest(source, Path(folder) / "small")
         archive = Archive(Path(folder) / "small")
-        read = {name for f in registered().values() for name in stored_columns(f.reads, public=True)}
+        read = {name for f in registered().values() for name in stored_columns(f.reads or (), public=True)}
         parts = []
         for f in archive.files():
             reader = PieceReader(Piece(archive.root, f.path, f.night, f.programid, f.rows))
