@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import dask
 from dask.utils import parse_bytes
 from distributed import LocalCluster, Worker, WorkerPlugin
+from distributed.utils import get_mp_context
 
 # A batch is retried by the stream, after looking at what was committed, never by Dask: exactly once needs
 # it. And nothing is worth spilling: a worker that fills up is ended and begins anew.
@@ -21,9 +23,15 @@ SETTINGS: dict[str, Any] = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
 }
-# A worker that ends comes back by its nanny. After this time the cluster would look once and end the nanny of
-# a worker that is just then away again: two deaths 15 s apart, and the worker was gone for good.
-LOST_WORKER = {"distributed.deploy.lost-worker-timeout": "1000 days"}
+# Read whenever a worker begins or ends, long after the cluster has been made.
+LATER: dict[str, Any] = {
+    # A worker that ends comes back by its nanny. After this time the cluster would look once and end the nanny
+    # of a worker that is just then away again: two deaths 15 s apart, and the worker was gone for good.
+    "distributed.deploy.lost-worker-timeout": "1000 days",
+    # Workers are forked from one process that has imported everything: the second one, and each that comes
+    # after a death, is there at once and costs no CPU seconds.
+    "distributed.worker.multiprocessing-method": "forkserver",
+}
 # Below the nanny's 0.95: a task which eats memory gets a MemoryError, which names it, before the nanny ends
 # the whole worker.
 DATA_FRACTION = 0.9
@@ -61,14 +69,18 @@ class Uninterrupted(WorkerPlugin):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def local_cluster(workers: int = 2, memory: str = "4GiB", *, dashboard: bool = False) -> LocalCluster:
+def local_cluster(
+    workers: int = 2, memory: str = "4GiB", *, dashboard: bool = False, preload: Sequence[str] = ()
+) -> LocalCluster:
     """A cluster of `workers` processes with one task thread and `memory` each; they end with this process.
 
     With `dashboard` Dask's web page is served on a free port of 127.0.0.1 (`cluster.dashboard_link`).
+    `preload`: modules that every worker has from its beginning.
     Scripts must call this below `if __name__ == "__main__":`, for the workers import them anew.
     """
     limit = parse_bytes(memory)
-    dask.config.set(LOST_WORKER)  # read at each death, long after this function has returned
+    dask.config.set(LATER)
+    get_mp_context().set_forkserver_preload(["distributed", *preload])
     with dask.config.set(SETTINGS):  # read by the scheduler and the nannies as they are made
         return LocalCluster(
             n_workers=workers,

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
+_WORK = ("pipeline.process",)  # what the workers are for; the archive's jobs need most of it too
+
+
 @contextmanager
 def dask_cluster(scheduler: str | None, workers: int, memory: str = "4GiB") -> Iterator[str]:
     """The address of the scheduler that was named, or of a cluster on this machine while it lasts.
@@ -23,5 +26,5 @@ def dask_cluster(scheduler: str | None, workers: int, memory: str = "4GiB") -> I
         return
     from cluster.dask_cluster import local_cluster
 
-    with local_cluster(workers=workers, memory=memory) as cluster:
+    with local_cluster(workers=workers, memory=memory, preload=_WORK) as cluster:
         yield cluster.scheduler_address

@@ -88,8 +88,12 @@ class Run:
 
     def workers(self) -> list[psutil.Process]:
         """The Dask workers' processes."""
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return [child for child in children if "spawn_main" in " ".join(_command(child))]
+        return [
+            worker
+            for child in psutil.Process(self.process.pid).children()
+            if "multiprocessing.forkserver" in " ".join(_command(child))
+            for worker in child.children()
+        ]
 
     def until(self, condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
         """Wait for something to happen while the run goes on, and say what did not."""
