@@ -25,8 +25,8 @@ SETTINGS: dict[str, Any] = {
 }
 # Read whenever a worker begins or ends, long after the cluster has been made.
 LATER: dict[str, Any] = {
-    # A worker that ends comes back by its nanny. After this time the cluster would look once and end the nanny
-    # of a worker that is just then away again: two deaths 15 s apart, and the worker was gone for good.
+    # A worker that ends comes back by its nanny. After this time the cluster would look once and end the
+    # nanny of a worker that is just then away again: two deaths 15 s apart, and it was gone for good.
     "distributed.deploy.lost-worker-timeout": "1000 days",
     # Workers are forked from one process that has imported everything: the second one, and each that comes
     # after a death, is there at once and costs no CPU seconds.

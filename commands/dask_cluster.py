@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-
 _WORK = ("pipeline.process",)  # what the workers are for; the archive's jobs need most of it too
 
 
