@@ -30,7 +30,7 @@ THRESHOLDS = (0.3, 0.8)
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "zads.toml").write_text("[dispatch]\nmessages = 20\n")
+    (tmp_path / "zads.toml").write_text("[dispatch]\nmessages = 40\n")
     return tmp_path
 
 

@@ -22,17 +22,18 @@ SMALL_BATCHES = "[dispatch]\nmessages = 25\n"
 
 @pytest.fixture
 def folder(tmp_path):
+    """Where a run goes on for long enough to be disturbed in its middle."""
     (tmp_path / "zads.toml").write_text(SMALL_BATCHES)
     return tmp_path
 
 
-def test_a_quiet_night(own_broker, folder):
+def test_a_quiet_night(own_broker, tmp_path):
     publish_night(own_broker.bootstrap_servers)
-    with running(own_broker.bootstrap_servers, folder, *SLOWLY, "--until-drained") as run:
+    with running(own_broker.bootstrap_servers, tmp_path, *SLOWLY, "--until-drained") as run:
         assert run.wait() == 0, run.text()
     assert_exactly_once(own_broker.bootstrap_servers)
     assert_headers_say_who_chose_the_alert_and_where_it_came_from(own_broker.bootstrap_servers)
-    with running(own_broker.bootstrap_servers, folder, *SLOWLY, "--until-drained") as run:
+    with running(own_broker.bootstrap_servers, tmp_path, *SLOWLY, "--until-drained") as run:
         assert run.wait() == 0, run.text()  # nothing is left to do
     assert_exactly_once(own_broker.bootstrap_servers)
 
@@ -110,12 +111,12 @@ def test_tonights_topic_is_picked_up_and_a_stop_is_graceful(own_broker, folder):
         assert "handed back" not in run.text()
 
 
-def test_malformed_packets_are_dead_letters_and_their_neighbours_are_delivered(own_broker, folder):
+def test_malformed_packets_are_dead_letters_and_their_neighbours_are_delivered(own_broker, tmp_path):
     good = [alert.packet for alert in nights.night()[:300]]
     bad = {"truncated": good[0][: len(good[0]) // 2], "not-avro": b"hello", "empty": b""}
     mixed = [*good[:100], *bad.values(), *good[100:]]
     nights.publish_packets(mixed, own_broker.bootstrap_servers, topic="ztf_20231012_programid1", partitions=1)
-    with running(own_broker.bootstrap_servers, folder, *SLOWLY, "--until-drained") as run:
+    with running(own_broker.bootstrap_servers, tmp_path, *SLOWLY, "--until-drained") as run:
         assert run.wait() == 0, run.text()
     letters = list(dead_letters(own_broker.bootstrap_servers))
     assert sorted(letter.value for letter in letters) == sorted(bad.values())
@@ -124,18 +125,17 @@ def test_malformed_packets_are_dead_letters_and_their_neighbours_are_delivered(o
     assert got == nights.expected("real_bogus", nights.night()[:300])
 
 
-def test_nothing_that_is_not_public_reaches_a_public_channel(own_broker, folder):
+def test_nothing_that_is_not_public_reaches_a_public_channel(own_broker, tmp_path):
     alerts = nights.night()
     private = {alert.candid for alert in alerts if alert.programid != 1}
     assert private
     everything = [alert.packet for alert in alerts]  # a topic that nobody named for a program
     nights.publish_packets(everything, own_broker.bootstrap_servers, topic="mixed")
-    (folder / "zads.toml").write_text(
-        SMALL_BATCHES
-        + '[channels.everybody]\nfilter = "real_bogus"\nparameters = {rb_min = 0.0}\n'
+    (tmp_path / "zads.toml").write_text(
+        '[channels.everybody]\nfilter = "real_bogus"\nparameters = {rb_min = 0.0}\n'
         + '[channels.team]\nfilter = "real_bogus"\nparameters = {rb_min = 0.0}\naccess = "collaboration"\n'
     )
-    with running(own_broker.bootstrap_servers, folder, "--topics", "^mixed$", "--until-drained") as run:
+    with running(own_broker.bootstrap_servers, tmp_path, "--topics", "^mixed$", "--until-drained") as run:
         assert run.wait() == 0, run.text()
     seen = list(listen("channel.everybody", own_broker.bootstrap_servers, until_drained=True))
     assert {alert.candid for alert in seen} == {alert.candid for alert in alerts} - private
@@ -152,12 +152,12 @@ def test_nothing_that_is_not_public_reaches_a_public_channel(own_broker, folder)
     assert {alert.candid: alert.raw for alert in team} == original
 
 
-def test_packets_that_only_name_their_schema_lose_fields_too(own_broker, folder):
+def test_packets_that_only_name_their_schema_lose_fields_too(own_broker, tmp_path):
     """Confluent framing: the schema of what is left is made from the one that the packet names."""
     alerts = [alert for alert in nights.night()[:300] if alert.programid == 1]
     schema = fastavro.reader(io.BytesIO(alerts[0].packet)).writer_schema
-    (folder / "schemas").mkdir()
-    (folder / "schemas" / "7.avsc").write_text(json.dumps(schema))
+    (tmp_path / "schemas").mkdir()
+    (tmp_path / "schemas" / "7.avsc").write_text(json.dumps(schema))
     packets = []
     for alert in alerts:
         reader = fastavro.reader(io.BytesIO(alert.packet))
@@ -166,13 +166,13 @@ def test_packets_that_only_name_their_schema_lose_fields_too(own_broker, folder)
             fastavro.schemaless_writer(body, schema, next(reader))
             packets.append(b"\0" + (7).to_bytes(4, "big") + body.getvalue())
     nights.publish_packets(
-        packets, own_broker.bootstrap_servers, topic="framed", schemas=FolderSource(folder / "schemas")
+        packets, own_broker.bootstrap_servers, topic="framed", schemas=FolderSource(tmp_path / "schemas")
     )
-    (folder / "zads.toml").write_text(
-        f'schemas = "{folder / "schemas"}"\n[channels.thin]\nfilter = "real_bogus"\n'
+    (tmp_path / "zads.toml").write_text(
+        f'schemas = "{tmp_path / "schemas"}"\n[channels.thin]\nfilter = "real_bogus"\n'
         'parameters = {rb_min = 0.0}\ndrop = ["cutoutScience", "prv_candidates"]\n'
     )
-    with running(own_broker.bootstrap_servers, folder, "--topics", "^framed$", "--until-drained") as run:
+    with running(own_broker.bootstrap_servers, tmp_path, "--topics", "^framed$", "--until-drained") as run:
         assert run.wait() == 0, run.text()
     seen = [
         alert.packet() for alert in listen("channel.thin", own_broker.bootstrap_servers, until_drained=True)

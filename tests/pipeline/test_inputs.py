@@ -29,7 +29,7 @@ from pipeline.registry import write_registry
 from tests.pipeline.night import expected, night, publish_night, running
 
 CHAIN = {"first": 0.5, "second": 0.7, "third": 0.9}
-BATCHES = "[dispatch]\nmessages = 20\n"
+BATCHES = "[dispatch]\nmessages = 50\n"
 
 
 def table(name: str, rb_min: float, **more: str) -> str:

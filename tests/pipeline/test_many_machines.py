@@ -44,17 +44,17 @@ def foreign_process(program: str, folder: Path, *arguments: str) -> Iterator[Non
 
 @pytest.fixture
 def foreign_cluster(tmp_path: Path) -> Iterator[str]:
-    """The address of a scheduler with two workers that lack our code."""
+    """The address of a scheduler with a worker that lacks our code (and will compile all of it)."""
     folder = tmp_path / "foreign"
     folder.mkdir()
     address = f"tcp://127.0.0.1:{(port := free_port())}"
     with ExitStack() as stack:
         scheduler = ("--host", "127.0.0.1", "--port", str(port), "--no-dashboard")
         stack.enter_context(foreign_process("dask_scheduler", folder, *scheduler))
-        workers = (address, "--nworkers", "2", "--nthreads", "1", "--no-dashboard")
+        workers = (address, "--nworkers", "1", "--nthreads", "1", "--no-dashboard")
         stack.enter_context(foreign_process("dask_worker", folder, *workers))
         with Client(address, timeout=30, set_as_default=False) as client:
-            client.wait_for_workers(2, timeout=60)
+            client.wait_for_workers(1, timeout=60)
             assert set(client.run(lacks_our_code).values()) == {True}
         yield address
 
