@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from typing import Any
 
 import dask
@@ -58,15 +60,18 @@ class DataLimit(WorkerPlugin):
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-@dataclass
-class Uninterrupted(WorkerPlugin):
-    """Ctrl-C reaches every process of a terminal; a worker leaves it to the process that owns the cluster."""
+@contextmanager
+def _ctrl_c_waits() -> Iterator[None]:
+    """Ctrl-C meanwhile counts afterwards, and threads and processes that begin in here never hear of it.
 
-    name: str = "zads-uninterrupted"
-
-    def setup(self, worker: Worker) -> None:
-        """Ignore SIGINT in the worker's process."""
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    It reaches every process of a terminal: the workers leave it to the process that owns the cluster.
+    """
+    resource_tracker.ensure_running()  # as it begins it lets the signal through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def local_cluster(
@@ -81,7 +86,7 @@ def local_cluster(
     limit = parse_bytes(memory)
     dask.config.set(LATER)
     get_mp_context().set_forkserver_preload(["distributed", *preload])
-    with dask.config.set(SETTINGS):  # read by the scheduler and the nannies as they are made
+    with _ctrl_c_waits(), dask.config.set(SETTINGS):  # read by the scheduler and the nannies as they are made
         return LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -91,5 +96,5 @@ def local_cluster(
             dashboard_address="127.0.0.1:0" if dashboard else None,
             silence_logs=logging.CRITICAL,  # a failed task is reported by who submitted it
             config=SETTINGS,  # also for workers that are added later
-            plugins=(DataLimit(int(limit * DATA_FRACTION)), Uninterrupted()),
+            plugins=(DataLimit(int(limit * DATA_FRACTION)),),
         )
