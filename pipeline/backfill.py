@@ -130,14 +130,15 @@ class _Backfill:
 
     def _judge(self, gap: Gap, records: list[Message]) -> Verdicts:
         limits = self._config.limits
-        return self._evaluator.evaluate(
-            [record.value() or b"" for record in records],
+        (verdicts,) = self._evaluator.evaluate(
+            [[record.value() or b"" for record in records]],
             gap.topic,
             _TimeLimit(),
             suspended={},
             filter_seconds=limits.filter_seconds,
             failing_alerts=limits.failing_alerts,
         )
+        return verdicts
 
     def _reader(self, source: Partition) -> RangeReader:
         if source not in self._readers:

@@ -68,7 +68,7 @@ def live_stages(config: RunConfig) -> list[Stage]:
     async def build() -> list[Stage]:
         absent = cast(Any, None)  # neither membership nor fleet: nothing flows, only the shape is looked at
         source = KafkaRanges(absent, absent, absent, absent, 0, stream_name=f"Kafka {config.topics}")
-        connect(source, process, absent, config.dispatch.batches_per_worker, cast(Any, LiveRun.settle))
+        connect(source, process, absent, cast(Any, LiveRun.settle))
         return stages(source)
 
     return asyncio.run(build())
@@ -84,7 +84,7 @@ def explained(stage: Stage, config: RunConfig) -> list[str]:
             " one in flight a partition",
         ],
         "OnWorkers": [
-            f"{_cluster(config)}; at most {dispatch.batches_per_worker} batches in flight a worker",
+            f"{_cluster(config)}; at most {dispatch.batches_per_worker} tasks at a time for a worker",
             "one Kafka transaction a batch: alerts, dead letters, gaps and the input offset",
         ],
         "sink": ["each report: next range, another attempt, or a channel suspended; back to the source"],

@@ -13,9 +13,9 @@ import time
 import traceback
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -65,6 +65,9 @@ class Match:
     programid: int | None
 
 
+_Found = TypeVar("_Found", Refusal, Match)
+
+
 @dataclass
 class Verdicts:
     """What a batch came to."""
@@ -104,20 +107,31 @@ class Evaluator:
 
     def evaluate(
         self,
-        packets: Sequence[bytes],
+        batches: Sequence[Sequence[bytes]],
         topic: str,
         guard: Guard,
         *,
         suspended: dict[str, str],
         filter_seconds: float,
         failing_alerts: int,
-    ) -> Verdicts:
-        """Decode `packets` and run every channel that may read `topic` and is not suspended."""
+    ) -> list[Verdicts]:
+        """Decode batches of packets and run every channel that may read `topic` and is not suspended.
+
+        Each channel runs once over all of them, for ten alerts cost a filter as much as a thousand do. A
+        filter that fails has failed on each batch.
+        """
         verdicts = Verdicts()
         with _timed(verdicts, "decode"):
-            batch = self._reader.read(packets)
-            self._describe(batch, verdicts)
-        envelope = _Envelope(guard, filter_seconds, failing_alerts, verdicts)
+            batch = self._reader.read([packet for packets in batches for packet in packets])
+        self._judge(batch, topic, _Envelope(guard, filter_seconds, failing_alerts, verdicts), suspended)
+        ends = np.cumsum([len(packets) for packets in batches]).tolist()
+        return [
+            self._part(batch, verdicts, end - len(packets), end)
+            for packets, end in zip(batches, ends, strict=True)
+        ]
+
+    def _judge(self, batch: Batch, topic: str, envelope: _Envelope, suspended: dict[str, str]) -> None:
+        verdicts = envelope.verdicts
         for channels, public in ((self._public, True), (self._all, False)):
             readers = [channel for channel in channels if self.channels.reads(channel, topic)]
             verdicts.gaps |= {c.name: suspended[c.name] for c in readers if c.name in suspended}
@@ -125,7 +139,6 @@ class Evaluator:
             if active:
                 with _timed(verdicts, "filter"):
                     self._run(active, _View(batch, _reads(channels), self.channels.survey, public), envelope)
-        return verdicts
 
     def _run(self, channels: list[Channel], view: _View, envelope: _Envelope) -> None:
         for channel in channels:
@@ -133,11 +146,23 @@ class Evaluator:
             if mask is not None:
                 envelope.verdicts.matches[channel.name] = view.matches(mask)
 
+    def _part(self, batch: Batch, whole: Verdicts, start: int, stop: int) -> Verdicts:
+        """The verdicts on the packets from `start` up to `stop`; the first part has the time used."""
+        verdicts = Verdicts(
+            matches={name: _within(found, start, stop) for name, found in whole.matches.items()},
+            refused=_within(whole.refused, start, stop),
+            gaps=dict(whole.gaps),
+            failures=list(whole.failures),
+            seconds=whole.seconds if start == 0 else {},
+        )
+        self._describe(batch.part(start, stop), verdicts)
+        return verdicts
+
     def _describe(self, batch: Batch, verdicts: Verdicts) -> None:
         verdicts.alerts = batch.table.num_rows
         names = batch.table.column("objectId").to_numpy(zero_copy_only=False)
         verdicts.objects = np.unique(pd.util.hash_array(names.astype(object))).tolist() if len(names) else []
-        verdicts.other_surveys = dict(batch.other)
+        verdicts.other_surveys = batch.other
         verdicts.refused += [_refusal(refused.index, refused.error) for refused in batch.refused]
         programid = batch.table.column("programid")
         verdicts.not_public = batch.table.num_rows - (
@@ -249,6 +274,12 @@ class _timed:
 
     def __exit__(self, *exc: object) -> None:
         self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + time.perf_counter() - self._began
+
+
+def _within(found: list[_Found], start: int, stop: int) -> list[_Found]:
+    """What concerns the packets from `start` up to `stop`, counted from there."""
+    here = [one for one in found if start <= one.index < stop]
+    return [replace(one, index=one.index - start) for one in here] if start else here
 
 
 def _reads(channels: Sequence[Channel]) -> list[str]:

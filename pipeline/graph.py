@@ -2,8 +2,8 @@
 
     KafkaRanges ─► OnWorkers(read ► decode ► filter ► publish + commit) ─► settle
 
-The four steps are one fused task a batch: as separate tasks they reach two thirds of the rate, since
-each hands its batch through the scheduler.
+The four steps are one fused task: as separate tasks they reach two thirds of the rate, since each hands its
+batch through the scheduler.
 """
 
 from __future__ import annotations
@@ -14,50 +14,38 @@ from collections.abc import Callable
 
 from streamz import Stream
 
-from pipeline.fleet import Fleet
+from pipeline.fleet import Fleet, Process
 from pipeline.work import Report, Work
 
 log = logging.getLogger(__name__)
 
 
-def connect(
-    source: Stream,
-    function: Callable[[Work], Report],
-    fleet: Fleet,
-    batches_per_worker: int,
-    settle: Callable[[Report], None],
-) -> OnWorkers:
+def connect(source: Stream, function: Process, fleet: Fleet, settle: Callable[[Report], None]) -> OnWorkers:
     """Put the live graph together behind `source`."""
-    on_workers = OnWorkers(source, function, fleet, batches_per_worker)
+    on_workers = OnWorkers(source, function, fleet)
     on_workers.sink(settle)
     return on_workers
 
 
 class OnWorkers(Stream):
-    """Runs `function` on the workers, a bounded number at a time, and emits its reports as they come.
+    """Has each piece of work done on the workers, and emits the reports as they come.
 
-    `update` returns as soon as there is a place, so that a full fleet holds the source back.
+    How much is in flight is the source's business, which asks the fleet whether there is room.
     """
 
-    def __init__(
-        self, upstream: Stream, function: Callable[[Work], Report], fleet: Fleet, batches_per_worker: int
-    ) -> None:
+    def __init__(self, upstream: Stream, function: Process, fleet: Fleet) -> None:
         super().__init__(upstream, stream_name="read ► decode ► filter ► publish + commit")
         self._function, self._fleet = function, fleet
-        self._batches_per_worker = batches_per_worker
         self._in_flight: set[asyncio.Task[None]] = set()
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def update(self, work: Work, who: Stream | None = None, metadata: object = None) -> None:
-        while len(self._in_flight) >= self._batches_per_worker * max(1, self._fleet.workers):
-            await asyncio.wait(self._in_flight, return_when="FIRST_COMPLETED")
-        task = asyncio.create_task(self._run(work))
+        task = asyncio.create_task(self._hand_on(await self._fleet.take(self._function, work)))
         self._in_flight.add(task)
         task.add_done_callback(self._landed)
 
-    async def _run(self, work: Work) -> None:
-        report = await self._fleet.run(self._function, work)
-        await asyncio.gather(*self._emit(report))
+    async def _hand_on(self, report: asyncio.Future[Report]) -> None:
+        await asyncio.gather(*self._emit(await report))
 
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._in_flight.discard(task)

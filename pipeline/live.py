@@ -86,8 +86,12 @@ class LiveRun:
         config, inputs = self._config, self._in_force.channels.inputs
         self._membership = Membership(self._kafka, config.group, config.replica, config.topics, inputs)
         try:
-            seconds = self._config.limits.batch_seconds
-            async with Client(scheduler, asynchronous=True) as client, Fleet(client, seconds) as fleet:
+            limits = (
+                config.limits.batch_seconds,
+                config.dispatch.batches_per_worker,
+                config.dispatch.messages,
+            )
+            async with Client(scheduler, asynchronous=True) as client, Fleet(client, *limits) as fleet:
                 await fleet.prepare(prepare, self._in_force.shipped, self._config.schemas)
                 await self._flow(fleet, feed, on_progress)
         finally:
@@ -102,10 +106,10 @@ class LiveRun:
             self._renew,
             lambda partition, low: self._recovery.limit(partition, low, dispatch.messages),
             dispatch.milliseconds,
-            lambda partition: fleet.has_room(partition, dispatch.batches_per_worker),
+            fleet.has_room,
             stream_name=f"Kafka {self._config.topics}",
         )
-        on_workers = connect(self._source, process, fleet, dispatch.batches_per_worker, self.settle)
+        on_workers = connect(self._source, process, fleet, self.settle)
         reporting = asyncio.create_task(self._report(fleet, on_progress))
         flowing = asyncio.create_task(self._until_stopped())
         beside = [asyncio.create_task(self._feed(feed))] if feed else []

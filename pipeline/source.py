@@ -57,7 +57,7 @@ class KafkaRanges(Source):
         renew: Callable[[Work], Work],
         batch_limit: Callable[[Partition, int], int],
         milliseconds: float,
-        has_room: Callable[[Partition], bool] = lambda partition: True,
+        has_room: Callable[[Partition, int], bool] = lambda partition, offsets: True,
         **kwargs: object,
     ) -> None:
         super().__init__(asynchronous=True, **kwargs)
@@ -178,8 +178,8 @@ class KafkaRanges(Source):
                 continue
             limit = self._batch_limit(partition, progress.next)
             due = progress.lag >= limit or now - (progress.waiting_since or now) >= self._patience
-            if due and self._has_room(partition):
-                high = min(progress.end, progress.next + limit)
+            high = min(progress.end, progress.next + limit)
+            if due and self._has_room(partition, high - progress.next):
                 progress.flight, progress.waiting_since = next(self._flights), None
                 return self._make_work(partition, progress.next, high, progress.flight)
         return None

@@ -51,6 +51,16 @@ class Work:
         """Unique for each attempt, so that Dask never answers one attempt with another's result."""
         return f"zads-{self.run}-{self.partition}-{self.low}-{self.high}-{self.flight}-{self.attempt}"
 
+    @property
+    def kin(self) -> object:
+        """Equal for pieces of work whose alerts the filters may see in one pass.
+
+        Another attempt goes alone: whatever ended the one before must not come over its neighbours twice.
+        """
+        if self.fence or self.unreadable:
+            return self.key
+        return (self.partition.topic, self.version, frozenset(self.suspended))
+
 
 @dataclass(frozen=True)
 class ChannelFailure:

@@ -4,8 +4,11 @@ One packet that cannot be read is refused with its reason and costs its neighbou
 another survey is counted.
 """
 
+from __future__ import annotations
+
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,15 +39,29 @@ class Batch:
 
     table: one row a record, in the packets' order, one column a name asked for.
     packet: int64, for each row the index of its packet.
-    refused: the packets that could not be read. other: readable packets of other surveys, counted by survey;
-    other_packets: their indices.
+    refused: the packets that could not be read. other_packets: index -> survey of readable packets of other
+    surveys.
     """
 
     table: pa.RecordBatch
     packet: np.ndarray
     refused: list[Refused] = field(default_factory=list)
-    other: dict[str, int] = field(default_factory=dict)
-    other_packets: list[int] = field(default_factory=list)
+    other_packets: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def other(self) -> dict[str, int]:
+        """How many readable packets of other surveys there are, by survey."""
+        return dict(Counter(self.other_packets.values()))
+
+    def part(self, start: int, stop: int) -> Batch:
+        """What the packets from `start` up to `stop` came to, as if they had been read by themselves."""
+        low, high = np.searchsorted(self.packet, [start, stop]).tolist()
+        return Batch(
+            self.table.slice(low, high - low),
+            self.packet[low:high] - start,
+            [replace(one, index=one.index - start) for one in self.refused if start <= one.index < stop],
+            {i - start: survey for i, survey in self.other_packets.items() if start <= i < stop},
+        )
 
 
 class PacketReader:
@@ -89,7 +106,7 @@ class PacketReader:
         if parts:
             batch.table, batch.packet = _in_order(parts)
         batch.refused.sort(key=lambda refused: refused.index)
-        batch.other_packets.sort()
+        batch.other_packets = dict(sorted(batch.other_packets.items()))
         return batch
 
     def _groups(self, packets: Sequence[bytes], batch: Batch) -> dict[WriterSchema, Group]:
@@ -117,11 +134,10 @@ class PacketReader:
             return None
         if framed.writer.survey == self.survey.name:
             return framed
-        batch.other[framed.writer.survey] = batch.other.get(framed.writer.survey, 0) + 1
-        batch.other_packets.append(index)
+        batch.other_packets[index] = framed.writer.survey
         return None
 
-    def _part(self, writer: WriterSchema, group: Group, packets: Sequence[bytes], batch: Batch) -> "_Part":
+    def _part(self, writer: WriterSchema, group: Group, packets: Sequence[bytes], batch: Batch) -> _Part:
         """The rows of the packets with one writer schema."""
         for index in group.split():
             framed = self._framed(index, packets[index], batch)
@@ -147,7 +163,7 @@ class PacketReader:
         arrays: list[pa.Array | None],
         packets: Sequence[bytes],
         batch: Batch,
-    ) -> "_Part":
+    ) -> _Part:
         """Add the columns that fastavro must make; a packet that it cannot make them of is refused."""
         slow, good = [_empty(pa.schema([(c.name, c.type) for c in wanted]))], []
         for index in np.unique(walked.packet).tolist():

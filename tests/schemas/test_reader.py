@@ -71,7 +71,7 @@ def test_real_packets_in_one_batch(real_alerts):
     check(batch, ours)
     assert batch.other == {"lsst": 5, "pgir": 1, "winter": 1, "turbo": 1}
     others = {i for i, p in enumerate(paths) if p.parent.name in ("lsst_ocf", "other_surveys")}
-    assert batch.other_packets == sorted(others)
+    assert list(batch.other_packets) == sorted(others)
     reasons = {paths[r.index].parent.name: r.error.reason for r in batch.refused}
     assert reasons == {"malformed": "truncated", "lsst_confluent": "unknown-schema"}
     assert len(batch.refused) == 4
