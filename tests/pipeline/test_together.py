@@ -1,0 +1,171 @@
+"""Batches that go to a worker together: each comes to what it comes to alone, and none pays for another."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from distributed import Client, LocalCluster
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cluster.dask_cluster import local_cluster
+from pipeline.config import ChannelConfig, RunConfig, channel_set
+from pipeline.evaluate import Evaluator, Verdicts
+from pipeline.fleet import Fleet
+from pipeline.work import Partition, Report, Work
+from tests.pipeline.night import night
+
+TOPIC = "mixed"
+BAD = Path(__file__).with_name("bad_filters.py")
+CHANNELS = {
+    "real_bogus": ChannelConfig(topics=TOPIC),
+    "two_detections_20min": ChannelConfig(topics=TOPIC),
+    "team": ChannelConfig(filter="real_bogus", access="collaboration", topics=TOPIC),
+    "raises": ChannelConfig(filter=f"{BAD}:raises_on_some", topics=TOPIC),
+    "off": ChannelConfig(filter="real_bogus", topics=TOPIC),
+}
+FULL = 100
+NUMBER = 150  # of packets
+
+
+class NoGuard:
+    """Lets every filter run for as long as it likes."""
+
+    def running(self, channel: str, seconds: float) -> nullcontext[None]:
+        return nullcontext()
+
+
+@cache
+def evaluator() -> Evaluator:
+    return Evaluator(channel_set(RunConfig(channels=CHANNELS, topics=TOPIC)))
+
+
+@cache
+def packets() -> tuple[bytes, ...]:
+    """Alerts, some of which a filter raises on, with packets in between that cannot be read."""
+    special = [alert for alert in night() if alert.programid == 1 and alert.candid % 97 == 0]
+    good = [alert.packet for alert in [*night()[:80], *special, *night()[80:NUMBER]]]
+    good = good[: NUMBER - 3]
+    return (*good[:50], b"hello", *good[50:100], good[0][:500], b"", *good[100:])
+
+
+def verdicts(batches: Sequence[Sequence[bytes]], failing_alerts: int) -> list[Verdicts]:
+    found = evaluator().evaluate(
+        batches,
+        TOPIC,
+        NoGuard(),
+        suspended={"off": "for a test"},
+        filter_seconds=60,
+        failing_alerts=failing_alerts,
+    )
+    for one in found:
+        one.seconds.clear()
+        one.refused.sort(key=lambda refusal: (refusal.index, refusal.channel))
+    return found
+
+
+@settings(max_examples=25)
+@given(st.lists(st.integers(0, NUMBER), max_size=5))
+def test_each_batch_comes_to_what_it_comes_to_alone(cuts: list[int]) -> None:
+    ends = [0, *sorted(cuts), len(packets())]
+    batches = [packets()[start:stop] for start, stop in pairwise(ends)]
+    together = verdicts(batches, failing_alerts=len(packets()))
+    assert together == [verdicts([batch], failing_alerts=len(packets()))[0] for batch in batches]
+    assert sum(len(one.matches["team"]) for one in together) > 100
+    assert {refusal.channel for one in together for refusal in one.refused} == {"", "raises"}
+
+
+def test_a_filter_that_fails_leaves_its_gap_in_each_batch() -> None:
+    found = verdicts([packets()[:80], packets()[80:]], failing_alerts=0)
+    assert [set(one.gaps) for one in found] == [{"off", "raises"}] * 2
+    assert all("raises" not in one.matches and one.matches["team"] for one in found)
+
+
+def work(number: int, span: int = 10, topic: str = TOPIC, **more: object) -> Work:
+    made = Work(
+        Partition(topic, number), 0, span, 1, False, "r", 1, "g", b"", {}, channels=b"", version="v", **more
+    )
+    return made if not made.fence else replace(made, attempt=2)
+
+
+def count(works: Sequence[Work]) -> list[Report]:
+    """Says how many there were."""
+    return [Report(one, "committed", message=str(len(works))) for one in works]
+
+
+def slowly(works: Sequence[Work]) -> list[Report]:
+    time.sleep(1)
+    return count(works)
+
+
+def die(works: Sequence[Work]) -> list[Report]:
+    os._exit(1)
+
+
+@pytest.fixture(scope="module")
+def one_worker() -> LocalCluster:
+    with local_cluster(workers=1) as cluster:
+        yield cluster
+
+
+def on(cluster: LocalCluster, act: Callable[[Fleet], Awaitable[object]]) -> None:
+    async def main() -> None:
+        address = cluster.scheduler_address
+        async with Client(address, asynchronous=True) as client, Fleet(client, 60, 2, FULL) as fleet:
+            await act(fleet)
+
+    asyncio.run(main())
+
+
+def test_kin_go_together_and_others_apart(one_worker: LocalCluster) -> None:
+    async def act(fleet: Fleet) -> None:
+        again = replace(work(5), fence=True, attempt=2)
+        works = [work(0), work(1), work(2, topic="other"), work(3, suspended={"x": "y"}), again, work(4)]
+        reports = await asyncio.gather(*[await fleet.take(count, one) for one in works])
+        assert [report.work for report in reports] == works
+        assert [report.message for report in reports] == ["3", "3", "1", "1", "1", "3"]
+        reports = await asyncio.gather(*[await fleet.take(count, work(n, span=60)) for n in range(3)])
+        assert [report.message for report in reports] == ["1", "1", "1"]  # two would be more than full
+
+    on(one_worker, act)
+
+
+def test_small_work_waits_for_a_busy_worker_and_full_work_is_at_hand(one_worker: LocalCluster) -> None:
+    async def act(fleet: Fleet) -> None:
+        small, full = (Partition(TOPIC, 8), 10), (Partition(TOPIC, 9), FULL)
+        assert fleet.has_room(*small)
+        running = [await fleet.take(slowly, work(0))]
+        assert fleet.has_room(*small)  # beside the one that has not left yet
+        await asyncio.sleep(0.1)
+        assert not fleet.has_room(*small)
+        assert fleet.has_room(*full)
+        running.append(await fleet.take(slowly, work(1, span=FULL)))
+        assert not fleet.has_room(*full)
+        await asyncio.gather(*running)
+        assert fleet.has_room(*small)
+
+    on(one_worker, act)
+
+
+def test_all_that_were_with_a_worker_that_died_are_told(one_worker: LocalCluster) -> None:
+    async def act(fleet: Fleet) -> None:
+        reports = await asyncio.gather(*[await fleet.take(die, work(n)) for n in range(3)])
+        assert {report.outcome for report in reports} == {"died"}
+        for flight in range(2, 100):  # until the nanny has brought another worker
+            works = [replace(work(n), flight=flight) for n in range(3)]
+            reports = await asyncio.gather(*[await fleet.take(count, one) for one in works])
+            if {report.outcome for report in reports} == {"committed"}:
+                return
+            await asyncio.sleep(0.2)
+        raise AssertionError("no worker came back")
+
+    on(one_worker, act)
