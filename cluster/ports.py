@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
+import time
 
 import psutil
 
@@ -25,6 +26,14 @@ def is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def becomes_free(port: int, seconds: float) -> bool:
+    """Whether a server can listen at `port` now or soon: a process that was killed lets go when it is gone."""
+    deadline = time.monotonic() + seconds
+    while not (free := is_free(port)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return free
 
 
 def answers(port: int) -> bool:

@@ -12,6 +12,7 @@ from cluster.settings import DEFAULT_PORT
 
 OLDEST_PYTHON = (3, 11)
 NEEDED_BYTES = 1_000_000_000
+_LETS_GO_SECONDS = 3.0
 
 
 def check_python(version: tuple[int, ...] = tuple(sys.version_info[:3])) -> None:
@@ -52,5 +53,8 @@ def choose_port(asked: int | None, last: int | None, default: int | None = DEFAU
     if asked is not None:
         check_port(asked)
         return asked
-    free = (port for port in (last, default) if port is not None and ports.is_free(port))
-    return next(free, None) or ports.free_port()
+    if last is not None and ports.becomes_free(last, _LETS_GO_SECONDS):
+        return last
+    if default is not None and ports.is_free(default):
+        return default
+    return ports.free_port()

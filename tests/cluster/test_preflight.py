@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,14 @@ def test_settings_can_be_replaced_and_added() -> None:
     assert settings["num.io.threads"] == "9"
     assert settings["new.one"] == "a\\\\b"
     assert "1111" in settings["advertised.listeners"]
+
+
+def test_the_last_port_is_waited_for_while_its_holder_goes() -> None:
+    with socket.socket() as dying:
+        dying.bind(("127.0.0.1", 0))
+        dying.listen()
+        last = dying.getsockname()[1]
+        going = threading.Timer(0.5, dying.close)
+        going.start()
+        assert preflight.choose_port(None, last) == last
+        going.join()
