@@ -29,7 +29,7 @@ def is_free(port: int) -> bool:
 
 
 def becomes_free(port: int, seconds: float) -> bool:
-    """Whether a server can listen at `port` now or soon: a process that was killed lets go when it is gone."""
+    """Whether a server can listen at `port`, now or soon: a process that was killed lets go once gone."""
     deadline = time.monotonic() + seconds
     while not (free := is_free(port)) and time.monotonic() < deadline:
         time.sleep(0.05)

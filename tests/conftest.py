@@ -13,7 +13,7 @@ from xdist.scheduler import LoadScopeScheduling
 from cluster.broker import Broker
 
 # How long an example takes says more of the machine than of the law.
-settings.register_profile("zads", deadline=None)
+settings.register_profile("zads", deadline=None, max_examples=50)
 settings.load_profile("zads")
 
 # pytest-xdist's workers ignore Ctrl-C, and so would every process that a test starts.
