@@ -61,7 +61,9 @@ def _confusion(axes: Axes, result: Score) -> None:
     axes.set_yticks(range(2), list(table.index))
     for i in range(2):
         for j in range(2):
-            axes.text(j, i, format(int(numbers[i, j]), ","), ha="center", va="center")
+            dark = np.log1p(numbers[i, j]) > 0.6 * np.log1p(numbers.max())
+            colour = "white" if dark else "black"
+            axes.text(j, i, format(int(numbers[i, j]), ","), ha="center", va="center", color=colour)
     axes.set_title("confusion (alerts)")
 
 
