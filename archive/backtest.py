@@ -28,7 +28,7 @@ class NothingToTry(ZadsError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a channel may not exceed. share: of a night's alerts; microseconds: of a processor, an alert."""
+    """What a channel may not exceed. share: of a night's alerts; microseconds: that an alert takes (wall clock)."""
 
     share: float = 0.1
     alerts_per_hour: float = 10_000
@@ -44,7 +44,7 @@ class Backtest:
 
     @property
     def microseconds(self) -> float:
-        """Processor time an alert."""
+        """What an alert took (wall clock)."""
         return float(self.found.costs()["microseconds"].iloc[0])
 
     def problems(self, limits: Limits) -> list[str]:
