@@ -28,7 +28,10 @@ class NothingToTry(ZadsError):
 
 @dataclass(frozen=True)
 class Limits:
-    """What a channel may not exceed. share: of a night's alerts; microseconds: that an alert takes (wall clock)."""
+    """What a channel may not exceed.
+
+    share: of a night's alerts; microseconds: that an alert takes (wall clock).
+    """
 
     share: float = 0.1
     alerts_per_hour: float = 10_000
