@@ -142,7 +142,7 @@ class Replay:
         return pd.DataFrame(rows, columns=["filter", "night", "alerts", "objects", "of", "complete"])
 
     def costs(self) -> pd.DataFrame:
-        """Processor time of each filter: filter, seconds, microseconds an alert; reading not counted."""
+        """Time (wall clock) of each filter: filter, seconds, microseconds an alert; reading not counted."""
         seconds = sum((one.seconds for one in self.sums if len(one.seconds)), np.zeros(len(self.filters)))
         each = seconds / max(self.alerts, 1) * 1e6
         return pd.DataFrame({"filter": self.labels, "seconds": seconds, "microseconds": each})
