@@ -24,7 +24,7 @@ notebooks: $(STAMP) ## run the notebooks; each with its pictures is then noteboo
 	$(BIN)/python -m tests.notebooks.run
 
 test: lint ## lint, types and tests, as CI runs them
-	$(BIN)/pytest -n 4 --dist loadscope --no-loadscope-reorder
+	$(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder
 
 lint: $(STAMP) ## lint, format and types
 	$(BIN)/ruff check

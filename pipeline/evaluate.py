@@ -125,10 +125,12 @@ class Evaluator:
             batch = self._reader.read([packet for packets in batches for packet in packets])
         self._judge(batch, topic, _Envelope(guard, filter_seconds, failing_alerts, verdicts), suspended)
         ends = np.cumsum([len(packets) for packets in batches]).tolist()
-        return [
+        parts = [
             self._part(batch, verdicts, end - len(packets), end)
             for packets, end in zip(batches, ends, strict=True)
         ]
+        parts[0].seconds = verdicts.seconds  # of all of them, told once
+        return parts
 
     def _judge(self, batch: Batch, topic: str, envelope: _Envelope, suspended: dict[str, str]) -> None:
         verdicts = envelope.verdicts
@@ -147,13 +149,12 @@ class Evaluator:
                 envelope.verdicts.matches[channel.name] = view.matches(mask)
 
     def _part(self, batch: Batch, whole: Verdicts, start: int, stop: int) -> Verdicts:
-        """The verdicts on the packets from `start` up to `stop`; the first part has the time used."""
+        """The verdicts on the packets from `start` up to `stop`."""
         verdicts = Verdicts(
             matches={name: _within(found, start, stop) for name, found in whole.matches.items()},
             refused=_within(whole.refused, start, stop),
             gaps=dict(whole.gaps),
             failures=list(whole.failures),
-            seconds=whole.seconds if start == 0 else {},
         )
         self._describe(batch.part(start, stop), verdicts)
         return verdicts

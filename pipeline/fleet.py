@@ -71,9 +71,7 @@ class Fleet:
         self._threads: dict[str, int] = {}  # address of each worker that is there -> task threads
         self._homes: dict[Partition, str] = {}
         self._busy: Counter[str] = Counter()  # address -> bundles there
-        self._open: dict[
-            tuple[str, object], _Bundle
-        ] = {}  # (address, kin) -> a bundle that is being gathered
+        self._gathered: dict[tuple[str, object], _Bundle] = {}  # (address, kin) -> one that still fills
         self._under_way: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Condition()
 
@@ -83,8 +81,10 @@ class Fleet:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        for task in (self._watching, *self._under_way):
+        tasks = [self._watching, *self._under_way]
+        for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     @property
     def workers(self) -> int:
@@ -98,7 +98,7 @@ class Fleet:
         home = self._home(partition)
         gathering = [
             bundle
-            for (address, _), bundle in self._open.items()
+            for (address, _), bundle in self._gathered.items()
             if address == home and bundle.works[0].partition.topic == partition.topic
         ]
         fits = any(bundle.offsets + offsets <= self._most_offsets for bundle in gathering)
@@ -125,21 +125,24 @@ class Fleet:
         """
         await self._somebody()
         address = self._home(work.partition)
-        bundle = self._open.get((address, work.kin))
+        place = (address, work.kin)
+        bundle = self._gathered.get(place)
         if bundle is None or bundle.offsets + work.high - work.low > self._most_offsets:
-            bundle = self._open[address, work.kin] = _Bundle(address)
+            bundle = _Bundle(address)
             self._busy[address] += 1
-            task = asyncio.create_task(self._send(function, bundle, work.kin))
+            task = asyncio.create_task(self._send(function, bundle, place))
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
+            if work.kin:
+                self._gathered[place] = bundle
         return bundle.add(work)
 
-    async def _send(self, function: Process, bundle: _Bundle, kin: object) -> None:
+    async def _send(self, function: Process, bundle: _Bundle, place: tuple[str, object]) -> None:
         """Let a bundle fill, have it done, and give each of its works the report."""
         try:
             await asyncio.sleep(_GATHER_SECONDS)
-            if self._open.get((bundle.address, kin)) is bundle:
-                del self._open[bundle.address, kin]
+            if self._gathered.get(place) is bundle:
+                del self._gathered[place]
             reports = await self._done(function, bundle)
         except Exception as error:
             for waiting in bundle.reports:

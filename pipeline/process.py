@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache, lru_cache
 
@@ -131,8 +131,12 @@ def _verdicts(work: Work, batches: list[list[bytes]], note: RunningNote) -> list
 
 
 def _publish(steps: list[_Step]) -> None:
-    """Publish each step in its transaction; they wait for the broker side by side."""
+    """Publish each step in its transaction; they wait for the broker side by side.
+
+    What fails is looked at when all have ended: a lane must not be dropped while another thread is in it.
+    """
     transactions = [_publishing().submit(step.publish) for step in steps]
+    wait(transactions)
     for step, transaction in zip(steps, transactions, strict=True):
         step.safely(transaction.result)
 

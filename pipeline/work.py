@@ -52,13 +52,13 @@ class Work:
         return f"zads-{self.run}-{self.partition}-{self.low}-{self.high}-{self.flight}-{self.attempt}"
 
     @property
-    def kin(self) -> object:
-        """Equal for pieces of work whose alerts the filters may see in one pass.
+    def kin(self) -> tuple[object, ...] | None:
+        """Equal for pieces of work whose alerts the filters may see in one pass; None: it goes alone.
 
-        Another attempt goes alone: whatever ended the one before must not come over its neighbours twice.
+        That is another attempt: whatever ended the one before must not come over its neighbours twice.
         """
         if self.fence or self.unreadable:
-            return self.key
+            return None
         return (self.partition.topic, self.version, frozenset(self.suspended))
 
 

@@ -49,14 +49,7 @@ def test_runs_and_shows_pictures(path):
     assert not [output for output in found if "Warning" in output.get("text", "")]
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        path if at in (0, 2) else pytest.param(path, marks=pytest.mark.soak)
-        for at, path in enumerate(NOTEBOOKS)
-    ],
-    ids=lambda path: path.stem,
-)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_one_line_chooses_real_packets(path, real_archive):
     text = path.read_text()
     assert text.count(CHOICE) == 1
