@@ -43,11 +43,11 @@ bench: $(STAMP) ## every speed claim, measured beside its peer
 soak: $(STAMP) ## long proofs: hours of faults
 	$(BIN)/pytest -m soak
 
-lock: $(STAMP) ## choose versions anew: requirements.lock and cluster/kafka.lock
+lock: $(STAMP) ## choose versions anew: requirements.lock and cluster/kafka/kafka.lock
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --quiet \
 		--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command "make lock" --output-file requirements.lock
-	$(BIN)/python -m cluster.fetch
+	$(BIN)/python -m cluster.kafka.fetch
 
 clean: ## remove .venv and what tools left; ~/.zads and ~/.cache/zads stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

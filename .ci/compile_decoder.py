@@ -5,9 +5,9 @@ code of all that zads imports (where Python is told to write none, each start wo
 import importlib
 import pkgutil
 
-from schemas.reader import PacketReader
-from schemas.rewrite import rewrite
-from schemas.simulated import simulate
+from schemas.avro.rewrite import rewrite
+from schemas.packets.reader import PacketReader
+from simulator import simulate
 
 packet = next(simulate(1, seed=0)).packet
 assert PacketReader(["jd", "objectId", "prv_candidates.jd"]).read([packet]).table.num_rows == 1
@@ -16,6 +16,6 @@ assert len(rewrite(packet, drop=["cutoutScience"], public_only=True)) < len(pack
 THEIRS = ("dask.dataframe", "distributed.cli.dask_scheduler", "distributed.dashboard.scheduler", "pytest")
 for name in THEIRS:
     importlib.import_module(name)
-for room in ("cluster", "schemas", "filters", "archive", "pipeline", "commands"):
+for room in ("cluster", "schemas", "simulator", "filters", "archive", "pipeline", "commands"):
     for module in pkgutil.walk_packages([room], f"{room}."):
         importlib.import_module(module.name)

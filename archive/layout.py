@@ -5,7 +5,7 @@
     PATH/quarantine  what could not be kept in a survey's table, with the reason
 
 A row of a survey's table is one packet as it was received once: the survey's scalars under the names that
-`schemas.surveys` gives them, each history field as a list column under its dotted name
+`schemas.surveys.registry` gives them, each history field as a list column under its dotted name
 ("prv_candidates.magpsf"), raw values all; the Avro body with the fingerprint of its writer schema; and where
 the packet came from. Rows of a file are sorted by `_healpix_29` (the HATS convention: order 29, nested).
 """
@@ -22,8 +22,8 @@ import pyarrow.compute as pc
 from astropy.coordinates import Latitude, Longitude
 from cdshealpix.nested import lonlat_to_healpix
 
-from schemas.definitions import night as night_number
 from schemas.frame import survey_named
+from schemas.surveys.definitions import night as night_number
 
 NIGHT, PROGRAMID = "night", "programid"
 

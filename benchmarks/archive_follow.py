@@ -20,13 +20,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from archive.appender import Appender
+from archive.write.appender import Appender
 from benchmarks.stage import fill, packets_of, timed_run
-from cluster.broker import Broker
-from cluster.dask_cluster import local_cluster
-from commands.archive import NICENESS
-from pipeline.config import channel_set, read_config
-from pipeline.following import Followed, Follower
+from cluster.dask.local import local_cluster
+from cluster.kafka.broker import Broker
+from commands.archive.command import NICENESS
+from pipeline.channels.config import channel_set, read_config
+from pipeline.clients.follow import Followed, Follower
 
 _TOPIC = "ztf_20231012_programid1"
 _MOST_SLOWDOWN = 1 / 3

@@ -3,11 +3,11 @@
     python -m benchmarks.archive_ingest [--alerts FOLDER_OF_PACKETS] [--number 6000]
 
 The night is made by cycling the packets, each with a candid of its own, into gzipped tarballs as the survey
-makes them. zads: `archive.ingest.ingest` in one process, and on a Dask cluster of two workers. The peer, what
-one writes in an afternoon, in one process: tarfile, `fastavro.reader`, all of the packet as nested columns
-into Parquet (zstd) through pyarrow, a file every 1,000 alerts; it tells no repeated packet, no damage and no
-version. Also printed, of the packets without cycling: bytes in the archive beside gzip of each packet, the
-peer's file, and the packets themselves.
+makes them. zads: `archive.write.ingest.ingest` in one process, and on a Dask cluster of two workers. The
+peer, what one writes in an afternoon, in one process: tarfile, `fastavro.reader`, all of the packet as nested
+columns into Parquet (zstd) through pyarrow, a file every 1,000 alerts; it tells no repeated packet, no damage
+and no version. Also printed, of the packets without cycling: bytes in the archive beside gzip of each packet,
+the peer's file, and the packets themselves.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from distributed import Client
 
-from archive.ingest import Summary, ingest
+from archive.write.ingest import Summary, ingest
 from benchmarks.stage import packets_of
-from cluster.dask_cluster import local_cluster
-from schemas.framing import write_long
-from schemas.reader import PacketReader
+from cluster.dask.local import local_cluster
+from schemas.avro.framing import write_long
+from schemas.packets.reader import PacketReader
 
 
 def night(packets: list[bytes], number: int, first: int = 0) -> Iterator[tuple[int, bytes]]:

@@ -24,8 +24,8 @@ import fastavro
 import polars_avro
 
 from benchmarks import stage
-from schemas.reader import PacketReader
-from schemas.surveys import SURVEYS
+from schemas.packets.reader import PacketReader
+from schemas.surveys.registry import SURVEYS
 
 BATCH = 500
 SLOW_BATCH = 50  # fastavro, milliseconds an alert

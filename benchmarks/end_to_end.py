@@ -36,9 +36,9 @@ from benchmarks.stage import (
     remove,
     timed_run,
 )
-from cluster.broker import Broker
-from cluster.dask_cluster import local_cluster
-from pipeline.config import ChannelConfig, channel_set, read_config
+from cluster.dask.local import local_cluster
+from cluster.kafka.broker import Broker
+from pipeline.channels.config import ChannelConfig, channel_set, read_config
 
 WAYS = ("zads", "plain", "careful")
 BARS = {"rate": 3000.0, "plain": 5.0, "careful": 3.0}

@@ -28,10 +28,10 @@ from rich.table import Table
 from benchmarks.peers import PROCESSES, Peer, Task
 from benchmarks.rules import RULES
 from benchmarks.stage import PARTITIONS, fill, make_targets, packets_of, timed_run
-from cluster.broker import Broker
-from cluster.dask_cluster import local_cluster
-from pipeline.config import ChannelConfig, channel_set, read_config
-from pipeline.kafka import consumer_settings, producer_settings
+from cluster.dask.local import local_cluster
+from cluster.kafka.broker import Broker
+from pipeline.broker.client import consumer_settings, producer_settings
+from pipeline.channels.config import ChannelConfig, channel_set, read_config
 
 BARS = {50: 0.2, 99: 0.6}
 WARM = 400  # alerts through everything before the clock starts

@@ -16,18 +16,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from archive.columns import PieceReader
-from archive.fingerprints import keep_schemas, schemas_of
-from archive.fragments import Piece
-from archive.ingest import ingest
 from archive.layout import BODY, HEALPIX, healpix29, table_of
-from archive.reading import Archive
-from archive.store import commit, survey_table, write_file
+from archive.read.archive import Archive
+from archive.read.columns import PieceReader
+from archive.read.fragments import Piece
+from archive.tables.fingerprints import keep_schemas, schemas_of
+from archive.tables.store import commit, survey_table, write_file
+from archive.write.ingest import ingest
 from filters import registered
+from schemas.avro.rewrite import rewrite
+from schemas.avro.writer import WriterSchema, writer_schema
 from schemas.frame import stored_columns
-from schemas.rewrite import rewrite
-from schemas.simulated import simulate
-from schemas.writer import WriterSchema, writer_schema
+from simulator import simulate
 
 FILE_ROWS = 131_072
 TEMPLATES = 2_000

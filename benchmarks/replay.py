@@ -18,10 +18,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from archive.columns import Tally, size
-from archive.reading import Archive
-from archive.replay import replay
-from archive.versions import forget
+from archive.read.archive import Archive
+from archive.read.columns import Tally, size
+from archive.read.versions import forget
+from archive.replay.replay import replay
 from benchmarks.million import Made, load, make
 from benchmarks.peers import Careful
 from benchmarks.rules import RULES

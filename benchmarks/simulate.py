@@ -18,10 +18,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from schemas.simulated import Staged, simulate
-from schemas.simulated.load import LoadTest
-from schemas.simulated.packet import ztf_schema
-from schemas.simulated.sky import stream_of
+from simulator import Staged, simulate
+from simulator.packets.load import LoadTest
+from simulator.packets.packet import ztf_schema
+from simulator.packets.stream import stream_of
 
 _FRESH, _LOAD = 200.0, 20_000.0  # alerts a second that are asked for
 

@@ -12,14 +12,15 @@ from pathlib import Path
 import psutil
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-from pipeline.channels import ChannelSet
-from pipeline.config import RunConfig
-from pipeline.kafka import admin_client, consumer_settings, ensure_topics, producer_settings
-from pipeline.live import Feed, LiveRun
-from pipeline.statistics import Statistics
-from pipeline.work import Partition, Report, Work
-from schemas.packet import read_packet
-from schemas.simulated import simulate
+from pipeline.broker.client import admin_client, consumer_settings, ensure_topics, producer_settings
+from pipeline.broker.partition import Partition
+from pipeline.channels.channel import ChannelSet
+from pipeline.channels.config import RunConfig
+from pipeline.live.run import Feed, LiveRun
+from pipeline.live.statistics import Statistics
+from pipeline.worker.work import Report, Work
+from schemas.packets.packet import read_packet
+from simulator import simulate
 
 REAL_PACKETS = Path(__file__).resolve().parents[2] / "shared" / "alerts" / "ztf_4.01"
 PARTITIONS = 8
@@ -115,7 +116,7 @@ class TimedRun(LiveRun):
 def timed_run(
     config: RunConfig, channels: ChannelSet, scheduler: str, feed: Feed = lambda stopped: None
 ) -> tuple[Statistics, Span]:
-    """`pipeline.live.run_live` of everything that is there when `feed` returns, and when it worked."""
+    """`pipeline.live.run.run_live` of everything that is there when `feed` returns, and when it worked."""
     return asyncio.run(_timed(TimedRun(config, channels), scheduler, feed))
 
 

@@ -6,27 +6,28 @@ Standard output is for what a pipe wants; what people read on the way goes to st
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from typing import Any
 
 import typer
 
-_GROUPS = (
-    "demo",
-    "run",
-    "simulate",
-    "score",
-    "publish",
-    "listen",
-    "dead_letters",
-    "filters",
-    "explain",
-    "channel",
-    "archive",
-    "replay",
-    "graph",
+_COMMANDS = (
+    "commands.demo.command",
+    "commands.run",
+    "commands.simulate.command",
+    "commands.score.command",
+    "commands.publish",
+    "commands.listen.command",
+    "commands.dead_letters",
+    "commands.filters",
+    "commands.explain",
+    "commands.channel.command",
+    "commands.archive.command",
+    "commands.replay",
+    "commands.graph.command",
+    "commands.broker",
 )
+"""A module for each command or group of commands; each has `register(app)`."""
 
 
 def application() -> typer.Typer:
@@ -40,9 +41,8 @@ def application() -> typer.Typer:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
-    for group in [g for g in _GROUPS if importlib.util.find_spec(f"commands.{g}")]:
-        importlib.import_module(f"commands.{group}").register(app)
-    app.add_typer(importlib.import_module("commands.broker").app, name="broker")
+    for name in _COMMANDS:
+        importlib.import_module(name).register(app)
     return app
 
 

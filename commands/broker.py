@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from cluster.broker import Status, log_tail, start_detached, status, stop_detached
 from cluster.errors import ClusterError
 from cluster.home import zads_home
-from cluster.state import Folder
+from cluster.kafka.broker import Status, log_tail, start_detached, status, stop_detached
+from cluster.kafka.state import Folder
 
 people = Console(stderr=True, soft_wrap=True, highlight=False)
 FOLLOW_EVERY_S = 0.3
@@ -125,3 +125,8 @@ def _follow(path: Path) -> None:
 
 def _inode(descriptor: int) -> int:
     return os.fstat(descriptor).st_ino
+
+
+def register(parent: typer.Typer) -> None:
+    """Add `zads broker`."""
+    parent.add_typer(app, name="broker")

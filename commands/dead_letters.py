@@ -14,11 +14,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from commands.options import Bootstrap, Config, people
+from commands.shared.options import Bootstrap, Config, people
 
 if TYPE_CHECKING:
-    from pipeline.anatomy import Anatomy
-    from pipeline.dead_letters import DeadLetter
+    from pipeline.broker.dead_letters import DeadLetter
+    from schemas.packets.anatomy import Anatomy
 
 _LONGEST = 60
 
@@ -75,9 +75,9 @@ def show(
 
     Example: `zads dead-letters show ztf_20231012_programid1/3/4711 --save bad.avro`
     """
-    from commands.bootstrap import schemas
-    from pipeline.anatomy import dissect
-    from pipeline.dead_letters import find
+    from commands.shared.bootstrap import schemas
+    from pipeline.broker.dead_letters import find
+    from schemas.packets.anatomy import dissect
 
     source = schemas(schema_source, config)
     found = find(_letters(bootstrap, config), where)
@@ -93,8 +93,8 @@ def show(
 
 
 def _letters(bootstrap: str | None, config: Path | None) -> Iterator[DeadLetter]:
-    from commands.bootstrap import connection
-    from pipeline.dead_letters import dead_letters
+    from commands.shared.bootstrap import connection
+    from pipeline.broker.dead_letters import dead_letters
 
     broker, kafka = connection(bootstrap, config)
     return dead_letters(broker, **kafka)
@@ -102,8 +102,8 @@ def _letters(bootstrap: str | None, config: Path | None) -> Iterator[DeadLetter]
 
 def _original(letter: DeadLetter, bootstrap: str | None, config: Path | None) -> bytes:
     """The packet's bytes: in the letter, or for one that was too large where it came from."""
-    from commands.bootstrap import connection
-    from pipeline.dead_letters import original
+    from commands.shared.bootstrap import connection
+    from pipeline.broker.dead_letters import original
 
     broker, kafka = connection(bootstrap, config)
     return original(letter, broker, **kafka)

@@ -86,7 +86,7 @@ def explained(chosen: Filter, packet: Path) -> Iterator[Explained]:
     """Every alert of the file. Raises what is wrong with the packet, FilterError for another survey's."""
     from filters.errors import FilterError
     from schemas.frame import stored_columns, to_frame
-    from schemas.reader import PacketReader
+    from schemas.packets.reader import PacketReader
 
     reads = chosen.require_reads()
     batch = PacketReader(stored_columns(reads, chosen.survey), chosen.survey).read([packet.read_bytes()])

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from commands.options import people
+from commands.shared.options import people
 
 if TYPE_CHECKING:
     from filters import Filter

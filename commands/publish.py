@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from commands.options import EXIT_STOPPED, Bootstrap, Config, Schemas, counting_bar, people
+from commands.shared.options import EXIT_STOPPED, Bootstrap, Config, Schemas, counting_bar, people
 
 if TYPE_CHECKING:
-    from pipeline.publish import PublishSummary
+    from pipeline.clients.publish import PublishSummary
 
 
 def register(app: typer.Typer) -> None:
@@ -45,9 +45,9 @@ def publish(
 
     Example: `zads publish ztf_public_20231012.tar.gz --rate 300`
     """
-    from commands.bootstrap import connection, schemas
-    from pipeline.publish import PublishSummary
-    from pipeline.publish import publish as send
+    from commands.shared.bootstrap import connection, schemas
+    from pipeline.clients.publish import PublishSummary
+    from pipeline.clients.publish import publish as send
 
     broker, kafka = connection(bootstrap, config)
     source = schemas(schema_source, config)

@@ -13,9 +13,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from commands.dask_cluster import dask_cluster
 from commands.filters import Json
-from commands.options import (
+from commands.shared.dask_cluster import dask_cluster
+from commands.shared.options import (
     EXIT_STOPPED,
     Archive,
     Bootstrap,
@@ -28,8 +28,8 @@ from commands.options import (
 from schemas.errors import ZadsError
 
 if TYPE_CHECKING:
-    from archive.replay import Progress as SoFar
-    from archive.results import Replay
+    from archive.replay.replay import Progress as SoFar
+    from archive.replay.results import Replay
 
 _EXAMPLES = 3
 
@@ -132,8 +132,8 @@ def _say_what_is_missing(
 
 def _require_nights(where: str, nights: str | None) -> None:
     """Raises ZadsError when the archive has none of the nights: most likely they were mistyped."""
-    from archive.fragments import nights_of
-    from archive.reading import Archive as Reader
+    from archive.read.archive import Archive as Reader
+    from archive.read.fragments import nights_of
 
     wanted, files = nights_of(nights), Reader(where).files()
     if not any(wanted.holds(file.night) for file in files):
@@ -165,9 +165,9 @@ def _sender(
     """What publishes packets to the topic; None for no topic. Raises BrokerError."""
     if topic is None:
         return None
-    from commands.bootstrap import connection
-    from pipeline.kafka import wait_for_broker
-    from pipeline.rehearse import rehearse
+    from commands.shared.bootstrap import connection
+    from pipeline.broker.client import wait_for_broker
+    from pipeline.clients.rehearse import rehearse
 
     broker, kafka = connection(bootstrap, config)
     wait_for_broker(broker, **kafka)
@@ -196,7 +196,7 @@ def _cone(given: str | None) -> tuple[str, ...] | None:
 def _replayed(
     filters: list[str], where: str, values: dict[str, Any], cluster: Any, chosen: dict[str, Any]
 ) -> Replay:
-    from archive.replay import replay as run
+    from archive.replay.replay import replay as run
 
     with counting_bar() as bar:
         task = bar.add_task("replaying", total=None, counted="")
@@ -233,7 +233,7 @@ def _put_away(found: Replay, as_json: bool, out: Path | None, plots: Path | None
         found.to_parquet(out)
         people.print(f"{len(found.matches):,} matches in {out}", soft_wrap=True)
     if plots is not None:
-        from archive.plots import save_plots
+        from archive.plots.replays import save_plots
 
         people.print(f"{len(save_plots(found, plots))} pictures in {plots}", soft_wrap=True)
 
@@ -274,8 +274,8 @@ def _rehearse(
     found: Replay | None, where: str, chosen: dict[str, Any], send: Callable[..., int], topic: str
 ) -> None:
     """Send the packets that pass, or all of them, and say how many; Ctrl-C ends it early."""
-    from archive.reading import Archive as Reader
-    from archive.stream import in_time_order, record_keys
+    from archive.read.archive import Archive as Reader
+    from archive.read.stream import in_time_order, record_keys
 
     wanted = None if found is None else found.matches
     packets = in_time_order(Reader(where), wanted=wanted, **chosen)

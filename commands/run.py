@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from commands.dask_cluster import dask_cluster
-from commands.options import (
+from commands.shared.dask_cluster import dask_cluster
+from commands.shared.options import (
     EXIT_STOPPED,
     Bootstrap,
     Channels,
@@ -54,9 +54,9 @@ def run(
 
     Example: `zads run --channels young_supernova,asteroid --until-drained`
     """
-    from commands.view import EXIT_SUSPENDED, LiveView, summarise
-    from pipeline.changes import channels_now, channels_to_come
-    from pipeline.live import run_live
+    from commands.shared.view import EXIT_SUSPENDED, LiveView, summarise
+    from pipeline.channels.changes import channels_now, channels_to_come
+    from pipeline.live.run import run_live
 
     settings = settings_of(
         config,

@@ -2,7 +2,7 @@
 
 from filters.contract import Filter, Verdict, alert_filter
 from filters.history import History, history
+from filters.load import load, registered
 from filters.parameters import Parameter
-from filters.registry import load, registered
 
 __all__ = ["Filter", "History", "Parameter", "Verdict", "alert_filter", "history", "load", "registered"]

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from filters.errors import BadSelection, FilterError
-from filters.trace import NOTHING
+from filters.traced import NOTHING
 
 if TYPE_CHECKING:
     from filters.history import History

@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from filters import cuts, source, trace
+from filters import cuts
+from filters import traced as trace
+from filters import version as source
 from filters.errors import FilterError, ReadsRequired
 from filters.packet import frame_of_packet, table_of_packets
 from filters.parameters import Parameter, parameters_of, with_values

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from filters.column import Column
 from filters.errors import BadSelection, FilterError
-from filters.trace import NOTHING, answer
+from filters.traced import NOTHING, answer
 from filters.view import column_of, index_of
 from schemas.frame import TEXT, as_pandas
 

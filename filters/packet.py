@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from schemas.errors import CorruptValue
 from schemas.frame import split, stored_columns, survey_named, to_frame
-from schemas.surveys import Survey
+from schemas.surveys.registry import Survey
 
 
 def frame_of_packet(packet: Mapping[str, Any], reads: Sequence[str], survey: str = "ztf") -> pd.DataFrame:

@@ -18,7 +18,7 @@ from filters.contract import Filter
 from filters.errors import FilterError
 from schemas.errors import near_names
 from schemas.frame import stored_columns, to_frame
-from schemas.reader import PacketReader
+from schemas.packets.reader import PacketReader
 
 UNREADABLE = ("corrupt", "truncated")
 _BATCH = 2000

@@ -1,9 +1,9 @@
 """Arrow columns as decoded or stored -> the pandas frame that a filter sees.
 
 The decoder and the archive keep raw values. Here, and only here, they get the meaning of
-`schemas.definitions`: sentinels become NaN, floats and 32-bit integers are widened to float64, `night`,
-`positive` and `flux` are derived. Types come from the survey's schema, never from the batch, so that any
-cutting of a night into batches gives the same columns.
+`schemas.surveys.definitions`: sentinels become NaN, floats and 32-bit integers are widened to float64,
+`night`, `positive` and `flux` are derived. Types come from the survey's schema, never from the batch, so
+that any cutting of a night into batches gives the same columns.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.definitions import PUBLIC_PROGRAMID, night, sentinel
-from schemas.derived import MADE_FROM, MADE_FROM_FORCED, MAKE, MAKE_FORCED, floats
 from schemas.errors import CorruptValue, NoSuchColumn
-from schemas.surveys import SURVEYS, Survey
+from schemas.surveys.definitions import PUBLIC_PROGRAMID, night, sentinel
+from schemas.surveys.derived import MADE_FROM, MADE_FROM_FORCED, MAKE, MAKE_FORCED, floats
+from schemas.surveys.registry import SURVEYS, Survey
 
 IDENTITY = ("candid", "objectId")
 """In every frame, declared or not: what an alert and its object are called."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
-from cluster.broker import Broker
+from cluster.kafka.broker import Broker
 
 # How long an example takes says more of the machine than of the law.
 settings.register_profile("zads", deadline=None, max_examples=50)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from archive.ingest import ingest
-from cluster.broker import Broker
+from archive.write.ingest import ingest
+from cluster.kafka.broker import Broker
 from commands import application
-from pipeline.registry import read_registry
+from pipeline.channels.registry import read_registry
 from tests.archive.helpers import night, write_packets
 from tests.test_docs import ROOT, blocks
 

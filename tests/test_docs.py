@@ -17,7 +17,7 @@ from astropy.time import Time
 from deltalake import DeltaTable
 
 import zads
-from pipeline.config import RunConfig, read_config
+from pipeline.channels.config import RunConfig, read_config
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()

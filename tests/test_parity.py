@@ -13,14 +13,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from archive.appender import Appender
-from archive.reading import Archive
-from archive.replay import Replay, replay
-from cluster.broker import Broker
+from archive.read.archive import Archive
+from archive.replay.replay import Replay, replay
+from archive.write.appender import Appender
+from cluster.kafka.broker import Broker
 from filters import registered
-from pipeline.following import Follower
-from pipeline.listen import listen
-from pipeline.publish import publish_packets
+from pipeline.broker.listen import listen
+from pipeline.clients.follow import Follower
+from pipeline.clients.publish import publish_packets
 from tests.pipeline.night import night, running
 
 Place = tuple[str, int, int]

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from commands import application
-from schemas.simulated.kinds import KINDS
+from simulator.sky.kinds import KINDS
 from tests.test_docs import ROOT, blocks
 
 SKY = (ROOT / "docs" / "simulated_sky.md").read_text()

@@ -7,7 +7,7 @@ false is the answer "none".
 import numpy as np
 import pandas as pd
 
-from filters.trace import answer
+from filters.traced import answer
 
 PS1_MAGNITUDES = {1: "sgmag1", 2: "srmag1", 3: "simag1"}
 """Band (`fid`: g, r, i) -> magnitude of the nearest PS1 source in that band."""

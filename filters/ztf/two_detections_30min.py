@@ -6,7 +6,7 @@ import pandas as pd
 
 from filters.contract import alert_filter
 from filters.history import history
-from schemas.definitions import MINUTES, night
+from schemas.surveys.definitions import MINUTES, night
 
 
 @alert_filter(

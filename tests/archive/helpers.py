@@ -14,7 +14,7 @@ import fastavro
 import pyarrow as pa
 from deltalake import DeltaTable
 
-from schemas.simulated import SimulatedAlert, simulate
+from simulator import SimulatedAlert, simulate
 
 
 @cache

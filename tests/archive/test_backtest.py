@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archive.backtest import Limits, NothingToTry, backtest, most_within
-from archive.ingest import ingest
-from archive.store import NoSuchArchive
+from archive.replay.backtest import Limits, NothingToTry, backtest, most_within
+from archive.tables.store import NoSuchArchive
+from archive.write.ingest import ingest
 from filters import alert_filter, load
 from tests.archive.helpers import night, records_in, write_packets
 

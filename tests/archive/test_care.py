@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
 
-from archive import intake
-from archive.appender import Appender, Limits
-from archive.care import info, vacuum
-from archive.check import Gap, check
-from archive.ingest import ingest
-from archive.optimize import data_files, optimize
-from archive.store import NoSuchArchive
+from archive.care.care import info, vacuum
+from archive.care.check import Gap, check
+from archive.tables.store import NoSuchArchive
+from archive.write import intake
+from archive.write.appender import Appender, Limits
+from archive.write.ingest import ingest
+from archive.write.optimize import data_files, optimize
 from tests.archive.helpers import as_words, night, packets_in, records_in, rows_of, write_packets
 from tests.archive.test_store import Line
 

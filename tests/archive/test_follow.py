@@ -16,13 +16,13 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from archive.appender import Appender, Limits
-from archive.check import check
-from cluster.broker import Broker
-from pipeline.following import Followed, Follower, received_of
-from pipeline.kafka import topic_names
-from pipeline.missed import missed
-from pipeline.publish import publish_packets
+from archive.care.check import check
+from archive.write.appender import Appender, Limits
+from cluster.kafka.broker import Broker
+from pipeline.broker.client import topic_names
+from pipeline.clients.follow import Followed, Follower, received_of
+from pipeline.clients.missed import missed
+from pipeline.clients.publish import publish_packets
 from tests.archive.helpers import as_words, night, packets_in, records_in, rows_of
 from tests.pipeline import topics
 

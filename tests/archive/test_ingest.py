@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from distributed import Client
 
-from archive.ingest import ingest
-from archive.quarantine import Quarantine
-from cluster.dask_cluster import local_cluster
+from archive.write.ingest import ingest
+from archive.write.quarantine import Quarantine
+from cluster.dask.local import local_cluster
+from schemas.avro.framing import FolderSource, frame
 from schemas.errors import PacketError
-from schemas.framing import FolderSource, frame
-from schemas.packet_files import NoSuchPackets
-from schemas.reader import PacketReader
-from schemas.surveys import SURVEYS
+from schemas.packets.files import NoSuchPackets
+from schemas.packets.reader import PacketReader
+from schemas.surveys.registry import SURVEYS
 from tests.archive.helpers import (
     as_words,
     night,
@@ -180,7 +180,7 @@ def test_killed_and_begun_again(tmp_path: Path) -> None:
     packets = [alert.packet for alert in night(1500, 12)]
     file = write_tarball(tmp_path / "night.tar.gz", packets)
     code = (
-        "import sys; from archive import intake; from archive.ingest import ingest;"
+        "import sys; from archive.write import intake; from archive.write.ingest import ingest;"
         "intake.BATCH_PACKETS = 50; ingest(sys.argv[1], sys.argv[2])"
     )
     for files in (2, 6):
@@ -204,7 +204,7 @@ def test_killed_and_begun_again(tmp_path: Path) -> None:
 
 
 def test_two_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("archive.intake.BATCH_PACKETS", 20)
+    monkeypatch.setattr("archive.write.intake.BATCH_PACKETS", 20)
     folder = write_packets(tmp_path / "packets", [alert.packet for alert in night()])
     with ThreadPoolExecutor(2) as threads:
         done = list(threads.map(lambda _: ingest(folder, tmp_path / "archive"), range(2)))

@@ -12,15 +12,8 @@ from cdshealpix.nested import healpix_to_skycoord
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archive.layout import (
-    PARTITIONS,
-    file_schema,
-    healpix29,
-    newest,
-    night_dates,
-    table_schema,
-)
-from schemas.surveys import SURVEYS
+from archive.layout import PARTITIONS, file_schema, healpix29, newest, night_dates, table_schema
+from schemas.surveys.registry import SURVEYS
 
 
 @pytest.mark.parametrize("survey", SURVEYS)

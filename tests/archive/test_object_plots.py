@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from archive.ingest import ingest
-from archive.object_plots import plot_cutouts, plot_light_curve, plot_place
-from archive.objects import NoSuchAlert
-from archive.reading import Archive
+from archive.plots.objects import plot_cutouts, plot_light_curve, plot_place
+from archive.read.archive import Archive
+from archive.read.objects import NoSuchAlert
+from archive.write.ingest import ingest
 from schemas.errors import ZadsError
-from schemas.simulated import SimulatedAlert, simulate
+from simulator import SimulatedAlert, simulate
 from tests.archive.helpers import write_packets
 
 

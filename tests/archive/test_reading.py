@@ -21,18 +21,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from archive import store
-from archive.cones import BadCone, cone_of
-from archive.fragments import BadNights, nights_of
-from archive.ingest import ingest
-from archive.objects import NoSuchAlert
-from archive.reading import Archive, NoSuchArchive
-from archive.where import BadCondition
+from archive.read.archive import Archive, NoSuchArchive
+from archive.read.cones import BadCone, cone_of
+from archive.read.fragments import BadNights, nights_of
+from archive.read.objects import NoSuchAlert
+from archive.read.where import BadCondition
+from archive.tables import store
+from archive.write.ingest import ingest
 from filters import registered
 from schemas.errors import NoSuchColumn
 from schemas.frame import stored_columns, to_frame
-from schemas.reader import PacketReader
-from schemas.simulated import simulate
+from schemas.packets.reader import PacketReader
+from simulator import simulate
 from tests.archive.helpers import records_in, write_packets
 
 Packet = dict[str, Any]

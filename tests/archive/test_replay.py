@@ -10,16 +10,17 @@ from typing import Annotated, Any
 import pandas as pd
 import pytest
 
-from archive import store, trial
-from archive.ingest import ingest
-from archive.reading import Archive
-from archive.replay import Progress, replay, variants
-from archive.results import Replay
+from archive.read.archive import Archive
+from archive.replay import trial
+from archive.replay.replay import Progress, replay, variants
+from archive.replay.results import Replay
+from archive.tables import store
+from archive.write.ingest import ingest
 from filters import alert_filter, registered
 from filters.errors import BadParameter, FilterError, ReadsRequired, UnknownFilter
 from schemas.frame import stored_columns, to_frame
-from schemas.reader import PacketReader
-from schemas.simulated import SimulatedAlert, simulate
+from schemas.packets.reader import PacketReader
+from simulator import SimulatedAlert, simulate
 from tests.archive.helpers import write_packets
 
 NAMES = ["real_bogus", "pure_transient", "two_detections_20min", "nuclear"]
@@ -93,14 +94,14 @@ def test_packet_by_packet_is_the_same(archive: Archive) -> None:
 def test_small_shares_and_batches_are_the_same(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = replay(NAMES, archive)
     monkeypatch.setattr(trial, "BATCH_ROWS", 1)
-    monkeypatch.setattr("archive.replay.SHARE_ROWS", 40)
+    monkeypatch.setattr("archive.replay.replay.SHARE_ROWS", 40)
     assert_equal(replay(NAMES, archive, threads=4), whole)
 
 
 def test_on_a_cluster_it_is_the_same(archive: Archive, tmp_path: Path) -> None:
     from distributed import Client
 
-    from cluster.dask_cluster import local_cluster
+    from cluster.dask.local import local_cluster
     from filters import load
 
     own = tmp_path / "mine.py"
@@ -214,7 +215,7 @@ def test_a_filter_that_always_raises_is_given_up_and_the_others_go_on(archive: A
 def test_what_is_there_by_then_when_it_is_ended_early(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("archive.replay.SHARE_ROWS", 50)
+    monkeypatch.setattr("archive.replay.replay.SHARE_ROWS", 50)
     seen: list[Progress] = []
 
     def stop(so_far: Progress) -> None:
@@ -238,7 +239,7 @@ def test_ctrl_c_from_outside(archive: Archive, monkeypatch: pytest.MonkeyPatch) 
     """The signal arrives while filters run."""
     import signal
 
-    monkeypatch.setattr("archive.replay.SHARE_ROWS", 50)
+    monkeypatch.setattr("archive.replay.replay.SHARE_ROWS", 50)
     threading.Timer(0.5, signal.raise_signal, [signal.SIGINT]).start()
     found = replay(slow, archive, threads=1)
     assert not found.complete
@@ -261,7 +262,7 @@ def crowded(alerts: pd.DataFrame, *, most: Annotated[int, ""] = 3) -> dict[str, 
 def test_a_filter_on_exposures_sees_them_whole(
     archive: Archive, alerts: list[SimulatedAlert], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("archive.replay.SHARE_ROWS", 50)
+    monkeypatch.setattr("archive.replay.replay.SHARE_ROWS", 50)
     frame = frame_of(alerts, crowded.require_reads(), False)
     f = crowded.using(most=int(frame.groupby("pid").size().median()))
     found = replay(f, archive, public=False)

@@ -11,15 +11,15 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from archive.ingest import ingest
-from archive.plots import plot_examples, plot_funnel, plot_nights, plot_sky, save_plots
-from archive.reading import Archive
-from archive.replay import replay
-from archive.results import Replay
-from archive.stream import in_time_order
+from archive.plots.replays import plot_examples, plot_funnel, plot_nights, plot_sky, save_plots
+from archive.read.archive import Archive
+from archive.read.stream import in_time_order
+from archive.replay.replay import replay
+from archive.replay.results import Replay
+from archive.write.ingest import ingest
 from filters.errors import FilterError
 from schemas.errors import ZadsError
-from schemas.simulated import simulate
+from simulator import simulate
 from tests.archive.helpers import records_in, write_packets
 
 REPOSITORY = Path(__file__).resolve().parents[2]

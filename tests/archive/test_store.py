@@ -15,10 +15,10 @@ from deltalake.exceptions import CommitFailedError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from archive import appender as appenders
-from archive.appender import Appender, Limits
 from archive.layout import table_of
-from archive.store import commit, survey_table
+from archive.tables.store import commit, survey_table
+from archive.write import appender as appenders
+from archive.write.appender import Appender, Limits
 from tests.archive.helpers import night, rows_of
 from tests.pipeline import packets as small
 

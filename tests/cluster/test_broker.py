@@ -14,9 +14,9 @@ import pytest
 from confluent_kafka import KafkaError, Producer
 from confluent_kafka.admin import AdminClient
 
-from cluster.broker import Broker, status
 from cluster.errors import ClusterError
-from cluster.ports import free_port
+from cluster.kafka.broker import Broker, status
+from cluster.kafka.ports import free_port
 from tests.cluster.helpers import consume, create_topic, eventually, is_alive, produce
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -69,7 +69,7 @@ def test_two_brokers_at_once(broker: Broker, own_broker: Broker) -> None:
 OWNER = """
 import sys, time
 from pathlib import Path
-from cluster.broker import Broker
+from cluster.kafka.broker import Broker
 broker = Broker(Path(sys.argv[1]) if sys.argv[1:] else None).start()
 print(broker.pid, broker.home, flush=True)
 time.sleep(600)

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster.dask_cluster import SETTINGS
-from cluster.jars import KAFKA_VERSION
-from cluster.settings import server_properties
+from cluster.dask.local import SETTINGS
+from cluster.kafka.jars import KAFKA_VERSION
+from cluster.kafka.settings import server_properties
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMPOSE = yaml.safe_load((REPOSITORY / "cluster" / "compose.yaml").read_text())

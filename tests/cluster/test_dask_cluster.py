@@ -15,7 +15,7 @@ import psutil
 import pytest
 from distributed import Client, KilledWorker
 
-from cluster.dask_cluster import SETTINGS, local_cluster
+from cluster.dask.local import SETTINGS, local_cluster
 from tests.cluster.helpers import eventually, is_alive
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -82,7 +82,7 @@ def test_ctrl_c_leaves_the_workers_to_the_owner_of_the_cluster(client: Client) -
 PARENT = """
 import time
 from distributed import Client
-from cluster.dask_cluster import local_cluster
+from cluster.dask.local import local_cluster
 
 def spin():
     while True: pass

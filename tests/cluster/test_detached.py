@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.broker import log_tail, start_detached, status, stop_detached
 from cluster.errors import ClusterError
-from cluster.ports import free_port
-from cluster.settings import DEFAULT_PORT
+from cluster.kafka.broker import log_tail, start_detached, status, stop_detached
+from cluster.kafka.ports import free_port
+from cluster.kafka.settings import DEFAULT_PORT
 from tests.cluster.helpers import consume, create_topic, eventually, is_alive, produce
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster import jars
 from cluster.errors import ClusterError
-from cluster.fetch import explain
-from cluster.jars import KAFKA_VERSION, jar_folder, kafka_jars, pins
+from cluster.kafka import jars
+from cluster.kafka.fetch import explain
+from cluster.kafka.jars import KAFKA_VERSION, jar_folder, kafka_jars, pins
 
 
 class Repository(SimpleHTTPRequestHandler):

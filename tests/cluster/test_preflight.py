@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster import ports, preflight
 from cluster.errors import ClusterError
 from cluster.home import zads_cache, zads_home
-from cluster.jvm import find_java
-from cluster.node import telling_line
-from cluster.settings import server_properties
+from cluster.kafka import ports, preflight
+from cluster.kafka.jvm import find_java
+from cluster.kafka.node import telling_line
+from cluster.kafka.settings import server_properties
 
 MESSAGES = [
     (lambda: preflight.check_python((3, 10, 4)), "Python 3.11 or newer and this is 3.10.4"),

@@ -8,15 +8,15 @@ import pytest
 from confluent_kafka import Producer
 from rich.console import Console
 
-from archive.reading import Archive
-from archive.replay import replay
-from cluster.broker import Broker
-from commands.agreement import Agreement, agreement_table, agreements, archive_topics
+from archive.read.archive import Archive
+from archive.replay.replay import replay
+from cluster.kafka.broker import Broker
+from commands.demo.agreement import Agreement, agreement_table, agreements, archive_topics
 from filters import load
-from pipeline.channels import Channel, ChannelSet
-from pipeline.kafka import ensure_topics, producer_settings
-from pipeline.publish import publish_packets
-from schemas.simulated import simulate
+from pipeline.broker.client import ensure_topics, producer_settings
+from pipeline.channels.channel import Channel, ChannelSet
+from pipeline.clients.publish import publish_packets
+from simulator import simulate
 
 NIGHT = "agreement_night"
 

@@ -9,7 +9,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from commands import archive as command
+from commands.archive import command
 from schemas.errors import ZadsError
 from tests.archive.helpers import as_words, night, packets_in, records_in, write_packets, write_tarball
 

@@ -11,12 +11,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from archive.ingest import ingest
-from cluster.broker import Broker
-from commands import channel as command
-from pipeline.definitions import ChannelError
-from pipeline.inputs import InputError
-from pipeline.registry import EditConflict, read_registry
+from archive.write.ingest import ingest
+from cluster.kafka.broker import Broker
+from commands.channel import command
+from pipeline.channels.definition import ChannelError
+from pipeline.channels.inputs import InputError
+from pipeline.channels.registry import EditConflict, read_registry
 from tests.archive.helpers import night, write_packets
 
 MINE = """

@@ -9,9 +9,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from cluster.broker import Broker, Status
-from commands import bootstrap
+from cluster.kafka.broker import Broker, Status
 from commands import publish as command
+from commands.shared import bootstrap
 from schemas.errors import ZadsError
 from tests.pipeline import packets, topics
 

@@ -20,15 +20,15 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from archive import store
-from archive.ingest import ingest
-from cluster.broker import Broker
+from archive.tables import store
+from archive.write.ingest import ingest
+from cluster.kafka.broker import Broker
 from commands import replay as command
 from filters import load
-from pipeline.kafka import BrokerError, ensure_topics
-from pipeline.listen import listen
+from pipeline.broker.client import BrokerError, ensure_topics
+from pipeline.broker.listen import listen
 from schemas.errors import ZadsError
-from schemas.simulated import SimulatedAlert, simulate
+from simulator import SimulatedAlert, simulate
 from tests.archive.helpers import write_packets
 from tests.pipeline.night import expected
 

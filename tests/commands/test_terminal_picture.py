@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 from rich.text import Text
 
-from commands.terminal_picture import print_picture, round_steps, shrink
-from schemas.light_curve import CannotDraw
-from schemas.packet import read_packet, stamp
-from schemas.pictures import stretch
+from schemas.packets.packet import read_packet, stamp
+from schemas.pictures.figure import stretch
+from schemas.pictures.light_curve import CannotDraw
+from schemas.pictures.terminal import print_picture, round_steps, shrink
 
 
 @pytest.fixture(scope="module")

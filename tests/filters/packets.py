@@ -12,7 +12,7 @@ from hypothesis import Phase
 from hypothesis import strategies as st
 
 from filters import registered
-from schemas.surveys import SURVEYS
+from schemas.surveys.registry import SURVEYS
 
 NOW = 2460236.7
 """JD of the alerts: night 2482, about 05:00 UT."""

@@ -14,7 +14,7 @@ import commands.filters
 from filters import registered
 from filters.errors import BadParameter, FilterError, UnknownFilter
 from schemas.errors import PacketError
-from schemas.surveys import SURVEYS
+from schemas.surveys.registry import SURVEYS
 from tests.filters.packets import alert, detection
 
 app = typer.Typer()

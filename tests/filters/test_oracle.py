@@ -55,7 +55,7 @@ def real_packets(folder: Path) -> Iterator[dict[str, Any]]:
 def test_real_packets(real_alerts: Path, name: str) -> None:
     """The batch decoder, the frame and the filter against fastavro and plain Python, on every real packet."""
     from schemas.frame import stored_columns
-    from schemas.reader import PacketReader
+    from schemas.packets.reader import PacketReader
 
     f = registered()[name]
     raw = [p.read_bytes() for folder in ZTF for p in sorted((real_alerts / folder).glob("*.avro"))]

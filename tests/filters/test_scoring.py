@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from cluster.broker import Broker
-from commands.score import register
+from cluster.kafka.broker import Broker
+from commands.score.command import register
 from filters import load, registered
 from filters.errors import FilterError
 from filters.scoring import SEEKS, Answer, ask, score
-from pipeline.publish import publish_packets
-from schemas.simulated import damaged, simulate, write_truth
+from pipeline.clients.publish import publish_packets
+from simulator import damaged, simulate, write_truth
 
 CLASSES = ("SN Ia", "SN II", "AGN", "bogus")
 

@@ -11,8 +11,8 @@ from rich.table import Table
 from filters import registered
 from filters.scoring import SEEKS
 from schemas.frame import stored_columns, to_frame
-from schemas.reader import PacketReader
-from schemas.simulated import simulate, truth_table
+from schemas.packets.reader import PacketReader
+from simulator import simulate, truth_table
 
 ALERTS, SEED, NIGHTS = 3000, 7, 3
 

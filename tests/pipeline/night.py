@@ -17,12 +17,12 @@ import fastavro
 import psutil
 
 from filters import load
-from pipeline.kafka import topic_names
-from pipeline.listen import listen
-from pipeline.publish import publish_packets
+from pipeline.broker.client import topic_names
+from pipeline.broker.listen import listen
+from pipeline.clients.publish import publish_packets
 from schemas.frame import stored_columns, to_frame
-from schemas.reader import PacketReader
-from schemas.simulated import SimulatedAlert, simulate
+from schemas.packets.reader import PacketReader
+from simulator import SimulatedAlert, simulate
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CHANNELS = ("real_bogus", "pure_transient", "two_detections_20min", "solar_system")

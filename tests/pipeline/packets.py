@@ -11,7 +11,7 @@ from typing import Any
 
 import fastavro
 
-SCHEMA_FILE = Path(__file__).resolve().parents[2] / "schemas" / "ztf" / "4.01.avsc"
+SCHEMA_FILE = Path(__file__).resolve().parents[2] / "schemas" / "surveys" / "ztf" / "4.01.avsc"
 JD = 2460229.9338542  # 2023-10-12 10:24:45 UTC
 NIGHTLY = "ztf_20231012_programid1"
 

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from filters import load
-from pipeline.backfill import backfill, gaps_of
-from pipeline.config import read_config
-from pipeline.definitions import Definition, by_value
-from pipeline.gaps import APPLIED_TOPIC
-from pipeline.kafka import topic_names
-from pipeline.listen import Alert, listen
-from pipeline.registry import read_registry, write_registry
+from pipeline.broker.client import topic_names
+from pipeline.broker.listen import Alert, listen
+from pipeline.channels.config import read_config
+from pipeline.channels.definition import Definition, by_value
+from pipeline.channels.gaps import APPLIED_TOPIC
+from pipeline.channels.registry import read_registry, write_registry
+from pipeline.worker.backfill import backfill, gaps_of
 from schemas.frame import stored_columns, to_frame
-from schemas.reader import PacketReader
+from schemas.packets.reader import PacketReader
 from tests.pipeline import topics
 from tests.pipeline.night import night, publish_night, running
 

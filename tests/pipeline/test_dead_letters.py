@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from cluster.broker import Broker
+from cluster.kafka.broker import Broker
 from commands import dead_letters as command
-from pipeline.anatomy import dissect
-from pipeline.dead_letters import (
+from pipeline.broker.client import SIZED, ensure_topics
+from pipeline.broker.dead_letters import (
     TOPIC,
     DeadLetter,
     NoSuchDeadLetter,
@@ -28,8 +28,8 @@ from pipeline.dead_letters import (
     find,
     original,
 )
-from pipeline.kafka import SIZED, ensure_topics
-from schemas.framing import FolderSource
+from schemas.avro.framing import FolderSource
+from schemas.packets.anatomy import dissect
 from tests.pipeline import packets, topics
 
 PACKET = packets.packet(31, magpsf=17.25)

@@ -5,9 +5,9 @@ import typer
 from streamz import Stream
 from typer.testing import CliRunner
 
-from commands import graph
-from pipeline.config import ConfigError, channel_set, read_config
-from pipeline.drawing import as_figure, as_text, live_stages, parameters_of, stages
+from commands.graph import command as graph
+from commands.graph.drawing import as_figure, as_text, live_stages, parameters_of, stages
+from pipeline.channels.config import ConfigError, channel_set, read_config
 
 TOML = """
 bootstrap_servers = "broker.example:9092"

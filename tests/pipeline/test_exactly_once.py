@@ -10,9 +10,9 @@ import fastavro
 import psutil
 import pytest
 
-from pipeline.dead_letters import dead_letters
-from pipeline.listen import listen
-from schemas.framing import FolderSource
+from pipeline.broker.dead_letters import dead_letters
+from pipeline.broker.listen import listen
+from schemas.avro.framing import FolderSource
 from tests.pipeline import night as nights
 from tests.pipeline.night import assert_exactly_once, publish_night, running
 

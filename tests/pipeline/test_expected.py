@@ -9,10 +9,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.broker import Broker
-from pipeline.definitions import Definition
-from pipeline.expected import CHANCE, FACTOR, Expected
-from pipeline.registry import write_registry
+from cluster.kafka.broker import Broker
+from pipeline.channels.definition import Definition
+from pipeline.channels.expected import CHANCE, FACTOR, Expected
+from pipeline.channels.registry import write_registry
 from tests.pipeline.night import expected, night, publish_night, running
 
 shares = st.floats(0, 0.05)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from commands.view import EXIT_SUSPENDED
-from pipeline.backfill import backfill as fill
-from pipeline.config import configured_channel, read_config
-from pipeline.dead_letters import dead_letters
+from commands.shared.view import EXIT_SUSPENDED
+from pipeline.broker.dead_letters import dead_letters
+from pipeline.channels.config import configured_channel, read_config
+from pipeline.worker.backfill import backfill as fill
 from tests.pipeline import night as nights
 from tests.pipeline.night import REPOSITORY, assert_exactly_once, delivered, expected, publish_night, running
 

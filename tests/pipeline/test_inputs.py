@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.broker import Broker
-from commands.view import EXIT_SUSPENDED
-from pipeline.backfill import backfill, gaps_of
-from pipeline.channels import Access, ChannelSet
-from pipeline.config import (
+from cluster.kafka.broker import Broker
+from commands.shared.view import EXIT_SUSPENDED
+from pipeline.broker.client import topic_names
+from pipeline.broker.listen import Alert, listen
+from pipeline.channels.channel import Access, ChannelSet
+from pipeline.channels.config import (
     NIGHTLY_TOPICS,
     ChannelConfig,
     RunConfig,
@@ -21,11 +22,10 @@ from pipeline.config import (
     configured_channel,
     read_config,
 )
-from pipeline.definitions import Definition
-from pipeline.inputs import InputError, refuse_wrong_inputs
-from pipeline.kafka import topic_names
-from pipeline.listen import Alert, listen
-from pipeline.registry import write_registry
+from pipeline.channels.definition import Definition
+from pipeline.channels.inputs import InputError, refuse_wrong_inputs
+from pipeline.channels.registry import write_registry
+from pipeline.worker.backfill import backfill, gaps_of
 from tests.pipeline.night import expected, night, publish_night, running
 
 CHAIN = {"first": 0.5, "second": 0.7, "third": 0.9}

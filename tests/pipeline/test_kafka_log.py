@@ -5,8 +5,8 @@ import time
 
 from confluent_kafka import Producer
 
-from cluster.ports import free_port
-from pipeline.kafka import AwayOnce, client_settings, log
+from cluster.kafka.ports import free_port
+from pipeline.broker.client import AwayOnce, client_settings, log
 
 
 def test_a_broker_that_is_away_is_said_once(caplog):

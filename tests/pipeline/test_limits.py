@@ -5,12 +5,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.channels import ChannelSet
-from pipeline.definitions import Definition
-from pipeline.in_force import InForce
-from pipeline.limits import LastHour
-from pipeline.recovery import Recovery
-from pipeline.work import Partition, Report, Work
+from pipeline.broker.partition import Partition
+from pipeline.channels.channel import ChannelSet
+from pipeline.channels.definition import Definition
+from pipeline.channels.limits import LastHour
+from pipeline.live.in_force import InForce
+from pipeline.live.recovery import Recovery
+from pipeline.worker.work import Report, Work
 
 batches = st.lists(st.tuples(st.floats(0, 3000), st.integers(0, 50)), max_size=20)
 

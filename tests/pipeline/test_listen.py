@@ -19,11 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from cluster.broker import Broker
-from commands import listen as command
-from pipeline import listen as module
-from pipeline.kafka import BrokerError, NoSuchTopic
-from pipeline.listen import listen
+from cluster.kafka.broker import Broker
+from commands.listen import command
+from pipeline.broker import listen as module
+from pipeline.broker.client import BrokerError, NoSuchTopic
+from pipeline.broker.listen import listen
 from schemas.errors import PacketError
 from tests.pipeline import packets, topics
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from distributed import Client
 
-from cluster.ports import free_port
-from pipeline.ship import ClusterUnusable, code_version, ship_code
+from cluster.dask.ship import ClusterUnusable, code_version, ship_code
+from cluster.kafka.ports import free_port
 from tests.pipeline import night as nights
 from tests.pipeline.night import assert_exactly_once, publish_night, running
 

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from cluster.broker import Broker
-from pipeline.kafka import ensure_topics
-from pipeline.membership import Membership, ReplacedError
-from pipeline.work import Partition
+from cluster.kafka.broker import Broker
+from pipeline.broker.client import ensure_topics
+from pipeline.broker.partition import Partition
+from pipeline.live.membership import Membership, ReplacedError
 
 SECONDS = 25.0
 

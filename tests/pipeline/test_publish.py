@@ -13,11 +13,11 @@ import pytest
 from astropy.time import Time
 from confluent_kafka import Message
 
-from cluster.broker import Broker
-from pipeline.dead_letters import TOPIC as DEAD_LETTERS
-from pipeline.kafka import BrokerError
-from pipeline.publish import NotDelivered, publish, publish_packets
-from schemas.packet_files import NoSuchPackets
+from cluster.kafka.broker import Broker
+from pipeline.broker.client import BrokerError
+from pipeline.broker.dead_letters import TOPIC as DEAD_LETTERS
+from pipeline.clients.publish import NotDelivered, publish, publish_packets
+from schemas.packets.files import NoSuchPackets
 from tests.pipeline import packets, topics
 
 

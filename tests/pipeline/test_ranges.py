@@ -5,10 +5,10 @@ import itertools
 import pytest
 from confluent_kafka import Producer
 
-from pipeline.kafka import client_settings
-from pipeline.listen import listen
-from pipeline.ranges import RangeReader
-from pipeline.work import Partition
+from pipeline.broker.client import client_settings
+from pipeline.broker.listen import listen
+from pipeline.broker.partition import Partition
+from pipeline.broker.ranges import RangeReader
 from tests.pipeline.topics import new_topic
 
 KEPT = (True, False, True, True, False, False, True)

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.recovery import Again, Done, Recovery, Resume
-from pipeline.work import Partition, Report, Work
+from pipeline.broker.partition import Partition
+from pipeline.live.recovery import Again, Done, Recovery, Resume
+from pipeline.worker.work import Report, Work
 
 HERE = Partition("ztf_20231012_programid1", 0)
 END = 64

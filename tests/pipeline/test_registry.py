@@ -8,11 +8,11 @@ import threading
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from pipeline.channels import is_older
-from pipeline.config import ConfigError, channel_set, read_config
-from pipeline.definitions import ChannelError, Definition, by_value
-from pipeline.lane import Behind, Lane
-from pipeline.registry import (
+from pipeline.broker.partition import Partition
+from pipeline.channels.channel import is_older
+from pipeline.channels.config import ConfigError, channel_set, read_config
+from pipeline.channels.definition import ChannelError, Definition, by_value
+from pipeline.channels.registry import (
     CHANNELS_TOPIC,
     EditConflict,
     Registry,
@@ -20,7 +20,8 @@ from pipeline.registry import (
     read_registry,
     write_registry,
 )
-from pipeline.work import Partition, Work
+from pipeline.worker.lane import Behind, Lane
+from pipeline.worker.work import Work
 from tests.pipeline import topics
 
 USER_FILE = """

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from archive.ingest import ingest
-from archive.reading import Archive
-from archive.stream import in_time_order
-from cluster.broker import Broker
-from pipeline.listen import listen
-from pipeline.rehearse import rehearse
+from archive.read.archive import Archive
+from archive.read.stream import in_time_order
+from archive.write.ingest import ingest
+from cluster.kafka.broker import Broker
+from pipeline.broker.listen import listen
+from pipeline.clients.rehearse import rehearse
 from tests.pipeline.night import night
 
 

@@ -17,11 +17,12 @@ from distributed import Client, LocalCluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.dask_cluster import local_cluster
-from pipeline.config import ChannelConfig, RunConfig, channel_set
-from pipeline.evaluate import Evaluator, Verdicts
-from pipeline.fleet import Fleet
-from pipeline.work import Partition, Report, Work
+from cluster.dask.local import local_cluster
+from pipeline.broker.partition import Partition
+from pipeline.channels.config import ChannelConfig, RunConfig, channel_set
+from pipeline.live.fleet import Fleet
+from pipeline.worker.evaluate import Evaluator, Verdicts
+from pipeline.worker.work import Report, Work
 from tests.pipeline.night import night
 
 TOPIC = "mixed"

@@ -13,7 +13,7 @@ import pytest
 import schemas
 from tests.schemas.oracle import random_record
 
-ZTF = Path(schemas.__file__).parent / "ztf"
+ZTF = Path(schemas.__file__).parent / "surveys" / "ztf"
 
 
 def ztf_schema(version: str = "4.01") -> dict[str, Any]:

@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from schemas.batches import Walked
+from schemas.avro.batches import Walked
+from schemas.avro.plan import Plan
+from schemas.avro.rewrite import rewrite
+from schemas.avro.writer import writer_schema
 from schemas.errors import PacketError
-from schemas.plan import Plan
-from schemas.reader import PacketReader
-from schemas.rewrite import rewrite
-from schemas.surveys import SURVEYS
-from schemas.writer import writer_schema
+from schemas.packets.reader import PacketReader
+from schemas.surveys.registry import SURVEYS
 from tests.schemas import oracle
 from tests.schemas.conftest import bare, container, ztf_records, ztf_schema
 

@@ -7,7 +7,7 @@ import fastavro
 import numpy as np
 import pytest
 
-from schemas import definitions as d
+from schemas.surveys import definitions as d
 
 
 def test_night() -> None:

@@ -12,8 +12,8 @@ import pytest
 
 from schemas.errors import CorruptValue, NoSuchColumn
 from schemas.frame import stored_columns, to_frame
-from schemas.reader import PacketReader
-from schemas.surveys import SURVEYS
+from schemas.packets.reader import PacketReader
+from schemas.surveys.registry import SURVEYS
 
 ZTF = SURVEYS["ztf"]
 JD = 2460236.7

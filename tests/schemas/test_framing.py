@@ -9,6 +9,17 @@ import zlib
 import cramjam
 import pytest
 
+from schemas.avro.framing import (
+    MAX_BODY_BYTES,
+    FolderSource,
+    Framer,
+    RegistrySource,
+    frame,
+    read_long,
+    schema_source,
+    write_long,
+)
+from schemas.avro.writer import writer_schema
 from schemas.errors import (
     CorruptValue,
     NoSchemaSource,
@@ -21,18 +32,7 @@ from schemas.errors import (
     UnsupportedSchema,
     ZadsError,
 )
-from schemas.framing import (
-    MAX_BODY_BYTES,
-    FolderSource,
-    Framer,
-    RegistrySource,
-    frame,
-    read_long,
-    schema_source,
-    write_long,
-)
-from schemas.reader import decode_all
-from schemas.writer import writer_schema
+from schemas.packets.reader import decode_all
 from tests.schemas import oracle
 from tests.schemas.conftest import container, ztf_records, ztf_schema
 

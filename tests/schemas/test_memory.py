@@ -4,7 +4,7 @@ import threading
 
 import numpy as np
 
-from schemas.reader import PacketReader
+from schemas.packets.reader import PacketReader
 from tests.schemas import oracle
 from tests.schemas.conftest import container, ztf_records, ztf_schema
 from tests.schemas.test_reader import COLUMNS, check

@@ -8,7 +8,7 @@ import pytest
 from astropy.io import fits
 
 from schemas.errors import CorruptValue, NoSuchColumn, PacketError, TooLarge, Truncated
-from schemas.packet import MAX_STAMP_BYTES, packet_schema, packet_survey, pixels, read_packet, stamp
+from schemas.packets.packet import MAX_STAMP_BYTES, packet_schema, packet_survey, pixels, read_packet, stamp
 from tests.schemas import oracle
 from tests.schemas.conftest import ztf_schema
 

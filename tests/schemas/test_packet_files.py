@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from schemas.packet_files import NoSuchPackets, PacketFiles
+from schemas.packets.files import NoSuchPackets, PacketFiles
 
 CONTENTS = [bytes([n]) * (3_000 * n + 17) for n in range(1, 13)]
 

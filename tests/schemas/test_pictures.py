@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from schemas.errors import PacketError
-from schemas.light_curve import BANDS, CannotDraw, light_curve, utc
-from schemas.packet import stamp
-from schemas.pictures import packets_of, save_picture, show, stamp_of, stretch
-from schemas.simulated import simulate
+from schemas.packets.packet import stamp
+from schemas.pictures.figure import packets_of, save_picture, show, stamp_of, stretch
+from schemas.pictures.light_curve import BANDS, CannotDraw, light_curve, utc
+from simulator import simulate
 
 FOLDERS = ["ztf_3.2", "ztf_3.3", "ztf_4.01", "ztf_4.02_spark", "ztf_snappy"]
 
@@ -317,7 +317,7 @@ def test_nothing_is_written_outside_the_figure(packets):
 def test_matplotlib_comes_late_and_pyplot_never():
     code = """if True:
         import sys
-        from schemas.pictures import show
+        from schemas.pictures.figure import show
         assert "matplotlib" not in sys.modules
         picture = show({"candidate": {"jd": 2459000.5}})
         assert picture._repr_png_().startswith(b"\\x89PNG")

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.avro.framing import FolderSource
 from schemas.errors import NoSuchColumn, PacketError, UnsupportedSchema
-from schemas.framing import FolderSource
-from schemas.reader import PacketReader, decode_all
-from schemas.surveys import SURVEYS
+from schemas.packets.reader import PacketReader, decode_all
+from schemas.surveys.registry import SURVEYS
 from tests.schemas import oracle
 from tests.schemas.conftest import bare, container, ztf_records, ztf_schema
 

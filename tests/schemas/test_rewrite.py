@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.avro.framing import FolderSource
+from schemas.avro.rewrite import check_names, rewrite
 from schemas.errors import NoSuchColumn, NotPublic, PacketError, UnsupportedSchema
-from schemas.framing import FolderSource
-from schemas.reader import PacketReader
-from schemas.rewrite import check_names, rewrite
-from schemas.surveys import SURVEYS
+from schemas.packets.reader import PacketReader
+from schemas.surveys.registry import SURVEYS
 from tests.schemas import oracle
 from tests.schemas.conftest import bare, container, ztf_records, ztf_schema
 

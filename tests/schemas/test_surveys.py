@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from schemas.errors import NoSuchColumn
-from schemas.reader import PacketReader
-from schemas.surveys import SURVEYS, survey_of
+from schemas.packets.reader import PacketReader
+from schemas.surveys.registry import SURVEYS, survey_of
 from tests.schemas import oracle
 from tests.schemas.conftest import ztf_schema
 

@@ -1,0 +1,84 @@
+"""What an archive holds, and the removal of files that are no part of it any more."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from deltalake import DeltaTable
+
+from archive.layout import QUARANTINE, SCHEMAS, table_of
+from archive.tables.fingerprints import versions_of
+from archive.tables.store import open_table
+from archive.write.optimize import by_partition, data_files
+from archive.write.quarantine import Quarantine
+
+RETENTION_HOURS = 168
+"""Files that went out of use so long ago may be removed: no reader takes longer, and no writer."""
+
+
+@dataclass
+class NightInfo:
+    """One partition. night: UT date, None where alerts have none; bytes: on disk."""
+
+    night: str | None
+    programid: str | None
+    alerts: int
+    files: int
+    bytes: int
+
+
+@dataclass
+class Info:
+    """An archive at a glance. version: of the Delta table; schemas: version -> fingerprints."""
+
+    address: str
+    version: int
+    nights: list[NightInfo] = field(default_factory=list)
+    schemas: dict[str, list[str]] = field(default_factory=dict)
+    quarantined: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def alerts(self) -> int:
+        return sum(night.alerts for night in self.nights)
+
+    @property
+    def bytes(self) -> int:
+        return sum(night.bytes for night in self.nights)
+
+
+def info(archive: str, survey: str = "ztf") -> Info:
+    """From the Delta log alone, whatever the archive's size. Raises NoSuchArchive."""
+    address = table_of(str(archive), survey)
+    table = open_table(address)
+    told = Info(address, table.version())
+    for (night, program), files in sorted(by_partition(data_files(table)).items(), key=str):
+        alerts, size = sum(file.rows for file in files), sum(file.size for file in files)
+        told.nights.append(NightInfo(night, program, alerts, len(files), size))
+    told.schemas = versions_of(str(archive))
+    told.quarantined.update(Quarantine(str(archive)).rows(["reason"])["reason"].to_pylist())
+    return told
+
+
+def vacuum(
+    archive: str,
+    survey: str = "ztf",
+    hours: int = RETENTION_HOURS,
+    dry_run: bool = False,
+    force: bool = False,
+) -> list[str]:
+    """Remove (or only name) files of all the archive's tables that no version of the last `hours` needs, and
+    those that a killed writer left.
+
+    Less than 168 h wants `force`: somebody may be reading an older version, or writing this very moment.
+    """
+    removed: list[str] = []
+    for name in (survey, SCHEMAS, QUARANTINE):
+        address = table_of(str(archive), name)
+        if name == survey or DeltaTable.is_deltatable(address):
+            table = open_table(address)
+            removed += [
+                f"{name}/{path}"
+                for path in table.vacuum(hours, dry_run, enforce_retention_duration=not force, full=True)
+            ]
+    return removed

@@ -1,0 +1,135 @@
+"""Pictures of one object: its light curve, its cut-outs from epoch to epoch, its place on the sky."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from archive.plots.replays import plain_axes
+from archive.read.archive import Archive
+from schemas.errors import ZadsError
+from schemas.packets.packet import read_packet
+from schemas.pictures.figure import blank_figure, draw_stamp
+from schemas.pictures.light_curve import band
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_GREY, _INK = "#B8B8B8", "#222222"
+_MOST_STAMPS = 6
+_NEIGHBOURHOOD = 0.5
+"""Degrees around an object that `plot_place` shows."""
+
+
+def plot_light_curve(curve: pd.DataFrame) -> Figure:
+    """What `Archive.light_curve` gives: difference magnitude against days since the first detection.
+
+    Filled points are brighter than the reference image, open ones fainter; a black ring is an alert of its
+    own, what has none comes from the histories of later alerts; triangles are limits.
+    """
+    figure = blank_figure(9, 3.8)
+    axes = figure.add_subplot()
+    first = _first_seen(curve)
+    for fid in sorted(curve["fid"].dropna().unique()):
+        _draw_band(axes, curve[curve["fid"] == fid], int(fid), first)
+    alerts = curve[curve["kind"] == "alert"]
+    axes.plot(alerts["jd"] - first, alerts["magpsf"], "o", ms=11, mfc="none", mec=_INK, label="alert")
+    if (curve["kind"] == "limit").any():
+        axes.plot([], [], "v", color=_GREY, label="limit")
+    axes.invert_yaxis()
+    axes.set_xlabel("days since the first detection")
+    axes.set_ylabel("difference magnitude")
+    axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    return plain_axes(figure, axes)
+
+
+def _first_seen(curve: pd.DataFrame) -> float:
+    """Julian date of the first detection; of the first epoch where there is none."""
+    seen = curve[curve["magpsf"].notna()]
+    return float((seen if len(seen) else curve)["jd"].min())
+
+
+def _draw_band(axes: Axes, rows: pd.DataFrame, fid: int, first: float) -> None:
+    """Limits and detections in one band; `first`: the Julian date of day 0."""
+    look = band(fid)
+    limits = rows[rows["kind"] == "limit"]
+    days = limits["jd"] - first
+    axes.plot(days, limits["diffmaglim"], "v", color=look.colour, ms=5, mec="none", alpha=0.4)
+    for positive in (True, False):
+        seen = rows[rows["magpsf"].notna() & (rows["positive"] == positive)]
+        axes.errorbar(
+            seen["jd"] - first,
+            seen["magpsf"],
+            yerr=seen["sigmapsf"],
+            fmt=look.marker,
+            color=look.colour,
+            markerfacecolor=look.colour if positive else "white",
+            ms=5.5,
+            elinewidth=1,
+        )
+    axes.plot([], [], look.marker, color=look.colour, label=look.name)
+
+
+def plot_cutouts(archive: Archive, objectId: str, which: str = "Difference") -> Figure:
+    """One kind of cut-out ("Science", "Template", "Difference") of an object's alerts, in order of time.
+
+    At most six, evenly chosen, the first and the last among them; days are those of `plot_light_curve`.
+    Raises NoSuchAlert.
+    """
+    curve = archive.light_curve(objectId)
+    alerts = curve[curve["kind"] == "alert"]
+    chosen = alerts.iloc[np.unique(np.linspace(0, len(alerts) - 1, _MOST_STAMPS).round().astype(int))]
+    packets = archive.packets([int(candid) for candid in chosen["candid"]])
+    first = _first_seen(curve)
+    figure = blank_figure(1.9 * max(len(chosen), 2), 2.3)
+    for place, (jd, fid, raw) in enumerate(zip(chosen["jd"], chosen["fid"], packets.values(), strict=True)):
+        axes = figure.add_subplot(1, max(len(chosen), 2), place + 1)
+        [packet] = read_packet(raw)
+        draw_stamp(axes, packet, which)
+        axes.set_title(f"{band(int(fid)).name}, day {jd - first:.2f}", fontsize=9)
+    return figure
+
+
+def plot_place(archive: Archive, objectId: str) -> Figure:
+    """Where an object is: left among all alerts within half a degree, right its own alerts in arcseconds.
+
+    Right: offsets of each alert from their median, north up, east left; the circle is the 1.5 arcsec within
+    which ZTF gives one name. Raises ZadsError when the archive has no alert of it.
+    """
+    own = archive.alerts(columns=["ra", "dec", "fid"], where=[("objectId", "==", objectId)]).compute()
+    if own.empty:
+        raise ZadsError(f"no alert of {objectId} in {archive!r}")
+    ra, dec = own["ra"].median(), own["dec"].median()
+    around = archive.alerts(columns=["ra", "dec"], cone=(ra, dec, _NEIGHBOURHOOD)).compute()
+    figure = blank_figure(9, 4.2)
+    wide, near = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
+    wide.scatter(*_offsets(around, ra, dec), s=6, color=_GREY, label="all alerts around")
+    wide.plot([0], [0], "o", ms=13, mfc="none", mec="#D55E00", mew=1.5, label=objectId)
+    wide.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
+    _sky_axes(wide, _NEIGHBOURHOOD, "degrees")
+    for fid in sorted(own["fid"].unique()):
+        look = band(int(fid))
+        x, y = _offsets(own[own["fid"] == fid], ra, dec)
+        near.plot(x * 3600, y * 3600, look.marker, color=look.colour, ms=6, label=look.name)
+    turn = np.linspace(0, 2 * np.pi, 200)
+    near.plot(1.5 * np.cos(turn), 1.5 * np.sin(turn), color=_GREY, lw=1)
+    near.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+    _sky_axes(near, 2.0, "arcsec")
+    return figure
+
+
+def _offsets(frame: pd.DataFrame, ra: float, dec: float) -> tuple[np.ndarray, np.ndarray]:
+    """Degrees east and north of a place, on the plane that touches the sky there (small angles)."""
+    east = (frame["ra"].to_numpy() - ra + 180) % 360 - 180
+    return east * np.cos(np.radians(dec)), frame["dec"].to_numpy() - dec
+
+
+def _sky_axes(axes: Axes, half: float, unit: str) -> None:
+    axes.set(xlim=(half, -half), ylim=(-half, half), aspect="equal")
+    axes.set_xlabel(f"east ({unit})", fontsize=9)
+    axes.set_ylabel(f"north ({unit})", fontsize=9)
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.25)

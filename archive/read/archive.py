@@ -1,0 +1,227 @@
+"""An archive, read: nights as Dask dataframes and bags, one object, one packet. Lazy until asked.
+
+archive = Archive(path)
+archive.alerts(nights="2023-10-12", columns=["rb", "magpsf"], cone=(ra, dec, "1 deg"), where="rb > 0.9")
+archive.light_curve("ZTF18abcdefg")
+archive.packet(2475433850315015009)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from deltalake import DeltaTable
+
+from archive.layout import table_of
+from archive.read import light_curves, objects
+from archive.read.columns import Tally
+from archive.read.cones import cone_of
+from archive.read.fragments import WHOLE, Fragment, Piece, chosen, fragments, nights_of, pieces, shares
+from archive.read.versions import superseded
+from archive.read.view import View
+from archive.read.where import conditions
+from archive.tables.store import NoSuchArchive, open_table
+from schemas.errors import ZadsError
+from schemas.frame import survey_named
+from schemas.surveys.definitions import PUBLIC_PROGRAMID
+
+Versions = Literal["newest", "all"]
+PARTITION_ROWS = 131_072
+_BAG_ROWS = 2_048
+
+
+class Archive:
+    """One survey's part of an archive, as it is now or (version) as it was. Pickles as its address.
+
+    path: folder or object-store address. Raises NoSuchArchive when it is first read and not there.
+    """
+
+    def __init__(self, path: str | Path, survey: str = "ztf", version: int | None = None) -> None:
+        survey_named(survey)
+        self.path, self.survey, self.version = str(path), survey, version
+        self.read = Tally()
+        self._table: DeltaTable | None = None
+        self._files: tuple[int, list[Fragment]] | None = None
+
+    def __repr__(self) -> str:
+        at = "" if self.version is None else f", version={self.version}"
+        return f"Archive({self.path!r}, survey={self.survey!r}{at})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.survey, self.version)
+
+    @property
+    def root(self) -> str:
+        """The address of the survey's table."""
+        where = self.path if "://" in self.path else str(Path(self.path).absolute())
+        return table_of(where, self.survey)
+
+    def files(self) -> list[Fragment]:
+        """Every data file, by night, programid and sky; of the newest version unless one was named."""
+        if self._table is None:
+            self._table = open_table(self.root)
+            if self.version is not None:
+                self._table.load_as_version(self.version)
+        elif self.version is None:
+            self._table.update_incremental()
+        if self._files is None or self._files[0] != self._table.version():
+            self._files = self._table.version(), fragments(self._table)
+        return self._files[1]
+
+    @property
+    def table_version(self) -> int:
+        """The version of the table that was read last."""
+        self._files or self.files()
+        assert self._files is not None
+        return self._files[0]
+
+    def nights(self) -> pd.DataFrame:
+        """The nights that are there: night (date), alerts (rows), public (of programid 1), files, bytes."""
+        rows = [
+            (str(f.night), f.rows, f.rows * (f.programid == PUBLIC_PROGRAMID), 1, f.bytes)
+            for f in self.files()
+        ]
+        table = pd.DataFrame(rows, columns=["night", "alerts", "public", "files", "bytes"])
+        return table.groupby("night", as_index=False).sum()
+
+    def select(
+        self,
+        view: View,
+        nights: Any = None,
+        versions: Versions = "newest",
+        rows: int = PARTITION_ROWS,
+        tally: Tally | None = None,
+    ) -> list[Piece]:
+        """The pieces of data files that may hold rows of a view, about `rows` rows each.
+
+        versions: "newest" leaves out the rows that another one of the same candid, among these nights,
+        replaces (of a cone: among the files that it touches); "all" shows every source record.
+        """
+        if versions not in ("newest", "all"):
+            raise ZadsError(f'versions is "newest" or "all", not {versions!r}')
+        view.stored  # noqa: B018  # a wrong name is told before anything is read
+        spans = nights_of(nights)
+        ranges = view.cone.ranges() if view.cone is not None else None
+        every = chosen(self.files(), spans)
+        near = chosen(every, spans, ranges=ranges)
+        skip: Mapping[str, np.ndarray] = superseded(self.root, near, tally) if versions == "newest" else {}
+        wanted = chosen(near, spans, view.public, ranges, view.conditions)
+        if tally is not None:
+            tally.available += sum(f.bytes for f in every)
+        return pieces(self.root, wanted, rows, skip)
+
+    def view(
+        self, columns: Sequence[str] | None = None, cone: Any = None, where: Any = None, public: bool = False
+    ) -> View:
+        """How the rows are to be seen. columns: None for all scalars. Raises BadCone, BadCondition."""
+        names = columns if columns is not None else self._scalars()
+        found = conditions(where)
+        return View(
+            tuple(dict.fromkeys(names)), self.survey, public, None if cone is None else cone_of(cone), found
+        )
+
+    def _scalars(self) -> list[str]:
+        survey = survey_named(self.survey)
+        return [n for n in survey.names() if not any(n.startswith(f"{h}.") for h in survey.histories)]
+
+    def alerts(
+        self,
+        nights: Any = None,
+        columns: Sequence[str] | None = None,
+        cone: Any = None,
+        where: Any = None,
+        versions: Versions = "newest",
+        public: bool = False,
+        rows: int = PARTITION_ROWS,
+    ) -> Any:
+        """A Dask dataframe of what a filter sees: `columns` (say, `f.reads`), then candid and objectId.
+
+        nights: "2023-10-12", "2023-10-12..2023-10-14", dates, a list of these; None for all. columns: names
+        that a filter may read, derived ones and histories too, and the archive's own ("_topic", "_file");
+        None for all scalars. cone: (ra, dec, radius), degrees or such as "1 arcmin". where: "rb >= 0.65 and
+        fid == 1" or [("rb", ">=", 0.65), ...], on the values that a filter sees. versions: see `select`.
+        public: only alerts and history rows of programid 1. rows: of a partition, about; each is of one
+        night, its rows near each other on the sky.
+
+        Raises NoSuchColumn, BadNights, BadCone, BadCondition, NoSuchArchive.
+        """
+        import dask.dataframe as dd
+
+        view = self.view(columns, cone, where, public)
+        parts = shares(self.select(view, nights, versions, rows), rows)
+        if not parts:
+            return dd.from_pandas(view.empty(), npartitions=1)
+        return dd.from_map(view, parts, meta=view.empty(), enforce_metadata=False)
+
+    def cost(
+        self,
+        nights: Any = None,
+        columns: Sequence[str] | None = None,
+        cone: Any = None,
+        where: Any = None,
+        versions: Versions = "newest",
+        public: bool = False,
+    ) -> Tally:
+        """What `alerts` with these arguments would read, told by the files' footers: its bytes are those of
+        the column chunks, `available` those of the nights' files."""
+        view, tally = self.view(columns, cone, where, public), Tally()
+        for piece in self.select(view, nights, versions, WHOLE, tally):
+            tally.add(view.reader(piece).cost(view.stored))
+        return tally
+
+    def bag(
+        self,
+        nights: Any = None,
+        cone: Any = None,
+        where: Any = None,
+        versions: Versions = "newest",
+        public: bool = False,
+        stamps: bool = False,
+    ) -> Any:
+        """A Dask bag of packets as dictionaries, for work on one packet at a time (`bag.map(f.one)`).
+
+        stamps: with the image cut-outs. Everything else as for `alerts`.
+        """
+        import dask.bag
+        from dask.base import tokenize
+        from dask.delayed import delayed
+
+        view = self.view((), cone, where, public)
+        read = delayed(objects.packets_of, pure=True)
+        every = shares(self.select(view, nights, versions, _BAG_ROWS), _BAG_ROWS)
+        parts = [read(self.path, view, share, stamps) for share in every]
+        if not parts:
+            return dask.bag.Bag({(f"none-{tokenize(view)}", 0): []}, f"none-{tokenize(view)}", 1)
+        return dask.bag.from_delayed(parts)
+
+    def packet(self, candid: int) -> bytes:
+        """The alert with this candid as an Avro container file, decoding to equal values (the newest one).
+
+        Raises NoSuchAlert.
+        """
+        return objects.packets(self, [candid])[candid]
+
+    def packets(self, candids: Sequence[int], nights: Any = None) -> dict[int, bytes]:
+        """The alerts with these candids as Avro container files, in this order. Raises NoSuchAlert."""
+        return objects.packets(self, candids, nights)
+
+    def light_curve(self, objectId: str, public: bool = False) -> pd.DataFrame:
+        """All epochs of an object: its alerts, and the histories and upper limits that they carry, each once.
+
+        See `archive.read.light_curves.light_curve`. Raises NoSuchAlert.
+        """
+        return light_curves.light_curve(self, objectId, public)
+
+    def cutouts(self, candid: int) -> dict[str, np.ndarray]:
+        """The image cut-outs of an alert: "Science", "Template", "Difference" -> float32 pixels.
+
+        Raises NoSuchAlert; PacketError when one is no image.
+        """
+        return objects.cutouts(self, candid)
+
+
+__all__ = ["Archive", "NoSuchArchive"]

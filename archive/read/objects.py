@@ -1,0 +1,158 @@
+"""One packet: the Avro file again, its cut-outs, packets as dictionaries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from archive.layout import BODY, SCHEMA, VERSION_COLUMNS, newest
+from archive.read.columns import PieceReader
+from archive.read.fragments import Fragment, Piece, chosen, nights_of
+from archive.read.view import View
+from archive.tables.fingerprints import schemas_of
+from schemas.avro.framing import Block, container, container_head
+from schemas.avro.writer import writer_schema
+from schemas.errors import NoSuchColumn, UnknownSchema, ZadsError
+from schemas.packets.packet import STAMPS, read_packet, stamp
+from schemas.surveys.definitions import is_public
+from schemas.surveys.registry import SURVEYS
+
+if TYPE_CHECKING:
+    from archive.read.archive import Archive
+
+_SYNC = b"zads archive row"  # any 16 bytes that are unlikely in a packet
+
+
+class NoSuchAlert(ZadsError):
+    """The archive has no alert with this candid, or of this object."""
+
+
+def packets(archive: Archive, candids: Sequence[int], nights: Any = None) -> dict[int, bytes]:
+    """candid -> Avro container file (null codec) with the schema it was written with; the newest of each.
+
+    Only files whose range of candids holds one of them are looked at, and of the bodies only the row groups
+    that have one. Raises NoSuchAlert.
+    """
+    wanted = np.unique(np.asarray(list(candids), np.int64))
+    found = dict(stream(archive, wanted, nights))
+    missing = [candid for candid in wanted.tolist() if candid not in found]
+    if missing:
+        some = ", ".join(map(str, missing[:3])) + (" …" if missing[3:] else "")
+        raise NoSuchAlert(f"no alert with candid {some} in {archive!r}")
+    return {int(candid): found[int(candid)] for candid in candids}
+
+
+def stream(archive: Archive, wanted: np.ndarray, nights: Any = None) -> Iterator[tuple[int, bytes]]:
+    """The packets of those of the candids (sorted, int64) that are there, file by file: candid, Avro file."""
+    places = _places(archive, wanted, nights)
+    for piece, rows in places:
+        reader = PieceReader(piece, survey=archive.survey)
+        for table in reader.take(["candid", SCHEMA, BODY], rows):
+            yield from zip(table["candid"].to_pylist(), containers(archive.path, table), strict=True)
+        archive.read.add(reader.tally)
+
+
+def _places(archive: Archive, wanted: np.ndarray, nights: Any) -> list[tuple[Piece, np.ndarray]]:
+    """Where the newest row of each candid is: pieces and row numbers in their files."""
+    every = chosen(archive.files(), nights_of(nights))
+    archive.read.available += sum(f.bytes for f in every)
+    readers, hits, tables = [], [], []
+    for file in (f for f in every if _within(f, wanted)):
+        reader = PieceReader(whole(archive, file), survey=archive.survey)
+        table, _ = reader.read(["candid"])
+        rows = np.flatnonzero(np.isin(table["candid"].to_numpy(), wanted))
+        if len(rows):
+            tables += [pa.concat_tables(reader.take(VERSION_COLUMNS, rows))]
+            readers.append(reader)
+            hits.append(rows)
+        archive.read.add(reader.tally)
+    if not readers:
+        return []
+    keep = np.zeros(sum(map(len, hits)), bool)
+    keep[newest(pa.concat_tables(tables))] = True
+    masks = np.split(keep, np.cumsum([len(rows) for rows in hits])[:-1])
+    return [(r.piece, rows[mask]) for r, rows, mask in zip(readers, hits, masks, strict=True) if mask.any()]
+
+
+def _within(file: Fragment, wanted: np.ndarray) -> bool:
+    low, high = file.limits.get("candid", (None, None))
+    return low is None or bool(np.searchsorted(wanted, low) < np.searchsorted(wanted, high, "right"))
+
+
+def whole(archive: Archive, file: Fragment) -> Piece:
+    """A data file as one piece."""
+    return Piece(archive.root, file.path, file.night, file.programid, file.rows)
+
+
+def containers(path: str, table: pa.Table) -> list[bytes]:
+    """The bodies as packets that everybody can read."""
+    return [
+        container(_head(path, name), [Block(1, body)], _SYNC)
+        for name, body in zip(table[SCHEMA].to_pylist(), table[BODY].to_pylist(), strict=True)
+    ]
+
+
+@lru_cache(maxsize=64)
+def _head(path: str, name: str) -> bytes:
+    return container_head(_schema(path, name))
+
+
+def _schema(path: str, name: str) -> Mapping[str, Any]:
+    """A writer schema of the archive by its fingerprint. Raises UnknownSchema."""
+    known = schemas_of(path)
+    if name not in known:
+        raise UnknownSchema(f"the archive {path} has no writer schema {name}")
+    schema: Mapping[str, Any] = known[name]
+    return schema
+
+
+@lru_cache(maxsize=64)
+def _decoder(path: str, name: str) -> Callable[[bytes], dict[str, Any]]:
+    """Reads bodies of one writer schema."""
+    from schemas.avro.fallback import records_of
+    from schemas.avro.framing import Framed
+
+    writer = writer_schema(_schema(path, name))
+    return lambda body: records_of(Framed(writer, [Block(1, body)]))[0]
+
+
+def packets_of(path: str, view: View, pieces: Sequence[Piece], stamps: bool = False) -> list[dict[str, Any]]:
+    """The packets of some pieces as dictionaries: a partition of the Dask bag."""
+    return [
+        packet
+        for piece in pieces
+        for _, table, _ in view.batches(piece, rows=1, extra=[SCHEMA, BODY])
+        for packet in decoded(path, view, table, stamps)
+    ]
+
+
+def decoded(path: str, view: View, table: pa.Table, stamps: bool = False) -> Iterator[dict[str, Any]]:
+    """The packets of a table with bodies and names of their schemas; public views lose the other rows."""
+    survey = SURVEYS[view.survey]
+    for name, body in zip(table[SCHEMA].to_pylist(), table[BODY].to_pylist(), strict=True):
+        packet = _decoder(path, name)(body)
+        if not stamps:
+            packet = {key: value for key, value in packet.items() if key not in survey.stamps}
+        if view.public:
+            packet |= {h: _public_rows(packet[h]) for h in survey.histories if packet.get(h)}
+        yield packet
+
+
+def _public_rows(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [row for row in rows if is_public(row.get("programid"))]
+
+
+def cutouts(archive: Archive, candid: int) -> dict[str, np.ndarray]:
+    """ "Science", "Template", "Difference" -> pixels, of those that the packet has."""
+    [packet] = read_packet(packets(archive, [candid])[candid])
+    found = {}
+    for which in STAMPS:
+        try:
+            found[which] = stamp(packet, which)
+        except NoSuchColumn:
+            continue
+    return found

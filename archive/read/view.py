@@ -1,0 +1,131 @@
+"""What is seen of each piece of an archive: the columns of a filter, on rows that fulfil what was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from archive.layout import PROGRAMID, table_schema
+from archive.read.columns import BATCH_ROWS, PieceReader
+from archive.read.cones import Cone
+from archive.read.fragments import WHOLE, Piece
+from archive.read.where import Condition
+from schemas.errors import NoSuchColumn
+from schemas.frame import IDENTITY, inputs, split, stored_columns, survey_named, to_frame
+from schemas.surveys.definitions import is_public
+
+_SKY = ("ra", "dec")
+
+
+@dataclass(frozen=True)
+class View:
+    """How rows become the frame that a filter sees.
+
+    columns: names that a filter may read, and the archive's own ("_topic", "_healpix_29", ...). public: only
+    alerts and history rows of programid 1. cone, conditions: which rows.
+    """
+
+    columns: tuple[str, ...]
+    survey: str = "ztf"
+    public: bool = False
+    cone: Cone | None = None
+    conditions: tuple[Condition, ...] = ()
+
+    @property
+    def own(self) -> list[str]:
+        """The archive's own columns among those asked for."""
+        return [name for name in self.columns if name.startswith("_")]
+
+    @property
+    def reads(self) -> list[str]:
+        """The filter's columns, and those that the conditions and the cone look at."""
+        asked = [condition.column for condition in self.conditions]
+        sky = _SKY if self.cone is not None else ()
+        return [n for n in dict.fromkeys([*self.columns, *asked, *sky]) if not n.startswith("_")]
+
+    @property
+    def stored(self) -> list[str]:
+        """The columns to read. Raises NoSuchColumn."""
+        survey = survey_named(self.survey)
+        made_from = {name for read in self.reads for name in inputs(read, survey)}
+        always = stored_columns(self.reads, self.survey)
+        wanted = [n for n in always if n not in ("jd", "programid") or n in made_from]
+        known = table_schema(self.survey).names
+        for name in self.own:
+            if name not in known:
+                raise NoSuchColumn(name, [n for n in known if n.startswith("_")])
+        return [*wanted, *self.own]
+
+    @property
+    def touched(self) -> list[str]:
+        """The histories of which something is read."""
+        past = [split(name, survey_named(self.survey))[0] for name in self.reads]
+        return [history for history in dict.fromkeys(past) if history]
+
+    def reader(self, piece: Piece) -> PieceReader:
+        """Reads the row groups of the piece that may hold rows of this view."""
+        ranges = self.cone.ranges() if self.cone is not None else None
+        return PieceReader(piece, ranges, self.conditions, self.survey, self.touched if self.public else ())
+
+    def batches(
+        self,
+        piece: Piece,
+        rows: int = BATCH_ROWS,
+        reader: PieceReader | None = None,
+        extra: Sequence[str] = (),
+    ) -> Iterator[tuple[pd.DataFrame, pa.Table, np.ndarray]]:
+        """Frames of about `rows` rows; with each its raw table (with the columns of `extra` too) and the
+        rows' numbers in the file."""
+        if self.public and not is_public(piece.programid):
+            return
+        reader = reader or self.reader(piece)
+        names = list(dict.fromkeys([*self.stored, *extra]))
+        for table, numbers in reader.batches(names, rows):
+            frame = self._frame(table)
+            keep = self._mask(frame)
+            if keep is not None and not keep.all():
+                table, numbers = table.filter(pa.array(keep)), numbers[keep]
+                frame = self._frame(table)
+            yield self._shown(frame, table), table, numbers
+
+    def _frame(self, table: pa.Table) -> pd.DataFrame:
+        """Without the rows that are not public, where the reader has found some."""
+        mixed = any(f"{history}.{PROGRAMID}" in table.schema.names for history in self.touched)
+        return to_frame(table, self.reads, self.survey, self.public and mixed)
+
+    def _mask(self, frame: pd.DataFrame) -> np.ndarray | None:
+        masks = [condition.mask(frame) for condition in self.conditions]
+        if self.cone is not None:
+            masks.append(self.cone.holds(*(frame[name].to_numpy() for name in _SKY)))
+        return np.logical_and.reduce(masks) if masks else None
+
+    def _shown(self, frame: pd.DataFrame, table: pa.Table) -> pd.DataFrame:
+        """The columns asked for, in the order asked for, then the identity."""
+        if list(frame.columns) == list(dict.fromkeys([*self.columns, *IDENTITY])):
+            return frame
+        made = {n: frame[n] if n in frame.columns else _plain(table[n]) for n in self.columns}
+        rest = {n: frame[n] for n in IDENTITY if n not in made}
+        return pd.DataFrame({**made, **rest}, index=frame.index, copy=False)
+
+    def empty(self) -> pd.DataFrame:
+        """A frame without rows: Dask's meta."""
+        survey, types = survey_named(self.survey), table_schema(self.survey)
+        kinds = [types.field(n).type if n.startswith("_") else survey.arrow_type(n) for n in self.stored]
+        table = pa.table([pa.array([], kind) for kind in kinds], names=self.stored)
+        return self._shown(to_frame(table, self.reads, self.survey), table)
+
+    def __call__(self, share: Sequence[Piece]) -> pd.DataFrame:
+        """The frame of some pieces: a partition of the Dask dataframe."""
+        frames = [frame for piece in share for frame, _, _ in self.batches(piece, rows=WHOLE)]
+        if len(frames) == 1:
+            return frames[0]
+        return pd.concat(frames, ignore_index=True) if frames else self.empty()
+
+
+def _plain(column: pa.ChunkedArray) -> pd.Series:
+    """One of the archive's own columns, for pandas."""
+    return pd.Series(column.combine_chunks(), dtype=pd.ArrowDtype(column.type))

@@ -1,0 +1,154 @@
+"""The gate before a channel: its filter on recent nights of the archive, and what speaks against it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from archive.read.archive import Archive
+from archive.replay.replay import Progress, replay
+from archive.replay.results import Replay
+from filters import Filter
+from schemas.errors import ZadsError
+
+_EXAMPLES = 5
+_HOUR = 1 / 24  # days
+_WORTH_JUDGING_SECONDS = 1.0
+"""A filter that takes less in all is not slow, whatever it takes for each of few alerts."""
+
+
+class NothingToTry(ZadsError):
+    """The archive holds no night to try a filter on."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a channel may not exceed.
+
+    share: of a night's alerts; microseconds: that an alert takes (wall clock).
+    """
+
+    share: float = 0.1
+    alerts_per_hour: float = 10_000
+    microseconds: float = 1_000
+
+
+@dataclass(frozen=True)
+class Backtest:
+    """One filter on some nights. alerts_per_hour: the most that passed within any hour of theirs."""
+
+    found: Replay
+    alerts_per_hour: int
+
+    @property
+    def microseconds(self) -> float:
+        """What an alert took (wall clock)."""
+        return float(self.found.costs()["microseconds"].iloc[0])
+
+    def problems(self, limits: Limits) -> list[str]:
+        """What speaks against enabling it, a sentence each; empty when nothing does."""
+        problems = [] if self.found.complete else ["the replay was ended early"]
+        problems += [
+            f"floods: {row['alerts']:,} of {row['of']:,} alerts of {_day(row['night'])} pass,"
+            f" {row['alerts'] / row['of']:.0%}; {limits.share:.0%} may"
+            for row in self.found.nights().to_dict("records")
+            if row["alerts"] > limits.share * row["of"]
+        ]
+        if self.alerts_per_hour > limits.alerts_per_hour:
+            problems.append(
+                f"floods: {self.alerts_per_hour:,} alerts in an hour; {limits.alerts_per_hour:,.0f} may"
+            )
+        seconds = float(self.found.costs()["seconds"].iloc[0])
+        if seconds > _WORTH_JUDGING_SECONDS and self.microseconds > limits.microseconds:
+            problems.append(
+                f"slow: {self.microseconds:,.0f} µs an alert; {limits.microseconds:,.0f} may be used"
+            )
+        failures = self.found.failures
+        if len(failures):
+            first = failures.iloc[0]
+            where = "" if first["candid"] is pd.NA else f" on candid {first['candid']}"
+            problems.append(f"raises {len(failures):,} times, first{where}: {first['error']}")
+        return problems
+
+    def report(self) -> dict[str, Any]:
+        """What is kept with the channel, as plain JSON values."""
+        whole = self.found.summary()
+        funnel: dict[str, dict[str, Any]] = {}
+        for step in whole["funnel"]:
+            one = funnel.setdefault(step["cut"], {"cut": step["cut"], "alerts": 0})
+            one["alerts"] += step["alerts"]
+        nights = [{key: row[key] for key in ("night", "alerts", "objects", "of")} for row in whole["nights"]]
+        rows = self.found.matches
+        some = rows.sample(min(_EXAMPLES, len(rows)), random_state=0)
+        return {
+            "archive": whole["archive"],
+            "nights": nights,
+            "funnel": list(funnel.values()),
+            "alerts_per_hour": self.alerts_per_hour,
+            "microseconds": round(self.microseconds, 1),
+            "seconds": whole["seconds"],
+            "failures": len(whole["failures"]),
+            "examples": [
+                {"candid": int(row["candid"]), "objectId": str(row["objectId"]), "night": _day(row["night"])}
+                for row in some.to_dict("records")
+            ],
+        }
+
+
+def backtest(
+    chosen: Filter,
+    path: str | Path,
+    nights: Any = None,
+    *,
+    last: int = 3,
+    public: bool = True,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Backtest:
+    """Try a filter on `nights` of the archive at `path`, or on its `last` nights.
+
+    public: on what a public channel sees. Raises NoSuchArchive, NothingToTry, BadNights, FilterError.
+    """
+    archive = Archive(path, survey=chosen.survey)
+    wanted = nights if nights is not None else recent(archive, last)
+    chosen.cut_names()  # what it imports is not its own time
+    found = replay(chosen, archive, wanted, public=public, on_progress=on_progress)
+    if not found.alerts and found.complete:
+        asked = ", ".join(wanted) if isinstance(wanted, list) else wanted
+        raise NothingToTry(f"the archive at {path} has no alerts in {asked}")
+    return Backtest(found, _most_in_an_hour(found, public))
+
+
+def recent(archive: Archive, nights: int) -> list[str]:
+    """The last so many nights of an archive. Raises NothingToTry when it has none."""
+    there = sorted(night for night in archive.nights()["night"] if night != "None")
+    if not there:
+        raise NothingToTry(f"the archive at {archive.path} has no night yet")
+    return there[-nights:]
+
+
+def _most_in_an_hour(found: Replay, public: bool) -> int:
+    """The most alerts that passed within any sixty minutes of observing."""
+    matches = found.matches
+    if matches.empty:
+        return 0
+    nights = sorted({_day(night) for night in matches["night"]})
+    alerts = found.archive.alerts(nights, ["jd"], public=public)
+    passed = alerts[alerts["candid"].isin(matches["candid"].tolist())]
+    return most_within(passed["jd"].compute(scheduler="threads").to_numpy(), _HOUR)
+
+
+def most_within(moments: Sequence[float] | np.ndarray, span: float) -> int:
+    """The most of `moments` that lie in any half-open interval as long as `span`."""
+    ordered = np.sort(np.asarray(moments, dtype=float))
+    if not len(ordered):
+        return 0
+    return int((np.searchsorted(ordered, ordered + span, side="left") - np.arange(len(ordered))).max())
+
+
+def _day(night: Any) -> str:
+    return str(night)[:10]

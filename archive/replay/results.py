@@ -1,0 +1,285 @@
+"""What a replay found: matches, funnels, alerts a night, and what another threshold would gain or lose."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from archive.layout import table_schema
+from archive.read.columns import Tally
+from archive.replay.funnels import NightSum
+from archive.replay.trial import SOURCE
+from filters import Filter
+from filters.errors import FilterError
+
+if TYPE_CHECKING:
+    from archive.read.archive import Archive
+
+MATCHES = ("candid", "objectId", "night", "programid", "filter", "version", "parameters")
+"""Columns of the matches; replayed with versions="all" also those of the source record."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the second filter passes and the first does not (gained), and the other way round (lost).
+
+    gained, lost: rows of matches; kept: how many alerts pass both.
+    """
+
+    first: str
+    second: str
+    gained: pd.DataFrame
+    lost: pd.DataFrame
+    kept: int
+
+    def nights(self) -> pd.DataFrame:
+        """Alerts by night: night, gained, lost."""
+        counts = {name: getattr(self, name).groupby("night").size() for name in ("gained", "lost")}
+        return pd.DataFrame(counts).fillna(0).astype(int).rename_axis("night").reset_index()
+
+    def examples(self, limit: int = 5, seed: int = 0) -> pd.DataFrame:
+        """Some alerts of each kind, chosen at random: change ("gained", "lost"), candid, objectId, night."""
+        some = []
+        for change in ("gained", "lost"):
+            rows = getattr(self, change)
+            some.append(rows.sample(min(limit, len(rows)), random_state=seed).assign(change=change))
+        return pd.concat(some, ignore_index=True)[["change", "candid", "objectId", "night"]]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.second} against {self.first}: {len(self.gained):,} alerts gained, "
+            f"{len(self.lost):,} lost, {self.kept:,} kept"
+        )
+
+
+@dataclass(frozen=True)
+class Replay:
+    """The result of a replay.
+
+    filters: each with its values, numbered as given. sums: what each night came to. failures: alerts that a
+    filter raised on. complete: False when it was ended early; `nights()` says which nights are whole. tally:
+    what was read. seconds: of wall clock. `matches` has the columns MATCHES, and `variant`, the filter's
+    number.
+    """
+
+    filters: tuple[Filter, ...]
+    sums: tuple[NightSum, ...]
+    failures: pd.DataFrame
+    archive: Archive
+    archive_version: int
+    versions: str
+    public: bool
+    tally: Tally = field(default_factory=Tally)
+    seconds: float = 0.0
+    complete: bool = True
+
+    @cached_property
+    def matches(self) -> pd.DataFrame:
+        """One row an alert and filter, ordered by filter, night and candid."""
+        return _matches(self.filters, self.sums, self.versions == "all", self.archive.survey)
+
+    @property
+    def alerts(self) -> int:
+        """How many alerts every filter was asked about."""
+        return sum(night.alerts for night in self.sums)
+
+    @property
+    def labels(self) -> list[str]:
+        """What to call each filter: its name, and the values that differ from the defaults or the others'."""
+        return [_label(f, self.filters) for f in self.filters]
+
+    def which(self, given: int | str | Filter) -> int:
+        """The number of a filter given by number, label, name or itself. Raises FilterError."""
+        if (
+            isinstance(given, int)
+            and not isinstance(given, bool)
+            and -len(self.filters) <= given < len(self.filters)
+        ):
+            return given % len(self.filters)
+        wanted = [
+            n
+            for n, (f, label) in enumerate(zip(self.filters, self.labels, strict=True))
+            if given in (label, f.name) or (isinstance(given, Filter) and _same(f, given))
+        ]
+        if len(wanted) != 1:
+            raise FilterError(f"{given!r} names {len(wanted)} of the filters: {', '.join(self.labels)}")
+        return wanted[0]
+
+    def of(self, given: int | str | Filter = 0) -> pd.DataFrame:
+        """The matches of one filter."""
+        return self.matches[self.matches["variant"] == self.which(given)].reset_index(drop=True)
+
+    def funnel(self, given: int | str | Filter | None = None) -> pd.DataFrame:
+        """What is left after each cut, "all" first: filter, night, cut, alerts, objects."""
+        wanted = range(len(self.filters)) if given is None else [self.which(given)]
+        labels = self.labels
+        rows = [
+            (labels[n], _night(one.night), *step)
+            for n in wanted
+            for one in self.sums
+            for step in one.funnels[n].steps()
+        ]
+        return pd.DataFrame(rows, columns=["filter", "night", "cut", "alerts", "objects"])
+
+    def nights(self) -> pd.DataFrame:
+        """By filter and night: filter, night, alerts, objects (that pass), of (all alerts), complete."""
+        rows = [
+            (label, _night(one.night), int(f.alerts[-1]), int(f.objects[-1]), one.alerts, one.complete)
+            for n, label in enumerate(self.labels)
+            for one in self.sums
+            for f in [one.funnels[n]]
+        ]
+        return pd.DataFrame(rows, columns=["filter", "night", "alerts", "objects", "of", "complete"])
+
+    def costs(self) -> pd.DataFrame:
+        """Time (wall clock) of each filter: filter, seconds, microseconds an alert; reading not counted."""
+        seconds = sum((one.seconds for one in self.sums if len(one.seconds)), np.zeros(len(self.filters)))
+        each = seconds / max(self.alerts, 1) * 1e6
+        return pd.DataFrame({"filter": self.labels, "seconds": seconds, "microseconds": each})
+
+    def compare(self, first: int | str | Filter = 0, second: int | str | Filter = 1) -> Comparison:
+        """Two filters, versions or sets of parameters of this replay: gained, lost, kept."""
+        a, b = self.which(first), self.which(second)
+        return compared(self.of(a), self.of(b), self.labels[a], self.labels[b])
+
+    def packets(self, given: int | str | Filter = 0, limit: int = 6, seed: int = 0) -> list[bytes]:
+        """Packets of a random sample of a filter's matches, as Avro files: `zads.show` draws them."""
+        rows = self.of(given)
+        some = rows.sample(min(limit, len(rows)), random_state=seed)
+        nights = sorted({str(n.date()) for n in some["night"] if not pd.isna(n)})
+        candids = some["candid"].tolist()
+        return list(self.archive.packets(candids, nights or None).values()) if candids else []
+
+    def summary(self) -> dict[str, Any]:
+        """Everything but the matches, as plain JSON values: what is kept with a channel."""
+        return {
+            "filters": [_described(f) for f in self.filters],
+            "labels": self.labels,
+            "archive": {"path": self.archive.path, "version": self.archive_version, "rows": self.versions},
+            "public": self.public,
+            "complete": self.complete,
+            "alerts": self.alerts,
+            "seconds": round(self.seconds, 3),
+            "bytes_read": self.tally.bytes,
+            "nights": _records(self.nights()),
+            "funnel": _records(self.funnel()),
+            "costs": _records(self.costs()),
+            "failures": _records(self.failures),
+        }
+
+    def to_json(self) -> str:
+        """Summary and matches."""
+        return json.dumps({**self.summary(), "matches": _records(self.matches.drop(columns="variant"))})
+
+    def to_parquet(self, path: str | Path) -> None:
+        """The matches as a Parquet file; the summary is in its metadata, under "zads"."""
+        table = pa.Table.from_pandas(self.matches.drop(columns="variant"), preserve_index=False)
+        notes = {**(table.schema.metadata or {}), b"zads": json.dumps(self.summary()).encode()}
+        pq.write_table(table.replace_schema_metadata(notes), path)
+
+
+def gathered(
+    filters: Sequence[Filter], sums: Iterable[NightSum], archive: Archive, versions: str, public: bool
+) -> Replay:
+    """The nights as one result; nights that are not closed are closed as they are."""
+    nights = sorted(sums, key=lambda one: str(one.night))
+    for one in nights:
+        if not one.funnels:
+            one.close(complete=False)
+    failures = [failure for one in nights for failure in one.failures]
+    labels = [_label(f, filters) for f in filters]
+    table = pd.DataFrame(
+        [(labels[f.variant], _night(f.night), f.candid, f.error) for f in failures],
+        columns=["filter", "night", "candid", "error"],
+    ).astype({"candid": "Int64"})
+    return Replay(tuple(filters), tuple(nights), table, archive, archive.table_version, versions, public)
+
+
+def _matches(
+    filters: Sequence[Filter], nights: Sequence[NightSum], sources: bool, survey: str
+) -> pd.DataFrame:
+    tables = [
+        table.append_column("night", pa.repeat(pa.scalar(one.night, pa.date32()), table.num_rows))
+        for one in nights
+        for table in one.matches
+    ]
+    own = SOURCE if sources else ()
+    if not tables:
+        types = table_schema(survey)
+        kinds = {n: types.field(n).type for n in ("candid", "objectId", "programid", *own)}
+        kinds |= {"variant": pa.int32(), "night": pa.date32()}
+        tables = [pa.table({name: pa.array([], kind) for name, kind in kinds.items()})]
+    whole = pa.concat_tables(tables).combine_chunks()
+    number = whole["variant"].to_numpy()
+    frame = whole.select(["candid", "objectId", *own, "variant"]).to_pandas()
+    frame["night"] = whole["night"].cast(pa.timestamp("s")).to_numpy()
+    frame["programid"] = whole["programid"].to_pandas().astype("Int32")
+    for name, values in (
+        ("filter", [f.name for f in filters]),
+        ("version", [f.version for f in filters]),
+        ("parameters", [json.dumps(dict(f.values), sort_keys=True) for f in filters]),
+    ):
+        frame[name] = pd.array(values, dtype="str").take(number)
+    if sources:
+        frame = frame.astype({"_partition": "Int32", "_offset": "Int64"})
+    order = np.lexsort([frame["candid"], frame["night"], frame["variant"]])
+    return frame[[*MATCHES, *own, "variant"]].iloc[order].reset_index(drop=True)
+
+
+def compared(first: pd.DataFrame, second: pd.DataFrame, names: str, against: str) -> Comparison:
+    """Two sets of matches (of one replay or two over the same nights), by source record where it is known."""
+    own = [name for name in SOURCE if name in first.columns and name in second.columns]
+    keys = ["candid", *own]
+    a, b = (pd.MultiIndex.from_frame(t[keys]) if own else pd.Index(t["candid"]) for t in (first, second))
+    kept = int(b.isin(a).sum())
+    return Comparison(
+        names,
+        against,
+        second[~b.isin(a)].reset_index(drop=True),
+        first[~a.isin(b)].reset_index(drop=True),
+        kept,
+    )
+
+
+def _same(f: Filter, other: Filter) -> bool:
+    return (f.name, f.version, dict(f.values)) == (other.name, other.version, dict(other.values))
+
+
+def _label(f: Filter, every: Sequence[Filter]) -> str:
+    """Name, values that are not the defaults or that tell it from its namesakes, version if that does."""
+    namesakes = [g for g in every if g.name == f.name]
+    told = [
+        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+        for name, value in f.values.items()
+        if value != f.parameters[name].default or any(g.values.get(name) != value for g in namesakes)
+    ]
+    version = [f"version {f.version}"] if any(g.version != f.version for g in namesakes) else []
+    return " ".join([f.name, *version, *told])
+
+
+def _described(f: Filter) -> dict[str, Any]:
+    return {"filter": f.name, "version": f.version, "parameters": dict(f.values)}
+
+
+def _night(night: date | None) -> Any:
+    return pd.Timestamp(night) if night is not None else pd.NaT
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    plain = table.copy()
+    if "night" in plain:
+        plain["night"] = [None if pd.isna(n) else str(pd.Timestamp(n).date()) for n in plain["night"]]
+    if "parameters" in plain:
+        plain["parameters"] = [json.loads(text) for text in plain["parameters"]]
+    rows = plain.astype(object).where(plain.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]

@@ -1,0 +1,230 @@
+"""Filters tried on a share of a night: read its columns once, ask every filter with every set of parameters.
+
+The very functions run that run live: the frame is made by `schemas.frame`, the cuts by `Filter.evaluate`. No
+Dask in here; a share's outcome is the same wherever it was worked out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from archive.layout import BODY, SCHEMA
+from archive.read.columns import BATCH_ROWS, Tally
+from archive.read.counting import text_keys
+from archive.read.fragments import WHOLE, Piece
+from archive.read.objects import decoded
+from archive.read.view import View
+from filters import Filter
+from schemas.errors import one_line
+
+Way = Literal["dataframe", "bag"]
+SOURCE = ("_topic", "_partition", "_offset", "_file")
+"""What names a source record."""
+
+_IDENTITY = ("candid", "objectId")
+_MOST_FAILURES = 20
+"""Alerts of a share that a filter may raise on; with more, the filter itself has failed."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A filter raised on an alert, or (candid None) on so many of a share that it was given up there."""
+
+    variant: int
+    night: date | None
+    candid: int | None
+    error: str
+
+
+@dataclass
+class Outcome:
+    """What a share came to. V filters, n groups of neighbouring rows with one objectId.
+
+    cuts: for each filter the names of its cuts (None: it saw no alert). reached: for each filter, alerts by
+    the number of cuts passed before the first that failed. keys: uint64 (n,), an object each; depths: uint8
+    (V, n), the most cuts that one of its alerts passed. matches: a table with the column `variant`.
+    seconds: float (V,), of each filter.
+    """
+
+    night: date | None
+    variants: int
+    alerts: int = 0
+    cuts: list[tuple[str, ...] | None] = field(default_factory=list)
+    reached: list[np.ndarray] = field(default_factory=list)
+    keys: list[np.ndarray] = field(default_factory=list)
+    depths: list[np.ndarray] = field(default_factory=list)
+    matches: list[pa.Table] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+    seconds: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    tally: Tally = field(default_factory=Tally)
+
+    def __post_init__(self) -> None:
+        self.cuts = [None] * self.variants
+        self.reached = [np.zeros(256, np.int64) for _ in range(self.variants)]
+        self.seconds = np.zeros(self.variants)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What to do with each share: which filters, on what view of the archive at `path`.
+
+    sources: matches say which record they are. way: "dataframe" asks a filter once a batch, "bag" once a
+    packet, decoded from its Avro body.
+    """
+
+    filters: tuple[Filter, ...]
+    path: str
+    view: View
+    sources: bool = False
+    way: Way = "dataframe"
+
+    @property
+    def whole_nights(self) -> bool:
+        """Whether some filter's answer depends on other alerts of the same exposure."""
+        return any(f.scope == "exposure" for f in self.filters)
+
+    def __call__(self, share: Sequence[Piece], stopped: Callable[[], bool] = lambda: False) -> Outcome:
+        """What the share comes to; only its first batches, when `stopped` by then."""
+        outcome = Outcome(share[0].night, len(self.filters))
+        extra = [
+            *_IDENTITY,
+            *(SOURCE if self.sources else ()),
+            *((SCHEMA, BODY) if self.way == "bag" else ()),
+        ]
+        if self.whole_nights and len(share) > 1:
+            batches = [(f, t, p) for p in share for f, t in self._batches(p, extra, outcome.tally)]
+            frame = pd.concat([f for f, _, _ in batches], ignore_index=True)
+            self._try(outcome, frame, pa.concat_tables([_with_program(t, p) for _, t, p in batches]))
+            return outcome
+        for piece in share:
+            for frame, table in self._batches(piece, extra, outcome.tally):
+                if stopped():
+                    return outcome
+                self._try(outcome, frame, _with_program(table, piece))
+        return outcome
+
+    def _batches(
+        self, piece: Piece, extra: Sequence[str], tally: Tally
+    ) -> Iterator[tuple[pd.DataFrame, pa.Table]]:
+        reader = self.view.reader(piece)
+        rows = WHOLE if self.whole_nights else 1 if self.way == "bag" else BATCH_ROWS
+        for frame, table, _ in self.view.batches(piece, rows, reader, extra):
+            yield frame, table
+        tally.add(reader.tally)
+
+    def _try(self, outcome: Outcome, frame: pd.DataFrame, table: pa.Table) -> None:
+        """Ask every filter about one batch."""
+        if not len(frame):
+            return
+        depths = np.zeros((len(self.filters), len(frame)), np.uint8)
+        packets = list(decoded(self.path, self.view, table)) if self.way == "bag" else []
+        for number, f in enumerate(self.filters):
+            began = time.perf_counter()
+            one = _Asked(f, number, outcome, frame)
+            names = (
+                one.by_packets(packets, depths[number]) if self.way == "bag" else one.by_batch(depths[number])
+            )
+            outcome.seconds[number] += time.perf_counter() - began
+            if names is not None:
+                outcome.cuts[number] = names
+                self._note_matches(outcome, number, depths[number] == len(names), table)
+            outcome.reached[number] += np.bincount(depths[number], minlength=256)
+        outcome.alerts += len(frame)
+        _note_objects(outcome, text_keys(table["objectId"]), depths)
+
+    def _note_matches(self, outcome: Outcome, number: int, mask: np.ndarray, table: pa.Table) -> None:
+        rows = np.flatnonzero(mask)
+        if len(rows):
+            names = [*_IDENTITY, "programid", *(SOURCE if self.sources else ())]
+            found = table.select(names).take(pa.array(rows)).combine_chunks()
+            variant = pa.repeat(pa.scalar(number, pa.int32()), len(rows))
+            outcome.matches.append(found.append_column("variant", variant))
+
+
+def _with_program(table: pa.Table, piece: Piece) -> pa.Table:
+    if "programid" in table.schema.names:
+        return table
+    value = pa.scalar(piece.programid, pa.int32())
+    return table.append_column("programid", pa.repeat(value, table.num_rows))
+
+
+def _note_objects(outcome: Outcome, keys: np.ndarray, depths: np.ndarray) -> None:
+    """An object's alerts lie side by side, being sorted by place: its neighbours become one group here."""
+    starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
+    if len(starts) < len(keys):
+        keys, depths = keys[starts], np.maximum.reduceat(depths, starts, axis=1)
+    outcome.keys.append(keys)
+    outcome.depths.append(depths)
+
+
+@dataclass
+class _Asked:
+    """One filter and one batch."""
+
+    filter: Filter
+    number: int
+    outcome: Outcome
+    frame: pd.DataFrame
+
+    def by_batch(self, depths: np.ndarray) -> tuple[str, ...] | None:
+        """Fill in how many cuts each alert passes; the names of the cuts, None when it raised throughout.
+
+        A batch on which the filter raises is halved until the alerts that it cannot bear stand alone, as
+        the live stream does.
+        """
+        names: tuple[str, ...] | None = None
+        raised = 0
+        pending = [(0, len(self.frame))]
+        while pending:
+            start, stop = pending.pop()
+            whole = stop - start == len(self.frame)
+            part = self.frame if whole else self.frame.iloc[start:stop]
+            try:
+                cuts = self.filter.evaluate(self.filter.restricted(part))[1]
+            except Exception as error:  # a user's code may raise anything
+                if stop - start > 1 and raised <= _MOST_FAILURES:
+                    middle = (start + stop) // 2
+                    pending += [(middle, stop), (start, middle)]
+                    continue
+                raised += 1
+                self._fail(error, None if stop - start > 1 else start)
+                if stop - start > 1:
+                    depths[:] = 0
+                    return None
+                continue
+            names = tuple(cuts)
+            _count_cuts(list(cuts.values()), depths[start:stop])
+        return names
+
+    def by_packets(self, packets: Sequence[dict], depths: np.ndarray) -> tuple[str, ...] | None:
+        """The same, one packet at a time."""
+        names: tuple[str, ...] | None = None
+        for row, packet in enumerate(packets):
+            try:
+                verdict = self.filter.one(packet)
+            except Exception as error:  # a user's code may raise anything
+                self._fail(error, row)
+                continue
+            names = tuple(verdict.cuts)
+            _count_cuts([np.array([passed]) for passed in verdict.cuts.values()], depths[row : row + 1])
+        return names
+
+    def _fail(self, error: Exception, row: int | None) -> None:
+        candid = None if row is None else int(self.frame["candid"].iloc[row])
+        self.outcome.failures.append(Failure(self.number, self.outcome.night, candid, one_line(error)))
+
+
+def _count_cuts(cuts: Sequence[np.ndarray], depths: np.ndarray) -> None:
+    """How many cuts each alert passes before the first that it does not."""
+    alive: np.ndarray | None = None
+    for cut in cuts:
+        alive = cut if alive is None else alive & cut
+        depths += alive

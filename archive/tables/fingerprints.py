@@ -1,0 +1,60 @@
+"""The writer schemas of an archive's bodies, once each. Table PATH/schemas."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from archive.layout import SCHEMAS, SCHEMAS_SCHEMA, table_of
+from archive.tables.store import commit, plain_table, read_table, write_file
+from schemas.avro.writer import WriterSchema
+
+_kept: set[tuple[str, str]] = set()  # by this process: archive, fingerprint
+
+
+def keep_schemas(
+    archive: str, survey: str, schemas: Mapping[str, WriterSchema], versions: Mapping[str, str | None]
+) -> None:
+    """Add those that are not there. Before the rows, so that no body is without its schema."""
+    new = {name: writer for name, writer in schemas.items() if (archive, name) not in _kept}
+    if not new:
+        return
+    there = schemas_of(archive)
+    rows = [
+        {
+            "fingerprint": name,
+            "survey": survey,
+            "version": versions.get(name) or str(writer.schema.get("version", "")),
+            "schema": json.dumps(writer.schema),
+        }
+        for name, writer in new.items()
+        if name not in there
+    ]
+    if rows:
+        address = table_of(archive, SCHEMAS)
+        table = plain_table(address, SCHEMAS_SCHEMA)
+        commit(table, [write_file(address, pa.Table.from_pylist(rows, SCHEMAS_SCHEMA))])
+    _kept.update((archive, name) for name in new)
+
+
+def schemas_of(archive: str) -> dict[str, Any]:
+    """Every writer schema of the archive, parsed JSON, by fingerprint.
+
+    Written by two at once, a schema may be there twice: the same.
+    """
+    return {row["fingerprint"]: json.loads(row["schema"]) for row in _rows(archive)}
+
+
+def versions_of(archive: str) -> dict[str, list[str]]:
+    """The fingerprints of each version of a survey's schemas: "ztf 4.01"."""
+    found: dict[str, set[str]] = {}
+    for row in _rows(archive):
+        found.setdefault(f"{row['survey']} {row['version'] or '?'}", set()).add(row["fingerprint"])
+    return {version: sorted(found[version]) for version in sorted(found)}
+
+
+def _rows(archive: str) -> list[dict[str, Any]]:
+    return read_table(table_of(archive, SCHEMAS), SCHEMAS_SCHEMA).to_pylist()

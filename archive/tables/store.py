@@ -1,0 +1,254 @@
+"""The tables of an archive: made when first needed, files written with pyarrow and committed to Delta.
+
+A data file is written whole under a name of its own, and is part of the table only once a commit of the Delta
+log names it: a reader never sees half a file, and what a killed writer leaves is removed by `vacuum`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction
+from deltalake.exceptions import TableNotFoundError
+from deltalake.transaction import AddAction, RemoveAction
+
+from archive.layout import (
+    BODY,
+    PARTITIONS,
+    PROGRAMID,
+    ROW_GROUP_BYTES,
+    ROW_GROUP_ROWS,
+    STATISTICS,
+    table_schema,
+)
+from schemas.avro.framing import Buffer
+from schemas.errors import ZadsError
+
+# What Hive's convention and Delta writers name the folder of a null.
+_NULL = "__HIVE_DEFAULT_PARTITION__"
+_PACKED = (BODY, "raw")  # their pictures are gzip already
+
+
+class NoSuchArchive(ZadsError):
+    """There is no table at the address."""
+
+
+def open_table(address: str) -> DeltaTable:
+    """The table as it is now. Raises NoSuchArchive."""
+    try:
+        return DeltaTable(address)
+    except TableNotFoundError:
+        raise NoSuchArchive(
+            f"no archive table at {address}", hint="`zads archive ingest PATH` makes one"
+        ) from None
+
+
+def survey_table(address: str, survey: str = "ztf") -> DeltaTable:
+    """A survey's table, made if it is not there."""
+    statistics = ",".join(name for name in STATISTICS if name in table_schema(survey).names)
+    return _made(address, table_schema(survey), list(PARTITIONS), f"alerts of {survey}", statistics)
+
+
+def plain_table(address: str, schema: pa.Schema) -> DeltaTable:
+    """A table without partitions, made if it is not there."""
+    columns = ",".join(name for name in schema.names if name in ("reason", "fingerprint", "_ingested"))
+    return _made(address, schema, [], "", columns)
+
+
+def _made(
+    address: str, schema: pa.Schema, partitions: list[str], description: str, statistics: str
+) -> DeltaTable:
+    if not DeltaTable.is_deltatable(address):
+        DeltaTable.create(
+            address,
+            Schema.from_arrow(schema),
+            mode="ignore",
+            partition_by=partitions,
+            description=description,
+            configuration={"delta.dataSkippingStatsColumns": statistics},
+        )
+    return DeltaTable(address)
+
+
+def write_file(
+    address: str,
+    rows: pa.Table,
+    partition: Mapping[str, str | None] | None = None,
+    bodies: Sequence[Buffer] | None = None,
+) -> AddAction:
+    """Write one data file and say how it is committed.
+
+    partition: value of each partition column, None for null. bodies: the column `_body`, if it has one.
+    """
+    values = dict(partition or {})
+    folder = "".join(f"{key}={_NULL if value is None else value}/" for key, value in values.items())
+    name = f"{folder}{uuid.uuid4()}.parquet"
+    filesystem, root = filesystem_of(address)
+    filesystem.create_dir(f"{root}/{folder}".rstrip("/"), recursive=True)
+    with filesystem.open_output_stream(f"{root}/{name}") as stream:
+        write_parquet(stream, rows, bodies)
+        size = stream.tell()
+    return AddAction(name, size, values, int(time.time() * 1000), True, _statistics(rows))
+
+
+def write_parquet(stream: Any, rows: pa.Table, bodies: Sequence[Buffer] | None = None) -> None:
+    """The rows as Parquet: scalars and histories compressed, the bodies (gzip within) as they are."""
+    schema = rows.schema if bodies is None else rows.schema.append(pa.field(BODY, pa.binary()))
+    with pq.ParquetWriter(
+        stream,
+        schema,
+        compression={leaf: "NONE" if f.name in _PACKED else "ZSTD" for f in schema for leaf in _leaves(f)},
+        use_dictionary=[leaf for f in schema if _repeats(f) for leaf in _leaves(f)],
+        write_statistics=[leaf for f in schema if _is_limited(f.name) for leaf in _leaves(f)],
+        store_schema=False,
+    ) as writer:
+        if bodies is None:
+            writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
+            return
+        memory = _BodyMemory()
+        for start, end in _row_groups(bodies):
+            group = rows.slice(start, end - start)
+            writer.write_table(group.append_column(BODY, memory.column(bodies[start:end])), end - start)
+
+
+def _row_groups(bodies: Sequence[Buffer]) -> Iterator[tuple[int, int]]:
+    """First row and end of each row group."""
+    start, size = 0, 0
+    for row, body in enumerate(bodies):
+        size += len(body)
+        if size >= ROW_GROUP_BYTES or row + 1 - start >= ROW_GROUP_ROWS:
+            yield start, row + 1
+            start, size = row + 1, 0
+    if start < len(bodies):
+        yield start, len(bodies)
+
+
+class _BodyMemory:
+    """Memory for the bodies of one row group after the other: touching new memory costs more than copying."""
+
+    _local = threading.local()
+
+    def column(self, bodies: Sequence[Buffer]) -> pa.Array:
+        """The bodies as one array, which is good until the next call in this thread."""
+        offsets = np.zeros(len(bodies) + 1, np.int32)
+        np.cumsum([len(body) for body in bodies], out=offsets[1:])
+        memory = self._of_size(int(offsets[-1]))
+        for start, end, body in zip(offsets[:-1].tolist(), offsets[1:].tolist(), bodies, strict=True):
+            memory[start:end] = body
+        return pa.Array.from_buffers(
+            pa.binary(), len(bodies), [None, pa.py_buffer(offsets), pa.py_buffer(memory)]
+        )
+
+    def _of_size(self, size: int) -> memoryview:
+        memory = getattr(self._local, "memory", None)
+        if memory is None or len(memory) < size:
+            memory = self._local.memory = memoryview(bytearray(max(size, 1) * 5 // 4))
+        return memory
+
+
+def _leaves(field: pa.Field) -> list[str]:
+    """The paths by which Parquet knows a column's values."""
+    if not pa.types.is_list(field.type):
+        return [field.name]
+    items = field.type.value_type
+    inner = [f".{part.name}" for part in items] if pa.types.is_struct(items) else [""]
+    return [f"{field.name}.list.element{part}" for part in inner]
+
+
+def _is_limited(name: str) -> bool:
+    """Whether row groups say the least and greatest value: also of the histories' programs, as a reader of
+    public rows need not look at each where all are public."""
+    return name in STATISTICS or name.endswith(f".{PROGRAMID}")
+
+
+def _repeats(field: pa.Field) -> bool:
+    """Words and whole numbers repeat; measured values and identities do not."""
+    kind = field.type.value_type if pa.types.is_list(field.type) else field.type
+    return (pa.types.is_string(kind) or pa.types.is_integer(kind)) and field.name not in (
+        "candid",
+        "objectId",
+        "_healpix_29",
+        "_digest",
+        "_offset",
+    )
+
+
+def _statistics(rows: pa.Table) -> str:
+    """A file's statistics as the Delta log holds them."""
+    least, greatest, nulls = {}, {}, {}
+    for name in STATISTICS:
+        if name in rows.schema.names and rows.num_rows:
+            bounds = pc.min_max(rows[name])
+            nulls[name] = rows[name].null_count
+            if (low := _json_value(bounds["min"])) is not None:
+                least[name], greatest[name] = low, _json_value(bounds["max"])
+    told = {"numRecords": rows.num_rows, "minValues": least, "maxValues": greatest, "nullCount": nulls}
+    return json.dumps(told)
+
+
+def _json_value(value: pa.Scalar) -> Any:
+    plain = value.as_py()
+    if hasattr(plain, "isoformat"):
+        return plain.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return None if isinstance(plain, float) and plain != plain else plain
+
+
+def commit(
+    table: DeltaTable,
+    files: Sequence[AddAction | RemoveAction],
+    marks: Mapping[str, int] | None = None,
+    why: Mapping[str, str] | None = None,
+) -> None:
+    """Add the files to the table in one step, with the marks (application id -> version).
+
+    Raises deltalake's CommitFailedError when another writer has moved one of the marks since `table` was
+    loaded: nothing is added then.
+    """
+    transactions = [Transaction(app, version) for app, version in (marks or {}).items()]
+    properties = CommitProperties(custom_metadata=dict(why or {}), app_transactions=transactions)
+    partitions = table.metadata().partition_columns
+    table.create_write_transaction(
+        list(files), "append", table.schema(), partitions, commit_properties=properties
+    )
+
+
+def read_file(address: str, path: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """A data file of a table, or some of its columns. path: in the table, as the Delta log has it."""
+    filesystem, root = filesystem_of(address)
+    with filesystem.open_input_file(f"{root}/{path}") as stream:
+        return pq.ParquetFile(stream).read(columns=None if columns is None else list(columns))
+
+
+def read_table(address: str, schema: pa.Schema) -> pa.Table:
+    """All of a table without partitions, the columns of `schema`; no rows where there is no table."""
+    if not DeltaTable.is_deltatable(address):
+        return schema.empty_table()
+    paths = pa.table(DeltaTable(address).get_add_actions())["path"].to_pylist()
+    parts = [read_file(address, path, schema.names) for path in paths]
+    return pa.concat_tables(parts) if parts else schema.empty_table()
+
+
+def delete_files(address: str, files: Sequence[AddAction]) -> None:
+    """Remove files that were written and will not be committed."""
+    filesystem, root = filesystem_of(address)
+    for file in files:
+        filesystem.delete_file(f"{root}/{file.path}")
+
+
+def filesystem_of(address: str) -> tuple[pa.fs.FileSystem, str]:
+    """The file system of an address and the path in it."""
+    address = address.removeprefix("file://")
+    if "://" not in address:
+        return pa.fs.LocalFileSystem(), os.path.abspath(address)
+    return pa.fs.FileSystem.from_uri(address)

@@ -1,0 +1,164 @@
+"""`zads archive`: every packet kept, and how the archive is looked after."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from commands.archive import care as archive_care
+from commands.shared.dask_cluster import dask_cluster
+from commands.shared.options import (
+    Archive,
+    Bootstrap,
+    Config,
+    Scheduler,
+    Schemas,
+    archive_at,
+    counting_bar,
+    people,
+)
+
+if TYPE_CHECKING:
+    from archive.write.ingest import Summary
+
+app = typer.Typer(
+    help="Keep every packet in the archive, and look after it.",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+)
+# The alerts of a night that goes on come first: the archiver takes what the machine has left.
+NICENESS = 19
+
+
+def register(main: typer.Typer) -> None:
+    """Add the group."""
+    archive_care.register(app)
+    main.add_typer(app, name="archive")
+
+
+@app.command("ingest")
+def ingest(
+    paths: Annotated[
+        list[Path], typer.Argument(help="Packet files, folders of them, or nightly tarballs (.tar.gz).")
+    ],
+    archive: Archive = None,
+    workers: Annotated[
+        int, typer.Option(min=0, help="Workers of a Dask cluster on this machine; 0: threads of one process.")
+    ] = 0,
+    scheduler: Scheduler = None,
+    schema_source: Schemas = None,
+    config: Config = None,
+) -> None:
+    """Keep the packets of files, folders and nightly tarballs, each once.
+
+    A second run, or one that goes on where another was broken off, skips what is there already. What cannot
+    be kept is quarantined with its reason; see `zads archive quarantine`. With --workers or --scheduler each
+    tarball is a worker's share.
+
+    Example: `zads archive ingest ztf_public_20231012.tar.gz --archive /data/alerts`
+    """
+    from archive.write.ingest import ingest as keep
+    from commands.shared.bootstrap import schemas
+
+    address, source = archive_at(archive), schemas(schema_source, config)
+    with ExitStack() as stack:
+        client = _client(stack, scheduler, workers)
+        bar = stack.enter_context(counting_bar())
+        task = bar.add_task("archiving", total=1.0, counted="")
+
+        def show(so_far: Summary) -> None:
+            bar.update(task, completed=so_far.done, counted=_counted(so_far))
+
+        summary = keep([path.absolute() for path in paths], address, "ztf", client, source, show)
+    _report(summary, address)
+    if summary.damaged:
+        raise typer.Exit(1)
+
+
+def _client(stack: ExitStack, scheduler: str | None, workers: int) -> Any:
+    """A client of the cluster that was asked for, None for none."""
+    if not scheduler and not workers:
+        return None
+    from distributed import Client
+
+    return stack.enter_context(Client(stack.enter_context(dask_cluster(scheduler, workers))))
+
+
+def _counted(summary: Summary) -> str:
+    pace = summary.packets / summary.seconds if summary.seconds else 0.0
+    return f"{summary.kept:,} kept, {summary.skipped:,} known, {pace:,.0f}/s"
+
+
+def _report(summary: Summary, address: str) -> None:
+    """The closing words: what was kept where, what was not and why."""
+    people.print(
+        f"kept {summary.kept:,} alerts in {address}: {summary.stored_bytes / 1e6:,.1f} MB in "
+        f"{summary.files:,} files, from {summary.raw_bytes / 1e6:,.1f} MB, in {summary.seconds:,.1f} s",
+        soft_wrap=True,
+    )
+    if summary.skipped:
+        people.print(f"skipped {summary.skipped:,} packets that were there already")
+    table = Table("", "alerts", show_header=False, box=None)
+    table.columns[1].justify = "right"
+    for night, alerts in sorted(summary.nights.items()):
+        table.add_row(night, f"{alerts:,}")
+    for reason, packets in sorted(summary.quarantined.items()):
+        table.add_row(f"[red]quarantined: {reason}[/red]", f"{packets:,}")
+    if summary.quarantined_before:
+        table.add_row("in quarantine already", f"{summary.quarantined_before:,}")
+    people.print(table)
+    for sentence in summary.damaged:
+        people.print(f"[red]{sentence}[/red]", soft_wrap=True)
+
+
+@app.command("follow")
+def follow(
+    archive: Archive = None,
+    topics: Annotated[
+        str | None, typer.Option("--topics", help="Topics to read: a name or a regular expression.")
+    ] = None,
+    group: Annotated[str, typer.Option("--group", help="Kafka consumer group.")] = "zads-archive",
+    replica: Annotated[
+        str, typer.Option("--replica", help="Name of this replica, when several share the group.")
+    ] = "0",
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.1, help="Write after this time at the latest, s.")
+    ] = 20.0,
+    until_drained: Annotated[
+        bool, typer.Option("--until-drained", help="Keep everything that is there now, then stop.")
+    ] = False,
+    bootstrap: Bootstrap = None,
+    config: Config = None,
+) -> None:
+    """Keep every record of the nightly topics as it arrives, each exactly once.
+
+    Goes on for ever, as a consumer group of its own. How far it is stands in the archive itself: killed at
+    any moment, the next run goes on from there. Ctrl-C writes what was read and ends.
+
+    Example: `zads archive follow --archive /data/alerts`
+    """
+    from archive.write.appender import Appender, Limits
+    from commands.shared.bootstrap import connection, schemas
+    from pipeline.channels.config import NIGHTLY_TOPICS
+    from pipeline.clients.follow import Followed, Follower, stopped_by_signals
+
+    os.nice(NICENESS)
+    broker, kafka = connection(bootstrap, config)
+    address = archive_at(archive)
+    appender = Appender(address, "ztf", schemas(None, config), Limits(seconds=seconds))
+    follower = Follower(appender, topics or NIGHTLY_TOPICS, broker, group, replica, **kafka)
+
+    def told(followed: Followed) -> str:
+        kept = appender.appended
+        return f"{followed.read:,} read, {kept.kept:,} kept, {kept.quarantined:,} quarantined"
+
+    with people.status(f"following {broker} into {address}") as status, stopped_by_signals(follower):
+        followed = follower.run(until_drained, lambda f: status.update(f"archive {address}: {told(f)}"))
+    people.print(
+        f"archive {address}: {told(followed)}, {appender.appended.commits:,} commits", soft_wrap=True
+    )

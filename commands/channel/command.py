@@ -1,0 +1,80 @@
+"""`zads channel`: the channel registry; what channels missed, and its delivery afterwards."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from commands.channel import apply as channel_apply
+from commands.channel import edit as channel_edit
+from commands.channel import show as channel_show
+from commands.shared.options import Bootstrap, Config, people, settings_of
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    group = typer.Typer(
+        no_args_is_help=True,
+        rich_markup_mode="markdown",
+        help="Channels: make them, try them on past nights, change them while alerts flow.",
+    )
+    channel_show.register(group)
+    channel_edit.register(group)
+    channel_apply.register(group)
+    group.command("gaps")(gaps)
+    group.command("backfill")(backfill)
+    app.add_typer(group, name="channel")
+
+
+def gaps(config: Config = None, bootstrap: Bootstrap = None) -> None:
+    """List what suspended channels have missed and not been given since.
+
+    Example: `zads channel gaps`
+    """
+    from pipeline.worker.backfill import gaps_of
+
+    table = Table("channel", "topic", "partition", "from offset", "to", "reason", box=None)
+    found = gaps_of(settings_of(config, bootstrap_servers=bootstrap))
+    for gap in found:
+        table.add_row(gap.channel, gap.topic, str(gap.partition), str(gap.low), str(gap.high), gap.reason)
+    if found:
+        Console().print(table)
+    else:
+        people.print("no channel has missed anything")
+
+
+def backfill(
+    name: Annotated[str, typer.Argument(help="Name of the channel.")],
+    config: Config = None,
+    bootstrap: Bootstrap = None,
+) -> None:
+    """Deliver what a channel missed while it was suspended, each alert exactly once.
+
+    Mend the filter first: the one that is configured now is run.
+
+    Example: `zads channel backfill young_supernova`
+    """
+    from pipeline.channels.changes import known_definition
+    from pipeline.worker import backfill as work
+
+    settings = settings_of(config, bootstrap_servers=bootstrap)
+    channel = known_definition(settings, channel_show.registry_of(settings), name).channel()
+    with Progress(console=people) as progress:
+        task = progress.add_task(f"{channel.topic}", total=None)
+        done = work.backfill(
+            settings, channel, lambda n, total: progress.update(task, completed=n, total=total)
+        )
+    people.print(
+        f"{done.gaps:,} gaps filled: {done.records:,} records read, {done.alerts:,} alerts of"
+        f" {len(done.objects):,} objects delivered to {channel.topic}"
+    )
+    for failure in done.failures:
+        people.print(f"still fails: {failure.message}")
+        people.print(failure.traceback, style="dim", markup=False, highlight=False)
+    if done.left:
+        people.print(f"{done.left:,} gaps left open, see `zads channel gaps`")
+        raise typer.Exit(1)

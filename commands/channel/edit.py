@@ -1,0 +1,280 @@
+"""`zads channel create | set | test | enable | pause | retire`: changes of the channel registry."""
+
+from __future__ import annotations
+
+import getpass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from commands.channel.show import Name, registry_of
+from commands.shared.options import Archive, Bootstrap, Config, names_of, people, settings_of
+
+if TYPE_CHECKING:
+    from pipeline.channels.config import RunConfig
+    from pipeline.channels.definition import Definition
+
+Why = Annotated[str, typer.Option("--why", help="Kept in the channel's history.")]
+Values = Annotated[
+    list[str] | None, typer.Argument(metavar="[NAME=VALUE]...", help="The filter's parameters.")
+]
+FilterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--filter",
+        help="A filter's name, path/to/file.py:function (kept as text) or package.module:function.",
+    ),
+]
+Access = Annotated[str | None, typer.Option("--access", help="public or collaboration.")]
+Drop = Annotated[str | None, typer.Option("--drop", help="Fields to leave out, separated by commas.")]
+Topics = Annotated[
+    str | None, typer.Option("--topics", help="Regular expression: of the topics that are read, only these.")
+]
+Input = Annotated[
+    str | None,
+    typer.Option(
+        "--input",
+        metavar="CHANNEL",
+        help='Another channel, whose alerts it reads instead; "" for those of the run.',
+    ),
+]
+Limit = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        metavar="NAME=NUMBER",
+        help="alerts_per_hour=500: more within an hour suspend it; alerts_per_hour=none: no limit.",
+    ),
+]
+Owner = Annotated[str | None, typer.Option("--owner", help="Whom to ask about it.")]
+Nights = Annotated[
+    str | None,
+    typer.Option(help="Nights to try it on: A..B.", show_default="the last ones, see [gate] nights"),
+]
+Force = Annotated[
+    str | None, typer.Option("--force", metavar="REASON", help="Enable it whatever the backtest says.")
+]
+
+
+def register(group: typer.Typer) -> None:
+    """Add the commands."""
+    group.command("create")(create)
+    group.command("set")(change)
+    group.command("test")(try_out)
+    group.command("enable")(enable)
+    group.command("pause")(pause)
+    group.command("retire")(retire)
+
+
+def create(
+    name: Name,
+    values: Values = None,
+    filter_: FilterOption = None,
+    access: Access = None,
+    drop: Drop = None,
+    topics: Topics = None,
+    input_: Input = None,
+    limit: Limit = None,
+    owner: Owner = None,
+    why: Why = "",
+    config: Config = None,
+    bootstrap: Bootstrap = None,
+) -> None:
+    """Make a channel, a draft that delivers nothing until it is enabled.
+
+    Example: `zads channel create bright --filter real_bogus rb_min=0.9`
+    """
+    from pipeline.channels.definition import Definition
+
+    settings = settings_of(config, bootstrap_servers=bootstrap)
+    fresh = Definition(name=name, filter=name, owner=me())
+    plain = {"access": access, "topics": topics, "input": input_, "owner": owner}
+    changes = _changes(fresh, values, filter_ or name, drop, limit, plain)
+    written = save(settings, [fresh.with_changes(**changes)], why)[0]
+    people.print(f"{written.name} is a draft; `zads channel enable {name}` tries it and lets it run")
+
+
+def change(
+    name: Name,
+    values: Values = None,
+    filter_: FilterOption = None,
+    access: Access = None,
+    drop: Drop = None,
+    topics: Topics = None,
+    input_: Input = None,
+    limit: Limit = None,
+    owner: Owner = None,
+    revision: Annotated[
+        int | None, typer.Option(help="Only if this is still its revision (see `zads channel show`).")
+    ] = None,
+    why: Why = "",
+    config: Config = None,
+    bootstrap: Bootstrap = None,
+) -> None:
+    """Change a channel. One that is enabled goes on with the new values from the next batch on.
+
+    Example: `zads channel set young_supernova rb_min=0.7`
+    """
+    from pipeline.channels.registry import difference
+
+    settings = settings_of(config, bootstrap_servers=bootstrap)
+    old = known(settings, name)
+    base = old if revision is None else old.model_copy(update={"revision": revision})
+    plain = {"access": access, "topics": topics, "input": input_, "owner": owner}
+    changes = _changes(old, values, filter_, drop, limit, plain)
+    new = base.with_changes(**changes)
+    written = save(settings, [new], why)[0]
+    people.print(f"{name}: {escape(difference(old, written))} (revision {written.revision}, {written.state})")
+    if written.state == "enabled" and not written.is_tested:
+        people.print(f"not tried like this: `zads channel test {name}` says what it brings", style="yellow")
+
+
+def try_out(
+    name: Name,
+    archive: Archive = None,
+    nights: Nights = None,
+    why: Why = "",
+    config: Config = None,
+    bootstrap: Bootstrap = None,
+) -> None:
+    """Try a channel on recent nights of the archive, keep the report, and enable nothing.
+
+    Example: `zads channel test bright --nights 2023-10-12..2023-10-14`
+    """
+    settings = settings_of(config, bootstrap_servers=bootstrap)
+    tried = _tried(settings, known(settings, name).with_changes(), archive, nights)
+    if tried.is_tested and tried.state == "draft":
+        tried = tried.becoming("tested")
+    save(settings, [tried], why)
+    if not tried.is_tested:
+        raise typer.Exit(1)
+
+
+def enable(
+    name: Name,
+    archive: Archive = None,
+    nights: Nights = None,
+    force: Force = None,
+    why: Why = "",
+    config: Config = None,
+    bootstrap: Bootstrap = None,
+) -> None:
+    """Let a channel run, after a look at what it would have brought on recent nights.
+
+    Refused when it floods, is slow or raises (limits: [gate] of zads.toml), or was not tried, unless forced
+    with a reason. What was tried as it is now is not tried again, unless --nights are named.
+
+    Example: `zads channel enable bright --nights 2023-10-12..2023-10-14`
+    """
+    settings = settings_of(config, bootstrap_servers=bootstrap)
+    admitted = admit(settings, known(settings, name).with_changes(), archive, nights, force)
+    written = save(settings, [admitted], why or force or "")[0]
+    if written.state != "enabled" or not written.is_tested:
+        people.print(f"{name} is not enabled (it is {written.state}): --force REASON enables it all the same")
+        raise typer.Exit(1)
+    people.print(f"{name} is enabled: {written.channel().topic}")
+
+
+def pause(name: Name, why: Why = "", config: Config = None, bootstrap: Bootstrap = None) -> None:
+    """Stop a channel for a while; what comes meanwhile is not delivered later.
+
+    Example: `zads channel pause bright --why "Moon"`
+    """
+    settings = settings_of(config, bootstrap_servers=bootstrap)
+    save(settings, [known(settings, name).becoming("paused")], why)
+    people.print(f"{name} is paused; `zads channel enable {name}` lets it run again")
+
+
+def retire(name: Name, why: Why = "", config: Config = None, bootstrap: Bootstrap = None) -> None:
+    """Stop a channel for good. Its name is not used again, its topic and history stay.
+
+    Example: `zads channel retire bright --why "see brighter"`
+    """
+    settings = settings_of(config, bootstrap_servers=bootstrap)
+    save(settings, [known(settings, name).becoming("retired")], why)
+    people.print(f"{name} is retired")
+
+
+def known(settings: RunConfig, name: str) -> Definition:
+    """The channel as it is in the registry, else as the configuration runs it."""
+    from pipeline.channels.changes import known_definition
+
+    return known_definition(settings, registry_of(settings), name)
+
+
+def admit(
+    settings: RunConfig, definition: Definition, archive: str | None, nights: str | None, force: str | None
+) -> Definition:
+    """The definition enabled, if the gate lets it pass or it is forced; else with the report of why not."""
+    if nights is None and definition.is_tested:
+        return definition.becoming("enabled")
+    tried = _tried(settings, definition, archive, nights)
+    if force is not None and tried.report is not None:
+        tried = tried.model_copy(update={"report": {**tried.report, "forced": force}})
+    return tried.becoming("enabled") if tried.is_tested else tried
+
+
+def save(settings: RunConfig, definitions: list[Definition], why: str) -> list[Definition]:
+    """Write them to the registry, all or none. Raises EditConflict when somebody was faster, InputError."""
+    from pipeline.channels.config import known_channels
+    from pipeline.channels.inputs import refuse_wrong_inputs
+    from pipeline.channels.registry import write_registry
+
+    changed = {one.name: one for one in definitions}
+    known = {**known_channels(settings, registry_of(settings).definitions), **changed}
+    to_run = [one.name for one in definitions if one.state not in ("paused", "retired")]
+    reading_them = [name for name, one in known.items() if one.input in changed]
+    refuse_wrong_inputs([*to_run, *reading_them], known)
+    return write_registry(definitions, settings.bootstrap_servers, who=me(), why=why, **settings.client)
+
+
+def _tried(
+    settings: RunConfig, definition: Definition, archive: str | None, nights: str | None
+) -> Definition:
+    from commands.channel.gate import try_on_archive
+
+    report = try_on_archive(settings, definition, archive, nights)
+    return definition.model_copy(update={"report": report})
+
+
+def _changes(
+    old: Definition,
+    values: list[str] | None,
+    filter_: str | None,
+    drop: str | None,
+    limit: list[str] | None,
+    plain: dict[str, str | None],
+) -> dict[str, Any]:
+    """What was given, as fields of a Definition; `plain` are taken as they are."""
+    from commands.explain import parameters
+    from pipeline.channels.definition import by_value
+
+    given = parameters(values or [])
+    changes: dict[str, Any] = {key: value for key, value in plain.items() if value is not None}
+    if drop is not None:
+        changes["drop"] = tuple(names_of(drop) or ())
+    if limit is not None:
+        changes["limits"] = {**old.limits.model_dump(), **_limits(limit)}
+    if filter_ is not None:
+        changes |= by_value(filter_)
+        given = {**_still_there(old, changes), **given}
+        return changes | {"parameters": given}
+    return changes | {"parameters": {**old.parameters, **given}} if given else changes
+
+
+def _limits(given: list[str]) -> dict[str, str | None]:
+    from commands.explain import parameters
+
+    return {name: None if most == "none" else most for name, most in parameters(given).items()}
+
+
+def _still_there(old: Definition, changes: dict[str, Any]) -> dict[str, Any]:
+    """The values of parameters that another filter, or a newer one, has too."""
+    bare = old.model_copy(update={**changes, "parameters": {}}).loaded()
+    return {name: value for name, value in old.parameters.items() if name in bare.parameters}
+
+
+def me() -> str:
+    """Who changes things: the user of this machine."""
+    return getpass.getuser()

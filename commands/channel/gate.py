@@ -1,0 +1,98 @@
+"""The gate before a channel: its filter on recent nights of the archive, shown to whoever enables it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from commands.shared.options import archive_at, counting_bar, people
+
+if TYPE_CHECKING:
+    from archive.replay.replay import Progress as SoFar
+    from pipeline.channels.config import RunConfig
+    from pipeline.channels.definition import Definition
+
+
+def try_on_archive(
+    settings: RunConfig, definition: Definition, archive: str | None, nights: str | None
+) -> dict[str, Any]:
+    """The report of a definition's backtest, its `problems` among it; shows it too.
+
+    An archive that is not there or is empty is one of the problems.
+    """
+    from archive.replay.backtest import Limits, NothingToTry, backtest
+    from archive.tables.store import NoSuchArchive
+
+    channel, gate = definition.channel(), settings.gate
+    limits = Limits(gate.share, gate.alerts_per_hour, gate.microseconds)
+    report: dict[str, Any] = {}
+    try:
+        with counting_bar() as bar:
+            task = bar.add_task(f"trying {definition.name}", total=None, counted="")
+
+            def show(so_far: SoFar) -> None:
+                words = f"{so_far.matches:,} matches"
+                bar.update(task, completed=so_far.alerts, total=so_far.of, counted=words)
+
+            found = backtest(
+                channel.filter,
+                archive_at(archive),
+                nights,
+                last=gate.nights,
+                public=channel.public,
+                on_progress=show,
+            )
+        report = found.report() | {"problems": found.problems(limits)}
+    except (NoSuchArchive, NothingToTry) as error:
+        report = {"problems": [f"not tried: {error}"]}
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    report |= {"of": definition.judged, "when": when}
+    show_report(definition.name, report)
+    return report
+
+
+def show_report(name: str, report: dict[str, Any]) -> None:
+    """A backtest for people: expected alerts a night, funnel, time used, examples, what speaks against it."""
+    if "nights" in report:
+        people.print(_nights(report))
+        people.print(_funnel(report))
+        people.print(
+            f"at most {report['alerts_per_hour']:,} alerts within an hour,"
+            f" {report['microseconds']:,.1f} µs an alert"
+        )
+        for one in report["examples"]:
+            people.print(f"  for example {one['objectId']} candid {one['candid']}, {one['night']}")
+        if not any(row["alerts"] for row in report["nights"]):
+            people.print(f"[yellow]{name} passed nothing on these nights[/]")
+    for problem in report.get("problems", ()):
+        people.print(f"[red]{escape(problem)}[/]")
+
+
+def expected(report: dict[str, Any] | None) -> str:
+    """Alerts a night in few words: "12 to 40"; "" when it was not tried."""
+    counts = [row["alerts"] for row in (report or {}).get("nights", ())]
+    if not counts:
+        return ""
+    least, most = min(counts), max(counts)
+    return f"{least:,}" if least == most else f"{least:,} to {most:,}"
+
+
+def _nights(report: dict[str, Any]) -> Table:
+    table = Table("night", "alerts", "objects", "of", "share", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in report["nights"]:
+        share = f"{row['alerts'] / row['of']:.2%}" if row["of"] else ""
+        table.add_row(str(row["night"]), f"{row['alerts']:,}", f"{row['objects']:,}", f"{row['of']:,}", share)
+    return table
+
+
+def _funnel(report: dict[str, Any]) -> Table:
+    table = Table("cut", "alerts left", box=None)
+    table.columns[1].justify = "right"
+    for step in report["funnel"]:
+        table.add_row(escape(step["cut"]), f"{step['alerts']:,}")
+    return table

@@ -1,0 +1,129 @@
+"""`zads channel list | show | history`: what the channel registry holds."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from commands.filters import Json
+from commands.shared.options import Bootstrap, Config, people, settings_of
+
+if TYPE_CHECKING:
+    from pipeline.channels.config import RunConfig
+    from pipeline.channels.definition import Definition
+    from pipeline.channels.registry import Registry
+
+Name = Annotated[str, typer.Argument(help="Name of the channel.")]
+_COLOURS = {"enabled": "green", "paused": "yellow", "tested": "cyan"}
+
+
+def register(group: typer.Typer) -> None:
+    """Add the commands."""
+    group.command("list")(listing)
+    group.command("show")(show)
+    group.command("history")(history)
+
+
+def registry_of(settings: RunConfig) -> Registry:
+    """The registry of the broker that the settings name."""
+    from pipeline.channels.registry import read_registry
+
+    return read_registry(settings.bootstrap_servers, **settings.client)
+
+
+def listing(config: Config = None, bootstrap: Bootstrap = None, as_json: Json = False) -> None:
+    """List the channels of the registry: state, filter, parameters, alerts expected a night.
+
+    Example: `zads channel list`
+    """
+    found = registry_of(settings_of(config, bootstrap_servers=bootstrap)).definitions
+    if as_json:
+        print(json.dumps([_plain(found[name]) for name in sorted(found)], indent=2))
+    elif found:
+        Console().print(_table([found[name] for name in sorted(found)]))
+    else:
+        people.print("no channels yet: `zads run` runs those of zads.toml, or all filters")
+
+
+def show(name: Name, config: Config = None, bootstrap: Bootstrap = None, as_json: Json = False) -> None:
+    """Tell all about one channel, its backtest too.
+
+    Example: `zads channel show young_supernova`
+    """
+    from commands.channel.gate import show_report
+    from pipeline.channels.changes import known_definition
+
+    settings = settings_of(config, bootstrap_servers=bootstrap)
+    found = known_definition(settings, registry_of(settings), name)
+    if as_json:
+        print(json.dumps(_plain(found), indent=2))
+        return
+    table = Table(box=None, show_header=False)
+    for key, value in _facts(found):
+        table.add_row(f"[bold]{key}", escape(value))
+    Console().print(table)
+    if found.report is not None:
+        show_report(name, found.report)
+
+
+def history(name: Name, config: Config = None, bootstrap: Bootstrap = None) -> None:
+    """Tell every change of a channel: who, when, what, why.
+
+    Example: `zads channel history young_supernova`
+    """
+    from pipeline.channels.registry import difference
+
+    registry = registry_of(settings_of(config, bootstrap_servers=bootstrap))
+    registry[name]
+    revisions = [one for one in registry.history if one.name == name]
+    table = Table("revision", "when", "who", "what", "why", box=None)
+    for old, new in zip([None, *revisions], revisions, strict=False):
+        told = (str(new.revision), new.when, new.who, difference(old, new), new.why)
+        table.add_row(*map(escape, told))
+    Console().print(table)
+
+
+def parameters_text(definition: Definition) -> str:
+    """ "rb_min=0.7 gap=30"."""
+    return " ".join(f"{name}={value}" for name, value in definition.parameters.items())
+
+
+def _table(every: list[Definition]) -> Table:
+    from commands.channel.gate import expected
+
+    table = Table("channel", "state", "filter", "parameters", "alerts a night", "rev", "owner", box=None)
+    for one in every:
+        state = f"[{_COLOURS.get(one.state, 'dim')}]{one.state}"
+        told = (one.filter, parameters_text(one), expected(one.report), str(one.revision), one.owner)
+        table.add_row(f"[bold]{one.name}", state, *map(escape, told))
+    return table
+
+
+def _facts(one: Definition) -> list[tuple[str, str]]:
+    return [
+        ("channel", one.name),
+        ("topic", one.channel().topic),
+        ("state", one.state),
+        (
+            "revision",
+            f"{one.revision}, {one.when} by {one.who}" if one.revision else "0, of the configuration",
+        ),
+        ("why", one.why),
+        ("owner", one.owner),
+        ("filter", f"{one.filter}, version {one.version}"),
+        ("parameters", parameters_text(one)),
+        ("reads", f"channel {one.input}" if one.input else one.topics or "every topic of the run"),
+        ("access", one.access),
+        ("drops", ", ".join(one.drop)),
+        ("limits", str(one.limits)),
+        ("tried", (one.report or {}).get("when", "never") + ("" if one.is_tested else ", not as it is now")),
+    ]
+
+
+def _plain(one: Definition) -> dict[str, Any]:
+    return one.model_dump(mode="json")

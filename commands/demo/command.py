@@ -1,0 +1,202 @@
+"""`zads demo`: the main job once, for real, on this machine."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from commands.shared.options import EXIT_STOPPED, people
+
+if TYPE_CHECKING:
+    from pipeline.broker.listen import Alert
+    from pipeline.channels.channel import ChannelSet
+    from pipeline.clients.publish import PublishSummary
+    from pipeline.live.run import Stopped
+    from pipeline.live.statistics import Statistics
+
+    Publishing = Callable[[Stopped], PublishSummary | None]
+
+_EVERY_SURVEY = r"^(ztf|lsst|pgir|winter|turbo|unknown)_.*"
+_SHOWN_FIRST = ("young_supernova", "blue_outburst", "nuclear", "stellar_outburst", "asteroid")
+_PICTURES = 4
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("demo")(demo)
+
+
+def demo(
+    alerts: Annotated[
+        Path | None,
+        typer.Option("--alerts", help="Folder or file of real packets.", show_default="a simulated night"),
+    ] = None,
+    number: Annotated[int, typer.Option("--number", min=1, help="Alerts of the simulated night.")] = 2000,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the simulated night.")] = 1,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Dask workers.")] = 2,
+) -> None:
+    """Show the whole of it: a broker, a Dask cluster, a night of alerts, their channels, and a replay.
+
+    Everything is started for the demo and ends with it, on Ctrl-C too. Pictures, the alerts found and the
+    night's archive are kept under ZADS_HOME/demo.
+
+    Example: `zads demo --alerts ../shared/alerts`
+    """
+    from cluster.home import zads_home
+    from cluster.kafka.broker import Broker
+
+    home = zads_home() / "demo"
+    shutil.rmtree(home, ignore_errors=True)
+    people.rule("1. A Kafka broker")
+    with Broker(home=home / "kafka") as broker:
+        people.print(f"Apache Kafka answers at {broker.bootstrap_servers}")
+        statistics, channels = _live(
+            broker.bootstrap_servers, _feed(broker.bootstrap_servers, alerts, number, seed), workers
+        )
+        if statistics.stopped:
+            people.print("stopped: the broker and the workers have ended too")
+            raise typer.Exit(EXIT_STOPPED)
+        found = _found(broker.bootstrap_servers, statistics, channels)
+        people.rule("4. Some of what was found")
+        kept = _keep(found, home / "found")
+        _show(found, home / "found.png")
+        people.rule("5. The same night once more, from the archive")
+        agreed = _replayed(broker.bootstrap_servers, channels, home / "archive")
+        shutil.rmtree(home / "kafka", ignore_errors=True)
+    _what_next(kept, home)
+    if not agreed:
+        raise typer.Exit(1)
+
+
+def _feed(bootstrap: str, alerts: Path | None, number: int, seed: int) -> Publishing:
+    """What publishes the night while the channels are running; what came of it, unless it was stopped."""
+
+    def feed(stopped: Stopped) -> PublishSummary | None:
+        from pipeline.clients.publish import publish, publish_packets
+        from simulator import simulate
+
+        def heed(_: PublishSummary) -> None:
+            if stopped():
+                raise _StoppedError
+
+        try:
+            if alerts is not None:
+                return publish([alerts], bootstrap, progress=heed)
+            packets = (alert.packet for alert in simulate(number, seed))
+            return publish_packets(packets, bootstrap, progress=heed)
+        except _StoppedError:
+            return None
+
+    return feed
+
+
+class _StoppedError(Exception):
+    """Ends a feed that is no longer wanted."""
+
+
+def _live(bootstrap: str, feed: Publishing, workers: int) -> tuple[Statistics, ChannelSet]:
+    from commands.shared.dask_cluster import dask_cluster
+    from commands.shared.view import LiveView, summarise
+    from pipeline.channels.config import channel_set, read_config
+    from pipeline.live.run import run_live
+
+    settings = read_config(bootstrap_servers=bootstrap, topics=_EVERY_SURVEY, dask={"workers": workers})
+    channels = channel_set(settings)
+    people.rule(
+        f"2. A Dask cluster of {workers} workers, {len(channels.channels)} channels, and a night of alerts"
+    )
+    published: list[PublishSummary | None] = []
+    dask = settings.dask
+    on_dask = dask_cluster(dask.scheduler, dask.workers, dask.memory)
+    with LiveView(channels, people) as view, on_dask as scheduler:
+        statistics = run_live(
+            settings,
+            channels,
+            scheduler,
+            feed=lambda stopped: published.append(feed(stopped)),
+            on_progress=view.update,
+        )
+    people.rule("3. What came of it")
+    summarise(statistics, channels, people)
+    for summary in filter(None, published):
+        for reason, count in summary.refused.items():
+            people.print(f"{count:,} packets could not be published ({reason}): dead letters")
+    return statistics, channels
+
+
+def _found(bootstrap: str, statistics: Statistics, channels: ChannelSet) -> list[Alert]:
+    """A few alerts, as a consumer of the channels receives them; no object twice."""
+    from pipeline.broker.listen import listen
+
+    topics = {channel.name: channel.topic for channel in channels.channels}
+    order = sorted(
+        topics, key=lambda name: _SHOWN_FIRST.index(name) if name in _SHOWN_FIRST else len(_SHOWN_FIRST)
+    )
+    found: dict[str, Alert] = {}
+    for name in order:
+        if name in statistics.matches and statistics.matches[name].alerts and len(found) < _PICTURES:
+            for alert in islice(listen(topics[name], bootstrap, until_drained=True), 2):
+                found.setdefault(str(alert.objectId), alert)
+    return list(found.values())[:_PICTURES]
+
+
+def _keep(found: list[Alert], folder: Path) -> list[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{alert.candid}.avro" for alert in found]
+    for path, alert in zip(paths, found, strict=True):
+        path.write_bytes(alert.raw)
+    return paths
+
+
+def _show(found: list[Alert], picture: Path) -> None:
+    from schemas.pictures.figure import save_picture
+    from schemas.pictures.terminal import print_picture
+
+    if not found:
+        people.print("no channel found anything in these alerts")
+        return
+    people.print(f"{found[0].objectId} in {found[0].topic}:")
+    print_picture(found[0].packet(), people)
+    save_picture([alert.packet() for alert in found], picture)
+    people.print(f"{len(found)} alerts with light curves and stamps: {picture}")
+
+
+def _replayed(bootstrap: str, channels: ChannelSet, archive: Path) -> bool:
+    """Whether a replay of the archived night finds for each channel the records that it delivered live."""
+    from commands.demo.agreement import agreement_table, agreements, archive_topics
+
+    with people.status("archiving the night"):
+        kept = archive_topics(bootstrap, _EVERY_SURVEY, archive)
+    people.print(f"{kept:,} alerts archived in {archive}", highlight=False, soft_wrap=True)
+    with people.status("replaying it"):
+        found = agreements(bootstrap, channels, archive)
+    people.print(agreement_table(found))
+    differing = sum(row.differing for row in found)
+    people.print(
+        f"[red]{differing:,} records differ[/red]" if differing else "live and replay agree on every record"
+    )
+    return not differing
+
+
+def _what_next(kept: list[Path], home: Path) -> None:
+    people.rule("What to try next")
+    people.print(f"open {home / 'found.png'}", highlight=False, soft_wrap=True)
+    people.print(
+        f".venv/bin/zads replay real_bogus --param rb_min=0.5,0.65,0.8 --archive {home / 'archive'}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if kept:
+        people.print(f".venv/bin/zads explain young_supernova {kept[0]}", highlight=False, soft_wrap=True)
+    people.print(
+        ".venv/bin/zads broker start && .venv/bin/zads simulate --alerts 500 --topic nightly\n"
+        ".venv/bin/zads run --until-drained && .venv/bin/zads listen channel.pure_transient --until-drained\n"
+        ".venv/bin/zads --help",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -1,0 +1,195 @@
+"""`zads listen`: the alerts of a topic, for people, for pipes, or onto disk."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from commands.shared.options import Bootstrap, Config, Schemas, people
+
+if TYPE_CHECKING:
+    from commands.listen.digest import Digester
+    from pipeline.broker.listen import Alert, Listener
+
+_BANDS = {1: "g", 2: "r", 3: "i"}
+# 2000-01-01T12:00 UTC
+_J2000 = 2451545.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("listen")(listen)
+
+
+def listen(
+    topic: Annotated[str, typer.Argument(help="A topic, or with ^ in front a pattern: '^ztf_20231012'.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object an alert and line.")] = False,
+    save: Annotated[
+        Path | None, typer.Option(help="Folder to keep the packets in, CANDID.avro each.", file_okay=False)
+    ] = None,
+    until_drained: Annotated[
+        bool, typer.Option("--until-drained", help="End when everything that is there now has been read.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="End after so many alerts.")] = None,
+    new: Annotated[bool, typer.Option("--new", help="Only what comes from now on.")] = False,
+    group: Annotated[
+        str | None, typer.Option(help="Consumer group, to go on next time where this one ended.")
+    ] = None,
+    schema_source: Schemas = None,
+    bootstrap: Bootstrap = None,
+    config: Config = None,
+) -> None:
+    """Listen to a topic: a table as the alerts come, or JSON lines, and the packets onto disk.
+
+    Only alerts whose delivery was committed are seen, each once. Ctrl-C ends.
+
+    Example: `zads listen channel.young_supernova --json --until-drained | jq .objectId`
+    """
+    from commands.listen.digest import Digester
+    from commands.listen.saved import Folder
+    from commands.shared.bootstrap import connection, schemas
+    from pipeline.broker.listen import Listener
+
+    broker, kafka = connection(bootstrap, config)
+    source = schemas(schema_source, config)
+    listener = Listener(topic, broker, until_drained, group, not new, source, **kafka)
+    digester = Digester(source)
+    folder = Folder(save) if save else None
+    show = _as_json if as_json else _Rows(many_topics=topic.startswith("^")).show
+    count = 0
+    with listener, _ends_quietly() as ending:
+        for alert, line in _up_to(limit, listener, digester, ending):
+            if folder is not None:
+                folder.keep(alert, line["candid"])
+            show(line)
+            listener.has_read(alert)
+            count += 1
+            if ending.asked:
+                break
+    people.print(f"{count:,} alerts" + (f", packets in {save}" if save else ""))
+
+
+def _up_to(
+    limit: int | None, listener: Listener, digester: Digester, ending: _Ending
+) -> Iterator[tuple[Alert, dict[str, Any]]]:
+    """Each alert with its digest, at most `limit`; ends too when nobody reads standard output any more."""
+    left = limit
+    for batch in listener.batches():
+        alerts = batch if left is None else batch[:left]
+        if not alerts and (ending.asked or _nobody_reads()):
+            return
+        yield from zip(alerts, digester.digest(alerts), strict=True)
+        if left is not None and (left := left - len(alerts)) == 0:
+            return
+
+
+def _nobody_reads() -> bool:
+    """Whether the pipe behind standard output is closed: `... | head` ends without another alert."""
+    try:
+        watcher = select.poll()
+        watcher.register(sys.stdout.fileno(), 0)
+    except (AttributeError, OSError, ValueError):
+        # No such system call here, or standard output is no real file: then a write will tell.
+        return False
+    return any(event & select.POLLERR for _, event in watcher.poll(0))
+
+
+class _Ending:
+    """Ctrl-C lets the alert at hand be finished, so that a group remembers what was shown."""
+
+    asked = False
+
+    def ask(self, *_: object) -> None:
+        """The signal handler."""
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+
+
+@contextlib.contextmanager
+def _ends_quietly() -> Iterator[_Ending]:
+    """Ctrl-C and a closed pipe are the ordinary ends of listening."""
+    ending = _Ending()
+    before = signal.signal(signal.SIGINT, ending.ask)
+    try:
+        yield ending
+    except KeyboardInterrupt:
+        pass
+    except BrokenPipeError:
+        # Python flushes standard output once more at exit, which would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _as_json(line: dict[str, Any]) -> None:
+    print(json.dumps(line), flush=True)
+
+
+class _Rows:
+    """A table that grows: its head, then a row as each alert comes."""
+
+    _COLUMNS: tuple[tuple[str, int], ...] = (
+        ("objectId", 14),
+        ("candid", 19),
+        ("time (UTC)", 19),
+        ("band", 4),
+        ("mag", 6),
+        ("rb", 5),
+        ("RA (deg)", 10),
+        ("Dec (deg)", 10),
+    )
+
+    def __init__(self, many_topics: bool) -> None:
+        self._many_topics = many_topics
+        self._headed = False
+
+    def show(self, line: dict[str, Any]) -> None:
+        """Print one alert's row."""
+        if not self._headed:
+            self._headed = True
+            head = "  ".join(f"{name:<{width}}" for name, width in self._COLUMNS)
+            people.print(f"[bold]{head}[/bold]", soft_wrap=True, highlight=False)
+        print(self._row(line), flush=True)
+
+    def _row(self, line: dict[str, Any]) -> str:
+        cells = (
+            line["objectId"],
+            line["candid"],
+            _time(line["jd"]),
+            _BANDS.get(line["fid"], line["fid"]),
+            _number(line["magpsf"], 3),
+            _number(line["rb"], 2),
+            _number(line["ra"], 5),
+            _number(line["dec"], 5),
+        )
+        columns = zip(cells, self._COLUMNS, strict=True)
+        row = "  ".join(f"{'' if cell is None else cell!s:<{width}}" for cell, (_, width) in columns)
+        extra = [line["topic"]] if self._many_topics else []
+        extra += [line["error"]] if "error" in line else []
+        return "  ".join([row, *extra]).rstrip()
+
+
+def _time(jd: float | None) -> str | None:
+    """UTC of a Julian date, to the second."""
+    if jd is None:
+        return None
+    noon = datetime(2000, 1, 1, 12, tzinfo=UTC)
+    try:
+        return f"{noon + timedelta(days=jd - _J2000):%Y-%m-%d %H:%M:%S}"
+    except OverflowError:
+        return f"jd {jd}"
+
+
+def _number(value: float | None, digits: int) -> str | None:
+    return None if value is None else f"{value:.{digits}f}"

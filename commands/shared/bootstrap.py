@@ -1,0 +1,56 @@
+"""Which Kafka broker a command talks to when nobody names one, and with which settings."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from schemas.avro.framing import SchemaSource, schema_source
+from schemas.errors import ZadsError
+
+_LAST_RESORT = "localhost:9092"
+_VARIABLE = "ZADS_BOOTSTRAP_SERVERS"
+
+
+def default_bootstrap(named: str | None = None) -> str:
+    """`named`, else ZADS_BOOTSTRAP_SERVERS, else the broker of `zads broker start`, else localhost:9092."""
+    if named or (named := os.environ.get(_VARIABLE)):
+        return named
+    from cluster.kafka.broker import status
+
+    return status().bootstrap_servers or _LAST_RESORT
+
+
+def connection(bootstrap: str | None, config: Path | None) -> tuple[str, dict[str, Any]]:
+    """The broker and librdkafka's own keys for a command that needs no more of the configuration.
+
+    zads.toml of this folder is read when there is one and `config` names no other: `bootstrap_servers`
+    counts after the flag and the environment, [kafka] holds librdkafka's keys. Raises ZadsError naming
+    the file.
+    """
+    settings = _settings(config)
+    named = bootstrap or os.environ.get(_VARIABLE) or settings.get("bootstrap_servers")
+    return default_bootstrap(named), dict(settings.get("kafka", {}))
+
+
+def schemas(named: str | None, config: Path | None) -> SchemaSource | None:
+    """The schema source that a flag or the configuration's `schemas` names: a registry's URL or a folder."""
+    where = named or _settings(config).get("schemas")
+    return schema_source(where) if where else None
+
+
+def _settings(config: Path | None) -> dict[str, Any]:
+    """The configuration, unchecked: what else is in it is for `zads run` to judge."""
+    file = config if config is not None else Path("zads.toml")
+    return _read(file) if config is not None or file.is_file() else {}
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text())
+    except FileNotFoundError:
+        raise ZadsError(f"no configuration file at {file}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ZadsError(f"{file} is not TOML: {error}") from None

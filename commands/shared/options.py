@@ -1,0 +1,102 @@
+"""Options that several commands share, and how `--param name=value` is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from pipeline.channels.config import RunConfig
+
+people = Console(stderr=True)
+"""Where people read: standard output belongs to pipes."""
+
+EXIT_STOPPED = 130
+"""Exit code of work that Ctrl-C ended before it was done, as a shell gives it."""
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", help="Configuration file.", show_default="zads.toml of this folder, if any"),
+]
+Bootstrap = Annotated[
+    str | None,
+    typer.Option(
+        "--bootstrap",
+        "--bootstrap-servers",
+        help="Kafka broker, host:port.",
+        show_default="configured, else the broker that `zads broker start` started",
+    ),
+]
+Archive = Annotated[
+    str | None,
+    typer.Option(
+        "--archive",
+        envvar="ZADS_ARCHIVE",
+        help="Folder or object-store address of the archive.",
+        show_default="archive in ZADS_HOME",
+    ),
+]
+Schemas = Annotated[
+    str | None,
+    typer.Option("--schemas", help="Folder or registry URL with the schemas of Confluent-framed packets."),
+]
+Scheduler = Annotated[
+    str | None, typer.Option("--scheduler", help="Address of an existing Dask scheduler, tcp://host:port.")
+]
+Channels = Annotated[
+    str | None,
+    typer.Option("--channels", help="Channels or filters to run, separated by commas.", show_default="all"),
+]
+
+
+def counting_bar() -> Progress:
+    """A bar for long work whose tasks have a field `counted`: what has been done, in words."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[counted]}"),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=people, transient=True)
+
+
+def archive_at(named: str | None) -> str:
+    """The address of the archive that `--archive` or ZADS_ARCHIVE names, else that of this machine."""
+    from cluster.home import zads_home
+
+    return named or str(zads_home() / "archive")
+
+
+def names_of(listed: str | None) -> list[str] | None:
+    """ "a,b" as ["a", "b"]; None as None."""
+    return None if listed is None else [name.strip() for name in listed.split(",") if name.strip()]
+
+
+def given(**flags: Any) -> dict[str, Any]:
+    """Flags as nested settings, less those not given: `dask__workers=3` is {"dask": {"workers": 3}}."""
+    settings: dict[str, Any] = {}
+    for key, value in flags.items():
+        if value is None:
+            continue
+        *tables, last = key.split("__")
+        table = settings
+        for name in tables:
+            table = table.setdefault(name, {})
+        table[last] = value
+    return settings
+
+
+def settings_of(config: Path | None, **flags: Any) -> RunConfig:
+    """The configuration, with the broker that runs here when nobody names one."""
+    from commands.shared.bootstrap import default_bootstrap
+    from pipeline.channels.config import read_config
+
+    settings = read_config(config, **given(**flags))
+    if "bootstrap_servers" not in settings.model_fields_set:
+        settings.bootstrap_servers = default_bootstrap()
+    return settings

@@ -1,0 +1,128 @@
+"""What an operator sees while channels run, and the summary afterwards."""
+
+from __future__ import annotations
+
+import logging
+import time
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.logging import RichHandler
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.channels.channel import ChannelSet
+from pipeline.live.statistics import Matches, Statistics
+
+_PLAIN_SECONDS = 5.0
+# librdkafka says so of each first transaction, and then succeeds.
+_HARMLESS = (": retrying",)
+EXIT_SUSPENDED = 3
+
+
+class LiveView:
+    """A live table on a terminal; a log line every few seconds where there is none."""
+
+    def __init__(self, channels: ChannelSet, console: Console, *, plain: bool = False) -> None:
+        self._channels, self._console = channels, console
+        self._plain = plain or not console.is_terminal
+        self._live = Live(
+            Text("starting the Dask workers …"), console=console, refresh_per_second=4, transient=True
+        )
+        self._handler = RichHandler(console=console, show_path=False, markup=False)
+        self._handler.addFilter(lambda record: not record.getMessage().endswith(_HARMLESS))
+        self._last_line = 0.0
+
+    def __enter__(self) -> LiveView:
+        logging.basicConfig(
+            level=logging.INFO, format="%(message)s", datefmt="%H:%M:%S", handlers=[self._handler]
+        )
+        if not self._plain:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def update(self, statistics: Statistics) -> None:
+        """Show the state of things; called a few times a second."""
+        if not self._plain:
+            self._live.update(
+                Group(_headline(statistics), _bar(statistics), channel_table(statistics, self._channels))
+            )
+        elif time.monotonic() - self._last_line >= _PLAIN_SECONDS:
+            self._last_line = time.monotonic()
+            self._console.print(_headline(statistics))
+
+
+def _headline(statistics: Statistics) -> Text:
+    dead = sum(statistics.dead_letters.values())
+    parts = [
+        f"{statistics.alerts:,} alerts of {len(statistics.objects):,} objects",
+        f"{statistics.rate:,.0f} alerts/s",
+        f"lag {statistics.lag:,}",
+        f"{statistics.workers} workers",
+        f"{dead:,} dead letters",
+    ]
+    if statistics.attempts_lost:
+        parts.append(f"{statistics.attempts_lost} attempts redone")
+    return Text(" · ".join(parts), style="bold")
+
+
+def _bar(statistics: Statistics) -> ProgressBar:
+    return ProgressBar(
+        total=max(1, statistics.records + statistics.lag), completed=statistics.records, width=72
+    )
+
+
+def channel_table(statistics: Statistics, channels: ChannelSet) -> Table:
+    """A row a channel: alerts, distinct objects, and what is wrong with it.
+
+    channels: those at the start; the statistics know which are in force now.
+    """
+    table = Table(box=None, pad_edge=False)
+    for title, justify in (("channel", "left"), ("alerts", "right"), ("objects", "right"), ("state", "left")):
+        table.add_column(title, justify=justify)  # type: ignore[arg-type]
+    for channel in (statistics.channels or channels).channels:
+        matches = statistics.matches.get(channel.name, Matches())
+        state = _state(statistics, channel.name)
+        table.add_row(channel.topic, f"{matches.alerts:,}", f"{len(matches.objects):,}", state)
+    return table
+
+
+def _state(statistics: Statistics, channel: str) -> Text:
+    if why := statistics.suspended.get(channel):
+        return Text(f"suspended: {why}", style="bold red")
+    if surprise := statistics.unexpected.tonight.get(channel):
+        return Text(f"on, but {surprise}", style="yellow")
+    return Text("on", style="green")
+
+
+def summarise(statistics: Statistics, channels: ChannelSet, console: Console) -> None:
+    """What was done, what was refused and why, what failed and what to do about it."""
+    console.print(channel_table(statistics, channels))
+    seconds = max(statistics.elapsed, 1e-9)
+    console.print(
+        f"{statistics.records:,} records, {statistics.alerts:,} alerts of {len(statistics.objects):,} objects"
+        f" in {seconds:,.1f} s ({statistics.alerts / seconds:,.0f} alerts/s), {statistics.batches:,} batches"
+    )
+    if statistics.not_public:
+        console.print(f"{statistics.not_public:,} alerts are not public: no public channel saw them")
+    for survey, count in sorted(statistics.other_surveys.items()):
+        console.print(f"{count:,} packets of survey {survey} were counted, not evaluated")
+    for reason, count in statistics.dead_letters.most_common():
+        console.print(f"{count:,} dead letters: {reason}  (zads dead-letters list)")
+    for (night, channel), surprise in sorted(statistics.unexpected.told.items()):
+        console.print(f"[yellow]channel {channel}[/], night {night}: {surprise}")
+    for channel, why in statistics.suspended.items():
+        console.print(f"[bold red]channel {channel} suspended[/]: {why}")
+        if traceback := statistics.tracebacks.get(channel, "").rstrip():
+            console.print(traceback, style="dim", markup=False, highlight=False)
+        console.print(
+            f"  missed {statistics.gaps[channel]:,} records; mend its filter or change its limits, then"
+            f" `zads channel backfill {channel}`"
+        )

@@ -1,0 +1,330 @@
+"""Alerts from a Kafka topic: `for alert in listen("channel.young_supernova"): ...`."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    TIMESTAMP_NOT_AVAILABLE,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+from confluent_kafka.admin import OffsetSpec
+
+from pipeline.broker.client import (
+    BrokerError,
+    NoSuchTopic,
+    admin_client,
+    consumer_settings,
+    find_topics,
+    passes_by_itself,
+    sentence,
+    wait_for_broker,
+)
+from pipeline.broker.nightly import plain_fields
+from schemas.avro.framing import SchemaSource
+from schemas.packets.packet import read_packet
+
+log = logging.getLogger("zads.listen")
+
+MOST_AT_ONCE = 500
+# How often a listener without a group looks for new partitions and topics, seconds.
+LOOK_AGAIN = 5.0
+# After so long without a sign while draining, ask whether the broker is there at all, seconds.
+SILENCE = 15.0
+_POLL = 0.2
+_UNKNOWN_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
+# librdkafka looks for a group's coordinator even where only single partitions are read.
+_NO_GROUP_NEEDED = {KafkaError.GROUP_AUTHORIZATION_FAILED}
+# A loop that took its time over an alert: the group takes the reader back.
+_SLOW = {KafkaError._MAX_POLL_EXCEEDED}
+
+Place = tuple[str, int]
+
+
+@dataclass
+class Alert:
+    """One message of a topic.
+
+    topic, partition, offset: its place; headers: as text; timestamp: Unix time in milliseconds at which
+    it was written (None when the topic keeps none); raw: the packet's bytes as they travelled.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    headers: dict[str, str] = field(repr=False)
+    timestamp: int | None
+    raw: bytes = field(repr=False)
+    key: bytes | None = field(repr=False, default=None)
+    schemas: SchemaSource | None = field(repr=False, default=None)
+
+    def packet(self) -> dict[str, Any]:
+        """The packet as a plain dictionary, stamps included. Raises PacketError when it cannot be read."""
+        return read_packet(self.raw, self.schemas)[0]
+
+    @cached_property
+    def candid(self) -> int | None:
+        """From the header, else the packet; None when it has none. Raises PacketError like packet()."""
+        number = whole(self.headers.get("candid"))
+        return self._field("candid") if number is None else number
+
+    @cached_property
+    def objectId(self) -> str | None:
+        """From the header, else the packet; None when it has none. Raises PacketError like packet()."""
+        return self.headers.get("objectId") or self._field("objectId")
+
+    @property
+    def source(self) -> tuple[str, int, int]:
+        """Topic, partition and offset of the record that a channel's alert was; KeyError without a header."""
+        topic, partition, offset = self.headers["source"].rsplit("/", 2)
+        return topic, int(partition), int(offset)
+
+    def _field(self, name: str) -> Any:
+        return plain_fields(self.raw, [name], self.schemas)[name]
+
+
+def listen(
+    topic: str,
+    bootstrap: str = "localhost:9092",
+    until_drained: bool = False,
+    group: str | None = None,
+    from_beginning: bool = True,
+    schemas: SchemaSource | None = None,
+    **kafka: Any,
+) -> Iterator[Alert]:
+    """The alerts of `topic`, only those whose transaction was committed, in order within each partition.
+
+    topic: a name, or a pattern when it starts with "^"; topics that appear later are noticed.
+    until_drained: end at what was there at the start; otherwise wait for more for ever.
+    group: a Kafka consumer group, which remembers how far it came: an alert counts as read when the
+        loop asks for the next one. Without one nothing is remembered.
+    from_beginning: without a remembered place, start with the oldest alert, else with what comes next.
+    schemas: where the writer schemas of Confluent-framed packets are (schemas.avro.framing.schema_source).
+    kafka: librdkafka's own keys, such as **{"security.protocol": "SASL_SSL"}.
+
+    Raises NoSuchTopic with near names, and BrokerError when no broker answers or it refuses.
+    """
+    listener = Listener(topic, bootstrap, until_drained, group, from_beginning, schemas, **kafka)
+    return _one_by_one(listener)
+
+
+def _one_by_one(listener: Listener) -> Iterator[Alert]:
+    with listener:
+        for batch in listener.batches():
+            for alert in batch:
+                yield alert
+                listener.has_read(alert)
+
+
+class Listener:
+    """What `listen` does, in batches: all the alerts that have arrived, as soon as one has.
+
+    Offsets of a group move only by has_read(). The arguments are those of `listen`.
+    """
+
+    def __init__(
+        self,
+        topic: str,
+        bootstrap: str,
+        until_drained: bool = False,
+        group: str | None = None,
+        from_beginning: bool = True,
+        schemas: SchemaSource | None = None,
+        **kafka: Any,
+    ) -> None:
+        self.topic = topic
+        self.bootstrap = bootstrap
+        self.group = group
+        self.kafka = kafka
+        self.schemas = schemas
+        topics = find_topics(bootstrap, topic, **kafka)
+        if until_drained and not topics:
+            raise NoSuchTopic(f"no topic at {bootstrap} matches {topic!r}")
+        self._consumer = Consumer(_settings(bootstrap, group, from_beginning) | kafka)
+        self._harmless = _SLOW if group else _SLOW | _NO_GROUP_NEEDED
+        # None while a group has not yet said, or has to say anew, which partitions are ours.
+        self._assigned: set[Place] | None = None
+        self._ends: dict[Place, int] | None = None
+        places = self._places(topics)
+        if until_drained or not from_beginning:
+            ends = committed_ends(bootstrap, places, **kafka)
+            self._ends = ends if until_drained else None
+        if group is not None:
+            notices = {"on_assign": self._on_assign, "on_revoke": self._on_revoke, "on_lost": self._on_revoke}
+            self._consumer.subscribe([topic], **notices)
+        elif from_beginning:
+            self._assign(dict.fromkeys(places, OFFSET_BEGINNING))
+        else:
+            self._assign(ends)
+        self._looked = time.monotonic()
+        self._heard = time.monotonic()
+
+    def __enter__(self) -> Listener:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the group and the broker; what has_read() was told is committed first."""
+        self._consumer.close()
+
+    def has_read(self, alert: Alert) -> None:
+        """Remember that the group, if there is one, is past `alert`."""
+        if self.group is None:
+            return
+        try:
+            after = TopicPartition(alert.topic, alert.partition, alert.offset + 1)
+            self._consumer.store_offsets(offsets=[after])
+        except KafkaException as error:
+            # Another member of the group has taken the partition over, and will read this one again.
+            if error.args[0].code() != KafkaError._STATE:
+                raise BrokerError(sentence(error.args[0])) from None
+
+    def batches(self) -> Iterator[list[Alert]]:
+        """Non-empty batches; and, while nothing arrives, empty ones a few times a second."""
+        drained: set[Place] = set()
+        while self._ends is None or self._assigned is None or not self._assigned <= drained:
+            alerts: list[Alert] = []
+            for message in self._receive():
+                place = (message.topic(), message.partition())
+                ended = self._ends is not None and message.offset() >= self._ends.get(place, 0)
+                if ended:
+                    drained.add(place)
+                if message.error() is None and not ended:
+                    alerts.append(_alert(message, self.schemas))
+            yield alerts
+            if not alerts:
+                self._look_again()
+
+    def _receive(self) -> list[Message]:
+        """Messages and ends of partitions; what librdkafka mends by itself is left out."""
+        first = self._consumer.poll(_POLL)
+        if first is None:
+            return []
+        self._heard = time.monotonic()
+        # The rest is taken without waiting: an alert that has arrived is not held back for more.
+        messages = [first, *self._consumer.consume(MOST_AT_ONCE - 1, timeout=0)]
+        return [message for message in messages if self._is_news(message)]
+
+    def _is_news(self, message: Message) -> bool:
+        error = message.error()
+        if error is None or error.code() == KafkaError._PARTITION_EOF:
+            return True
+        if error.code() in _UNKNOWN_TOPIC:
+            if self.topic.startswith("^"):
+                return False
+            raise NoSuchTopic(f"topic {message.topic() or self.topic!r} at {self.bootstrap} has been deleted")
+        if passes_by_itself(error) or error.code() in self._harmless:
+            log.warning("listening to %s: %s", self.topic, sentence(error))
+            return False
+        raise BrokerError(f"cannot read {self.topic!r} at {self.bootstrap}: {sentence(error)}")
+
+    def _look_again(self) -> None:
+        """Notice topics and partitions that are new, and a broker that went away while draining."""
+        now = time.monotonic()
+        if self._ends is not None and now - self._heard > SILENCE:
+            wait_for_broker(self.bootstrap, timeout=SILENCE, **self.kafka)
+            self._heard = now
+        if self.group is not None or self._ends is not None or now - self._looked < LOOK_AGAIN:
+            return
+        self._looked = now
+        try:
+            topics = find_topics(self.bootstrap, self.topic, **self.kafka)
+        except NoSuchTopic:
+            raise
+        except BrokerError as error:
+            log.warning("listening to %s: %s", self.topic, error)
+            return
+        # What appears while we listen is new from its first record on.
+        new = [place for place in self._places(topics) if place not in (self._assigned or ())]
+        self._assign(dict.fromkeys(new, OFFSET_BEGINNING))
+
+    def _places(self, topics: list[str]) -> list[Place]:
+        known = self._consumer.list_topics(timeout=10).topics
+        return [(name, number) for name in topics if name in known for number in known[name].partitions]
+
+    def _assign(self, starts: Mapping[Place, int]) -> None:
+        if starts:
+            assigned = [TopicPartition(*place, start) for place, start in starts.items()]
+            self._consumer.incremental_assign(assigned)
+            self._assigned = (self._assigned or set()) | starts.keys()
+
+    def _on_assign(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._assigned = {(partition.topic, partition.partition) for partition in partitions}
+
+    def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        self._assigned = None
+
+
+def record_at(
+    topic: str, partition: int, offset: int, bootstrap: str = "localhost:9092", **kafka: Any
+) -> Alert | None:
+    """The one record at `offset`, None when it is not there any more. Raises NoSuchTopic, BrokerError."""
+    find_topics(bootstrap, topic, **kafka)
+    settings = _settings(bootstrap, None, True) | {"auto.offset.reset": "error"} | kafka
+    consumer = Consumer(settings)
+    try:
+        consumer.assign([TopicPartition(topic, partition, offset)])
+        message = consumer.poll(SILENCE)
+        if message is None or message.error() is not None or message.offset() != offset:
+            return None
+        return _alert(message)
+    finally:
+        consumer.close()
+
+
+def _settings(bootstrap: str, group: str | None, from_beginning: bool) -> dict[str, Any]:
+    if group is None:
+        # Nobody waits for our partitions, so a reader may take all day over one alert.
+        return consumer_settings(bootstrap, "zads-listen", **{"max.poll.interval.ms": 86_400_000})
+    reset = "earliest" if from_beginning else "latest"
+    return consumer_settings(bootstrap, group, **{"auto.offset.reset": reset, "enable.auto.commit": True})
+
+
+def committed_ends(bootstrap: str, places: Iterable[Place], **kafka: Any) -> dict[Place, int]:
+    """The last stable offset of each partition: no record below it can still be undone or change.
+
+    Raises BrokerError.
+    """
+    asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}
+    if not asked:
+        return {}
+    # The client must outlive its futures, which would wait for ever.
+    admin = admin_client(bootstrap, **kafka)
+    futures = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=10)
+    try:
+        return {(place.topic, place.partition): future.result().offset for place, future in futures.items()}
+    except KafkaException as error:
+        raise BrokerError(f"cannot find the end of the topic: {sentence(error.args[0])}") from None
+
+
+def _alert(message: Message, schemas: SchemaSource | None = None) -> Alert:
+    kind, written = message.timestamp()
+    return Alert(
+        topic=message.topic(),
+        partition=message.partition(),
+        offset=message.offset(),
+        # A header of a foreign topic may be empty, repeated or no text at all: nothing to fail over.
+        headers={name: (word or b"").decode(errors="replace") for name, word in message.headers() or ()},
+        timestamp=None if kind == TIMESTAMP_NOT_AVAILABLE else written,
+        raw=message.value() or b"",
+        key=message.key(),
+        schemas=schemas,
+    )
+
+
+def whole(text: str | None) -> int | None:
+    """An integer header, None where it is missing or is none."""
+    return int(text) if text is not None and text.removeprefix("-").isdecimal() else None

@@ -1,0 +1,92 @@
+"""Reading a range of offsets from one partition, gaps and all."""
+
+from __future__ import annotations
+
+import time
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from pipeline.broker.partition import Partition
+
+_STALL_SECONDS = 20.0
+_MOST_AT_ONCE = 500
+
+
+class Stalled(Exception):
+    """The broker stopped answering in the middle of a batch; trying again is safe."""
+
+
+class RangeReader:
+    """A consumer that stays on one partition and reads committed records range by range.
+
+    It is long-lived since `assign` for each range would throw the prefetched records away.
+    """
+
+    def __init__(self, kafka: dict[str, str], group: str, partition: Partition) -> None:
+        self.partition = partition
+        self._arrived: list[Message] = []  # read past the end of the last range
+        self._position = -1
+        self.consumer = Consumer(
+            {
+                **kafka,
+                "group.id": group,
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "error",
+                "isolation.level": "read_committed",
+                "fetch.queue.backoff.ms": 10,  # 0 spins, the default second stalls a caught-up reader
+                "max.partition.fetch.bytes": 16_000_000,
+                "queued.max.messages.kbytes": 65_536,
+            }
+        )
+
+    def read(self, low: int, high: int) -> list[Message]:
+        """The records with low <= offset < high, in order.
+
+        The range ends at the last offset below `high`, at the first record at or past it, or at an
+        end-of-partition event there: never by count, since offsets have gaps. Raises Stalled after
+        20 s without an answer.
+        """
+        self._seek(low)
+        records: list[Message] = []
+        deadline = time.monotonic() + _STALL_SECONDS
+        while time.monotonic() < deadline:
+            arrived = self._arrived or self._next_events()
+            self._arrived = []
+            for index, message in enumerate(arrived):
+                past = _offset(message) >= high
+                is_record = message.error() is None
+                if is_record and not past:
+                    records.append(message)
+                if past or (is_record and message.offset() == high - 1):
+                    self._arrived = arrived[index + (not past) :]
+                    self._position = high
+                    return records
+            if arrived:
+                deadline = time.monotonic() + _STALL_SECONDS
+        raise Stalled(f"no record of {self.partition} past offset {low} for {_STALL_SECONDS:.0f} s")
+
+    def _next_events(self) -> list[Message]:
+        """Whatever has arrived, as soon as anything has: `consume` alone would wait for a full list."""
+        first = self.consumer.poll(0.5)
+        return [] if first is None else [first, *self.consumer.consume(_MOST_AT_ONCE, 0)]
+
+    def _seek(self, low: int) -> None:
+        if self._position == low:
+            return
+        self._arrived = []
+        self.consumer.assign([TopicPartition(*self.partition, low)])
+        self._position = low
+
+    def close(self) -> None:
+        """Let go of the partition."""
+        self.consumer.close()
+
+
+def _offset(message: Message) -> int:
+    """The offset of a record, or of an end-of-partition event (the offset that comes next)."""
+    error = message.error()
+    if error is not None and error.code() != KafkaError._PARTITION_EOF:
+        raise KafkaException(error)
+    return message.offset()

@@ -1,0 +1,73 @@
+"""The channels that a run works with: those of its configuration and of the registry, now and from now on."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+
+from filters import registered
+from pipeline.broker.client import BrokerError
+from pipeline.channels.channel import ChannelSet
+from pipeline.channels.config import ChannelConfig, RunConfig, channel_set, configured_channel
+from pipeline.channels.definition import Definition, by_value
+from pipeline.channels.registry import Registry, follow_registry, read_registry
+from schemas.errors import ZadsError
+
+log = logging.getLogger(__name__)
+
+_AGAIN_SECONDS = 2.0
+
+
+def channels_now(config: RunConfig, names: list[str] | None = None) -> ChannelSet:
+    """The channels to run (see `channel_set`), with the registry as it is.
+
+    Raises BrokerError, ConfigError, ChannelError, FilterError.
+    """
+    return channel_set(config, names, read_registry(config.bootstrap_servers, **config.client))
+
+
+def channels_to_come(
+    config: RunConfig, names: list[str] | None, begun_with: ChannelSet
+) -> Iterator[ChannelSet | None]:
+    """Each later set of channels, as the registry changes; None a few times a second.
+
+    A set that cannot be loaded here is reported, and the one before stays in force: the operator sees it,
+    and no channel stops for another's sake.
+    """
+    seen = begun_with.registered
+    for registry in _followed(config):
+        if registry is None or not registry.is_news_after(seen):
+            yield None
+            continue
+        seen = registry.registered
+        try:
+            yield channel_set(config, names, registry)
+        except ZadsError as error:
+            log.error("the channels stay as they are: %s", error)
+            yield None
+
+
+def _followed(config: RunConfig) -> Iterator[Registry | None]:
+    """The registry for ever, whatever becomes of the broker."""
+    while True:
+        try:
+            yield from follow_registry(config.bootstrap_servers, **config.client)
+        except BrokerError as error:
+            log.warning("the channel registry cannot be followed, trying again: %s", error)
+            time.sleep(_AGAIN_SECONDS)
+            yield None
+
+
+def known_definition(config: RunConfig, registry: Registry, name: str) -> Definition:
+    """The channel as the registry has it, else as the configuration runs it (revision 0, enabled).
+
+    Raises ChannelError, ConfigError.
+    """
+    every = config.channels or {filter_name: ChannelConfig() for filter_name in registered()}
+    if name in registry.definitions or name not in every:
+        return registry[name]
+    given = every[name]
+    configured_channel(name, given)
+    made = Definition(name=name, filter=name, state="enabled", **given.model_dump(exclude={"filter"}))
+    return made.model_copy(update=by_value(given.filter or name)).completed()

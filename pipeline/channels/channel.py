@@ -1,0 +1,151 @@
+"""A channel: one filter with its parameters, what it may read, and the topic it feeds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import cloudpickle
+
+from filters import Filter
+from pipeline.channels.expected import Expected
+from pipeline.channels.limits import Limits
+
+Access = Literal["public", "collaboration"]
+PUBLIC_PREFIX, COLLABORATION_PREFIX = "channel.", "collab."
+NAME = re.compile(r"[A-Za-z0-9_-]{1,200}")
+"""What a channel may be called: its topic is named after it."""
+_PROGRAMID_SUFFIX = re.compile(r"_programid(\d+)$")
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A filter at work, and where its alerts go.
+
+    `access` is "public" unless somebody says otherwise: such a channel reads no topic that is named
+    for another programid than 1, and sees and passes on only alerts and history rows of programid 1.
+    """
+
+    name: str
+    filter: Filter
+    access: Access = "public"
+    drop: tuple[str, ...] = field(default=())
+    topics: str = ""  # a regular expression: of the topics that the run reads, only these; "" for all
+    limits: Limits = field(default_factory=Limits)
+    input: str = ""  # a channel: its topic is read instead of the run's; "" for the run's
+    expected: Expected | None = None  # by its backtest; has no part in what is delivered
+
+    @property
+    def topic(self) -> str:
+        """The Kafka topic that the channel's alerts go to."""
+        return (PUBLIC_PREFIX if self.public else COLLABORATION_PREFIX) + self.name
+
+    @property
+    def public(self) -> bool:
+        return self.access == "public"
+
+    @property
+    def input_topics(self) -> tuple[str, ...]:
+        """Where the alerts of its input are."""
+        return input_topics(self.input, self.access)
+
+    def reads_topic(self, topic: str) -> bool:
+        """Whether the channel may read `topic` at all."""
+        if self.input:
+            return topic in self.input_topics
+        if self.topics and not re.match(self.topics, topic):
+            return False
+        named_for = _PROGRAMID_SUFFIX.search(topic)
+        return not self.public or named_for is None or named_for[1] == "1"
+
+    def describe(self) -> dict[str, Any]:
+        """What makes the channel deliver what it delivers, as plain JSON values."""
+        return {
+            "name": self.name,
+            "filter": self.filter.name,
+            "version": self.filter.version,
+            "parameters": dict(self.filter.values),
+            "access": self.access,
+            "drop": list(self.drop),
+            "topics": self.topics,
+            "input": self.input,
+            "limits": self.limits.model_dump(exclude_none=True),
+            "topic": self.topic,
+        }
+
+    @cached_property
+    def headers(self) -> list[tuple[str, bytes]]:
+        """The Kafka headers that are the same on each of the channel's alerts."""
+        return [
+            ("filter", self.filter.name.encode()),
+            ("version", self.filter.version.encode()),
+            ("parameters", json.dumps(dict(self.filter.values), sort_keys=True).encode()),
+        ]
+
+
+def input_topics(name: str, access: Access) -> tuple[str, ...]:
+    """The topics of the channel `name` as an input; none for "".
+
+    A public channel never reads a collaboration's, whatever its input is called.
+    """
+    prefixes = (PUBLIC_PREFIX,) if access == "public" else (PUBLIC_PREFIX, COLLABORATION_PREFIX)
+    return tuple(prefix + name for prefix in prefixes) if name else ()
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A state of the channel registry: the topic's id, and the offset of the last change that counts."""
+
+    topic_id: str
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic_id}:{self.offset}"
+
+
+def is_older(version: str, than: str) -> bool:
+    """Whether a channel set's version is of an earlier state of the same registry.
+
+    Versions of different registries, and hashes of a configuration, have no order: never older.
+    """
+    (registry, offset, _), (other, other_offset, _) = _parts(version), _parts(than)
+    return bool(registry) and registry == other and int(offset) < int(other_offset)
+
+
+def _parts(version: str) -> tuple[str, str, str]:
+    parts = version.split(":")
+    return (parts[0], parts[1], parts[2]) if len(parts) == 3 else ("", "0", version)
+
+
+@dataclass(frozen=True)
+class ChannelSet:
+    """The channels that are in force together, with a version that changes when any of them does.
+
+    topics: the pattern of the topics that the run reads, "" for any. inputs: topics of channels that are
+    read too, for the channels that have them as their input, those that are paused now among them.
+    """
+
+    channels: tuple[Channel, ...]
+    survey: str = "ztf"
+    registered: Registered | None = None  # how much of the registry it takes into account
+    topics: str = ""
+    inputs: tuple[str, ...] = ()
+
+    @cached_property
+    def version(self) -> str:
+        """A hash of every channel's description, its filter's source included; before it the registry's."""
+        described = json.dumps([channel.describe() for channel in self.channels], sort_keys=True)
+        told = hashlib.sha256(described.encode()).hexdigest()[:12]
+        return told if self.registered is None else f"{self.registered}:{told}"
+
+    def reads(self, channel: Channel, topic: str) -> bool:
+        """Whether `channel` is to see the records of `topic`: what is an input is nobody else's."""
+        return channel.reads_topic(topic) and (bool(channel.input) or bool(re.match(self.topics, topic)))
+
+    def to_bytes(self) -> bytes:
+        """For a worker: filters from a user's file travel by value."""
+        return cloudpickle.dumps(self)

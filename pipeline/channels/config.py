@@ -1,0 +1,230 @@
+"""The configuration of a run: zads.toml, then the environment, then flags; the later one wins.
+
+Every error names its key, as a person would write it in zads.toml.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from filters import load, registered
+from pipeline.channels.channel import NAME, Access, Channel, ChannelSet, input_topics
+from pipeline.channels.inputs import Reading, refuse_wrong_inputs
+from pipeline.channels.limits import Limits
+from schemas.errors import ZadsError
+
+if TYPE_CHECKING:
+    from pipeline.channels.definition import Definition
+    from pipeline.channels.registry import Registry
+
+NIGHTLY_TOPICS = r"^ztf_[0-9]{8}_programid[0-9]+$"
+
+
+class ConfigError(ZadsError):
+    """A setting that cannot be used: the message names its key."""
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ChannelConfig(_Table):
+    """[channels.NAME]: one filter at work. topics: of those that the run reads, only these; "": all."""
+
+    filter: str = ""
+    parameters: dict[str, float | int | str | bool] = Field(default_factory=dict)
+    access: Access = "public"
+    drop: list[str] = Field(default_factory=list)
+    topics: str = ""
+    input: str = ""
+    limits: Limits = Field(default_factory=Limits)
+
+
+class DaskConfig(_Table):
+    """[dask]: where the work runs. With `scheduler`, an existing cluster; otherwise one on this machine."""
+
+    scheduler: str = ""
+    workers: int = Field(default=2, ge=1)
+    memory: str = "4GiB"
+
+
+class DispatchConfig(_Table):
+    """[dispatch]: a batch goes out at `messages` records or after `milliseconds`, whichever is first."""
+
+    messages: int = Field(default=1000, ge=1)
+    milliseconds: float = Field(default=25, ge=0)
+    batches_per_worker: int = Field(default=2, ge=1)
+
+
+class LimitsConfig(_Table):
+    """[limits]: what user code may use up before it is stopped."""
+
+    filter_seconds: float = Field(default=20, gt=0)
+    batch_seconds: float = Field(default=120, gt=0)
+    failing_alerts: int = Field(default=20, ge=0)
+
+
+class GateConfig(_Table):
+    """[gate]: what a channel must not exceed on recent nights of the archive to be enabled."""
+
+    nights: int = Field(default=3, ge=1)
+    share: float = Field(default=0.1, gt=0)
+    alerts_per_hour: float = Field(default=10_000, gt=0)
+    microseconds: float = Field(default=1_000, gt=0)
+
+
+class RunConfig(BaseSettings):
+    """Everything `zads run` can be told.
+
+    In the environment a key is ZADS_KEY, within a table ZADS_TABLE__KEY: ZADS_BOOTSTRAP_SERVERS,
+    ZADS_DASK__WORKERS.
+    """
+
+    model_config = SettingsConfigDict(extra="forbid", env_prefix="ZADS_", env_nested_delimiter="__")
+
+    bootstrap_servers: str = "localhost:9092"
+    group: str = "zads"
+    replica: str = "0"
+    topics: str = NIGHTLY_TOPICS
+    survey: str = "ztf"
+    schemas: str = ""
+    dask: DaskConfig = Field(default_factory=DaskConfig)
+    dispatch: DispatchConfig = Field(default_factory=DispatchConfig)
+    limits: LimitsConfig = Field(default_factory=LimitsConfig)
+    gate: GateConfig = Field(default_factory=GateConfig)
+    kafka: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    channels: dict[str, ChannelConfig] = Field(default_factory=dict)
+
+    @property
+    def client(self) -> dict[str, Any]:
+        """[kafka] as librdkafka takes it."""
+        return {key: str(value) for key, value in self.kafka.items()}
+
+    @field_validator("topics")
+    @classmethod
+    def _is_a_pattern(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        return pattern
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+
+def read_config(path: Path | None = None, **flags: Any) -> RunConfig:
+    """The configuration from `path` (zads.toml of this folder if there is one), environment and flags.
+
+    Flags that are None were not given. Raises ConfigError naming the file or the key.
+    """
+    if path is None and Path("zads.toml").is_file():
+        path = Path("zads.toml")
+    if path is not None and not path.is_file():
+        raise ConfigError(f"no configuration file at {path}")
+
+    class FromFile(RunConfig):
+        model_config = SettingsConfigDict(toml_file=path)
+
+    try:
+        return FromFile(**{key: value for key, value in flags.items() if value is not None})
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+    except ValidationError as error:
+        raise ConfigError("; ".join(_sentence(problem, path) for problem in error.errors())) from None
+
+
+def _sentence(problem: Any, path: Path | None) -> str:
+    """One pydantic problem as a person would say it."""
+    key = ".".join(str(part) for part in problem["loc"])
+    known = sorted(RunConfig.model_fields)
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key `{key}` in {path or 'the flags'} (top-level keys are {', '.join(known)})"
+    variable = "ZADS_" + key.upper().replace(".", "__")
+    where = f"environment variable {variable}" if variable in os.environ else str(path or "flags")
+    return f"`{key}` ({where}): {problem['msg']}, got {problem['input']!r}"
+
+
+def channel_set(
+    config: RunConfig, names: list[str] | None = None, registry: Registry | None = None
+) -> ChannelSet:
+    """The channels to run: those of the configuration or, when it has none, every registered filter; and
+    those that the channel registry has enabled.
+
+    A name that the registry has ever enabled is the registry's: while it is paused or retired it does not
+    run, whatever the configuration says. `names` picks some of them; a name that is known as a filter only
+    is a channel of that filter with its defaults. Raises ConfigError, ChannelError, InputError or a
+    FilterError that names the channel.
+    """
+    every = registered()
+    configured = config.channels or {name: ChannelConfig() for name in every}
+    kept = registry.definitions if registry is not None else {}
+    governed = {name: definition for name, definition in kept.items() if definition.governs}
+    wanted = names if names is not None else list({**configured, **governed})
+    _refuse_unknown(wanted, {*configured, *every, *kept})
+    channels: list[Channel] = []
+    inputs: set[str] = set()
+    for name in wanted:
+        if name in governed:
+            definition = governed[name]
+            channels += [definition.channel()] if definition.state == "enabled" else []
+            if definition.state != "retired":  # while it is paused its input goes by, undelivered
+                inputs.update(input_topics(definition.input, definition.access))
+        elif name in configured or name in every:
+            channels.append(configured_channel(name, configured.get(name, ChannelConfig())))
+            inputs.update(channels[-1].input_topics)
+    known = {**{name: ChannelConfig() for name in wanted}, **known_channels(config, kept)}
+    refuse_wrong_inputs([channel.name for channel in channels], known)
+    registered_so_far = registry.registered if registry is not None else None
+    everything = tuple(channels), config.survey, registered_so_far, config.topics
+    return ChannelSet(*everything, tuple(sorted(inputs)))
+
+
+def _refuse_unknown(wanted: list[str], known: set[str]) -> None:
+    if unknown := [name for name in wanted if name not in known]:
+        raise ConfigError(
+            f"no channel or filter named {', '.join(unknown)} (there are {', '.join(sorted(known))})"
+        )
+    if not wanted:
+        raise ConfigError("no channel to run: name one with --channels or in [channels.NAME]")
+
+
+def known_channels(config: RunConfig, kept: Mapping[str, Definition]) -> dict[str, Reading]:
+    """Every channel: of the configuration (or every filter), and of the registry, which prevails."""
+    configured = config.channels or {name: ChannelConfig() for name in registered()}
+    return {**kept, **configured, **{name: one for name, one in kept.items() if one.governs}}
+
+
+def configured_channel(name: str, config: ChannelConfig) -> Channel:
+    """The channel of a [channels.NAME]. Raises ConfigError naming it."""
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"channel name {name!r}: letters, digits, _ and - only")
+    try:
+        chosen = load(config.filter or name).using(**config.parameters)
+        chosen.require_reads()
+    except ZadsError as error:
+        raise ConfigError(f"[channels.{name}] {error}") from error
+    return Channel(
+        name, chosen, config.access, tuple(config.drop), config.topics, config.limits, config.input
+    )

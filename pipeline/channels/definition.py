@@ -1,0 +1,228 @@
+"""A channel as the registry keeps it: a definition, its states, and what a change of it may be.
+
+    draft ─► tested ─► enabled ⇄ paused ─► retired
+
+A user's filter is kept by value, as the text of its file, so that whoever runs the channel needs no file.
+"""
+
+from __future__ import annotations
+
+import atexit
+import re
+import shutil
+import tempfile
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from filters import Filter, load
+from pipeline.channels.channel import NAME, Access, Channel
+from pipeline.channels.expected import Expected
+from pipeline.channels.limits import Limits
+from schemas.errors import ZadsError
+
+State = Literal["draft", "tested", "enabled", "paused", "retired"]
+
+_MAY_BECOME: dict[State, tuple[State, ...]] = {
+    "draft": ("draft", "tested", "enabled", "paused", "retired"),
+    "tested": ("draft", "tested", "enabled", "paused", "retired"),
+    "enabled": ("enabled", "paused", "retired"),
+    "paused": ("paused", "enabled", "retired"),
+    "retired": (),
+}
+_RUNNING_MAY_CHANGE = {"owner", "parameters", "drop", "limits"}
+"""What may change while alerts flow; the rest would be another channel under the same name."""
+
+
+class ChannelError(ZadsError):
+    """A change of a channel that cannot be."""
+
+
+class Definition(BaseModel):
+    """One revision of a channel.
+
+    filter: as `filters.load` takes it; for a user's file FILE.py:FUNCTION, and `source` is the file's text.
+    version: of the filter when this revision was made. topics: a regular expression, "" for all that is read.
+    input: the channel whose alerts are read instead, "" for none. report: what its backtest said. who, when,
+    why: of the change that made this revision.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    filter: str
+    owner: str = ""
+    source: str = ""
+    version: str = ""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    access: Access = "public"
+    drop: tuple[str, ...] = ()
+    topics: str = ""
+    limits: Limits = Limits()
+    input: str = ""
+    state: State = "draft"
+    report: dict[str, Any] | None = None
+    revision: int = 0
+    who: str = ""
+    when: str = ""
+    why: str = ""
+
+    @property
+    def key(self) -> bytes:
+        """A record's key: of its own, so that compaction keeps every revision."""
+        return f"{self.name}@{self.revision}".encode()
+
+    @property
+    def governs(self) -> bool:
+        """Whether the registry decides about this name: a draft leaves alone what zads.toml has under it."""
+        return self.state in ("enabled", "paused", "retired")
+
+    @property
+    def effect(self) -> tuple[Any, ...] | None:
+        """Changes when, and only when, what runs or is expected of it may change; None: it has none."""
+        if not self.governs:
+            return None
+        what = (
+            self.filter,
+            self.source,
+            self.version,
+            self.access,
+            self.drop,
+            self.topics,
+            self.input,
+            str(self.limits),
+        )
+        parameters = sorted(self.parameters.items())
+        return (*what, parameters, self.expected) if self.state == "enabled" else ()
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether its report is of this very filter and parameters, and lets it pass (or it was forced)."""
+        if self.report is None or self.report.get("of") != self.judged:
+            return False
+        return not self.report.get("problems") or bool(self.report.get("forced"))
+
+    @property
+    def expected(self) -> Expected | None:
+        """What its backtest lets expect of a night; None without one of this very filter and parameters.
+
+        Of a channel with an input neither: a backtest is of all alerts.
+        """
+        if self.report is None or self.report.get("of") != self.judged or self.input:
+            return None
+        return Expected.of(self.report.get("nights", ()), self.report.get("when", ""))
+
+    @property
+    def judged(self) -> dict[str, Any]:
+        """What a backtest's verdict depends on, as plain JSON values."""
+        what = {"version": self.version, "parameters": self.parameters, "access": self.access}
+        return {**what, "input": self.input} if self.input else what
+
+    def loaded(self) -> Filter:
+        """The filter with its parameters. Raises ChannelError naming the channel."""
+        try:
+            where = f"{_file_of(self.source, self.filter)}" if self.source else self.filter
+            chosen = load(where).using(**self.parameters)
+            chosen.require_reads()
+        except ZadsError as error:
+            raise ChannelError(f"channel {self.name}: {error}", hint=error.hint) from error
+        except Exception as error:  # a user's file may raise anything
+            raise ChannelError(
+                f"channel {self.name}: the file of its filter {self.filter} raises"
+                f" {type(error).__name__}: {error}",
+                hint="the registry keeps one file: it may import packages, not files beside it",
+            ) from error
+        return chosen
+
+    def channel(self) -> Channel:
+        """Ready to run. Raises ChannelError."""
+        fixed = (self.access, self.drop, self.topics, self.limits, self.input)
+        return Channel(self.name, self.loaded(), *fixed, expected=self.expected)
+
+    def with_changes(self, **changes: Any) -> Definition:
+        """The same with some fields changed, checked, its filter's values and version filled in.
+
+        A change of what was tested makes a draft of a tested channel again. Raises ChannelError.
+        """
+        if self.state == "retired":
+            raise ChannelError(f"channel {self.name} is retired", hint="create a channel of another name")
+        try:
+            new = Definition.model_validate({**self.model_dump(), **changes})
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            raise ChannelError(
+                f"channel {self.name}: {key}: {first['msg']}, got {first['input']!r}"
+            ) from None
+        if self.state == "enabled" and (fixed := _changed(self, new) - _RUNNING_MAY_CHANGE):
+            raise ChannelError(
+                f"channel {self.name} is enabled: its {', '.join(sorted(fixed))} cannot change under way",
+                hint=f"`zads channel pause {self.name}` first, or create another channel",
+            )
+        new = new.completed()
+        if new.state == "tested" and not new.is_tested:
+            new = new.model_copy(update={"state": "draft"})
+        return new
+
+    def becoming(self, state: State, **changes: Any) -> Definition:
+        """The same in another state. Raises ChannelError where there is no way there."""
+        if state not in _MAY_BECOME[self.state]:
+            raise ChannelError(
+                f"channel {self.name} is {self.state} and cannot become {state}",
+                hint="a retired name is not used again: create a channel of another name"
+                if self.state == "retired"
+                else f"`zads channel history {self.name}` tells how it came here",
+            )
+        return self.model_copy(update={"state": state, **changes})
+
+    def completed(self) -> Definition:
+        """With every parameter's value and the filter's version. Raises ChannelError."""
+        if not NAME.fullmatch(self.name):
+            raise ChannelError(f"channel name {self.name!r}: letters, digits, _ and - only")
+        try:
+            re.compile(self.topics)
+        except re.error as error:
+            raise ChannelError(f"channel {self.name}: topics is not a regular expression: {error}") from None
+        chosen = self.loaded()
+        return self.model_copy(update={"version": chosen.version, "parameters": dict(chosen.values)})
+
+
+def by_value(where: str) -> dict[str, str]:
+    """`filter` and `source` of a Definition for what a person names: a user's file is read here and now.
+
+    Raises ChannelError when the file cannot be read.
+    """
+    place, _, function = where.rpartition(":") if ":" in where else (where, "", "")
+    if not place.endswith(".py"):
+        return {"filter": where, "source": ""}
+    try:
+        text = Path(place).read_text()
+    except OSError as error:
+        raise ChannelError(f"cannot read the filter {where}: {error}") from None
+    return {"filter": f"{Path(place).name}:{function}", "source": text}
+
+
+def _changed(old: Definition, new: Definition) -> set[str]:
+    what = ("owner", "filter", "source", "parameters", "access", "drop", "topics", "limits", "input")
+    return {name for name in what if getattr(old, name) != getattr(new, name)}
+
+
+@lru_cache(maxsize=1)
+def _folder() -> Path:
+    """A folder of this process alone: the text must stay readable for as long as the filter is used."""
+    folder = Path(tempfile.mkdtemp(prefix="zads-filters-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+@lru_cache(maxsize=512)
+def _file_of(source: str, named: str) -> str:
+    """A filter's text as a file, and its function: FILE.py:FUNCTION."""
+    name, _, function = named.partition(":")
+    file = _folder() / sha256(source.encode()).hexdigest()[:16] / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(source)
+    return f"{file}:{function}"

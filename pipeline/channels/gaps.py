@@ -1,0 +1,63 @@
+"""What a channel missed while it was suspended, kept in Kafka until a backfill has delivered it.
+
+A gap is a record of the compacted topic zads.gaps, written in the same transaction that moves the
+input offset past it; a backfill delivers the alerts and takes the gap away (a tombstone) in one
+transaction too. So a gap is either there or filled, whoever dies when.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.broker.partition import Partition
+from pipeline.channels.channel import Channel
+
+GAPS_TOPIC = "zads.gaps"
+APPLIED_TOPIC = "zads.applied"
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A channel did not see the records of `topic`/`partition` with low <= offset < high."""
+
+    channel: str
+    topic: str
+    partition: int
+    low: int
+    high: int
+    filter: str
+    version: str
+    parameters: dict[str, Any]
+    reason: str
+
+    @property
+    def source(self) -> Partition:
+        return Partition(self.topic, self.partition)
+
+    @property
+    def key(self) -> bytes:
+        """Names the range, so that noting it twice is noting it once."""
+        return f"{self.channel}|{self.topic}|{self.partition}|{self.low}|{self.high}".encode()
+
+    def record(self) -> dict[str, Any]:
+        """Arguments for Producer.produce that note the gap."""
+        return {"topic": GAPS_TOPIC, "key": self.key, "value": json.dumps(asdict(self)).encode()}
+
+    def tombstone(self) -> dict[str, Any]:
+        """Arguments for Producer.produce that take the gap away."""
+        return {"topic": GAPS_TOPIC, "key": self.key, "value": None}
+
+
+def gap_of(channel: Channel, source: Partition, low: int, high: int, reason: str) -> Gap:
+    """The gap that `channel` has in [low, high) of `source`."""
+    chosen = channel.filter
+    return Gap(channel.name, *source, low, high, chosen.name, chosen.version, dict(chosen.values), reason)
+
+
+def open_gaps(records: Iterable[tuple[bytes, bytes]]) -> list[Gap]:
+    """The gaps still open, from keys and values of zads.gaps in order; an empty value fills its gap."""
+    latest = dict(records)
+    return [Gap(**json.loads(value)) for value in latest.values() if value]

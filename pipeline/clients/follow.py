@@ -1,0 +1,309 @@
+"""Every committed record of the nightly topics into something that keeps it, such as the archive.
+
+The keeper remembers how far each partition is kept, in the same step in which it keeps; that, and not Kafka's
+committed offset, says where to go on. So nothing is lost or kept twice whoever is killed, and two followers
+who take the same partition for theirs cannot both keep it. Offsets are committed to Kafka as well, for tools
+that show the lag.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    TIMESTAMP_NOT_AVAILABLE,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicCollection,
+    TopicPartition,
+)
+
+from pipeline.broker.client import (
+    BrokerError,
+    admin_client,
+    consumer_settings,
+    left_out,
+    passes_by_itself,
+    sentence,
+    static_member,
+    topic_names,
+    wait_for_broker,
+)
+from pipeline.broker.listen import committed_ends
+from schemas.errors import ZadsError
+
+log = logging.getLogger(__name__)
+
+_POLL = 0.2
+_AT_ONCE = 500
+_SILENCE = 15.0
+_ASK_SECONDS = 10.0
+
+Place = tuple[str, int]
+
+
+class Received(NamedTuple):
+    """A record as Kafka gave it. timestamp: Unix time in ms, None where the topic keeps none."""
+
+    raw: bytes
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int | None
+    key: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+
+
+class Keeper(Protocol):
+    """What keeps the records. A source is one partition of one topic as this group reads it, by name."""
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time to flush."""
+
+    def marks(self, sources: Iterable[str]) -> dict[str, int]:
+        """The offset at which each source goes on, of those known; what was gathered is forgotten."""
+
+    def append(self, source: str, records: Sequence[Received], next_offset: int) -> None:
+        """Gather records, in order."""
+
+    def flush(self) -> dict[str, int] | None:
+        """Keep what was gathered and answer where the sources stand; None when somebody else has gone on
+        with one of them: then nothing is kept, and `marks` says where to go on."""
+
+
+@dataclass
+class Followed:
+    """How far it is. read: records; partitions: that are ours now."""
+
+    read: int = 0
+    partitions: int = 0
+
+
+class Replaced(ZadsError):
+    """Another follower has taken this one's place in the group."""
+
+
+class Follower:
+    """One member of a group that keeps what the topics of a pattern hold.
+
+    Raises Replaced when another member with the same `replica` comes, BrokerError when the broker refuses.
+    """
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        topics: str,
+        bootstrap: str = "localhost:9092",
+        group: str = "zads-archive",
+        replica: str = "0",
+        **kafka: Any,
+    ) -> None:
+        wait_for_broker(bootstrap, **kafka)
+        self._keeper, self._group = keeper, group
+        self._bootstrap, self._kafka = bootstrap, kafka
+        self._pattern = topics if topics.startswith("^") else f"^{topics}$"
+        self._sources: dict[Place, str] = {}  # of the partitions that are ours
+        self._reached: dict[Place, int] = {}
+        self._stop = threading.Event()
+        self._confirmed = False  # that the group's first answer leaves no topic out
+        self.followed = Followed()
+        member = static_member(group, replica) | kafka
+        self._consumer = Consumer(consumer_settings(bootstrap, group, **member))
+
+    def run(
+        self, until_drained: bool = False, on_progress: Callable[[Followed], None] = lambda _: None
+    ) -> Followed:
+        """Follow until `stop`; with `until_drained` until everything that is there now is kept."""
+        ends = self._ends() if until_drained else None
+        self._subscribe()
+        heard = time.monotonic()
+        try:
+            while not self._stop.is_set() and not self._drained(ends):
+                if self._receive():
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > _SILENCE:
+                    wait_for_broker(self._bootstrap, timeout=_SILENCE, **self._kafka)
+                    heard = time.monotonic()
+                if self._sources and not self._confirmed:
+                    self._confirm()
+                if self._keeper.due:
+                    self._flush()
+                on_progress(self.followed)
+            self._flush()
+        finally:
+            self._consumer.close()
+        return self.followed
+
+    def stop(self) -> None:
+        """Keep what was read and return from `run`; from any thread, or a signal handler."""
+        self._stop.set()
+
+    def _subscribe(self) -> None:
+        self._consumer.subscribe(
+            [self._pattern], on_assign=self._take, on_revoke=self._give_up, on_lost=self._give_up
+        )
+
+    def _confirm(self) -> None:
+        """Once after a start: join again if the group's first answer leaves out a topic that is there."""
+        admin = admin_client(self._bootstrap, **self._kafka)
+        try:
+            missing = left_out(admin, self._pattern, (topic for topic, _ in self._sources), _ASK_SECONDS)
+        except KafkaException as error:
+            log.debug("the topics are not known yet: %s", error)
+            return
+        if missing:
+            log.info("joining the group again for %s", ", ".join(sorted(missing)))
+            self._sources = {}  # until the group has answered: nothing is drained before
+            self._subscribe()
+        self._confirmed = True
+
+    def _receive(self) -> bool:
+        """Hand what has arrived to the keeper; whether anything has."""
+        first = self._consumer.poll(_POLL)
+        if first is None:
+            return False
+        arrived: dict[Place, list[Received]] = {}
+        for message in [first, *self._consumer.consume(_AT_ONCE, 0)]:
+            place = (message.topic(), message.partition())
+            if not self._is_news(message) or place not in self._sources:
+                continue
+            records = arrived.setdefault(place, [])
+            self._reached[place] = message.offset()
+            if message.error() is None:
+                records.append(received_of(message))
+                self._reached[place] += 1
+        for place, records in arrived.items():
+            self._keeper.append(self._sources[place], records, self._reached[place])
+            self.followed.read += len(records)
+        return True
+
+    def _flush(self) -> None:
+        """Have it kept. Where another has gone on with a partition, begin again where the marks are."""
+        stand = self._keeper.flush()
+        if stand is None:
+            log.warning("another follower has gone on with one of our partitions; looking where to go on")
+            for place, start in self._starts(self._sources).items():
+                self._consumer.seek(TopicPartition(*place, start))
+                self._reached.pop(place, None)
+            return
+        places = {source: place for place, source in self._sources.items()}
+        offsets = [
+            TopicPartition(*places[source], offset) for source, offset in stand.items() if source in places
+        ]
+        if offsets:
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+
+    def _take(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        """Partitions that are ours now: go on where the keeper stands."""
+        self._sources = self._named([(p.topic, p.partition) for p in partitions])
+        self._reached = {}
+        starts = self._starts(self._sources)
+        consumer.assign([TopicPartition(*place, start) for place, start in starts.items()])
+        self.followed.partitions = len(partitions)
+
+    def _give_up(self, consumer: Consumer, _: list[TopicPartition]) -> None:
+        """The partitions are another's, now or soon: keep what was read of them, or drop it."""
+        self._keeper.flush()
+        consumer.unassign()
+        self._sources, self._reached = {}, {}
+
+    def _named(self, places: Sequence[Place]) -> dict[Place, str]:
+        """A name for each partition that a broker or topic made anew does not share."""
+        topics = sorted({topic for topic, _ in places})
+        if not topics:
+            return {}
+        admin = admin_client(self._bootstrap, **self._kafka)  # alive until its futures are done
+        cluster = admin.describe_cluster(request_timeout=_ASK_SECONDS)
+        told = admin.describe_topics(TopicCollection(topics), request_timeout=_ASK_SECONDS)
+        try:
+            identity = {topic: str(future.result().topic_id) for topic, future in told.items()}
+            here = cluster.result().cluster_id
+        except KafkaException as error:
+            raise BrokerError(f"cannot tell the topics apart: {sentence(error.args[0])}") from None
+        return {
+            (topic, number): f"{here}/{identity[topic]}/{self._group}/{topic}/{number}"
+            for topic, number in places
+        }
+
+    def _starts(self, sources: dict[Place, str]) -> dict[Place, int]:
+        """Where to go on: the keeper's mark, the beginning for what is new."""
+        marks = self._keeper.marks(sources.values())
+        starts = {}
+        for place, source in sources.items():
+            starts[place] = marks.get(source, OFFSET_BEGINNING)
+            if source in marks:
+                low, _ = self._consumer.get_watermark_offsets(TopicPartition(*place), _ASK_SECONDS)
+                if low > marks[source]:
+                    log.error("%s/%d: offsets %d to %d were deleted unread", *place, marks[source], low)
+        return starts
+
+    def _ends(self) -> dict[Place, int]:
+        """How far each partition can be read now, of all topics that match."""
+        topics = topic_names(self._bootstrap, self._pattern, **self._kafka)
+        if not topics:
+            raise ZadsError(f"no topic at {self._bootstrap} matches {self._pattern}")
+        known = admin_client(self._bootstrap, **self._kafka).list_topics(timeout=_ASK_SECONDS).topics
+        places = [(topic, number) for topic in topics for number in known[topic].partitions]
+        return committed_ends(self._bootstrap, places, **self._kafka)
+
+    def _drained(self, ends: dict[Place, int] | None) -> bool:
+        """Whether every partition that is ours has been read to where it ended."""
+        if ends is None or not self._sources or not self._confirmed:
+            return False
+        return all(self._reached.get(place, -1) >= ends.get(place, 0) for place in self._sources)
+
+    def _is_news(self, message: Message) -> bool:
+        error = message.error()
+        if error is None or error.code() == KafkaError._PARTITION_EOF:
+            return True
+        if error.code() == KafkaError.FENCED_INSTANCE_ID or error.fatal():
+            raise Replaced(
+                f"another follower has taken over ({error.str()})",
+                hint="give each replica its own --replica NAME",
+            )
+        waiting = error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
+        if waiting or passes_by_itself(error):  # a pattern that matches nothing yet: how every evening begins
+            log.log(logging.DEBUG if waiting else logging.WARNING, "following: %s", sentence(error))
+            return False
+        raise BrokerError(f"cannot read at {self._bootstrap}: {sentence(error)}")
+
+
+def received_of(message: Message) -> Received:
+    """What is kept of a message."""
+    kind, written = message.timestamp()
+    return Received(
+        raw=message.value() or b"",
+        topic=message.topic(),
+        partition=message.partition(),
+        offset=message.offset(),
+        timestamp=None if kind == TIMESTAMP_NOT_AVAILABLE else written,
+        key=message.key(),
+        headers=tuple(message.headers() or ()),
+    )
+
+
+@contextmanager
+def stopped_by_signals(follower: Follower) -> Iterator[None]:
+    """SIGINT and SIGTERM let the follower keep what it has read; a second SIGINT ends at once."""
+
+    def stop(_: int, __: object) -> None:
+        follower.stop()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,264 @@
+"""The Dask workers as the live stream uses them: partitions pinned, deaths noticed, overruns ended.
+
+Small pieces of work that come for one worker at the same time go to it as one task (see Work.kin): what a
+task and a run of the filters cost is then paid once, not once a partition.
+
+Dask places the work; whether to try again is decided by pipeline.live.recovery, so a task is never
+retried by Dask, and each attempt has a key of its own. A task pinned to a worker that is gone would
+wait for ever, so the fleet looks who is there several times a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import pickle
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import cloudpickle
+from distributed import Client
+from distributed.scheduler import KilledWorker
+
+from pipeline.broker.partition import Partition
+from pipeline.worker.work import Report, Work
+from schemas.errors import ZadsError
+
+log = logging.getLogger(__name__)
+
+Process = Callable[[Sequence[Work]], list[Report]]
+_LOOK_SECONDS = 0.2
+_GATHER_SECONDS = 0.002
+_PREPARE_SECONDS = 20.0
+_NO_WORKER_SECONDS = 60.0
+
+
+class NoWorkersError(ZadsError):
+    """The cluster has had no worker for a minute."""
+
+
+@dataclass
+class _Bundle:
+    """Pieces of work that are kin, for the worker at `address`."""
+
+    address: str
+    works: list[Work] = field(default_factory=list)
+    reports: list[asyncio.Future[Report]] = field(default_factory=list)
+
+    @property
+    def offsets(self) -> int:
+        return sum(work.high - work.low for work in self.works)
+
+    def add(self, work: Work) -> asyncio.Future[Report]:
+        report: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
+        self.works.append(work)
+        self.reports.append(report)
+        return report
+
+
+class Fleet:
+    """The workers of one Dask cluster. Use as an async context manager.
+
+    batch_seconds: how long a task may take; offsets: how many a full one spans; bundles: how many full ones
+    a worker has at a time, one running and the others at hand.
+    """
+
+    def __init__(self, client: Client, batch_seconds: float, bundles: int, offsets: int) -> None:
+        self._client = client
+        self._batch_seconds = batch_seconds
+        self._most_bundles, self._most_offsets = bundles, offsets
+        self._threads: dict[str, int] = {}  # address of each worker that is there -> task threads
+        self._homes: dict[Partition, str] = {}
+        self._busy: Counter[str] = Counter()  # address -> bundles there
+        self._gathered: dict[tuple[str, object], _Bundle] = {}  # (address, kin) -> one that still fills
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Condition()
+
+    async def __aenter__(self) -> Fleet:
+        await self._look()
+        self._watching = asyncio.create_task(self._watch())
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        tasks = [self._watching, *self._under_way]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    @property
+    def workers(self) -> int:
+        """How many workers are there now."""
+        return len(self._threads)
+
+    def has_room(self, partition: Partition, offsets: int) -> bool:
+        """Whether the worker of this partition can take work that spans so many offsets."""
+        if not self._threads:
+            return True  # and find out, when taking it, that there is nobody
+        home = self._home(partition)
+        gathering = [
+            bundle
+            for (address, _), bundle in self._gathered.items()
+            if address == home and bundle.works[0].partition.topic == partition.topic
+        ]
+        fits = any(bundle.offsets + offsets <= self._most_offsets for bundle in gathering)
+        # Small work waits and grows while its worker is busy; full work is at hand when the worker is ready.
+        most = self._most_bundles if offsets >= self._most_offsets else 1
+        return fits or self._busy[home] < most
+
+    async def prepare(self, function: Callable[..., None], *arguments: Any) -> None:
+        """Call `function` on each worker that is there; returns when all have, or after some seconds.
+
+        The first batches then find everything loaded. What fails here will fail, and be said, there.
+        """
+        calls = [self._submit(address, function, *arguments) for address in self._threads]
+        waiting = [asyncio.ensure_future(call.result()) for call in calls]
+        _, late = await asyncio.wait(waiting, timeout=_PREPARE_SECONDS) if waiting else (set(), set())
+        for call in late:
+            call.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+    async def take(self, function: Process, work: Work) -> asyncio.Future[Report]:
+        """Hand a piece of work to its worker; the future has its report, or one that says how that ended.
+
+        Raises NoWorkersError when there has been none for a minute.
+        """
+        await self._somebody()
+        address = self._home(work.partition)
+        place = (address, work.kin)
+        bundle = self._gathered.get(place)
+        if bundle is None or bundle.offsets + work.high - work.low > self._most_offsets:
+            bundle = _Bundle(address)
+            self._busy[address] += 1
+            task = asyncio.create_task(self._send(function, bundle, place))
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+            if work.kin:
+                self._gathered[place] = bundle
+        return bundle.add(work)
+
+    async def _send(self, function: Process, bundle: _Bundle, place: tuple[str, object]) -> None:
+        """Let a bundle fill, have it done, and give each of its works the report."""
+        try:
+            await asyncio.sleep(_GATHER_SECONDS)
+            if self._gathered.get(place) is bundle:
+                del self._gathered[place]
+            reports = await self._done(function, bundle)
+        except Exception as error:
+            for waiting in bundle.reports:
+                if not waiting.done():
+                    waiting.set_exception(error)
+        else:
+            for waiting, report in zip(bundle.reports, reports, strict=True):
+                if not waiting.done():
+                    waiting.set_result(report)
+        finally:
+            self._busy[bundle.address] -= 1
+
+    async def _done(self, function: Process, bundle: _Bundle) -> list[Report]:
+        """The reports of the worker, or such as say how it ended."""
+        address, works = bundle.address, bundle.works
+        future = self._submit(address, function, works, key=works[0].key)
+        answer = asyncio.ensure_future(future.result())
+        gone = asyncio.ensure_future(self._gone(address))
+        try:
+            done, _ = await asyncio.wait(
+                {answer, gone}, timeout=self._batch_seconds, return_when="FIRST_COMPLETED"
+            )
+            if answer in done:
+                return _answer(answer, works)
+            if gone in done:
+                return [Report(work, "died", message=f"worker {address} ended") for work in works]
+            await self._end(address)
+            why = f"overran {self._batch_seconds:g} s; its worker was ended"
+            return [Report(work, "died", message=why) for work in works]
+        finally:
+            gone.cancel()
+            if not answer.done():
+                answer.cancel()
+                await self._client.cancel([future], force=True)
+
+    def _submit(
+        self, address: str, function: Callable[..., Any], *arguments: Any, key: str | None = None
+    ) -> Any:
+        """Have the worker at `address`, and no other, call the function once."""
+        return self._client.submit(
+            pickle.loads,
+            cloudpickle.dumps(_Call(function, arguments)),
+            key=key,
+            workers=[address],
+            allow_other_workers=False,
+            retries=0,
+            pure=False,
+        )
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                await self._look()
+            except OSError as error:
+                log.warning("the Dask scheduler does not answer: %s", error)
+
+    async def _look(self) -> None:
+        known = await self._client.scheduler.identity(n_workers=-1)
+        threads = {address: worker["nthreads"] for address, worker in known["workers"].items()}
+        if threads != self._threads:
+            async with self._changed:
+                self._threads = threads
+                self._changed.notify_all()
+
+    async def _gone(self, address: str) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: address not in self._threads)
+
+    async def _somebody(self) -> None:
+        """Return when there is a worker; raises NoWorkersError when none comes."""
+        if self._threads:
+            return
+        try:
+            async with asyncio.timeout(_NO_WORKER_SECONDS), self._changed:
+                await self._changed.wait_for(lambda: bool(self._threads))
+        except TimeoutError:
+            raise NoWorkersError(
+                "the Dask cluster has no workers", hint="look at its logs, or start workers"
+            ) from None
+
+    def _home(self, partition: Partition) -> str:
+        """The worker that this partition is pinned to; another when that is gone or has far more to do."""
+        load = Counter(home for home in self._homes.values() if home in self._threads)
+        least = min(self._threads, key=lambda address: load[address])
+        home = self._homes.get(partition)
+        if home not in self._threads or load[home] > load[least] + 1:
+            self._homes[partition] = home = least
+        return home
+
+    async def _end(self, address: str) -> None:
+        """End the worker's process; its nanny starts another."""
+        log.warning("ending worker %s: a batch overran %g s", address, self._batch_seconds)
+        answer = await self._client.restart_workers([address], timeout=20, raise_for_error=False)
+        log.info("worker %s: %s", address, answer)
+
+
+class _Call:
+    """A call that is made where it is unpickled, so that a scheduler without our code can hand it on."""
+
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self._function, self._arguments = function, arguments
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        return self._function, self._arguments
+
+
+def _answer(answer: asyncio.Future[Any], works: list[Work]) -> list[Report]:
+    """The reports from what Dask says of a task that has ended."""
+    try:
+        return answer.result()
+    except (KilledWorker, asyncio.CancelledError) as error:
+        log.debug("%s: %s", works[0].key, error)
+        return [Report(work, "died", message="its worker ended") for work in works]
+    except Exception as error:  # process() itself never raises: this is Dask failing to run it
+        log.warning("batch %s could not be run: %s", works[0].key, error)
+        why = f"{type(error).__name__}: {error}"
+        return [Report(work, "retry", message=why) for work in works]

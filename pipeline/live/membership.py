@@ -1,0 +1,187 @@
+"""The coordinator's side of Kafka: membership of the consumer group, and how far each topic reaches.
+
+The consumer never fetches: all its partitions are paused, it polls to stay a member. What there is to
+do comes from `list_offsets` at read_committed (the last stable offset), since the cached watermarks
+of paused partitions are never refreshed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from confluent_kafka import (
+    OFFSET_INVALID,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
+
+from pipeline.broker.client import left_out, static_member
+from pipeline.broker.partition import Partition
+from schemas.errors import ZadsError
+
+log = logging.getLogger(__name__)
+
+_KAFKA_SECONDS = 10.0
+# poll() gives a fatal error as _FATAL, and fatal() of that is false (confluent-kafka 2.16).
+_REPLACED = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
+
+
+class ReplacedError(ZadsError):
+    """Another `zads run` took this one's place in the group."""
+
+
+class Membership:
+    """One static member of the group that reads the topics of a pattern, and others by name.
+
+    Classic protocol with an instance id and a short session: a coordinator that was killed gets its
+    partitions back at once when it comes again, and the old one, should it still live, is fenced.
+    """
+
+    def __init__(
+        self, kafka: dict[str, str], group: str, replica: str, topics: str, others: Iterable[str] = ()
+    ) -> None:
+        self._kafka = kafka
+        self._admin = AdminClient(kafka)
+        self._assigned: set[Partition] = set()
+        self.changed = False  # since the owner of this flag cleared it
+        self._consumer = Consumer(
+            {
+                **kafka,
+                "group.id": group,
+                **static_member(group, replica),
+                "partition.assignment.strategy": "range",
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "earliest",
+                # At read_committed the question for committed offsets waits until a transaction that a dead
+                # worker left open times out (a minute). The old offset will do: whoever takes the partition
+                # fences that transaction, asks again, and answers "moved" if it had been committed.
+                "isolation.level": "read_uncommitted",
+                "topic.metadata.refresh.interval.ms": 5_000,
+                "queued.max.messages.kbytes": 1_024,
+            }
+        )
+        self._pattern = topics if topics.startswith("^") else f"^{topics}"
+        self._others = tuple(others)
+        self._confirmed = False
+        self._subscribe()
+
+    def poll(self) -> set[Partition]:
+        """Stay a member; the partitions that are ours now. Raises ReplacedError when fenced."""
+        message = self._consumer.poll(0)
+        error = message.error() if message is not None else None
+        if error is not None:
+            if error.fatal() or error.code() in _REPLACED:
+                raise ReplacedError(
+                    f"another `zads run` has taken over ({error.str()})",
+                    hint="give each replica its own --replica NAME",
+                )
+            # A pattern that matches no topic yet is how every evening begins.
+            quiet = error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
+            log.log(logging.DEBUG if quiet else logging.WARNING, "consumer group: %s", error.str())
+        if self._assigned and not self._confirmed:
+            self._confirm_assignment()
+        return self._assigned
+
+    def read_others(self, others: Iterable[str]) -> None:
+        """Read these other topics from now on; a rebalance when they are not those that were read."""
+        if (wanted := tuple(others)) != self._others:
+            self._others = wanted
+            self._subscribe()
+
+    @property
+    def _patterns(self) -> list[str]:
+        """Of the others too: a plain name that is not there yet would be an error again and again."""
+        return [self._pattern, *(f"^{name.replace('.', '[.]')}$" for name in self._others)]
+
+    def _subscribe(self) -> None:
+        self._consumer.subscribe(
+            self._patterns, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
+
+    def _confirm_assignment(self) -> None:
+        """Once after a start: join again if the group's first answer leaves out a topic that is there."""
+        try:
+            there = (partition.topic for partition in self._assigned)
+            missing = left_out(self._admin, "|".join(self._patterns), there, _KAFKA_SECONDS)
+        except KafkaException as error:
+            log.debug("the topics are not known yet: %s", error)
+            return
+        self._confirmed = True
+        if missing:
+            log.info("joining the group again for %s", ", ".join(sorted(missing)))
+            self._subscribe()
+
+    @property
+    def metadata(self) -> object:
+        """Proof of membership in the present generation: a worker's commit is refused without it."""
+        return self._consumer.consumer_group_metadata()
+
+    def committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """Where the group stands: the committed offset or, before the first commit, the beginning."""
+        wanted = [TopicPartition(*partition) for partition in partitions]
+        if not wanted:
+            return {}
+        beginnings = self._offsets(
+            [Partition(tp.topic, tp.partition) for tp in wanted], OffsetSpec.earliest()
+        )
+        answered = {}
+        for tp in self._consumer.committed(wanted, _KAFKA_SECONDS):
+            if tp.error is not None:
+                raise KafkaException(tp.error)
+            partition = Partition(tp.topic, tp.partition)
+            beginning = beginnings[partition]
+            if tp.offset != OFFSET_INVALID and tp.offset < beginning:
+                log.error(
+                    "%s: offsets %d to %d were deleted before they were read", partition, tp.offset, beginning
+                )
+            answered[partition] = beginning if tp.offset == OFFSET_INVALID else max(tp.offset, beginning)
+        return answered
+
+    def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
+        """How far each partition can be read: its last stable offset."""
+        return self._offsets(list(partitions), OffsetSpec.latest())
+
+    def partitions_of(self, topics: Iterable[str]) -> list[Partition]:
+        """Every partition of these topics, ours or not."""
+        wanted = set(topics)
+        found = self._admin.list_topics(timeout=_KAFKA_SECONDS).topics
+        return [
+            Partition(name, number)
+            for name in sorted(wanted & found.keys())
+            for number in found[name].partitions
+        ]
+
+    def reconnect(self) -> None:
+        """Forget what was known of the brokers: after a restart their old epochs are refused."""
+        self._admin = AdminClient(self._kafka)
+
+    def close(self) -> None:
+        """Stop polling. A static member keeps its place until its session ends, for a quick restart."""
+        self._consumer.close()
+
+    def _offsets(self, partitions: list[Partition], which: OffsetSpec) -> dict[Partition, int]:
+        if not partitions:
+            return {}
+        answers = self._admin.list_offsets(
+            {TopicPartition(*partition): which for partition in partitions},
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=_KAFKA_SECONDS,
+        )
+        return {Partition(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        consumer.assign(partitions)
+        consumer.pause(partitions)
+        self._assigned = {Partition(tp.topic, tp.partition) for tp in partitions}
+        self.changed = True
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        consumer.unassign()
+        self._assigned = set()
+        self.changed = True

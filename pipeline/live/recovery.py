@@ -1,0 +1,144 @@
+"""What to do after each report: go on, try again, suspend a filter, or close in on a poison packet.
+
+A state machine without Kafka or Dask, so that every order of misfortunes can be tried on it.
+
+A worker that dies leaves a note (pipeline.worker.running) that only a later attempt can read. So a death is
+first of all tried again; the attempt that finds the note says who was running. A filter is suspended by
+two overruns, which leave a traceback of theirs, or by deaths that may be somebody's kill -9: two on the
+same range, or three. A range that ends its workers with no filter running is halved until one
+record is left, and that record is dead-lettered unread.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from pipeline.broker.partition import Partition
+from pipeline.worker.work import Report, Work
+
+TWICE, THRICE = 2, 3
+# Workers on several machines do not see each other's notes; then this many deaths speak for themselves.
+DEATHS_WITHOUT_A_NOTE = 8
+_BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS = 0.1, 5.0
+
+
+@dataclass(frozen=True)
+class Done:
+    """The group stands at `offset`."""
+
+    offset: int
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Ask Kafka where the group stands, after `seconds`."""
+
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Again:
+    """Do this work, after `seconds`."""
+
+    work: Work
+    seconds: float = 0.0
+
+
+Next = Done | Resume | Again
+
+
+class Recovery:
+    """Remembers misfortunes for as long as they matter."""
+
+    def __init__(self) -> None:
+        self.suspended: dict[str, str] = {}  # channel -> why
+        self.tracebacks: dict[str, str] = {}
+        self._culprits: Counter[tuple[object, ...]] = Counter()
+        self._silent: Counter[Partition] = Counter()  # deaths since the last report from a worker
+        self._unexplained: Counter[tuple[Partition, int, int]] = Counter()
+        self._suspects: dict[Partition, tuple[int, int]] = {}  # batch limit, and the offset where it ends
+        self._set_aside: Counter[str] = Counter()
+
+    def limit(self, partition: Partition, low: int, usual: int) -> int:
+        """How many offsets the next batch from `low` may span: fewer around a poison packet."""
+        size, until = self._suspects.get(partition, (usual, -1))
+        if low >= until:
+            self._suspects.pop(partition, None)
+            return usual
+        return min(size, usual)
+
+    def after(self, report: Report) -> Next:
+        """What to do next for the partition of this report."""
+        work = report.work
+        if report.outcome != "died":
+            self._silent.pop(work.partition, None)
+        if report.outcome == "committed":
+            self._note_failures(report)
+            return Done(work.high)
+        if report.outcome == "moved":
+            return Done(report.offset)
+        if report.outcome == "stale":
+            return Resume(_BACKOFF_SECONDS)
+        if report.outcome == "retry":
+            backoff = _BACKOFF_SECONDS * 2 ** min(work.attempt, 10)
+            return Again(_anew(work), min(backoff, _LONGEST_BACKOFF_SECONDS))
+        if report.outcome == "culprit" and report.culprit:
+            return self._blame(report)
+        if report.outcome in ("culprit", "raised"):
+            return self._unexplained_death(report)
+        self._silent[work.partition] += 1
+        if self._silent[work.partition] < DEATHS_WITHOUT_A_NOTE:
+            return Again(_anew(work))
+        return self._unexplained_death(report)
+
+    def _blame(self, report: Report) -> Next:
+        work = report.work
+        channel, overran = report.culprit, bool(report.traceback)
+        here, anywhere = (channel, work.partition, work.low), (channel, overran)
+        self._culprits.update((here, anywhere))
+        if self._culprits[here] >= TWICE or self._culprits[anywhere] >= (TWICE if overran else THRICE):
+            self.suspend(channel, "took too long" if overran else "ended its worker (too much memory?)")
+            self.tracebacks[channel] = report.traceback
+        return Again(_anew(work))
+
+    def _unexplained_death(self, report: Report) -> Next:
+        work = report.work
+        span = (work.partition, work.low, work.high)
+        self._unexplained[span] += 1
+        if self._unexplained[span] < TWICE:
+            return Again(_anew(work))
+        del self._unexplained[span]
+        if work.high - work.low == 1:
+            why = report.message or "every worker that read it died"
+            return Again(replace(_anew(work), unreadable=why))
+        half = (work.high - work.low) // 2
+        _, until = self._suspects.get(work.partition, (0, work.high))
+        self._suspects[work.partition] = (half, until)
+        return Again(replace(_anew(work), high=work.low + half))
+
+    def suspend(self, channel: str, why: str) -> None:
+        """Run this channel no more; what it misses becomes gaps."""
+        self.suspended.setdefault(channel, why)
+
+    def forgive(self, channel: str) -> None:
+        """The channel is another one now, or gone: what its filter did before counts no more."""
+        self.suspended.pop(channel, None)
+        self.tracebacks.pop(channel, None)
+        self._set_aside.pop(channel, None)
+        for blamed in [key for key in self._culprits if key[0] == channel]:
+            del self._culprits[blamed]
+
+    def _note_failures(self, report: Report) -> None:
+        for failure in report.failures:
+            self.suspend(failure.channel, failure.message)
+            self.tracebacks[failure.channel] = failure.traceback
+        for channel, alerts in report.set_aside.items():
+            self._set_aside[channel] += alerts
+            if self._set_aside[channel] > report.work.failing_alerts:
+                self.suspend(channel, f"raised on {self._set_aside[channel]} alerts")
+
+
+def _anew(work: Work) -> Work:
+    """The next attempt: whoever does it ends the ones before."""
+    return replace(work, attempt=work.attempt + 1, fence=True)

@@ -1,0 +1,279 @@
+"""A live run: the graph, its membership of the group, and the decisions that tie them together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from distributed import Client
+
+from pipeline.broker.client import SIZED, client_settings, ensure_topics, topic_names
+from pipeline.broker.dead_letters import TOPIC as DEAD_LETTERS_TOPIC
+from pipeline.broker.partition import Partition
+from pipeline.channels.channel import ChannelSet
+from pipeline.channels.config import RunConfig
+from pipeline.channels.gaps import APPLIED_TOPIC, GAPS_TOPIC
+from pipeline.live.fleet import Fleet
+from pipeline.live.graph import connect
+from pipeline.live.in_force import InForce
+from pipeline.live.membership import Membership
+from pipeline.live.recovery import Recovery
+from pipeline.live.source import KafkaRanges
+from pipeline.live.statistics import Statistics
+from pipeline.worker.process import prepare, process
+from pipeline.worker.work import Report, Work
+from schemas.errors import ZadsError
+
+log = logging.getLogger(__name__)
+
+Changes = Iterator[ChannelSet | None]
+Stopped = Callable[[], bool]
+"""Whether the run has been told to stop."""
+Feed = Callable[[Stopped], object]
+_FINISH_SECONDS = 30.0
+_FOREVER = "-1"
+
+
+class NothingToReadError(ZadsError):
+    """No topic matches the pattern, in a run that is to end when everything is read."""
+
+
+def run_live(
+    config: RunConfig,
+    channels: ChannelSet,
+    scheduler: str,
+    *,
+    until_drained: bool = False,
+    feed: Feed | None = None,
+    on_progress: Callable[[Statistics], None] = lambda statistics: None,
+    changes: Changes | None = None,
+) -> Statistics:
+    """Run `channels` over the topics of `config` on the Dask cluster at `scheduler`.
+
+    Goes on until it is told to stop (SIGINT, SIGTERM); with `until_drained` until everything that is
+    there now has been delivered; with `feed`, which runs beside the stream in a thread of its own and is to
+    return soon when the run has been told to stop, until everything that is there when it returns has been
+    delivered. `changes`, iterated over in a thread of its
+    own, gives channel sets that take the place of `channels`, each between two batches, and None while there
+    is nothing new. Raises a ZadsError when it cannot go on.
+    """
+    if until_drained:
+        _refuse_nothing(config)
+        feed = _nothing
+    return asyncio.run(LiveRun(config, channels, changes).run(scheduler, feed, on_progress))
+
+
+class LiveRun:
+    """One run of the live stream."""
+
+    def __init__(self, config: RunConfig, channels: ChannelSet, changes: Changes | None = None) -> None:
+        self._config, self._changes = config, changes
+        self._kafka = client_settings(config.bootstrap_servers, **config.client)
+        self._run = uuid.uuid4().hex[:12]
+        self._recovery = Recovery()
+        self._in_force = InForce(channels, self._recovery)
+        self.statistics = Statistics(channels=channels)
+
+    async def run(
+        self, scheduler: str, feed: Feed | None, on_progress: Callable[[Statistics], None]
+    ) -> Statistics:
+        """Build the graph, let it flow, and take it down in order."""
+        await asyncio.to_thread(self._prepare_topics)
+        config, inputs = self._config, self._in_force.channels.inputs
+        self._membership = Membership(self._kafka, config.group, config.replica, config.topics, inputs)
+        try:
+            limits = (
+                config.limits.batch_seconds,
+                config.dispatch.batches_per_worker,
+                config.dispatch.messages,
+            )
+            async with Client(scheduler, asynchronous=True) as client, Fleet(client, *limits) as fleet:
+                await fleet.prepare(prepare, self._in_force.shipped, self._config.schemas)
+                await self._flow(fleet, feed, on_progress)
+        finally:
+            await asyncio.to_thread(self._membership.close)
+        return self.statistics
+
+    async def _flow(self, fleet: Fleet, feed: Feed | None, on_progress: Callable[[Statistics], None]) -> None:
+        dispatch = self._config.dispatch
+        self._source = KafkaRanges(
+            self._membership,
+            self._make_work,
+            self._renew,
+            lambda partition, low: self._recovery.limit(partition, low, dispatch.messages),
+            dispatch.milliseconds,
+            fleet.has_room,
+            stream_name=f"Kafka {self._config.topics}",
+        )
+        on_workers = connect(self._source, process, fleet, self.settle)
+        reporting = asyncio.create_task(self._report(fleet, on_progress))
+        flowing = asyncio.create_task(self._until_stopped())
+        beside = [asyncio.create_task(self._feed(feed))] if feed else []
+        beside += [asyncio.create_task(self._follow(self._changes, fleet))] if self._changes else []
+        try:
+            await _first_failure({flowing, on_workers.failed, *beside}, until=flowing)
+        finally:
+            self._source.stop()
+            if handed_back := await on_workers.finish(_FINISH_SECONDS):
+                log.warning("%d batches handed back unfinished: the next run does them", handed_back)
+            for task in (reporting, flowing, on_workers.failed, *beside):
+                task.cancel()
+            self._observe(fleet, on_progress)
+
+    async def _feed(self, feed: Feed) -> None:
+        """Run `feed`, then let the stream end where the topics end at that time.
+
+        What channels have as their input is delivered by then, and may have been another's input too: so it
+        is looked at again for each of these topics.
+        """
+        await asyncio.to_thread(feed, lambda: self.statistics.stopped)
+        await self._source.reach(await asyncio.to_thread(self._ends_of, _topics_of(self._config)))
+        for _ in self._in_force.channels.inputs:
+            inputs = self._in_force.channels.inputs
+            await self._source.reach(await asyncio.to_thread(self._ends_of, inputs))
+        self._source.stop()
+
+    async def _follow(self, changes: Changes, fleet: Fleet) -> None:
+        """Put each channel set in force as soon as its topics are there and the workers have it loaded."""
+        while True:
+            channels = await asyncio.to_thread(next, changes)
+            if channels is None or channels.version == self._in_force.channels.version:
+                continue
+            await asyncio.to_thread(self._prepare_channels, channels)
+            shipped = channels.to_bytes()
+            await fleet.prepare(prepare, shipped, self._config.schemas)
+            self._in_force.switch(channels, shipped)
+            self._membership.read_others(channels.inputs)
+            self.statistics.channels = channels
+            self._tell_suspended()
+
+    async def _until_stopped(self) -> None:
+        """Let the source run until it stops by itself or a signal comes; a second signal is not caught."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop, number)
+        self._source.stopped = False
+        await self._source.run()
+
+    def _stop(self, number: int) -> None:
+        log.info("stopping: finishing what is in flight (once more to leave at once)")
+        asyncio.get_running_loop().remove_signal_handler(number)
+        self.statistics.stopped = True
+        self._source.stop()
+
+    def settle(self, report: Report) -> None:
+        """Count what became of a batch, decide what follows, and tell the source."""
+        self.statistics.add(report)
+        _log(report)
+        before = set(self._recovery.suspended)
+        following = self._recovery.after(report)
+        self._in_force.settled(report)
+        for channel in self._recovery.suspended.keys() - before:
+            log.error("channel %s suspended: %s", channel, self._recovery.suspended[channel])
+        self._tell_suspended()
+        self._source.settle(report.work, following)
+
+    def _tell_suspended(self) -> None:
+        self.statistics.suspended = dict(self._recovery.suspended)
+        self.statistics.tracebacks = dict(self._recovery.tracebacks)
+
+    def _make_work(self, partition: Partition, low: int, high: int, flight: int) -> Work:
+        limits = self._config.limits
+        return Work(
+            partition=partition,
+            low=low,
+            high=high,
+            attempt=1,
+            fence=False,
+            run=self._run,
+            flight=flight,
+            group=self._config.group,
+            membership=self._membership.metadata,
+            kafka=self._kafka,
+            channels=self._in_force.shipped,
+            version=self._in_force.channels.version,
+            filter_seconds=limits.filter_seconds,
+            failing_alerts=limits.failing_alerts,
+            schemas=self._config.schemas,
+            suspended=dict(self._recovery.suspended),
+        )
+
+    def _renew(self, work: Work) -> Work:
+        """The same work as of now: another attempt may fall into another generation of the group."""
+        return replace(self._in_force.renewed(work), membership=self._membership.metadata)
+
+    def _prepare_channels(self, channels: ChannelSet) -> None:
+        topics = [channel.topic for channel in channels.channels]
+        self._ensure(topics, SIZED)
+
+    def _ensure(self, topics: list[str], settings: dict[str, str]) -> None:
+        config = self._config
+        ensure_topics(config.bootstrap_servers, topics, partitions=1, config=settings, **config.client)
+
+    def _prepare_topics(self) -> None:
+        self._prepare_channels(self._in_force.channels)
+        self._ensure([DEAD_LETTERS_TOPIC], SIZED)
+        self._ensure([GAPS_TOPIC], {"cleanup.policy": "compact"})
+        self._ensure([APPLIED_TOPIC], {"retention.ms": _FOREVER})
+
+    def _ends_of(self, topics: Iterable[str]) -> dict[Partition, int]:
+        return self._membership.ends(self._membership.partitions_of(topics))
+
+    async def _report(self, fleet: Fleet, on_progress: Callable[[Statistics], None]) -> None:
+        while True:
+            self._observe(fleet, on_progress)
+            await asyncio.sleep(0.25)
+
+    def _observe(self, fleet: Fleet, on_progress: Callable[[Statistics], None]) -> None:
+        self.statistics.workers = fleet.workers
+        self.statistics.lag = sum(progress.lag for progress in self._source.progress.values())
+        on_progress(self.statistics)
+
+
+def _nothing(_: Stopped) -> None:
+    """The feed of a run that only delivers what is there already."""
+
+
+def _topics_of(config: RunConfig) -> list[str]:
+    return topic_names(config.bootstrap_servers, config.topics, **config.client)
+
+
+def _refuse_nothing(config: RunConfig) -> None:
+    if not _topics_of(config):
+        raise NothingToReadError(
+            f"no topic at {config.bootstrap_servers} matches {config.topics}",
+            hint="publish a night with `zads publish`, or name other topics with --topics",
+        )
+
+
+async def _first_failure(running: set[asyncio.Future[Any]], until: asyncio.Future[Any]) -> None:
+    """Wait for `until`; raises what any of `running` raises before."""
+    while not until.done():
+        done, running = await asyncio.wait(running, return_when="FIRST_COMPLETED")
+        for finished in done:
+            finished.result()
+
+
+def _log(report: Report) -> None:
+    """A line for what did not go by itself; a batch handed over in a rebalance is no news."""
+    if report.outcome in ("committed", "moved"):
+        return
+    work, level = report.work, logging.DEBUG if report.outcome == "stale" else logging.WARNING
+    what = report.message or (
+        f"filter {report.culprit} was running" if report.culprit else "no filter was running"
+    )
+    log.log(
+        level,
+        "%s [%d, %d) attempt %d: %s: %s",
+        work.partition,
+        work.low,
+        work.high,
+        work.attempt,
+        report.outcome,
+        what,
+    )

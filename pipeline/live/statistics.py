@@ -1,0 +1,103 @@
+"""What a run has done so far: every count in alerts and in distinct objects."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipeline.channels.channel import ChannelSet
+from pipeline.live.unexpected import Unexpected
+from pipeline.worker.work import Report
+
+_RATE_SECONDS = 10.0
+
+
+class DistinctObjects:
+    """Counts distinct 64-bit hashes in 8 bytes each."""
+
+    def __init__(self) -> None:
+        self._known = np.empty(0, dtype=np.uint64)
+        self._new: list[int] = []
+
+    def add(self, hashes: list[int]) -> None:
+        self._new += hashes
+
+    def __len__(self) -> int:
+        if self._new:
+            self._known = np.union1d(self._known, np.array(self._new, dtype=np.uint64))
+            self._new = []
+        return len(self._known)
+
+
+@dataclass
+class Matches:
+    """What one channel has delivered."""
+
+    alerts: int = 0
+    objects: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Statistics:
+    """Totals of a run, fed by its reports."""
+
+    began: float = field(default_factory=time.monotonic)
+    records: int = 0
+    bytes: int = 0
+    alerts: int = 0
+    objects: DistinctObjects = field(default_factory=DistinctObjects)
+    batches: int = 0
+    attempts_lost: int = 0
+    matches: dict[str, Matches] = field(default_factory=dict)
+    dead_letters: Counter[str] = field(default_factory=Counter)
+    other_surveys: Counter[str] = field(default_factory=Counter)
+    not_public: int = 0
+    seconds: Counter[str] = field(default_factory=Counter)
+    lag: int = 0
+    workers: int = 0
+    stopped: bool = False  # told to, by a signal
+    suspended: dict[str, str] = field(default_factory=dict)
+    tracebacks: dict[str, str] = field(default_factory=dict)
+    gaps: Counter[str] = field(default_factory=Counter)  # channel -> records not seen
+    channels: ChannelSet | None = None  # in force now
+    unexpected: Unexpected = field(default_factory=Unexpected)
+    _recent: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def add(self, report: Report) -> None:
+        """Count a report; only committed work is counted as done."""
+        if report.outcome != "committed":
+            self.attempts_lost += report.outcome in ("retry", "died", "raised")
+            return
+        self.batches += 1
+        self.records += report.records
+        self.bytes += report.bytes
+        self.alerts += report.alerts
+        self.objects.add(report.objects)
+        for channel, names in report.matches.items():
+            matches = self.matches.setdefault(channel, Matches())
+            matches.alerts += len(names)
+            matches.objects.update(names)
+        self.dead_letters.update(report.dead_letters)
+        self.other_surveys.update(report.other_surveys)
+        self.not_public += report.not_public
+        self.seconds.update(report.seconds)
+        self.gaps.update(dict.fromkeys(report.skipped, report.records))
+        if self.channels is not None:
+            self.unexpected.add(report, self.channels)
+        self._recent.append((time.monotonic(), report.records))
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run began."""
+        return time.monotonic() - self.began
+
+    @property
+    def rate(self) -> float:
+        """Alerts a second over the last ten seconds."""
+        now = time.monotonic()
+        while self._recent and self._recent[0][0] < now - _RATE_SECONDS:
+            self._recent.popleft()
+        return sum(count for _, count in self._recent) / max(min(self.elapsed, _RATE_SECONDS), 1e-3)

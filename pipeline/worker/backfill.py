@@ -1,0 +1,147 @@
+"""Delivering what a channel missed while it was suspended, exactly once.
+
+Each gap is filled in one transaction: its alerts go to the channel and the gap is taken away. The
+transactional id is the channel's, so of two backfills the later one fences the earlier; and the gaps
+are read only after fencing, so that nothing which the earlier one has filled is filled again.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from confluent_kafka import Message, Producer
+
+from pipeline.broker.client import MESSAGE_MAX_BYTES, SIZED, client_settings, ensure_topics, topic_names
+from pipeline.broker.listen import listen
+from pipeline.broker.paced import PACED
+from pipeline.broker.partition import Partition
+from pipeline.broker.ranges import RangeReader
+from pipeline.channels.channel import Channel, ChannelSet
+from pipeline.channels.config import RunConfig
+from pipeline.channels.gaps import GAPS_TOPIC, Gap, open_gaps
+from pipeline.worker.deliver import Outgoing
+from pipeline.worker.evaluate import Evaluator, Verdicts
+from pipeline.worker.work import ChannelFailure
+from schemas.avro.framing import schema_source
+
+_KAFKA_SECONDS = 30.0
+_GROUP = "zads-backfill"
+
+
+@dataclass
+class Backfilled:
+    """What a backfill did."""
+
+    gaps: int = 0
+    left: int = 0
+    records: int = 0
+    alerts: int = 0
+    objects: set[str] = field(default_factory=set)
+    failures: list[ChannelFailure] = field(default_factory=list)
+
+
+class _TimeLimit:
+    """Ends this process, with a traceback, when a filter overruns."""
+
+    @contextmanager
+    def running(self, channel: str, seconds: float) -> Iterator[None]:
+        faulthandler.dump_traceback_later(seconds, exit=True)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def gaps_of(config: RunConfig, channel: str | None = None) -> list[Gap]:
+    """The open gaps, of one channel or of all, in order of topic, partition and offset."""
+    bootstrap = config.bootstrap_servers
+    if GAPS_TOPIC not in topic_names(bootstrap, **config.client):
+        return []
+    told = listen(GAPS_TOPIC, bootstrap, until_drained=True, **config.client)
+    gaps = open_gaps((record.key or b"", record.raw) for record in told)
+    wanted = [gap for gap in gaps if channel in (None, gap.channel)]
+    return sorted(wanted, key=lambda gap: (gap.channel, gap.topic, gap.partition, gap.low))
+
+
+def backfill(
+    config: RunConfig, channel: Channel, on_progress: Callable[[int, int], None] = lambda done, total: None
+) -> Backfilled:
+    """Run `channel`, as it is now, over everything that it missed.
+
+    `on_progress(gaps done, gaps in all)`. A gap on which the filter still fails stays open.
+    """
+    kafka = client_settings(config.bootstrap_servers, **config.client)
+    ensure_topics(config.bootstrap_servers, [channel.topic], partitions=1, config=SIZED, **config.client)
+    producer = Producer(
+        {
+            **kafka,
+            "transactional.id": f"{_GROUP}/{channel.name}",
+            "message.max.bytes": MESSAGE_MAX_BYTES,
+            **PACED,
+        }
+    )
+    producer.init_transactions(_KAFKA_SECONDS)
+    gaps = gaps_of(config, channel.name)
+    work = _Backfill(config, channel, kafka, producer)
+    for number, gap in enumerate(gaps, start=1):
+        work.fill(gap)
+        on_progress(number, len(gaps))
+    work.close()
+    return work.done
+
+
+class _Backfill:
+    def __init__(
+        self, config: RunConfig, channel: Channel, kafka: dict[str, str], producer: Producer
+    ) -> None:
+        self.done = Backfilled()
+        self._config, self._channel, self._kafka, self._producer = config, channel, kafka, producer
+        self._channels = ChannelSet((channel,), config.survey)
+        self._evaluator = Evaluator(self._channels, schema_source(config.schemas) if config.schemas else None)
+        self._readers: dict[Partition, RangeReader] = {}
+
+    def fill(self, gap: Gap) -> None:
+        """Deliver the gap's alerts and take it away, together or not at all."""
+        records = self._reader(gap.source).read(gap.low, gap.high)
+        verdicts = self._judge(gap, records)
+        self.done.failures += verdicts.failures
+        if verdicts.gaps or (verdicts.refused and gap.high - gap.low == 1):
+            self.done.left += 1
+            return
+        verdicts.refused = [
+            refusal for refusal in verdicts.refused if refusal.channel
+        ]  # the rest was said live
+        self._producer.begin_transaction()
+        outgoing = Outgoing(self._channels, gap.source, verdicts, records, self._evaluator.schemas)
+        outgoing.produce(self._producer, gap.low, gap.high)
+        self._producer.produce(**gap.tombstone())
+        self._producer.commit_transaction(_KAFKA_SECONDS)
+        matches = verdicts.matches.get(self._channel.name, [])
+        self.done.gaps += 1
+        self.done.records += len(records)
+        self.done.alerts += len(matches)
+        self.done.objects.update(match.objectId for match in matches)
+
+    def close(self) -> None:
+        for reader in self._readers.values():
+            reader.close()
+
+    def _judge(self, gap: Gap, records: list[Message]) -> Verdicts:
+        limits = self._config.limits
+        (verdicts,) = self._evaluator.evaluate(
+            [[record.value() or b"" for record in records]],
+            gap.topic,
+            _TimeLimit(),
+            suspended={},
+            filter_seconds=limits.filter_seconds,
+            failing_alerts=limits.failing_alerts,
+        )
+        return verdicts
+
+    def _reader(self, source: Partition) -> RangeReader:
+        if source not in self._readers:
+            self._readers[source] = RangeReader(self._kafka, _GROUP, source)
+        return self._readers[source]

@@ -1,0 +1,137 @@
+"""What one batch sends: alerts to their channels, dead letters, gaps, and the channel set in force."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from confluent_kafka import Message, Producer
+
+from pipeline.broker.client import MESSAGE_MAX_BYTES
+from pipeline.broker.dead_letters import dead_letter_record
+from pipeline.broker.paced import Paced
+from pipeline.broker.partition import Partition
+from pipeline.channels.channel import Channel, ChannelSet
+from pipeline.channels.gaps import APPLIED_TOPIC, Gap, gap_of
+from pipeline.worker.evaluate import Match, Refusal, Verdicts
+from pipeline.worker.work import Work
+from schemas.avro.framing import SchemaSource
+from schemas.avro.rewrite import rewrite
+from schemas.errors import PacketError
+
+_RECORD_OVERHEAD = 1_000
+
+
+class Outgoing:
+    """Turns the verdicts on a batch into Kafka records, within a transaction that the caller holds."""
+
+    def __init__(
+        self,
+        channels: ChannelSet,
+        source: Partition,
+        verdicts: Verdicts,
+        records: Sequence[Message],
+        schemas: SchemaSource | None = None,
+    ) -> None:
+        self._source, self._verdicts, self._records, self._schemas = source, verdicts, records, schemas
+        self._channels = {channel.name: channel for channel in channels.channels}
+        self._rewritten: dict[tuple[int, tuple[str, ...], bool], bytes] = {}
+
+    def produce(self, producer: Producer, low: int, high: int) -> None:
+        """Send matches, dead letters, and the gaps that [low, high) leaves in channels."""
+        paced = Paced(producer)
+        refused = list(self._verdicts.refused)
+        for name, matches in self._verdicts.matches.items():
+            refused += [r for match in matches if (r := self._deliver(paced, self._channels[name], match))]
+        for refusal in refused:
+            paced.produce(**self._dead_letter(refusal))
+        for gap in self._gaps(refused, low, high):
+            paced.produce(**gap.record())
+
+    def _deliver(self, paced: Paced, channel: Channel, match: Match) -> Refusal | None:
+        """Send one alert to its channel; what cannot be sent comes back as a refusal."""
+        source = self._records[match.index]
+        try:
+            value = self._value(channel, match.index)
+        except PacketError as error:
+            return _undelivered(channel, match, error.reason, str(error))
+        if len(value) + _RECORD_OVERHEAD > MESSAGE_MAX_BYTES:
+            return _undelivered(
+                channel, match, "oversize", f"{len(value):,} bytes, more than a record may have"
+            )
+        headers = _headers(channel, match, source)
+        paced.produce(topic=channel.topic, value=value, key=source.key(), headers=headers)
+        return None
+
+    def _value(self, channel: Channel, index: int) -> bytes:
+        """The packet's own bytes, unless fields are dropped or history rows must go."""
+        raw = self._records[index].value()
+        public_only = channel.public and index in self._verdicts.mixed
+        if not channel.drop and not public_only:
+            return raw
+        wanted = (index, channel.drop, public_only)
+        if wanted not in self._rewritten:
+            self._rewritten[wanted] = rewrite(
+                raw, drop=channel.drop, public_only=public_only, schemas=self._schemas
+            )
+        return self._rewritten[wanted]
+
+    def _dead_letter(self, refusal: Refusal) -> dict[str, Any]:
+        record = self._records[refusal.index]
+        return dead_letter_record(
+            stage=refusal.stage,
+            reason=refusal.reason,
+            detail=refusal.detail,
+            topic=record.topic(),
+            partition=record.partition(),
+            offset=record.offset(),
+            value=record.value(),
+            channel=refusal.channel or None,
+            candid=refusal.candid,
+            objectId=refusal.objectId or None,
+            largest=MESSAGE_MAX_BYTES,
+        )
+
+    def _gaps(self, refused: list[Refusal], low: int, high: int) -> list[Gap]:
+        """What channels miss here: whole batches, and single alerts that their filter could not bear."""
+        whole = [
+            gap_of(self._channels[name], self._source, low, high, reason)
+            for name, reason in self._verdicts.gaps.items()
+        ]
+        offsets = [(refusal, self._records[refusal.index].offset()) for refusal in refused if refusal.channel]
+        single = [
+            gap_of(self._channels[refusal.channel], self._source, offset, offset + 1, refusal.detail)
+            for refusal, offset in offsets
+        ]
+        return [*whole, *single]
+
+
+def applied_record(channels: ChannelSet, work: Work) -> dict[str, Any]:
+    """Arguments for Producer.produce that say from which offset on these channels are in force."""
+    applied = {
+        "topic": work.partition.topic,
+        "partition": work.partition.number,
+        "offset": work.low,
+        "version": work.version,
+        "channels": [channel.describe() for channel in channels.channels],
+    }
+    return {
+        "topic": APPLIED_TOPIC,
+        "key": str(work.partition).encode(),
+        "value": json.dumps(applied).encode(),
+    }
+
+
+def _undelivered(channel: Channel, match: Match, reason: str, detail: str) -> Refusal:
+    return Refusal(match.index, "publish", reason, detail, channel.name, match.candid, match.objectId)
+
+
+def _headers(channel: Channel, match: Match, source: Message) -> list[tuple[str, bytes]]:
+    return [
+        ("candid", str(match.candid).encode()),
+        ("objectId", match.objectId.encode()),
+        ("programid", str(match.programid).encode()),
+        *channel.headers,
+        ("source", f"{source.topic()}/{source.partition()}/{source.offset()}".encode()),
+    ]

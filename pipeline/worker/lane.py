@@ -1,0 +1,192 @@
+"""A worker's hold on one partition: a consumer that stays on it and a transactional producer.
+
+EXACTLY ONCE, the worker's half. The transactional id is made from the group and the partition, so
+whoever takes the partition next fences whoever had it before (KIP-98). That alone does not remove
+duplicates: a predecessor may have committed just before it died. So a worker that takes a partition
+fences first and then asks what is committed; only if that is where its range begins does it read.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+from pipeline.broker.client import MESSAGE_MAX_BYTES
+from pipeline.broker.paced import PACED
+from pipeline.broker.partition import Partition
+from pipeline.broker.ranges import RangeReader, Stalled
+from pipeline.channels.channel import is_older
+from pipeline.worker.work import Work
+
+log = logging.getLogger(__name__)
+
+_KAFKA_SECONDS = 10.0
+
+STALE = {
+    KafkaError._FENCED,
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.ILLEGAL_GENERATION,
+    KafkaError.UNKNOWN_MEMBER_ID,
+    KafkaError.FENCED_INSTANCE_ID,
+    KafkaError.REBALANCE_IN_PROGRESS,
+}
+
+
+class Moved(Exception):
+    """The committed offset is not where the range begins, so somebody else has done (some of) it."""
+
+    def __init__(self, offset: int) -> None:
+        super().__init__(f"the committed offset is {offset}")
+        self.offset = offset
+
+
+class Behind(Exception):
+    """The partition already goes by a later state of the channel registry than this work does."""
+
+
+class Lane:
+    """One partition, held by this process until another fences it."""
+
+    def __init__(self, work: Work) -> None:
+        self.partition = work.partition
+        self.group = work.group
+        self.version = ""  # of the channel set, as committed last
+        self.committed = -1  # where the group stands, for as long as nobody fences us
+        self.used = time.monotonic()
+        self._reader = RangeReader(work.kafka, work.group, work.partition)
+        self._producer = Producer(
+            {
+                **work.kafka,
+                "transactional.id": f"{work.group}/{work.partition}",
+                "transaction.timeout.ms": 60_000,
+                **PACED,
+                "retry.backoff.ms": 10,  # the default, 100, is paid by each transaction that follows at once
+                "message.max.bytes": MESSAGE_MAX_BYTES,
+            }
+        )
+
+    def take(self, work: Work) -> None:
+        """Fence every earlier holder, then make sure that the range begins where the group stands.
+
+        Raises Moved(offset) when it does not, Behind when the channels have changed since the work was
+        made, KafkaException when the broker does not answer.
+        """
+        self._producer.init_transactions(_KAFKA_SECONDS)
+        committed = self._reader.consumer.committed([TopicPartition(*self.partition)], _KAFKA_SECONDS)[0]
+        if committed.error is not None:
+            raise KafkaException(committed.error)
+        beginning, _ = self._reader.consumer.get_watermark_offsets(
+            TopicPartition(*self.partition), _KAFKA_SECONDS
+        )
+        offset = beginning if committed.offset == OFFSET_INVALID else max(committed.offset, beginning)
+        self.version = committed.metadata or ""
+        if offset != work.low:
+            raise Moved(offset)
+        self.refuse_older(work)
+        self.committed = offset
+
+    def refuse_older(self, work: Work) -> None:
+        """Raise Behind for work whose channels are of an earlier state of the registry than the committed."""
+        if is_older(work.version, self.version):
+            raise Behind(f"channels {work.version} are older than {self.version}, which is in force here")
+
+    def read(self, low: int, high: int) -> list[Message]:
+        """The records with low <= offset < high, in order (see RangeReader.read)."""
+        return self._reader.read(low, high)
+
+    def commit(self, work: Work, produce: Callable[[Producer], None]) -> None:
+        """One transaction: whatever `produce` sends, and the input offset with the version in force.
+
+        Raises KafkaException or Stalled; the lane is then not to be used again.
+        """
+        self._producer.begin_transaction()
+        produce(self._producer)
+        position = TopicPartition(*self.partition, work.high, work.version)
+
+        def finish() -> None:
+            self._producer.send_offsets_to_transaction([position], work.membership, _KAFKA_SECONDS)
+            self._producer.commit_transaction(_KAFKA_SECONDS)
+
+        _within(_KAFKA_SECONDS, finish)
+        self.version, self.committed = work.version, work.high
+        self.used = time.monotonic()
+
+    def abandon(self) -> None:
+        """Close without waiting: librdkafka may take minutes over it when the broker is away."""
+        threading.Thread(target=self.close, name=f"close {self.partition}", daemon=True).start()
+
+    def close(self) -> None:
+        """Let go, leaving an unfinished transaction to whoever fences us."""
+        self._producer.purge()
+        self._reader.close()
+
+
+def _within(seconds: float, function: Callable[[], None]) -> None:
+    """Call `function`; raises what it raises, or Stalled when it has not come back after `seconds`.
+
+    librdkafka 2.16 does not keep the time limit of send_offsets_to_transaction when the broker goes away
+    under it. The call is then left behind in its thread; the next holder's fence makes it harmless.
+    """
+    outcome: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    def call() -> None:
+        try:
+            function()
+            outcome.put(None)
+        except BaseException as error:  # handed to the waiting thread, which raises it
+            outcome.put(error)
+
+    threading.Thread(target=call, daemon=True).start()
+    try:
+        error = outcome.get(timeout=seconds)
+    except queue.Empty:
+        raise Stalled(f"the broker did not take a transaction within {seconds:g} s") from None
+    if error is not None:
+        raise error
+
+
+class Lanes:
+    """The partitions that this process holds. Only the one task thread of a worker uses it."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[str, Partition], Lane] = {}
+
+    def for_work(self, work: Work) -> Lane:
+        """The lane for this work; taken anew when not held, when elsewhere, or when told to fence."""
+        self._close_idle()
+        lane = self._held.get((work.group, work.partition))
+        if lane is not None and not work.fence and lane.committed == work.low:
+            lane.refuse_older(work)
+            return lane
+        self.drop(work)
+        lane = Lane(work)
+        try:
+            lane.take(work)
+        except BaseException:
+            lane.abandon()
+            raise
+        self._held[(work.group, work.partition)] = lane
+        return lane
+
+    def drop(self, work: Work) -> None:
+        """Close the lane of this work, if it is held."""
+        lane = self._held.pop((work.group, work.partition), None)
+        if lane is not None:
+            lane.abandon()
+
+    def drop_all(self) -> None:
+        """Close every lane: what one broker's restart has stalled once, it has stalled in all of them."""
+        for lane in self._held.values():
+            lane.abandon()
+        self._held.clear()
+
+    def _close_idle(self, seconds: float = 120.0) -> None:
+        idle = [key for key, lane in self._held.items() if time.monotonic() - lane.used > seconds]
+        for key in idle:
+            self._held.pop(key).abandon()

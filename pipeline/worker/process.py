@@ -1,0 +1,187 @@
+"""The one task of the live stream: read, decode, filter and publish some ranges, each exactly once.
+
+Runs on a Dask worker and never raises: whatever happens comes back as a Report, since an exception
+inside a task would silently end the stream behind it. Ranges of several partitions are read and published
+each by itself; in between the filters see all of their alerts in one pass.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from functools import cache, lru_cache
+
+import cloudpickle
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from pipeline.broker.ranges import Stalled
+from pipeline.worker.deliver import Outgoing, applied_record
+from pipeline.worker.evaluate import Evaluator, Refusal, Verdicts
+from pipeline.worker.lane import STALE, Behind, Lanes, Moved
+from pipeline.worker.running import RunningNote
+from pipeline.worker.work import Report, Work
+from schemas.avro.framing import schema_source
+
+_PUBLISHING = 8
+_lanes = Lanes()
+
+
+def prepare(channels: bytes, schemas: str) -> None:
+    """Load the code, the filters and the compiled decoder into this worker before there is work."""
+    _evaluator(channels, schemas).prepare()
+
+
+def process(works: Sequence[Work]) -> list[Report]:
+    """Do some pieces of work that are kin (see Work.kin), or say of each why not."""
+    note = RunningNote(works[0])  # one names the filter that is running; the others are just done again
+    if (culprit := note.left_by_an_attempt_before()) is not None:
+        note.remove()
+        channel, words = culprit
+        return [Report(work, "culprit", culprit=channel, traceback=words) for work in works]
+    steps = [_Step(work) for work in works]
+    for step in steps:
+        step.safely(step.take)
+    with note:
+        for step in steps:
+            step.safely(step.read)
+        _judge([step for step in steps if step.going], note)
+    _publish([step for step in steps if step.going])
+    return [step.report for step in steps]
+
+
+class _Step:
+    """One piece of work on its way; it goes on for as long as nothing has come between."""
+
+    def __init__(self, work: Work) -> None:
+        self.work, self.report, self.going = work, Report(work, "committed"), True
+
+    def safely(self, function: Callable[[], None]) -> None:
+        """Call one of our functions, unless something has come between before; note what does now."""
+        if self.going:
+            try:
+                function()
+            except Exception as error:
+                self.stopped_by(error)
+
+    def stopped_by(self, error: Exception) -> None:
+        """Report why this work goes no further."""
+        self.report, self.going = _why_not(self.work, error), False
+
+    def take(self) -> None:
+        """Make sure that the partition is ours."""
+        self._lane = _lanes.for_work(self.work)
+
+    def read(self) -> None:
+        """The records of the range."""
+        with _timed(self.report, "read"):
+            self._records = self._lane.read(self.work.low, self.work.high)
+        self.packets = [record.value() or b"" for record in self._records]
+        self.report.records, self.report.bytes = len(self.packets), sum(map(len, self.packets))
+
+    def judged(self, verdicts: Verdicts) -> None:
+        """What the channels say of the records."""
+        self._verdicts = verdicts
+        _fill(self.report, verdicts)
+
+    def publish(self) -> None:
+        """Deliver, and go on in the partition, in one transaction."""
+        work, evaluator = self.work, _evaluator(self.work.channels, self.work.schemas)
+        channels = evaluator.channels
+        outgoing = Outgoing(channels, work.partition, self._verdicts, self._records, evaluator.schemas)
+
+        def produce(producer: Producer) -> None:
+            outgoing.produce(producer, work.low, work.high)
+            if self._lane.version != work.version:
+                producer.produce(**applied_record(channels, work))
+
+        with _timed(self.report, "publish"):
+            self._lane.commit(work, produce)
+
+
+def _judge(steps: list[_Step], note: RunningNote) -> None:
+    """Have the channels see the records of all steps in one pass."""
+    if not steps:
+        return
+    try:
+        verdicts = _verdicts(steps[0].work, [step.packets for step in steps], note)
+    except Exception as error:
+        for step in steps:
+            step.stopped_by(error)
+        return
+    for step, found in zip(steps, verdicts, strict=True):
+        step.judged(found)
+
+
+def _verdicts(work: Work, batches: list[list[bytes]], note: RunningNote) -> list[Verdicts]:
+    if work.unreadable:
+        (packets,) = batches
+        every = range(len(packets))
+        return [Verdicts(refused=[Refusal(i, "decode", "unreadable", work.unreadable) for i in every])]
+    return _evaluator(work.channels, work.schemas).evaluate(
+        batches,
+        work.partition.topic,
+        note,
+        suspended=work.suspended,
+        filter_seconds=work.filter_seconds,
+        failing_alerts=work.failing_alerts,
+    )
+
+
+def _publish(steps: list[_Step]) -> None:
+    """Publish each step in its transaction; they wait for the broker side by side.
+
+    What fails is looked at when all have ended: a lane must not be dropped while another thread is in it.
+    """
+    transactions = [_publishing().submit(step.publish) for step in steps]
+    wait(transactions)
+    for step, transaction in zip(steps, transactions, strict=True):
+        step.safely(transaction.result)
+
+
+@cache
+def _publishing() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_PUBLISHING, thread_name_prefix="publish")
+
+
+def _why_not(work: Work, error: Exception) -> Report:
+    """The report on work that an exception has ended."""
+    if isinstance(error, Moved):
+        return Report(work, "moved", offset=error.offset)
+    if isinstance(error, Behind):  # until this coordinator has read what another already goes by
+        return Report(work, "stale", message=str(error))
+    if isinstance(error, Stalled):
+        _lanes.drop_all()
+        return Report(work, "retry", message=str(error))
+    _lanes.drop(work)
+    if isinstance(error, KafkaException):
+        code = error.args[0].code() if isinstance(error.args[0], KafkaError) else None
+        return Report(work, "stale" if code in STALE else "retry", message=str(error.args[0]))
+    words = "".join(traceback.format_exception(error))
+    return Report(work, "raised", message=f"{type(error).__name__}: {error}", traceback=words)
+
+
+@contextmanager
+def _timed(report: Report, stage: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    report.seconds[stage] = time.perf_counter() - began
+
+
+@lru_cache(maxsize=2)
+def _evaluator(channels: bytes, schemas: str) -> Evaluator:
+    return Evaluator(cloudpickle.loads(channels), schema_source(schemas) if schemas else None)
+
+
+def _fill(report: Report, verdicts: Verdicts) -> None:
+    report.alerts, report.objects = verdicts.alerts, verdicts.objects
+    report.matches = {name: [match.objectId for match in found] for name, found in verdicts.matches.items()}
+    for refusal in verdicts.refused:
+        report.dead_letters[refusal.reason] = report.dead_letters.get(refusal.reason, 0) + 1
+        if refusal.channel:
+            report.set_aside[refusal.channel] = report.set_aside.get(refusal.channel, 0) + 1
+    report.other_surveys, report.not_public = verdicts.other_surveys, verdicts.not_public
+    report.failures, report.skipped = verdicts.failures, list(verdicts.gaps)
+    report.seconds |= verdicts.seconds

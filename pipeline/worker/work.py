@@ -1,0 +1,101 @@
+"""What travels between the coordinator and the workers: a range of offsets out, a report back.
+
+Packets never travel through the scheduler. A worker reads the bytes of its range itself, so a
+descriptor is a few hundred bytes whatever the alerts weigh.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pipeline.broker.partition import Partition
+
+
+@dataclass(frozen=True)
+class Work:
+    """One batch: the records of `partition` with low <= offset < high.
+
+    Ranges may have gaps (transaction markers, compaction), so a range says nothing about how many
+    records it holds. `fence` asks the worker to end every earlier attempt before it reads.
+    """
+
+    partition: Partition
+    low: int
+    high: int
+    attempt: int
+    fence: bool
+    run: str  # names the coordinator's run
+    flight: int  # the same for all attempts at one batch
+    group: str
+    membership: object  # ConsumerGroupMetadata of the coordinator's present generation
+    kafka: dict[str, str]
+    channels: bytes  # a cloudpickled ChannelSet
+    version: str  # of that channel set and of the code
+    filter_seconds: float = 20.0
+    failing_alerts: int = 20  # more than these in a batch, and the filter itself has failed
+    schemas: str = ""  # folder or registry of schemas for packets that only name theirs
+    suspended: dict[str, str] = field(default_factory=dict)  # channel -> why it is not run
+    unreadable: str = ""  # a single record that ends its workers: dead-letter it unread, for this reason
+
+    @property
+    def key(self) -> str:
+        """Unique for each attempt, so that Dask never answers one attempt with another's result."""
+        return f"zads-{self.run}-{self.partition}-{self.low}-{self.high}-{self.flight}-{self.attempt}"
+
+    @property
+    def kin(self) -> tuple[object, ...] | None:
+        """Equal for pieces of work whose alerts the filters may see in one pass; None: it goes alone.
+
+        That is another attempt: whatever ended the one before must not come over its neighbours twice.
+        """
+        if self.fence or self.unreadable:
+            return None
+        return (self.partition.topic, self.version, frozenset(self.suspended))
+
+
+@dataclass(frozen=True)
+class ChannelFailure:
+    """A filter that raised: what the operator needs to mend it."""
+
+    channel: str
+    message: str
+    traceback: str
+
+
+Outcome = Literal["committed", "moved", "stale", "retry", "culprit", "raised", "died"]
+
+
+@dataclass
+class Report:
+    """What became of a piece of work.
+
+    committed: delivered, the offset stands at `high`.
+    moved: the committed offset was not `low` but `offset`; nothing was done.
+    stale: fenced, or the coordinator's generation has passed, or its channels are older than those in force
+        in the partition; nothing was delivered.
+    retry: Kafka failed in a way that may pass; nothing was delivered.
+    culprit: the attempt before this one ended its worker while the filter `culprit` was running, or
+        while none was (""); nothing was done.
+    raised: our own code failed on it; nothing was delivered.
+    died: said by the coordinator itself: the worker ended before it answered, perhaps before it began.
+    """
+
+    work: Work
+    outcome: Outcome
+    offset: int = -1
+    message: str = ""
+    culprit: str = ""
+    traceback: str = ""
+    records: int = 0
+    bytes: int = 0
+    alerts: int = 0
+    objects: list[int] = field(default_factory=list)  # 64-bit hashes of objectId
+    matches: dict[str, list[str]] = field(default_factory=dict)  # channel -> objectId of each passing alert
+    dead_letters: dict[str, int] = field(default_factory=dict)  # reason -> count
+    other_surveys: dict[str, int] = field(default_factory=dict)
+    not_public: int = 0
+    set_aside: dict[str, int] = field(default_factory=dict)  # channel -> alerts that its filter raised on
+    failures: list[ChannelFailure] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)  # channels that have a gap here
+    seconds: dict[str, float] = field(default_factory=dict)  # stage -> time used

@@ -1,0 +1,82 @@
+"""Records as fastavro gives them -> Arrow columns: any schema, slowly.
+
+The fast walk (schemas/walk.py) takes all that real surveys send; what it refuses, such as unions of several
+types or maps, comes here. Same columns, same refusals.
+"""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import fastavro
+import pyarrow as pa
+
+from schemas.avro.framing import Block, Framed
+from schemas.avro.writer import smallest
+from schemas.errors import CorruptValue, TooLarge, Truncated
+from schemas.surveys.registry import EVERYTHING, Column
+
+MAX_RECORDS = 1_000_000
+
+_CORRUPT = (ValueError, IndexError, KeyError, TypeError, OverflowError, AssertionError, RecursionError)
+
+
+def records_of(framed: Framed) -> list[dict[str, Any]]:
+    """Every record of a packet through fastavro. Raises PacketError."""
+    return [record for block in framed.blocks for record in _records(framed, block)]
+
+
+def _records(framed: Framed, block: Block) -> list[dict[str, Any]]:
+    check_count(block, smallest(framed.writer.tree))
+    stream = io.BytesIO(block.body)
+    parsed = framed.writer.parsed
+    try:
+        records: Any = [fastavro.schemaless_reader(stream, parsed, None) for _ in range(block.records)]
+    except EOFError as error:
+        raise Truncated(f"the body ends within a value, after {len(block.body):,} bytes") from error
+    except MemoryError as error:
+        raise TooLarge("a value announces more bytes than there is memory") from error
+    except _CORRUPT as error:
+        raise CorruptValue(f"before byte {stream.tell()} of the body: {error}") from error
+    if stream.tell() != len(block.body):
+        raise CorruptValue(f"{len(block.body) - stream.tell():,} bytes follow the last record")
+    return records
+
+
+def check_count(block: Block, each: int) -> None:
+    """Refuse counts of records that cannot be in the bytes. Raises CorruptValue, TooLarge."""
+    if block.records * each > len(block.body):
+        raise Truncated(f"{block.records:,} records cannot be in {len(block.body):,} bytes")
+    if block.records > MAX_RECORDS:
+        raise TooLarge(f"a block has {block.records:,} records, more than {MAX_RECORDS:,}")
+
+
+def arrow_columns(records: Sequence[Any], columns: Sequence[Column]) -> list[pa.Array]:
+    """One Arrow array for each column. Raises CorruptValue when a value has no place in its type."""
+    arrays = []
+    for column in columns:
+        values = [_value(record, column.places) for record in records]
+        try:
+            arrays.append(pa.array(values, column.type))
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            raise CorruptValue(f"{column.name} is no {column.type}: {error}") from error
+    return arrays
+
+
+def _value(record: Any, places: Sequence[str]) -> Any:
+    """The value at the first of the places that the record has."""
+    for place in places:
+        if place == EVERYTHING:
+            return record
+        head = place.partition(".")[0]
+        if head in record:
+            return _at(record, place.split("."))
+    return None
+
+
+def _at(value: Any, path: Sequence[str]) -> Any:
+    if not path or value is None:
+        return value
+    if isinstance(value, list):
+        return [_at(item, path) for item in value]
+    return _at(value.get(path[0]), path[1:]) if isinstance(value, dict) else None

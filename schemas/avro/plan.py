@@ -1,0 +1,144 @@
+"""Wanted columns -> what the walk must keep, and the builders of the Arrow columns.
+
+Maps, enums, fixed and unions of many types are walked (so that everything behind them is found, and nothing
+corrupt passes) but have no columns of their own: `Plan.slow` lists the columns that need them, which fastavro
+then decodes from the checked bodies.
+"""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from schemas.avro.program import Node, Program
+from schemas.avro.writer import WriterSchema
+from schemas.errors import UnsupportedSchema
+from schemas.surveys.registry import EVERYTHING, Column
+
+_TYPES = {
+    "boolean": pa.bool_(),
+    "int": pa.int32(),
+    "long": pa.int64(),
+    "float": pa.float32(),
+    "double": pa.float64(),
+    "string": pa.string(),
+    "bytes": pa.large_binary(),
+}
+
+_CASTS = {
+    "int": {pa.int64(), pa.float32(), pa.float64()},
+    "long": {pa.float32(), pa.float64()},
+    "float": {pa.float64()},
+    "double": {pa.float32()},  # a rewriter widened it: the value was a float32
+}
+"""Arrow types that a writer's type may become (Avro specification, Schema Resolution) and back."""
+
+
+class Plan(Program):
+    """How to get some columns out of packets of one writer schema. Raises UnsupportedSchema.
+
+    builders: for each column what makes it, or None where fastavro must (see `slow`).
+    """
+
+    def __init__(self, writer: WriterSchema, columns: Sequence[Column]) -> None:
+        super().__init__(writer)
+        self.builders: list[Builder | None] = [self._column(column) for column in columns]
+        self.slow = [column for column, made in zip(columns, self.builders, strict=True) if made is None]
+        self.finish()
+
+    def _column(self, column: Column) -> "Builder | None":
+        for place in column.places:
+            path = [] if place == EVERYTHING else place.split(".")
+            if not path or path[0] in self.root.fields:
+                try:
+                    return self._build(self.root, path, column.type, column.name)
+                except _Slow:
+                    return None
+        return Absent(column.type, 0)
+
+    def _build(
+        self, node: Node | None, path: Sequence[str], kind: pa.DataType, name: str, level: int = 0
+    ) -> "Builder":
+        """What makes the value at `path` below the node, as the Arrow type `kind`."""
+        if node is None:
+            return Absent(kind, level)
+        if node.kind in ("map", "union", "enum", "fixed"):
+            raise _Slow
+        if node.kind == "array":
+            if not pa.types.is_large_list(kind) or node.items is None:
+                raise _mismatch(name, "array", kind)
+            items = self._build(node.items, path, kind.value_type, name, node.child)
+            self.want(node)
+            return List(kind, node, items)
+        if path:
+            if node.kind != "record":
+                raise _mismatch(name, node.kind, kind)
+            return self._build(node.fields.get(path[0]), path[1:], kind, name, node.level)
+        if node.kind == "record":
+            return self._struct(node, kind, name)
+        self.want(node)
+        return _leaf(node, kind, name)
+
+    def _struct(self, node: Node, kind: pa.DataType, name: str) -> "Builder":
+        if not pa.types.is_struct(kind):
+            raise _mismatch(name, "record", kind)
+        parts = [
+            self._build(node.fields.get(f.name), [], f.type, f"{name}.{f.name}", node.level) for f in kind
+        ]
+        if node.op >= 0:
+            self.want(node)
+        return Struct(kind, node, parts)
+
+
+class _Slow(Exception):
+    """The column needs a node that the walk only checks."""
+
+
+class Builder:
+    """Makes one Arrow array of a type from what the walk left."""
+
+    def __init__(self, kind: pa.DataType) -> None:
+        self.type = kind
+
+
+class Absent(Builder):
+    """Null for each row of a level: the writer schema has no such field."""
+
+    def __init__(self, kind: pa.DataType, level: int) -> None:
+        super().__init__(kind)
+        self.level = level
+
+
+class Leaf(Builder):
+    """Values without parts. stored: the Arrow type of the memory that the walk filled."""
+
+    def __init__(self, kind: pa.DataType, node: Node, stored: pa.DataType) -> None:
+        super().__init__(kind)
+        self.node, self.stored = node, stored
+
+
+class List(Builder):
+    """Arrays. A list for each row of the node's level, of the items of its child level."""
+
+    def __init__(self, kind: pa.DataType, node: Node, items: Builder) -> None:
+        super().__init__(kind)
+        self.node, self.items = node, items
+
+
+class Struct(Builder):
+    """Whole records."""
+
+    def __init__(self, kind: pa.DataType, node: Node, parts: Sequence[Builder]) -> None:
+        super().__init__(kind)
+        self.node, self.parts = node, parts
+
+
+def _leaf(node: Node, kind: pa.DataType, name: str) -> Leaf:
+    if kind == _TYPES[node.kind] or (node.kind == "long" and pa.types.is_timestamp(kind)):
+        return Leaf(kind, node, kind)
+    if kind in _CASTS.get(node.kind, ()):
+        return Leaf(kind, node, _TYPES[node.kind])
+    raise _mismatch(name, node.kind, kind)
+
+
+def _mismatch(name: str, found: str, wanted: pa.DataType) -> UnsupportedSchema:
+    return UnsupportedSchema(f"{name} is {found} in the writer schema, which cannot be read as {wanted}")

@@ -1,0 +1,124 @@
+"""One packet for people: plain dictionaries, its schema, its stamps as pixels."""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from isal import igzip_lib, isal_zlib
+
+from schemas.avro.fallback import records_of
+from schemas.avro.framing import SchemaSource, frame
+from schemas.errors import CorruptValue, NoSuchColumn, TooLarge, Truncated
+
+STAMPS = ("Science", "Template", "Difference")
+MAX_STAMP_BYTES = 1 << 24
+"""Largest stamp after decompression, 16 MiB; a ZTF stamp has 18 kB (63 x 63 pixels)."""
+
+_GZIP = b"\x1f\x8b"
+_CARD, _FITS_BLOCK = 80, 2880
+
+
+def read_packet(
+    raw: bytes | str | Path, schemas: SchemaSource | None = None, bare: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """The records of a packet (most have one), given as bytes or as the path of a file.
+
+    Values are as stored: sentinels stay, stamps are bytes (see `stamp`).
+    Raises PacketError; OSError for a file that cannot be opened.
+    """
+    return records_of(frame(_bytes(raw), schemas, bare))
+
+
+def packet_schema(raw: bytes | str | Path, schemas: SchemaSource | None = None) -> Mapping[str, Any]:
+    """The schema that a packet was written with, as it came. Raises PacketError; OSError."""
+    schema: Mapping[str, Any] = frame(_bytes(raw), schemas).writer.schema
+    return schema
+
+
+def packet_survey(raw: bytes | str | Path, schemas: SchemaSource | None = None) -> str:
+    """Whose packet this is: "ztf", "lsst", ... or "unknown". Raises PacketError; OSError."""
+    return frame(_bytes(raw), schemas).writer.survey
+
+
+def _bytes(raw: bytes | str | Path) -> bytes:
+    return Path(raw).read_bytes() if isinstance(raw, str | Path) else bytes(raw)
+
+
+def stamp(packet: Mapping[str, Any], which: str = "Difference") -> np.ndarray:
+    """The pixels of a stamp: float32, shape (rows, columns), NaN where there is no measurement.
+
+    which: "Science", "Template" or "Difference". ZTF stamps are gzipped FITS, Rubin's plain FITS.
+    Raises NoSuchColumn when the packet has no such stamp, PacketError when it is no image.
+    """
+    spellings = which, f"cutout{which}", f"cutout_{which.lower()}"
+    name = next((spelling for spelling in spellings if packet.get(spelling)), None)
+    if name is None:
+        there = [key for key, value in packet.items() if key.startswith("cutout") and value]
+        raise NoSuchColumn(f"cutout{which}", there, what="stamp")
+    cutout = packet[name]
+    data = cutout.get("stampData") if isinstance(cutout, Mapping) else cutout
+    if not isinstance(data, bytes):
+        raise CorruptValue(f"{name} has no stampData")
+    return pixels(data)
+
+
+def pixels(data: bytes) -> np.ndarray:
+    """The image in FITS bytes, gzipped or not: float32, shape (rows, columns). Raises PacketError."""
+    if data.startswith(_GZIP):
+        data = _gunzipped(data)
+    image = _simple_image(data)
+    return image if image is not None else _any_image(data)
+
+
+def _gunzipped(data: bytes) -> bytes:
+    stream = isal_zlib.decompressobj(wbits=31)
+    try:
+        out: bytes = stream.decompress(data, MAX_STAMP_BYTES + 1)
+    except (igzip_lib.IsalError, EOFError) as error:  # type: ignore[misc]  # its stub has no base class
+        raise CorruptValue(f"the stamp is no gzip stream: {error}") from error
+    if len(out) > MAX_STAMP_BYTES:
+        raise TooLarge(f"the stamp has more than {MAX_STAMP_BYTES:,} bytes when decompressed")
+    if not stream.eof:
+        raise Truncated("the stamp's gzip stream has no end")
+    return out
+
+
+def _simple_image(data: bytes) -> np.ndarray | None:
+    """A primary image of plain 32-bit floats (FITS standard 4.0, 3.3 and 5.3); None for anything else."""
+    end = data.find(b"END".ljust(_CARD))
+    if end < 0 or end % _CARD or not data.startswith(b"SIMPLE  ="):
+        return None
+    cards = {data[at : at + 8].strip(): data[at + 10 : at + 30].strip() for at in range(0, end, _CARD)}
+    if (
+        cards.get(b"BITPIX") != b"-32"
+        or cards.get(b"NAXIS") != b"2"
+        or b"BSCALE" in cards
+        or b"BZERO" in cards
+    ):
+        return None
+    try:
+        shape = int(cards[b"NAXIS2"]), int(cards[b"NAXIS1"])
+    except (KeyError, ValueError):
+        return None
+    start = -(-(end + _CARD) // _FITS_BLOCK) * _FITS_BLOCK
+    if min(shape) < 1 or start + 4 * shape[0] * shape[1] > len(data):
+        return None
+    image = np.frombuffer(data, ">f4", shape[0] * shape[1], start)
+    return image.reshape(shape).astype(np.float32)
+
+
+def _any_image(data: bytes) -> np.ndarray:
+    """The first image of any FITS file, through astropy. Raises PacketError."""
+    from astropy.io import fits  # half a second of every worker's start, for what is rarely needed
+
+    try:
+        # What astropy warns of either can be read or raises.
+        with warnings.catch_warnings(action="ignore"), fits.HDUList.fromstring(data) as units:
+            for unit in units:
+                if unit.is_image and unit.data is not None and unit.data.ndim == 2:
+                    return np.asarray(unit.data, np.float32)
+    except Exception as error:  # on damaged files astropy raises errors of every kind, AttributeError too
+        raise CorruptValue(f"the stamp is no FITS image: {error}") from error
+    raise CorruptValue("the stamp has no image of two dimensions")

@@ -1,0 +1,233 @@
+"""Batches of packets -> Arrow columns, whatever each packet's framing and version.
+
+One packet that cannot be read is refused with its reason and costs its neighbours nothing; a packet of
+another survey is counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from schemas.avro.batches import Group, Walked
+from schemas.avro.fallback import arrow_columns, records_of
+from schemas.avro.framing import Framed, Framer, Header, SchemaSource, frame
+from schemas.avro.plan import Plan
+from schemas.avro.writer import WriterSchema
+from schemas.errors import NoSuchColumn, PacketError, UnsupportedSchema
+from schemas.surveys.registry import SURVEYS, Column, arrow_type
+
+_PLANS = 64  # writer schemas remembered; a stream has a handful
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A packet that could not be read: its place in the batch, and why."""
+
+    index: int
+    error: PacketError
+
+
+@dataclass
+class Batch:
+    """What a batch of packets came to.
+
+    table: one row a record, in the packets' order, one column a name asked for.
+    packet: int64, for each row the index of its packet.
+    refused: the packets that could not be read. other_packets: index -> survey of readable packets of other
+    surveys.
+    """
+
+    table: pa.RecordBatch
+    packet: np.ndarray
+    refused: list[Refused] = field(default_factory=list)
+    other_packets: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def other(self) -> dict[str, int]:
+        """How many readable packets of other surveys there are, by survey."""
+        return dict(Counter(self.other_packets.values()))
+
+    def part(self, start: int, stop: int) -> Batch:
+        """What the packets from `start` up to `stop` came to, as if they had been read by themselves."""
+        low, high = np.searchsorted(self.packet, [start, stop]).tolist()
+        return Batch(
+            self.table.slice(low, high - low),
+            self.packet[low:high] - start,
+            [replace(one, index=one.index - start) for one in self.refused if start <= one.index < stop],
+            {i - start: survey for i, survey in self.other_packets.items() if start <= i < stop},
+        )
+
+
+class PacketReader:
+    """Reads the same columns from any packet of one survey. Safe to share between threads.
+
+    columns: names such as "jd", "prv_candidates.magpsf", "cutoutScience.stampData", or whole nested ones:
+    "prv_candidates", "candidate", "*". schemas: where the schemas of Confluent-framed packets come from.
+    bare: the schema of packets without any framing.
+
+    Raises NoSuchColumn for a name or survey that is not known, UnsupportedSchema for a bad `bare`.
+    """
+
+    def __init__(
+        self,
+        columns: Sequence[str],
+        survey: str = "ztf",
+        schemas: SchemaSource | None = None,
+        bare: Mapping[str, Any] | None = None,
+    ) -> None:
+        if survey not in SURVEYS:
+            raise NoSuchColumn(survey, SURVEYS, what="survey")
+        self.columns = list(columns)
+        self.survey = SURVEYS[survey]
+        self._wanted = [self.survey.column(name) for name in self.columns]
+        self.schema = pa.schema([(column.name, column.type) for column in self._wanted])
+        self._framer = Framer(schemas, bare)
+        self._plans: dict[WriterSchema, Plan] = {}
+
+    def read(self, packets: Sequence[bytes]) -> Batch:
+        """Raw values, sentinels such as -999 included; null where a packet's schema lacks the column.
+
+        Raises NoSchemaSource when a schema registry does not answer (nothing is refused for that), TooLarge
+        when a column of the whole batch has more than 2 GiB of strings.
+        """
+        packets = list(packets)  # our own references, so that none can go while it is being read
+        batch = Batch(_empty(self.schema), np.zeros(0, np.int64))
+        parts = [
+            self._part(writer, group, packets, batch)
+            for writer, group in self._groups(packets, batch).items()
+        ]
+        parts = [part for part in parts if len(part.packet)]
+        if parts:
+            batch.table, batch.packet = _in_order(parts)
+        batch.refused.sort(key=lambda refused: refused.index)
+        batch.other_packets = dict(sorted(batch.other_packets.items()))
+        return batch
+
+    def _groups(self, packets: Sequence[bytes], batch: Batch) -> dict[WriterSchema, Group]:
+        """The packets by writer schema; refusals and other surveys go into the batch."""
+        groups: dict[WriterSchema, Group] = {}
+        header: Header | None = None
+        for index, raw in enumerate(packets):
+            if header is None or not raw.startswith(header.raw):  # most begin like the one before
+                header = self._framer.known_header(raw)
+            if header is not None and header.codec == "null" and header.writer.survey == self.survey.name:
+                group = groups.get(header.writer) or groups.setdefault(header.writer, Group())
+                group.add_container(index, raw, len(header.raw))
+                continue
+            framed = self._framed(index, raw, batch)
+            if framed is not None:
+                groups.setdefault(framed.writer, Group()).add(index, framed.blocks)
+        return groups
+
+    def _framed(self, index: int, raw: bytes, batch: Batch) -> Framed | None:
+        """A packet of our survey taken apart, or None with a word in the batch."""
+        try:
+            framed = self._framer.frame(raw)
+        except PacketError as error:
+            batch.refused.append(Refused(index, error))
+            return None
+        if framed.writer.survey == self.survey.name:
+            return framed
+        batch.other_packets[index] = framed.writer.survey
+        return None
+
+    def _part(self, writer: WriterSchema, group: Group, packets: Sequence[bytes], batch: Batch) -> _Part:
+        """The rows of the packets with one writer schema."""
+        for index in group.split():
+            framed = self._framed(index, packets[index], batch)
+            if framed is not None:
+                group.add(index, framed.blocks)
+        messages = group.messages()
+        try:
+            plan = self._plan(writer)
+        except PacketError as error:
+            batch.refused += [Refused(int(index), error) for index in np.unique(messages[:, 3])]
+            return _Part(batch.table, batch.packet)
+        walked = Walked(plan, messages)
+        batch.refused += [Refused(index, error) for index, error in walked.refused]
+        arrays = [walked.columns.array(made) if made else None for made in plan.builders]
+        if plan.slow:
+            return self._with_slow(plan.slow, walked, arrays, packets, batch)
+        return _Part(pa.RecordBatch.from_arrays(arrays, schema=self.schema), walked.packet)
+
+    def _with_slow(
+        self,
+        wanted: Sequence[Column],
+        walked: Walked,
+        arrays: list[pa.Array | None],
+        packets: Sequence[bytes],
+        batch: Batch,
+    ) -> _Part:
+        """Add the columns that fastavro must make; a packet that it cannot make them of is refused."""
+        slow, good = [_empty(pa.schema([(c.name, c.type) for c in wanted]))], []
+        for index in np.unique(walked.packet).tolist():
+            try:
+                made = arrow_columns(records_of(self._framer.frame(packets[index])), wanted)
+            except PacketError as error:
+                batch.refused.append(Refused(index, error))
+                continue
+            slow.append(pa.RecordBatch.from_arrays(made, schema=slow[0].schema))
+            good.append(index)
+        keep = np.isin(walked.packet, good)
+        columns = iter(pa.concat_batches(slow).columns)
+        whole = [next(columns) if array is None else array.filter(pa.array(keep)) for array in arrays]
+        return _Part(pa.RecordBatch.from_arrays(whole, schema=self.schema), walked.packet[keep])
+
+    def _plan(self, writer: WriterSchema) -> Plan:
+        """The plan for a writer schema, kept. Raises UnsupportedSchema."""
+        plan = self._plans.get(writer)
+        if plan is None:
+            plan = Plan(writer, self._wanted)
+            if len(self._plans) >= _PLANS:
+                self._plans = {}
+            self._plans[writer] = plan
+        return plan
+
+
+class _Part(NamedTuple):
+    """The rows of the packets of one writer schema."""
+
+    table: pa.RecordBatch
+    packet: np.ndarray
+
+
+def _in_order(parts: Sequence[_Part]) -> _Part:
+    """One batch in the packets' order."""
+    if len(parts) == 1:
+        return parts[0]
+    table = pa.concat_batches([part.table for part in parts])
+    packet = np.concatenate([part.packet for part in parts])
+    order = np.argsort(packet, kind="stable")
+    if (np.diff(order) == 1).all():
+        return _Part(table, packet)
+    return _Part(table.take(pa.array(order)), packet[order])
+
+
+def _empty(schema: pa.Schema) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([pa.nulls(0, f.type) for f in schema], schema=schema)
+
+
+def decode_all(
+    raw: bytes, schemas: SchemaSource | None = None, bare: Mapping[str, Any] | None = None
+) -> pa.RecordBatch:
+    """Everything in one packet of any survey, typed by the packet's own schema. Raises PacketError."""
+    framed = frame(raw, schemas, bare)
+    try:
+        own = arrow_type(framed.writer.tree)
+    except (KeyError, ValueError) as error:
+        raise UnsupportedSchema(f"the packet's schema has no Arrow type: {error}") from error
+    columns = [Column(top.name, (top.name,), top.type) for top in own]
+    plan, group = Plan(framed.writer, columns), Group()
+    group.add(0, framed.blocks)
+    walked = Walked(plan, group.messages())
+    if walked.refused:
+        raise walked.refused[0][1]
+    slow = iter(arrow_columns(records_of(framed), plan.slow) if plan.slow else ())
+    arrays = [walked.columns.array(made) if made else next(slow) for made in plan.builders]
+    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(list(own)))

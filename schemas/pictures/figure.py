@@ -1,0 +1,337 @@
+"""Pictures of alerts: the light curve and the three stamps, one row an alert.
+
+    show(packets).savefig("alerts.png")        # dictionaries, bytes, paths, or what `listen` gives
+    save_picture("2475433850015010009.avro", "alert.png")
+
+matplotlib is imported when a picture is drawn, through its objects only: no pyplot, no global state, no
+screen needed.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.errors import NoSuchColumn, PacketError
+from schemas.packets.packet import STAMPS, read_packet, stamp
+from schemas.pictures.light_curve import Band, CannotDraw, Epoch, LightCurve, band, headline, light_curve
+from schemas.surveys.definitions import is_positive
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+ARCSEC_PER_PIXEL = 1.01
+"""Of ZTF's stamps (Bellm et al. 2019, PASP 131, 018002)."""
+
+_NO_PIXEL = 1e30  # templates say "no data" by -3.4e38, the lowest float32, where the other stamps have NaN
+_SCALE_BAR = 15  # arcsec
+_INK, _FAINT, _NO_DATA = "#222222", "#9a9a9a", "#ccd6e0"
+_WIDTH, _ROW, _LEGEND = 11.0, 2.45, 0.45  # inches
+
+
+def stamp_of(packet: Mapping[str, Any], name: str) -> npt.NDArray[np.float32] | str:
+    """A stamp (pixels, NaN where there are no data), or the words to print in its place."""
+    try:
+        pixels = stamp(packet, name)
+    except NoSuchColumn:
+        return "no stamp"
+    except PacketError as error:
+        return f"stamp unreadable:\n{error.reason}"
+    pixels = np.where(np.abs(pixels) < _NO_PIXEL, pixels, np.float32(np.nan))
+    return pixels if np.isfinite(pixels).any() else "stamp without data"
+
+
+def stamp_title(packet: Mapping[str, Any], name: str) -> str:
+    """What to write under a stamp.
+
+    ZTF turns the difference image of a negative subtraction round, so that the candidate is bright in it (as
+    it is in all 44 negative ones of 203 real packets): unsaid, a fading star looks like a rising one.
+    """
+    negative = not is_positive((packet.get("candidate") or {}).get("isdiffpos"))
+    return "Template − Science" if name == "Difference" and negative else name
+
+
+def stretch(pixels: npt.NDArray[Any], symmetric: bool = False) -> npt.NDArray[np.float64]:
+    """Grey levels 0 (black) to 1 (white) of a stamp, the same shape; NaN stays NaN.
+
+    The inverse hyperbolic sine of the signal over the noise (Lupton, Gunn & Szalay 1999): linear in the
+    noise, logarithmic in stars. `symmetric` puts zero signal at 0.5, for difference images.
+    """
+    finite = np.where(np.isfinite(pixels), pixels, np.nan).astype(float)
+    background = 0.0 if symmetric else np.nanmedian(finite)
+    noise = 1.4826 * np.nanmedian(np.abs(finite - np.nanmedian(finite)))
+    signal = (finite - background) / (noise if noise > 0 else max(np.nanstd(finite), 1e-30))
+    bent = np.arcsinh(signal / 2)
+    if symmetric:
+        high = max(np.nanpercentile(np.abs(bent), 99.8), math.asinh(4))
+        return np.clip(0.5 + bent / high / 2, 0, 1)
+    low, high = math.asinh(-1.25), max(np.nanpercentile(bent, 99.8), math.asinh(4))
+    return np.clip((bent - low) / (high - low), 0, 1)
+
+
+def packets_of(alerts: Any, limit: int | None = None) -> list[Mapping[str, Any]]:
+    """The packets in whatever was given, as plain dictionaries, at most `limit` of them.
+
+    A dictionary, the bytes of a packet, a path, anything with a `packet`, or an iterable of these, which is
+    not read further than needed. Raises CannotDraw for anything else, PacketError for bytes that are none.
+    """
+    if limit is not None and limit < 1:
+        raise CannotDraw(f"limit {limit}: at least one alert is needed for a picture")
+    return list(islice(_packets(alerts), limit))
+
+
+def _packets(given: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(given, Mapping):
+        yield given
+    elif isinstance(given, (bytes, bytearray, memoryview)):
+        yield from read_packet(bytes(given))
+    elif isinstance(given, (str, PathLike)):
+        if not Path(given).is_file():
+            raise CannotDraw(
+                f"no packet file at {given}", hint="a path names one file; give a folder's files as a list"
+            )
+        yield from read_packet(Path(given))
+    elif hasattr(given, "packet"):
+        yield from _packets(given.packet() if callable(given.packet) else given.packet)
+    elif isinstance(given, Iterable) and not hasattr(given, "columns"):
+        for one in given:
+            yield from _packets(one)
+    else:
+        raise CannotDraw(
+            f"cannot draw this {type(given).__name__}: it is no alert packet",
+            hint="give packets (dictionaries, bytes, paths); a table of columns holds no stamps",
+        )
+
+
+def show(alerts: Any, limit: int = 6) -> Figure:
+    """A figure of alerts, one row each: light curve, then Science, Template and Difference stamp.
+
+    alerts: packets as dictionaries, bytes or paths, what `listen` yields, or an iterable of these; the first
+    `limit` are drawn. Filled points are brighter than the reference image, open ones fainter, triangles
+    limits; the alert itself is ringed.
+
+    Raises CannotDraw when there is no alert or it is none of ZTF's, PacketError when bytes are no packet.
+    """
+    packets = packets_of(alerts, limit)
+    curves = [light_curve(packet) for packet in packets]
+    if not packets:
+        raise CannotDraw("no alert to draw", hint="the filter passed none, or the topic is empty")
+    figure = blank_figure(_WIDTH, _ROW * len(packets) + _LEGEND)
+    grid = figure.add_gridspec(len(packets), 4, width_ratios=[2.5, 1, 1, 1])
+    for row, (packet, curve) in enumerate(zip(packets, curves, strict=True)):
+        axes = figure.add_subplot(grid[row, 0])
+        _draw_light_curve(axes, curve)
+        _write_headline(axes, *headline(packet))
+        for column, which in enumerate(STAMPS, start=1):
+            draw_stamp(figure.add_subplot(grid[row, column]), packet, which)
+    _legend(figure, curves)
+    return figure
+
+
+def save_picture(alerts: Any, path: str | PathLike[str], limit: int = 6, dpi: int = 150) -> Path:
+    """Draw alerts as `show` does into a file, whose ending (.png, .svg, .pdf) names the format.
+
+    Raises CannotDraw for an ending that matplotlib does not know, and what `show` raises.
+    """
+    return write_figure(show(alerts, limit), path, dpi)
+
+
+def write_figure(figure: Figure, path: str | PathLike[str], dpi: int = 150) -> Path:
+    """Write a figure; raises CannotDraw when its ending names no picture format or its folder is missing."""
+    path = Path(path)
+    known = figure.canvas.get_supported_filetypes()
+    if path.suffix[1:].lower() not in known:
+        raise CannotDraw(
+            f"cannot draw into {path}: its ending is none of {', '.join('.' + k for k in known)}"
+        )
+    if not path.parent.is_dir():
+        raise CannotDraw(f"cannot draw into {path}: there is no folder {path.parent}")
+    figure.savefig(path, dpi=dpi)
+    return path
+
+
+def blank_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches that a notebook shows by itself, without pyplot."""
+    from matplotlib.figure import Figure
+
+    class Picture(Figure):
+        def _repr_png_(self) -> bytes:
+            into = io.BytesIO()
+            self.savefig(into, format="png", dpi=110)
+            return into.getvalue()
+
+    return Picture(figsize=(width, height), layout="constrained", facecolor="white")
+
+
+def _write_headline(axes: Axes, name: str, said: Sequence[str]) -> None:
+    """Over the whole row: the name in bold, the rest after it."""
+    title = axes.set_title(name, loc="left", fontsize=10, fontweight="bold", color=_INK, pad=7)
+    rest = axes.annotate(
+        "  ·  ".join(said),
+        xy=(1, 0),
+        xycoords=title,
+        xytext=(10, 0),
+        textcoords="offset points",
+        fontsize=9.5,
+        color=_INK,
+        va="bottom",
+        annotation_clip=False,
+    )
+    rest.set_in_layout(False)
+
+
+def _draw_light_curve(axes: Axes, curve: LightCurve) -> None:
+    for fid in dict.fromkeys(epoch.fid for epoch in curve.epochs):
+        mine = [epoch for epoch in curve.epochs if epoch.fid == fid]
+        _draw_detections(axes, [e for e in mine if e.detected and e.positive], band(fid), filled=True)
+        _draw_detections(axes, [e for e in mine if e.detected and not e.positive], band(fid), filled=False)
+        limits = [e for e in mine if not e.detected]
+        if limits:
+            axes.plot(
+                [e.days for e in limits],
+                [e.magnitude for e in limits],
+                "v",
+                color=band(fid).colour,
+                markersize=5,
+                markeredgecolor="none",
+                alpha=0.5,
+                zorder=2,
+                label=f"{band(fid).name} limits",
+            )
+    axes.axvline(0, color=_FAINT, lw=0.8, ls=(0, (4, 3)), zorder=1)
+    if curve.now is not None:
+        axes.plot(
+            [0],
+            [curve.now.magnitude],
+            marker="o",
+            ms=13,
+            mfc="none",
+            mec=_INK,
+            mew=1.1,
+            label="this alert",
+            zorder=4,
+        )
+    _set_axes(axes, curve)
+
+
+def _draw_detections(axes: Axes, epochs: Sequence[Epoch], look: Band, filled: bool) -> None:
+    if not epochs:
+        return
+    axes.errorbar(
+        [e.days for e in epochs],
+        [e.magnitude for e in epochs],
+        yerr=[0.0 if math.isnan(e.error) else e.error for e in epochs],
+        fmt=look.marker,
+        color=look.colour,
+        markerfacecolor=look.colour if filled else "white",
+        label=f"{look.name} {'positive' if filled else 'negative'}",
+        markersize=5.5,
+        markeredgewidth=1.2,
+        elinewidth=1,
+        zorder=3,
+    )
+
+
+def _set_axes(axes: Axes, curve: LightCurve) -> None:
+    longest = max([epoch.days for epoch in curve.epochs], default=0.0) or 1.0
+    axes.set_xlim(longest * 1.04, -longest * 0.04)  # time runs to the right, as ever
+    tops = [e.magnitude - (0 if math.isnan(e.error) else e.error) for e in curve.epochs]
+    bottoms = [e.magnitude + (0 if math.isnan(e.error) else e.error) for e in curve.epochs]
+    if curve.epochs:
+        bright, faint = min(tops), max(bottoms)
+        margin = max(0.09 * (faint - bright), (0.8 - (faint - bright)) / 2, 0.06)
+        axes.set_ylim(faint + margin, bright - margin)  # bright is up
+    else:
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, "no magnitude", transform=axes.transAxes, ha="center", va="center", color=_FAINT)
+    axes.set_xlabel("days before this alert", fontsize=8.5, color=_INK)
+    axes.set_ylabel("difference magnitude", fontsize=8.5, color=_INK)
+    axes.tick_params(labelsize=8, colors=_INK, direction="in", top=True, right=True)
+    axes.grid(color="#ececec", lw=0.6)
+    axes.set_axisbelow(True)
+    if curve.note:
+        axes.text(0.01, 0.02, curve.note, transform=axes.transAxes, fontsize=7, color="#777777", va="bottom")
+
+
+def draw_stamp(axes: Axes, packet: Mapping[str, Any], which: str) -> None:
+    """One stamp of a packet in axes of its own, stretched, the candidate marked; or why there is none."""
+    from matplotlib import colormaps
+
+    axes.set(xticks=[], yticks=[], box_aspect=1)
+    axes.set_xlabel(stamp_title(packet, which), fontsize=8.5, color=_INK)
+    for spine in axes.spines.values():
+        spine.set_color(_FAINT)
+    pixels = stamp_of(packet, which)
+    if isinstance(pixels, str):
+        axes.set_facecolor("#f4f4f4")
+        axes.text(
+            0.5,
+            0.5,
+            pixels,
+            transform=axes.transAxes,
+            ha="center",
+            va="center",
+            fontsize=8.5,
+            color="#777777",
+        )
+        return
+    grey = colormaps["gray"].with_extremes(bad=_NO_DATA)
+    levels = np.ma.masked_invalid(stretch(pixels, symmetric=which == "Difference"))
+    axes.imshow(levels, cmap=grey, vmin=0, vmax=1, origin="lower", interpolation="nearest")
+    _crosshair(axes, pixels.shape)
+    if which == "Science":
+        _scale_bar(axes)
+
+
+def _crosshair(axes: Axes, shape: tuple[int, ...]) -> None:
+    """Two short lines toward the candidate, which is the middle of its stamp, leaving it free itself."""
+    y, x = ((side - 1) / 2 for side in shape)
+    near, far = 0.08 * shape[1], 0.2 * shape[1]
+    for xs, ys in (([x + near, x + far], [y, y]), ([x, x], [y + near, y + far])):
+        axes.plot(xs, ys, color="white", lw=3.2, solid_capstyle="butt")
+        axes.plot(xs, ys, color="#0072B2", lw=1.6, solid_capstyle="butt")
+
+
+def _scale_bar(axes: Axes) -> None:
+    from matplotlib.patheffects import withStroke
+
+    length, halo = _SCALE_BAR / ARCSEC_PER_PIXEL, [withStroke(linewidth=2.2, foreground="black")]
+    axes.plot([2, 2 + length], [2.5, 2.5], color="white", lw=1.6, solid_capstyle="butt", path_effects=halo)
+    axes.text(
+        2 + length / 2,
+        3.6,
+        f"{_SCALE_BAR}″",
+        color="white",
+        fontsize=7,
+        ha="center",
+        va="bottom",
+        path_effects=halo,
+    )
+
+
+def _legend(figure: Figure, curves: Sequence[LightCurve]) -> None:
+    """One legend for all rows: the bands that occur, then what the shapes mean."""
+    from matplotlib.lines import Line2D
+
+    def entry(label: str, **look: Any) -> Line2D:
+        return Line2D([], [], ls="none", label=label, **look)
+
+    epochs = [epoch for curve in curves for epoch in curve.epochs]
+    fids = sorted({epoch.fid for epoch in epochs}, key=lambda fid: (fid is None, fid))
+    entries = [entry(band(f).name, marker=band(f).marker, color=band(f).colour, ms=6) for f in fids]
+    if any(epoch.detected and not epoch.positive for epoch in epochs):
+        entries.append(entry("open: fainter than the reference", marker="o", mfc="white", mec=_INK, ms=6))
+    if any(not epoch.detected for epoch in epochs):
+        entries.append(entry("limit, nothing detected", marker="v", color=_INK, alpha=0.5, mec="none", ms=6))
+    if any(curve.now for curve in curves):
+        entries.append(entry("this alert", marker="o", mfc="none", mec=_INK, ms=11))
+    figure.legend(handles=entries, loc="outside lower left", ncols=len(entries), fontsize=8.5, frameon=False)
