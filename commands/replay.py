@@ -110,6 +110,8 @@ def replay(
         _put_away(found, as_json, out, plots)
         if not found.complete:
             raise typer.Exit(EXIT_STOPPED)
+        if any(found.unjudged):
+            raise typer.Exit(1)
     if send is not None:
         _rehearse(found, where, chosen, send, str(to_topic))
 
@@ -222,8 +224,23 @@ def _report(found: Replay) -> None:
     people.print(_table(found))
     if len(found.filters) == 1:
         people.print(_funnel(found))
+    _report_unjudged(found)
+
+
+def _report_unjudged(found: Replay) -> None:
+    """Alerts that a filter raised on: how many, in which nights, and the first errors."""
+    table = found.nights()
+    for label, rows in table[table["unjudged"] > 0].groupby("filter", sort=False):
+        nights = ", ".join(str(night)[:10] for night in rows["night"])
+        people.print(
+            f"[red]{escape(str(label))} gave no answer for {rows['unjudged'].sum():,} of"
+            f" {rows['of'].sum():,} alerts: not judged are {nights}[/]",
+            soft_wrap=True,
+        )
     for failure in found.failures.head(_EXAMPLES).to_dict("records"):
-        people.print(f"[red]{escape(str(failure['filter']))} raised: {escape(str(failure['error']))}[/]")
+        where = f"candid {failure['candid']}" if isinstance(failure["candid"], int) else "a whole batch"
+        words = f"{failure['filter']} raised on {where}: {failure['error']}"
+        people.print(f"[red]{escape(words)}[/]", soft_wrap=True)
 
 
 def _put_away(found: Replay, as_json: bool, out: Path | None, plots: Path | None) -> None:

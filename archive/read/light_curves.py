@@ -103,7 +103,7 @@ def _joined(told: pd.DataFrame, forced: pd.DataFrame) -> pd.DataFrame:
     """The best account of each exposure, with its forced photometry."""
     told = told.assign(rank=told["kind"].map(_ORDER))
     told = told.sort_values(["rank", "told"], ascending=[True, False], kind="stable")
-    key = told["pid"].astype("Float64").fillna(-told["jd"].astype("Float64"))  # without a pid, its time
+    key = pd.DataFrame({"pid": told["pid"], "jd": told["jd"].where(told["pid"].isna())})
     best = told[~key.duplicated()].drop(columns=["rank", "told"])
     extra = ["forcediffimflux", "forcediffimfluxunc", "mag", "usable"]
     best = best.merge(forced[["pid", *extra]].dropna(subset=["pid"]), on="pid", how="left")

@@ -72,7 +72,7 @@ class Backtest:
         if len(failures):
             first = failures.iloc[0]
             where = "" if first["candid"] is pd.NA else f" on candid {first['candid']}"
-            problems.append(f"raises {len(failures):,} times, first{where}: {first['error']}")
+            problems.append(f"raises on {self.found.unjudged[0]:,} alerts, first{where}: {first['error']}")
         return problems
 
     def report(self) -> dict[str, Any]:
@@ -93,6 +93,7 @@ class Backtest:
             "microseconds": round(self.microseconds, 1),
             "seconds": whole["seconds"],
             "failures": len(whole["failures"]),
+            "unjudged": self.found.unjudged[0],
             "examples": [
                 {"candid": int(row["candid"]), "objectId": str(row["objectId"]), "night": _day(row["night"])}
                 for row in some.to_dict("records")

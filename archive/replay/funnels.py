@@ -15,12 +15,21 @@ from archive.replay.trial import Failure, Outcome
 
 @dataclass(frozen=True)
 class Funnel:
-    """What one filter left of one night. cuts: their names; alerts, objects: int64, before the first cut and
-    after each."""
+    """What one filter left of one night.
+
+    cuts: their names, empty when the filter gave no answer at all. alerts, objects: int64, before the first
+    cut and after each. unjudged: alerts for which the filter raised or was given up: they pass no cut.
+    """
 
     cuts: tuple[str, ...]
     alerts: np.ndarray
     objects: np.ndarray
+    unjudged: int = 0
+
+    @property
+    def passed(self) -> tuple[int, int]:
+        """Alerts and objects that pass every cut; none where no cut was asked."""
+        return (int(self.alerts[-1]), int(self.objects[-1])) if self.cuts else (0, 0)
 
     def steps(self) -> Iterator[tuple[str, int, int]]:
         """("all", alerts, objects), then the same for each cut."""
@@ -64,7 +73,8 @@ class NightSum:
         reached = sum((part.reached[number] for part in self.parts), np.zeros(256, np.int64))
         objects = np.bincount(deepest(slots, count, depths), minlength=256)
         steps = len(cuts) + 1
-        return Funnel(cuts, _at_least(reached)[:steps], _at_least(objects)[:steps])
+        unjudged = sum(int(part.unjudged[number]) for part in self.parts)
+        return Funnel(cuts, _at_least(reached)[:steps], _at_least(objects)[:steps], unjudged)
 
 
 def _at_least(counts: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -28,12 +28,20 @@ if TYPE_CHECKING:
 MATCHES = ("candid", "objectId", "night", "programid", "filter", "version", "parameters")
 """Columns of the matches; replayed with versions="all" also those of the source record."""
 
+NIGHTS = ("filter", "night", "alerts", "objects", "of", "unjudged", "complete")
+"""Columns of the table of nights."""
+
+
+_WHOLE = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}
+"""Whole numbers with a missing one among them stay whole: as floats, candids lose their last digits."""
+
 
 @dataclass(frozen=True)
 class Comparison:
     """What the second filter passes and the first does not (gained), and the other way round (lost).
 
-    gained, lost: rows of matches; kept: how many alerts pass both.
+    gained, lost: rows of matches; kept: how many alerts pass both. unjudged: alerts for which one of the two
+    gave no answer, so that they may be gained or lost for no other reason.
     """
 
     first: str
@@ -41,6 +49,7 @@ class Comparison:
     gained: pd.DataFrame
     lost: pd.DataFrame
     kept: int
+    unjudged: int = 0
 
     def nights(self) -> pd.DataFrame:
         """Alerts by night: night, gained, lost."""
@@ -59,6 +68,7 @@ class Comparison:
         return (
             f"{self.second} against {self.first}: {len(self.gained):,} alerts gained, "
             f"{len(self.lost):,} lost, {self.kept:,} kept"
+            + (f"; {self.unjudged:,} alerts not judged by one of them" if self.unjudged else "")
         )
 
 
@@ -98,6 +108,11 @@ class Replay:
         """What to call each filter: its name, and the values that differ from the defaults or the others'."""
         return [_label(f, self.filters) for f in self.filters]
 
+    @property
+    def unjudged(self) -> list[int]:
+        """For each filter, how many alerts it gave no answer for: it raised, or was given up."""
+        return [sum(one.funnels[n].unjudged for one in self.sums) for n in range(len(self.filters))]
+
     def which(self, given: int | str | Filter) -> int:
         """The number of a filter given by number, label, name or itself. Raises FilterError."""
         if (
@@ -132,14 +147,17 @@ class Replay:
         return pd.DataFrame(rows, columns=["filter", "night", "cut", "alerts", "objects"])
 
     def nights(self) -> pd.DataFrame:
-        """By filter and night: filter, night, alerts, objects (that pass), of (all alerts), complete."""
+        """By filter and night: NIGHTS; alerts and objects that pass, of all alerts of the night.
+
+        unjudged: alerts for which the filter raised. complete: every alert was read, and judged.
+        """
         rows = [
-            (label, _night(one.night), int(f.alerts[-1]), int(f.objects[-1]), one.alerts, one.complete)
+            (label, _night(one.night), *f.passed, one.alerts, f.unjudged, one.complete and not f.unjudged)
             for n, label in enumerate(self.labels)
             for one in self.sums
             for f in [one.funnels[n]]
         ]
-        return pd.DataFrame(rows, columns=["filter", "night", "alerts", "objects", "of", "complete"])
+        return pd.DataFrame(rows, columns=[*NIGHTS])
 
     def costs(self) -> pd.DataFrame:
         """Time (wall clock) of each filter: filter, seconds, microseconds an alert; reading not counted."""
@@ -150,7 +168,8 @@ class Replay:
     def compare(self, first: int | str | Filter = 0, second: int | str | Filter = 1) -> Comparison:
         """Two filters, versions or sets of parameters of this replay: gained, lost, kept."""
         a, b = self.which(first), self.which(second)
-        return compared(self.of(a), self.of(b), self.labels[a], self.labels[b])
+        change = compared(self.of(a), self.of(b), self.labels[a], self.labels[b])
+        return replace(change, unjudged=max(self.unjudged[a], self.unjudged[b]))
 
     def packets(self, given: int | str | Filter = 0, limit: int = 6, seed: int = 0) -> list[bytes]:
         """Packets of a random sample of a filter's matches, as Avro files: `zads.show` draws them."""
@@ -169,6 +188,7 @@ class Replay:
             "public": self.public,
             "complete": self.complete,
             "alerts": self.alerts,
+            "unjudged": dict(zip(self.labels, self.unjudged, strict=True)),
             "seconds": round(self.seconds, 3),
             "bytes_read": self.tally.bytes,
             "nights": _records(self.nights()),
@@ -199,9 +219,13 @@ def gathered(
     failures = [failure for one in nights for failure in one.failures]
     labels = [_label(f, filters) for f in filters]
     table = pd.DataFrame(
-        [(labels[f.variant], _night(f.night), f.candid, f.error) for f in failures],
-        columns=["filter", "night", "candid", "error"],
-    ).astype({"candid": "Int64"})
+        {
+            "filter": pd.array([labels[f.variant] for f in failures], dtype="str"),
+            "night": pd.array([_night(f.night) for f in failures], dtype="datetime64[s]"),
+            "candid": pd.array([f.candid for f in failures], dtype="Int64"),  # beside a None no float
+            "error": pd.array([f.error for f in failures], dtype="str"),
+        }
+    )
     return Replay(tuple(filters), tuple(nights), table, archive, archive.table_version, versions, public)
 
 
@@ -221,7 +245,8 @@ def _matches(
         tables = [pa.table({name: pa.array([], kind) for name, kind in kinds.items()})]
     whole = pa.concat_tables(tables).combine_chunks()
     number = whole["variant"].to_numpy()
-    frame = whole.select(["candid", "objectId", *own, "variant"]).to_pandas()
+    frame = whole.select(["candid", "objectId", *own, "variant"]).to_pandas(types_mapper=_WHOLE.get)
+    frame = frame.astype({"candid": "int64", "variant": "int32"})
     frame["night"] = whole["night"].cast(pa.timestamp("s")).to_numpy()
     frame["programid"] = whole["programid"].to_pandas().astype("Int32")
     for name, values in (
@@ -230,8 +255,6 @@ def _matches(
         ("parameters", [json.dumps(dict(f.values), sort_keys=True) for f in filters]),
     ):
         frame[name] = pd.array(values, dtype="str").take(number)
-    if sources:
-        frame = frame.astype({"_partition": "Int32", "_offset": "Int64"})
     order = np.lexsort([frame["candid"], frame["night"], frame["variant"]])
     return frame[[*MATCHES, *own, "variant"]].iloc[order].reset_index(drop=True)
 

@@ -51,6 +51,7 @@ class Outcome:
     cuts: for each filter the names of its cuts (None: it saw no alert). reached: for each filter, alerts by
     the number of cuts passed before the first that failed. keys: uint64 (n,), an object each; depths: uint8
     (V, n), the most cuts that one of its alerts passed. matches: a table with the column `variant`.
+    unjudged: int64 (V,), alerts for which each filter gave no answer.
     seconds: float (V,), of each filter.
     """
 
@@ -63,12 +64,14 @@ class Outcome:
     depths: list[np.ndarray] = field(default_factory=list)
     matches: list[pa.Table] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    unjudged: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     seconds: np.ndarray = field(default_factory=lambda: np.zeros(0))
     tally: Tally = field(default_factory=Tally)
 
     def __post_init__(self) -> None:
         self.cuts = [None] * self.variants
         self.reached = [np.zeros(256, np.int64) for _ in range(self.variants)]
+        self.unjudged = np.zeros(self.variants, np.int64)
         self.seconds = np.zeros(self.variants)
 
 
@@ -195,10 +198,11 @@ class _Asked:
                     pending += [(middle, stop), (start, middle)]
                     continue
                 raised += 1
-                self._fail(error, None if stop - start > 1 else start)
                 if stop - start > 1:
+                    self._fail(error, None, len(self.frame) - raised + 1)
                     depths[:] = 0
                     return None
+                self._fail(error, start)
                 continue
             names = tuple(cuts)
             _count_cuts(list(cuts.values()), depths[start:stop])
@@ -217,8 +221,9 @@ class _Asked:
             _count_cuts([np.array([passed]) for passed in verdict.cuts.values()], depths[row : row + 1])
         return names
 
-    def _fail(self, error: Exception, row: int | None) -> None:
+    def _fail(self, error: Exception, row: int | None, alerts: int = 1) -> None:
         candid = None if row is None else int(self.frame["candid"].iloc[row])
+        self.outcome.unjudged[self.number] += alerts
         self.outcome.failures.append(Failure(self.number, self.outcome.night, candid, one_line(error)))
 
 

@@ -15,6 +15,7 @@ from commands.shared.options import Bootstrap, Config, names_of, people
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
     from filters import Filter
     from filters.scoring import Answer, Score
@@ -57,13 +58,11 @@ def score(
 
     Example: `zads score young_supernova --truth month/truth.parquet --plot score.png`
     """
-    import pyarrow.parquet as pq
-
     from filters import load
     from filters.scoring import score as scored
 
     chosen = load(filter_name).using(**_values(param or []))
-    table = pq.read_table(truth).to_pandas()
+    table = _with_candid(truth).to_pandas()
     if public:
         table = table[table["programid"] == 1]
     answer = _answer(chosen, table, truth, packets, matches, topic, public, bootstrap, config)
@@ -115,12 +114,20 @@ def _answer(
 
 
 def _in_table(matches: Path, name: str) -> set[int]:
+    import pyarrow.compute as pc
+
+    table = _with_candid(matches)
+    if "filter" in table.column_names:
+        table = table.filter(pc.equal(table["filter"], name))
+    return set(table["candid"].to_pylist())
+
+
+def _with_candid(path: Path) -> pa.Table:
+    """The rows of a Parquet file that have a candid: pandas makes floats of whole numbers with a null."""
     import pyarrow.parquet as pq
 
-    table = pq.read_table(matches).to_pandas()
-    if "filter" in table.columns:
-        table = table[table["filter"] == name]
-    return {int(candid) for candid in table["candid"]}
+    table = pq.read_table(path)
+    return table.filter(table["candid"].is_valid())
 
 
 def _raw(paths: list[Path]) -> Iterator[bytes]:

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from archive.read.archive import Archive
 from archive.replay import trial
@@ -210,6 +212,46 @@ def test_a_filter_that_always_raises_is_given_up_and_the_others_go_on(archive: A
     assert found.failures["filter"].unique().tolist() == [found.labels[1]]
     assert found.failures["candid"].isna().any(), "too many alerts to name each"
     assert found.complete
+    table = found.nights()[found.nights()["filter"] == found.labels[1]]
+    assert table["unjudged"].tolist() == table["of"].tolist()
+    assert not table["complete"].any()
+    assert_counts_are_matches(found)
+
+
+def assert_counts_are_matches(found: Replay) -> None:
+    """What the tables say passed is what the matches hold."""
+    table = found.nights()
+    for number, label in enumerate(found.labels):
+        own, rows = found.of(number), table[table["filter"] == label].set_index("night")
+        assert rows["alerts"].to_dict() == {n: int((own["night"] == n).sum()) for n in rows.index}
+        objects = {n: own.loc[own["night"] == n, "objectId"].nunique() for n in rows.index}
+        assert rows["objects"].to_dict() == objects
+    assert dict(zip(found.labels, found.unjudged, strict=True)) == (
+        table.groupby("filter")["unjudged"].sum()[found.labels].to_dict()
+    )
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(every=st.sampled_from([1, 2, 3, 7, 20, 50, 97, 400]), rows=st.sampled_from([1, 5, 17, 60, 32_768]))
+def test_however_often_a_filter_raises_counts_are_matches(
+    archive: Archive, alerts: list[SimulatedAlert], every: int, rows: int
+) -> None:
+    """Giving up, single failures and both in one night: passed = matches, failures name real alerts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trial, "BATCH_ROWS", rows)
+        found = replay(["real_bogus", raises_on_some.using(every=every)], archive, public=False)
+    assert_counts_are_matches(found)
+    bad = {a.candid for a in alerts if a.candid % every == 7 % every}
+    named = set(found.failures["candid"].dropna().tolist())
+    assert named <= bad
+    assert found.unjudged[0] == 0
+    assert len(bad) <= found.unjudged[1] <= len(alerts)
+    if not found.failures["candid"].isna().any():
+        assert (named, found.unjudged[1]) == (bad, len(bad))
+    good = set(found.of(0)["candid"])
+    assert set(found.of(1)["candid"]) <= good - bad
+    assert set(found.compare(0, 1).lost["candid"]) == good - set(found.of(1)["candid"])
+    assert ("not judged" in str(found.compare(0, 1))) == bool(found.unjudged[1])
 
 
 def test_what_is_there_by_then_when_it_is_ended_early(

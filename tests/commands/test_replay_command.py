@@ -58,6 +58,22 @@ def run(archive: Path, *arguments: str, expect: int = 0) -> Result:
     return result
 
 
+def test_a_filter_that_gives_up_is_said_and_fails(archive: Path, tmp_path: Path) -> None:
+    own = tmp_path / "mine.py"
+    own.write_text(
+        "from zads import alert_filter\n\n@alert_filter(survey='ztf', reads=['rb'])\n"
+        "def mine(alerts):\n    raise ValueError('never')\n"
+    )
+    result = run(archive, f"{own}:mine", "--json", expect=1)
+    told = json.loads(result.stdout)
+    assert told["matches"] == []
+    assert {row["alerts"] for row in told["nights"]} == {0}
+    assert not any(row["complete"] for row in told["nights"])
+    assert list(told["unjudged"].values()) == [told["alerts"]]
+    assert "gave no answer for" in result.stderr
+    assert "not judged are" in result.stderr
+
+
 def error_of(archive: Path, *arguments: str) -> ZadsError:
     error = run(archive, *arguments, expect=1).exception
     assert isinstance(error, ZadsError)
