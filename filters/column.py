@@ -5,7 +5,7 @@ There is no way to mix epochs of different alerts, so a filter cannot depend on 
 """
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import pandas as pd
@@ -13,9 +13,6 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from filters.errors import BadSelection, FilterError
 from filters.traced import NOTHING
-
-if TYPE_CHECKING:
-    from filters.history import History
 
 _COMPARE: dict[Any, str] = {
     np.equal: "__eq__",
@@ -26,6 +23,24 @@ _COMPARE: dict[Any, str] = {
 _COMPARE |= {np.greater: "__gt__", np.greater_equal: "__ge__"}
 _SWAPPED: dict[Any, np.ufunc] = {np.less: np.greater, np.greater: np.less}
 _SWAPPED |= {np.less_equal: np.greater_equal, np.greater_equal: np.less_equal}
+
+
+class Epochs(Protocol):
+    """The selection of a history that columns belong to (`filters.history.History`)."""
+
+    name: str
+    rows: np.ndarray
+    sources: frozenset[str]
+
+    @property
+    def index(self) -> pd.Index: ...
+    def __getitem__(self, key: Any) -> Any: ...
+    def mask(self, key: Any) -> np.ndarray: ...
+    def per_alert(self, values: np.ndarray, sources: frozenset[str]) -> pd.Series: ...
+    def totals(self, weights: np.ndarray) -> np.ndarray: ...
+    def how_many(self, mask: np.ndarray) -> np.ndarray: ...
+    def extremes(self, values: np.ndarray, which: np.ufunc) -> np.ndarray: ...
+    def at_edge(self, values: np.ndarray, last: bool) -> np.ndarray: ...
 
 
 class Column(NDArrayOperatorsMixin):
@@ -39,7 +54,7 @@ class Column(NDArrayOperatorsMixin):
     __pandas_priority__ = 5000
     __hash__ = None  # type: ignore[assignment]  # == compares epoch by epoch
 
-    def __init__(self, epochs: "History", values: Any, name: str = "", sources: frozenset[str] = NOTHING):
+    def __init__(self, epochs: Epochs, values: Any, name: str = "", sources: frozenset[str] = NOTHING):
         self.epochs = epochs
         self.values = values
         self.name = name

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from filters import cuts
+from filters import cuts, travel
 from filters import traced as trace
 from filters import version as source
 from filters.errors import FilterError, ReadsRequired
@@ -87,7 +87,13 @@ class Filter:
     @cached_property
     def version(self) -> str:
         """Twelve hex digits that change when the code, what it calls in its package, or `reads` change."""
-        return source.version(self.function, (self.survey, self.scope, self.reads), self.extends)
+        parents = [parent.version for parent in self.extends]
+        return source.version(self.function, (self.survey, self.scope, self.reads), parents)
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """Everything that the filter is made from, but its function."""
+        return self.survey, self.declared, self.scope, dict(self.parameters), dict(self.values), self.extends
 
     def require_reads(self) -> tuple[str, ...]:
         """`reads`; raises ReadsRequired for a filter that does not declare them and so cannot be enabled."""
@@ -181,7 +187,7 @@ class Filter:
         return alerts.map_partitions(self.passes, meta=pd.Series([], dtype=bool, name=self.name))
 
     def __reduce__(self) -> tuple[Callable[..., "Filter"], tuple[Any, ...]]:
-        return source.reduce(self)
+        return travel.reduce(self)
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.values.items())

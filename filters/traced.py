@@ -3,8 +3,8 @@
 Used on an alert or a small frame while somebody waits; batches run on plain pandas.
 """
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import pandas as pd
@@ -14,10 +14,17 @@ from filters.view import index_of
 from schemas.errors import NoSuchColumn
 from schemas.frame import IDENTITY
 
-if TYPE_CHECKING:
-    from filters.contract import Filter
-
 NOTHING: frozenset[str] = frozenset()
+
+
+class Evaluates(Protocol):
+    """What is needed of a filter: its view of a frame, and its cuts on that view."""
+
+    def restricted(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The columns that the filter declared."""
+
+    def evaluate(self, view: pd.DataFrame) -> tuple[Mapping[str, Any], dict[str, np.ndarray]]:
+        """What its function returns, and the boolean cuts made of it."""
 
 
 class TracedSeries(pd.Series):
@@ -108,14 +115,14 @@ def traced(frame: pd.DataFrame) -> TracedFrame:
     return noted
 
 
-def columns_used(f: "Filter", frame: pd.DataFrame) -> list[str]:
+def columns_used(f: Evaluates, frame: pd.DataFrame) -> list[str]:
     """The columns that the filter read on this frame, in the frame's order."""
     noted = traced(frame)
     f.evaluate(noted)
     return [str(c) for c in frame.columns if c in noted.used and c not in IDENTITY]
 
 
-def explain(f: "Filter", alerts: pd.DataFrame) -> pd.DataFrame:
+def explain(f: Evaluates, alerts: pd.DataFrame) -> pd.DataFrame:
     """One row a cut of each alert: candid, cut, passed, stopped (this cut was the first false), saw.
 
     passed is missing for a callable cut that was not reached. saw: column -> value (a list for a history).
@@ -128,7 +135,7 @@ def explain(f: "Filter", alerts: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _explained(f: "Filter", alert: pd.DataFrame) -> list[dict[str, Any]]:
+def _explained(f: Evaluates, alert: pd.DataFrame) -> list[dict[str, Any]]:
     view = traced(f.restricted(alert))
     returned, cuts = f.evaluate(view)
     stopped = False

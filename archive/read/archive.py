@@ -8,76 +8,31 @@ archive.packet(2475433850315015009)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from deltalake import DeltaTable
 
-from archive.layout import table_of
 from archive.read import light_curves, objects
 from archive.read.columns import Tally
 from archive.read.cones import cone_of
-from archive.read.fragments import WHOLE, Fragment, Piece, chosen, fragments, nights_of, pieces, shares
-from archive.read.versions import superseded
+from archive.read.fragments import WHOLE, shares
+from archive.read.table import PARTITION_ROWS, Table, Versions
 from archive.read.view import View
 from archive.read.where import conditions
-from archive.tables.store import NoSuchArchive, open_table
-from schemas.errors import ZadsError
+from archive.tables.store import NoSuchArchive
 from schemas.frame import survey_named
 from schemas.surveys.definitions import PUBLIC_PROGRAMID
 
-Versions = Literal["newest", "all"]
-PARTITION_ROWS = 131_072
 _BAG_ROWS = 2_048
 
 
-class Archive:
+class Archive(Table):
     """One survey's part of an archive, as it is now or (version) as it was. Pickles as its address.
 
     path: folder or object-store address. Raises NoSuchArchive when it is first read and not there.
     """
-
-    def __init__(self, path: str | Path, survey: str = "ztf", version: int | None = None) -> None:
-        survey_named(survey)
-        self.path, self.survey, self.version = str(path), survey, version
-        self.read = Tally()
-        self._table: DeltaTable | None = None
-        self._files: tuple[int, list[Fragment]] | None = None
-
-    def __repr__(self) -> str:
-        at = "" if self.version is None else f", version={self.version}"
-        return f"Archive({self.path!r}, survey={self.survey!r}{at})"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.path, self.survey, self.version)
-
-    @property
-    def root(self) -> str:
-        """The address of the survey's table."""
-        where = self.path if "://" in self.path else str(Path(self.path).absolute())
-        return table_of(where, self.survey)
-
-    def files(self) -> list[Fragment]:
-        """Every data file, by night, programid and sky; of the newest version unless one was named."""
-        if self._table is None:
-            self._table = open_table(self.root)
-            if self.version is not None:
-                self._table.load_as_version(self.version)
-        elif self.version is None:
-            self._table.update_incremental()
-        if self._files is None or self._files[0] != self._table.version():
-            self._files = self._table.version(), fragments(self._table)
-        return self._files[1]
-
-    @property
-    def table_version(self) -> int:
-        """The version of the table that was read last."""
-        self._files or self.files()
-        assert self._files is not None
-        return self._files[0]
 
     def nights(self) -> pd.DataFrame:
         """The nights that are there: night (date), alerts (rows), public (of programid 1), files, bytes."""
@@ -87,32 +42,6 @@ class Archive:
         ]
         table = pd.DataFrame(rows, columns=["night", "alerts", "public", "files", "bytes"])
         return table.groupby("night", as_index=False).sum()
-
-    def select(
-        self,
-        view: View,
-        nights: Any = None,
-        versions: Versions = "newest",
-        rows: int = PARTITION_ROWS,
-        tally: Tally | None = None,
-    ) -> list[Piece]:
-        """The pieces of data files that may hold rows of a view, about `rows` rows each.
-
-        versions: "newest" leaves out the rows that another one of the same candid, among these nights,
-        replaces (of a cone: among the files that it touches); "all" shows every source record.
-        """
-        if versions not in ("newest", "all"):
-            raise ZadsError(f'versions is "newest" or "all", not {versions!r}')
-        view.stored  # noqa: B018  # a wrong name is told before anything is read
-        spans = nights_of(nights)
-        ranges = view.cone.ranges() if view.cone is not None else None
-        every = chosen(self.files(), spans)
-        near = chosen(every, spans, ranges=ranges)
-        skip: Mapping[str, np.ndarray] = superseded(self.root, near, tally) if versions == "newest" else {}
-        wanted = chosen(near, spans, view.public, ranges, view.conditions)
-        if tally is not None:
-            tally.available += sum(f.bytes for f in every)
-        return pieces(self.root, wanted, rows, skip)
 
     def view(
         self, columns: Sequence[str] | None = None, cone: Any = None, where: Any = None, public: bool = False

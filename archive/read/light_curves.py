@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -13,13 +11,11 @@ from archive.read.columns import PieceReader
 from archive.read.cones import Cone
 from archive.read.fragments import WHOLE
 from archive.read.objects import NoSuchAlert, whole
+from archive.read.table import Table
 from archive.read.view import View
 from archive.read.where import Condition
 from filters.history import history
 from schemas.errors import ZadsError
-
-if TYPE_CHECKING:
-    from archive.read.archive import Archive
 
 _SAME_OBJECT = 10 / 3600
 """Degrees around one alert within which all of its object lie: ZTF gives one name within 1.5 arcsec."""
@@ -36,7 +32,7 @@ _READS = (
 _ORDER = {"alert": 0, "detection": 1, "limit": 2, "forced": 3}
 
 
-def light_curve(archive: Archive, objectId: str, public: bool = False) -> pd.DataFrame:
+def light_curve(archive: Table, objectId: str, public: bool = False) -> pd.DataFrame:
     """One row an exposure (`pid`), in the order of time.
 
     Columns: kind ("alert": an alert of its own; "detection" and "limit": from a history; "forced": only
@@ -63,7 +59,7 @@ def light_curve(archive: Archive, objectId: str, public: bool = False) -> pd.Dat
     return _joined(_told(frame), _forced(frame))
 
 
-def _around(archive: Archive, named: Condition) -> Cone | None:
+def _around(archive: Table, named: Condition) -> Cone | None:
     """The part of the sky where the object is: its first alert found, the newest night first."""
     for file in reversed(archive.files()):
         if not named.possible(file.limits):

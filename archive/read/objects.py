@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +12,7 @@ import pyarrow as pa
 from archive.layout import BODY, SCHEMA, VERSION_COLUMNS, newest
 from archive.read.columns import PieceReader
 from archive.read.fragments import Fragment, Piece, chosen, nights_of
+from archive.read.table import Table
 from archive.read.view import View
 from archive.tables.fingerprints import schemas_of
 from schemas.avro.framing import Block, container, container_head
@@ -21,9 +22,6 @@ from schemas.packets.packet import STAMPS, read_packet, stamp
 from schemas.surveys.definitions import is_public
 from schemas.surveys.registry import SURVEYS
 
-if TYPE_CHECKING:
-    from archive.read.archive import Archive
-
 _SYNC = b"zads archive row"  # any 16 bytes that are unlikely in a packet
 
 
@@ -31,7 +29,7 @@ class NoSuchAlert(ZadsError):
     """The archive has no alert with this candid, or of this object."""
 
 
-def packets(archive: Archive, candids: Sequence[int], nights: Any = None) -> dict[int, bytes]:
+def packets(archive: Table, candids: Sequence[int], nights: Any = None) -> dict[int, bytes]:
     """candid -> Avro container file (null codec) with the schema it was written with; the newest of each.
 
     Only files whose range of candids holds one of them are looked at, and of the bodies only the row groups
@@ -46,7 +44,7 @@ def packets(archive: Archive, candids: Sequence[int], nights: Any = None) -> dic
     return {int(candid): found[int(candid)] for candid in candids}
 
 
-def stream(archive: Archive, wanted: np.ndarray, nights: Any = None) -> Iterator[tuple[int, bytes]]:
+def stream(archive: Table, wanted: np.ndarray, nights: Any = None) -> Iterator[tuple[int, bytes]]:
     """The packets of those of the candids (sorted, int64) that are there, file by file: candid, Avro file."""
     places = _places(archive, wanted, nights)
     for piece, rows in places:
@@ -56,7 +54,7 @@ def stream(archive: Archive, wanted: np.ndarray, nights: Any = None) -> Iterator
         archive.read.add(reader.tally)
 
 
-def _places(archive: Archive, wanted: np.ndarray, nights: Any) -> list[tuple[Piece, np.ndarray]]:
+def _places(archive: Table, wanted: np.ndarray, nights: Any) -> list[tuple[Piece, np.ndarray]]:
     """Where the newest row of each candid is: pieces and row numbers in their files."""
     every = chosen(archive.files(), nights_of(nights))
     archive.read.available += sum(f.bytes for f in every)
@@ -83,7 +81,7 @@ def _within(file: Fragment, wanted: np.ndarray) -> bool:
     return low is None or bool(np.searchsorted(wanted, low) < np.searchsorted(wanted, high, "right"))
 
 
-def whole(archive: Archive, file: Fragment) -> Piece:
+def whole(archive: Table, file: Fragment) -> Piece:
     """A data file as one piece."""
     return Piece(archive.root, file.path, file.night, file.programid, file.rows)
 
@@ -146,7 +144,7 @@ def _public_rows(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [row for row in rows if is_public(row.get("programid"))]
 
 
-def cutouts(archive: Archive, candid: int) -> dict[str, np.ndarray]:
+def cutouts(archive: Table, candid: int) -> dict[str, np.ndarray]:
     """ "Science", "Template", "Difference" -> pixels, of those that the packet has."""
     [packet] = read_packet(packets(archive, [candid])[candid])
     found = {}

@@ -22,8 +22,8 @@ import psutil
 from cluster.errors import ClusterError
 from cluster.home import zads_home
 from cluster.kafka import ports
-from cluster.kafka.jars import Say, to_stderr
 from cluster.kafka.node import STOPPED_WITHIN_S, Launch, Node
+from cluster.kafka.pins import Say, to_stderr
 from cluster.kafka.settings import DEFAULT_PORT
 from cluster.kafka.state import Folder, State
 

@@ -24,7 +24,7 @@ from jgo.constants import MAVEN_CENTRAL_URL
 from jgo.maven import MavenContext
 
 from cluster.errors import ClusterError
-from cluster.kafka.jars import KAFKA_VERSION, LOCK, Pin, Say
+from cluster.kafka.pins import KAFKA_VERSION, LOCK, Pin, Say
 
 # The slf4j binding for the log4j that Kafka itself brings: without it Kafka logs nothing but a warning.
 BINDING_VERSION = "2.25.3"

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 from cluster.errors import ClusterError
-from cluster.kafka.jars import jar_folder
+from cluster.kafka.pins import jar_folder
 
 HEAP = "-Xmx1g"  # the page cache, not the heap, holds the packets
 # Variables that would change or add to what the JVM is told.

@@ -17,8 +17,9 @@ from confluent_kafka.admin import AdminClient
 
 from cluster.errors import ClusterError
 from cluster.kafka import ports, preflight
-from cluster.kafka.jars import KAFKA_VERSION, Say, kafka_jars, to_stderr
+from cluster.kafka.jars import kafka_jars
 from cluster.kafka.jvm import ClassArchive, environment, find_java, java_command
+from cluster.kafka.pins import KAFKA_VERSION, Say, to_stderr
 from cluster.kafka.settings import log_properties, server_properties
 from cluster.kafka.state import Folder, State
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from simulator.identity import MISSING
 from simulator.measure.catalogue import GAIA_BRIGHT, GAIA_DEPTH, PS1_DEPTH, REACH, REFERENCE_DEPTH, nearest
+from simulator.packets.quadrant import Quadrant
 from simulator.sky.telescope import PIXEL_SCALE
-
-if TYPE_CHECKING:
-    from simulator.packets.cell import Cell
 
 PS1_RADIUS = 30.0  # arcsec, as the survey matches
 _SURE = 22.2  # r beyond which PS1's star/galaxy score knows nothing: 0.5
@@ -22,9 +20,9 @@ Columns = dict[str, Any]
 
 
 class Neighbourhood:
-    """Who is near the sources of a cell. Offsets are arcsec east and north of a source's true place."""
+    """Who is near the sources of a quadrant. Offsets are arcsec east and north of a source's true place."""
 
-    def __init__(self, cell: Cell) -> None:
+    def __init__(self, cell: Quadrant) -> None:
         self._cell = cell
         c, counts = cell.catalogue, np.diff(cell.near_starts)
         owner = np.repeat(np.arange(len(counts)), counts)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from simulator.measure.catalogue import hashed
 from simulator.measure.exposures import CANDIDATE_ONLY, SHARED
 from simulator.packets.encode import Nullable, Rows, array_of
-from simulator.packets.neighbourhood import FORCED_MISSING
+from simulator.packets.neighbourhood import FORCED_MISSING, Neighbourhood
 from simulator.packets.packet import PacketWriter
+from simulator.packets.quadrant import Quadrant
 from simulator.sky.telescope import HISTORY_DAYS
-
-if TYPE_CHECKING:
-    from simulator.packets.cell import Cell
 
 Columns = dict[str, Any]
 # Columns of a detection that a row without one leaves null.
@@ -25,8 +23,8 @@ _SOLAR = ("ssdistnr", "ssmagnr", "ssnamenr")
 class RowWriter:
     """Writes the records of one cell in one schema version."""
 
-    def __init__(self, cell: Cell, writer: PacketWriter) -> None:
-        self._cell, self._writer = cell, writer
+    def __init__(self, cell: Quadrant, hood: Neighbourhood, writer: PacketWriter) -> None:
+        self._cell, self._hood, self._writer = cell, hood, writer
         self._previous: Rows | None = None
 
     def parts(self, d: np.ndarray) -> list[dict[str, Any]]:
@@ -51,14 +49,14 @@ class RowWriter:
         """The columns of candidate records."""
         cell = self._cell
         visit = cell.seen.visit[d]
-        detection = {name: _chosen(column, d) for name, column in _detections(cell, d).items()}
+        detection = {name: _chosen(column, d) for name, column in _detections(cell, self._hood, d).items()}
         paths = detection["pdiffimfilename"]
         scorr = cell.measured["scorr"][d]
         ssnrms = 4 + scorr * (1.4 + 0.5 * hashed(cell.seed, 60, cell.candid[d]))
         return {
             **detection,
             **{name: _chosen(cell.exposure[name], visit - cell.first) for name in CANDIDATE_ONLY},
-            **cell.hood.columns(d),
+            **self._hood.columns(d),
             "pdiffimfilename": [path.rsplit("/", 1)[-1].removesuffix(".fz") for path in paths],
             **{name: cell.solar[name][cell.seen.owner[d]] for name in _SOLAR},
             "ndethist": cell.ndethist[d],
@@ -86,7 +84,7 @@ class RowWriter:
         if self._previous is None:
             cell = self._cell
             every = np.arange(len(cell.seen.visit))
-            columns = _detections(cell, every)
+            columns = _detections(cell, self._hood, every)
             limits = len(cell.visits) - cell.first
             absent = np.arange(len(every) + limits) >= len(every)
             visit = np.concatenate([cell.seen.visit - cell.first, np.arange(limits)])
@@ -128,7 +126,7 @@ class RowWriter:
         status = np.select([mix < 0.15, mix < 0.20, mix < 0.21], ["61", "56", "55"], "0")
         lost = (status == "61") | (status == "55")
         flux, sigma = cell.flux[owner, late], cell.sigma[owner, late]
-        columns |= cell.hood.forced_reference(owner, columns["fid"])
+        columns |= self._hood.forced_reference(owner, columns["fid"])
         return columns | {
             "forcediffimflux": np.where(lost, FORCED_MISSING, flux),
             "forcediffimfluxunc": np.where(lost, FORCED_MISSING, sigma),
@@ -136,7 +134,7 @@ class RowWriter:
         }
 
 
-def _detections(cell: Cell, d: np.ndarray) -> Columns:
+def _detections(cell: Quadrant, hood: Neighbourhood, d: np.ndarray) -> Columns:
     """Columns that candidate and history row share, of every detection of the cell (`d` is not applied to
     them) except those that are looked up for the chosen ones."""
     owner, late = cell.seen.owner, cell.seen.visit - cell.first
@@ -144,11 +142,11 @@ def _detections(cell: Cell, d: np.ndarray) -> Columns:
     return {
         **{name: _chosen(cell.exposure[name], late) for name in (*SHARED, "pdiffimfilename")},
         **{name: column for name, column in cell.measured.items() if name not in _BESIDE},
-        **cell.hood.reference(owner, fid),
+        **hood.reference(owner, fid),
         "isdiffpos": np.where(cell.seen.flux > 0, "t", "f"),
         "candid": cell.candid,
         "tblid": cell.tblid,
-        "distnr": cell.hood.reference_pixels(np.arange(len(owner))),
+        "distnr": hood.reference_pixels(np.arange(len(owner))),
     }
 
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from cluster.dask.local import SETTINGS
-from cluster.kafka.jars import KAFKA_VERSION
+from cluster.kafka.pins import KAFKA_VERSION
 from cluster.kafka.settings import server_properties
 
 REPOSITORY = Path(__file__).resolve().parents[2]

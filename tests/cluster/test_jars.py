@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from cluster.errors import ClusterError
-from cluster.kafka import jars
+from cluster.kafka import pins as pinned
 from cluster.kafka.fetch import explain
-from cluster.kafka.jars import KAFKA_VERSION, jar_folder, kafka_jars, pins
+from cluster.kafka.jars import kafka_jars
+from cluster.kafka.pins import KAFKA_VERSION, jar_folder, pins
 
 
 class Repository(SimpleHTTPRequestHandler):
@@ -59,7 +60,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type
         monkeypatch.setenv("JGO_CONFIG_FILE", str(settings))
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         monkeypatch.setenv("ZADS_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setattr(jars, "LOCK", tmp_path / "kafka.lock")
+        monkeypatch.setattr(pinned, "LOCK", tmp_path / "kafka.lock")
         yield kind
         server.shutdown()
 
@@ -139,7 +140,7 @@ def test_a_full_disk_while_fetching(repository: type[Repository], monkeypatch: p
     if not full.exists():
         pytest.skip("no /dev/full: this system cannot play a full disk")
     with pytest.raises(OSError) as caught, full.open("wb") as disk:
-        shutil.copyfileobj((jars.LOCK).open("rb"), disk)
+        shutil.copyfileobj((pinned.LOCK).open("rb"), disk)
     assert caught.value.errno == errno.ENOSPC
     assert "full: free 1 GB" in explain(caught.value, jar_folder())
 

@@ -1,0 +1,94 @@
+"""The files of one survey's table: which there are, and which may hold the rows that somebody wants."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from deltalake import DeltaTable
+
+from archive.layout import table_of
+from archive.read.columns import Tally
+from archive.read.fragments import Fragment, Piece, chosen, fragments, nights_of, pieces
+from archive.read.versions import superseded
+from archive.read.view import View
+from archive.tables.store import open_table
+from schemas.errors import ZadsError
+from schemas.frame import survey_named
+
+Versions = Literal["newest", "all"]
+PARTITION_ROWS = 131_072
+
+
+class Table:
+    """One survey's part of an archive, as it is now or (version) as it was. Pickles as its address.
+
+    path: folder or object-store address. Raises NoSuchArchive when it is first read and not there.
+    """
+
+    def __init__(self, path: str | Path, survey: str = "ztf", version: int | None = None) -> None:
+        survey_named(survey)
+        self.path, self.survey, self.version = str(path), survey, version
+        self.read = Tally()
+        self._table: DeltaTable | None = None
+        self._files: tuple[int, list[Fragment]] | None = None
+
+    def __repr__(self) -> str:
+        at = "" if self.version is None else f", version={self.version}"
+        return f"Archive({self.path!r}, survey={self.survey!r}{at})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.survey, self.version)
+
+    @property
+    def root(self) -> str:
+        """The address of the survey's table."""
+        where = self.path if "://" in self.path else str(Path(self.path).absolute())
+        return table_of(where, self.survey)
+
+    def files(self) -> list[Fragment]:
+        """Every data file, by night, programid and sky; of the newest version unless one was named."""
+        if self._table is None:
+            self._table = open_table(self.root)
+            if self.version is not None:
+                self._table.load_as_version(self.version)
+        elif self.version is None:
+            self._table.update_incremental()
+        if self._files is None or self._files[0] != self._table.version():
+            self._files = self._table.version(), fragments(self._table)
+        return self._files[1]
+
+    @property
+    def table_version(self) -> int:
+        """The version of the table that was read last."""
+        self._files or self.files()
+        assert self._files is not None
+        return self._files[0]
+
+    def select(
+        self,
+        view: View,
+        nights: Any = None,
+        versions: Versions = "newest",
+        rows: int = PARTITION_ROWS,
+        tally: Tally | None = None,
+    ) -> list[Piece]:
+        """The pieces of data files that may hold rows of a view, about `rows` rows each.
+
+        versions: "newest" leaves out the rows that another one of the same candid, among these nights,
+        replaces (of a cone: among the files that it touches); "all" shows every source record.
+        """
+        if versions not in ("newest", "all"):
+            raise ZadsError(f'versions is "newest" or "all", not {versions!r}')
+        view.stored  # noqa: B018  # a wrong name is told before anything is read
+        spans = nights_of(nights)
+        ranges = view.cone.ranges() if view.cone is not None else None
+        every = chosen(self.files(), spans)
+        near = chosen(every, spans, ranges=ranges)
+        skip: Mapping[str, np.ndarray] = superseded(self.root, near, tally) if versions == "newest" else {}
+        wanted = chosen(near, spans, view.public, ranges, view.conditions)
+        if tally is not None:
+            tally.available += sum(f.bytes for f in every)
+        return pieces(self.root, wanted, rows, skip)
