@@ -17,7 +17,7 @@ from distributed.diagnostics.plugin import UploadDirectory
 
 from schemas.errors import ZadsError
 
-PACKAGES = ("schemas", "filters", "archive", "pipeline")
+PACKAGES = ("schemas", "filters", "archive", "pipeline", "cluster")
 
 
 class ClusterUnusable(ZadsError):
