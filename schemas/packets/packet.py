@@ -1,5 +1,6 @@
 """One packet for people: plain dictionaries, its schema, its stamps as pixels."""
 
+import io
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,22 +74,27 @@ def pixels(data: bytes) -> np.ndarray:
 
 
 def _gunzipped(data: bytes) -> bytes:
-    stream = isal_zlib.decompressobj(wbits=31)
-    try:
-        out: bytes = stream.decompress(data, MAX_STAMP_BYTES + 1)
-    except (igzip_lib.IsalError, EOFError) as error:  # type: ignore[misc]  # its stub has no base class
-        raise CorruptValue(f"the stamp is no gzip stream: {error}") from error
-    if len(out) > MAX_STAMP_BYTES:
-        raise TooLarge(f"the stamp has more than {MAX_STAMP_BYTES:,} bytes when decompressed")
-    if not stream.eof:
-        raise Truncated("the stamp's gzip stream has no end")
+    """All members of a gzip stream (RFC 1952, 2.2), end to end; what follows them is left out."""
+    out = b""
+    while data.startswith(_GZIP):
+        stream = isal_zlib.decompressobj(wbits=31)
+        try:
+            out += stream.decompress(data, MAX_STAMP_BYTES + 1 - len(out))
+        except (igzip_lib.IsalError, EOFError) as error:  # type: ignore[misc]  # its stub has no base class
+            raise CorruptValue(f"the stamp is no gzip stream: {error}") from error
+        if len(out) > MAX_STAMP_BYTES:
+            raise TooLarge(f"the stamp has more than {MAX_STAMP_BYTES:,} bytes when decompressed")
+        if not stream.eof:
+            raise Truncated("the stamp's gzip stream has no end")
+        data = stream.unused_data
     return out
 
 
 def _simple_image(data: bytes) -> np.ndarray | None:
-    """A primary image of plain 32-bit floats (FITS standard 4.0, 3.3 and 5.3); None for anything else."""
+    """A first image of plain 32-bit floats (FITS standard 4.0, 3.3 and 5.3), its SIMPLE card there or not;
+    None for anything else."""
     end = data.find(b"END".ljust(_CARD))
-    if end < 0 or end % _CARD or not data.startswith(b"SIMPLE  ="):
+    if end < 0 or end % _CARD:
         return None
     cards = {data[at : at + 8].strip(): data[at + 10 : at + 30].strip() for at in range(0, end, _CARD)}
     if (
@@ -115,10 +121,20 @@ def _any_image(data: bytes) -> np.ndarray:
 
     try:
         # What astropy warns of either can be read or raises.
-        with warnings.catch_warnings(action="ignore"), fits.HDUList.fromstring(data) as units:
+        with (
+            warnings.catch_warnings(action="ignore"),
+            fits.open(io.BytesIO(data), ignore_missing_simple=True) as units,
+        ):
             for unit in units:
-                if unit.is_image and unit.data is not None and unit.data.ndim == 2:
-                    return np.asarray(unit.data, np.float32)
+                if unit.is_image and unit.data is not None and (image := _flat(unit.data)).ndim == 2:
+                    return np.asarray(image, np.float32)
     except Exception as error:  # on damaged files astropy raises errors of every kind, AttributeError too
         raise CorruptValue(f"the stamp is no FITS image: {error}") from error
     raise CorruptValue("the stamp has no image of two dimensions")
+
+
+def _flat(image: np.ndarray) -> np.ndarray:
+    """The image without the axes of length one that come before its last two."""
+    while image.ndim > 2 and image.shape[0] == 1:
+        image = image[0]
+    return image

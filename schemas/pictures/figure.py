@@ -29,13 +29,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ARCSEC_PER_PIXEL = 1.01
-"""Of ZTF's stamps (Bellm et al. 2019, PASP 131, 018002)."""
+ARCSEC_PER_PIXEL = 1.0127
+"""Of ZTF's stamps: `dec` against `ypos` in eleven exposures of real packets; 1.01 in Bellm et al. (2019, PASP
+131, 018002)."""
 
 _NO_PIXEL = 1e30  # templates say "no data" by -3.4e38, the lowest float32, where the other stamps have NaN
 _SCALE_BAR = 15  # arcsec
+_STRETCH = "asinh stretch"
 _INK, _FAINT, _NO_DATA = "#222222", "#9a9a9a", "#ccd6e0"
-_WIDTH, _ROW, _LEGEND = 11.0, 2.45, 0.45  # inches
+_WIDTH, _ROW, _LEGEND = 11.0, 2.45, 0.6  # inches
 
 
 def stamp_of(packet: Mapping[str, Any], name: str) -> npt.NDArray[np.float32] | str:
@@ -58,6 +60,18 @@ def stamp_title(packet: Mapping[str, Any], name: str) -> str:
     """
     negative = not is_positive((packet.get("candidate") or {}).get("isdiffpos"))
     return "Template − Science" if name == "Difference" and negative else name
+
+
+def north_up(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """A ZTF stamp for display: rows grow to the north, columns to the west (east is left when rows grow up).
+
+    Rows of the stored image grow towards smaller declination, columns towards smaller right ascension: so
+    the rows alone are reversed. A view: the array that was given stays as it is.
+
+    Source: `dec` against `ypos` in real packets, and the reference source nearest to the candidate (`ranr`,
+    `decnr`) in the template (tests/schemas/test_orientation.py).
+    """
+    return pixels[::-1]
 
 
 def stretch(pixels: npt.NDArray[Any], symmetric: bool = False) -> npt.NDArray[np.float64]:
@@ -117,7 +131,7 @@ def show(alerts: Any, limit: int = 6) -> Figure:
 
     alerts: packets as dictionaries, bytes or paths, what `listen` yields, or an iterable of these; the first
     `limit` are drawn. Filled points are brighter than the reference image, open ones fainter, triangles
-    limits; the alert itself is ringed.
+    limits; the alert itself is ringed. Stamps have north up and east left.
 
     Raises CannotDraw when there is no alert or it is none of ZTF's, PacketError when bytes are no packet.
     """
@@ -285,11 +299,12 @@ def draw_stamp(axes: Axes, packet: Mapping[str, Any], which: str) -> None:
         )
         return
     grey = colormaps["gray"].with_extremes(bad=_NO_DATA)
-    levels = np.ma.masked_invalid(stretch(pixels, symmetric=which == "Difference"))
+    levels = np.ma.masked_invalid(north_up(stretch(pixels, symmetric=which == "Difference")))
     axes.imshow(levels, cmap=grey, vmin=0, vmax=1, origin="lower", interpolation="nearest")
     _crosshair(axes, pixels.shape)
     if which == "Science":
         _scale_bar(axes)
+        _compass(axes, pixels.shape)
 
 
 def _crosshair(axes: Axes, shape: tuple[int, ...]) -> None:
@@ -318,6 +333,21 @@ def _scale_bar(axes: Axes) -> None:
     )
 
 
+def _compass(axes: Axes, shape: tuple[int, ...]) -> None:
+    """Two arrows in the lower right corner: north up, east left."""
+    from matplotlib.patheffects import withStroke
+
+    halo = [withStroke(linewidth=2.2, foreground="black")]
+    x, y, length = 0.95 * shape[1] - 1, 0.05 * shape[0], 0.14 * shape[1]
+    for dx, dy, letter, across, along in (
+        (0.0, length, "N", "center", "bottom"),
+        (-length, 0.0, "E", "right", "center"),
+    ):
+        axes.plot([x, x + dx], [y, y + dy], color="white", lw=1.4, path_effects=halo)
+        at = x + dx, y + dy
+        axes.text(*at, letter, color="white", fontsize=7, path_effects=halo, ha=across, va=along)
+
+
 def _legend(figure: Figure, curves: Sequence[LightCurve]) -> None:
     """One legend for all rows: the bands that occur, then what the shapes mean."""
     from matplotlib.lines import Line2D
@@ -334,4 +364,5 @@ def _legend(figure: Figure, curves: Sequence[LightCurve]) -> None:
         entries.append(entry("limit, nothing detected", marker="v", color=_INK, alpha=0.5, mec="none", ms=6))
     if any(curve.now for curve in curves):
         entries.append(entry("this alert", marker="o", mfc="none", mec=_INK, ms=11))
-    figure.legend(handles=entries, loc="outside lower left", ncols=len(entries), fontsize=8.5, frameon=False)
+    entries.append(entry(f"stamps: N up, E left, {ARCSEC_PER_PIXEL:.2f}″ a pixel, {_STRETCH}", marker=""))
+    figure.legend(handles=entries, loc="outside lower left", ncols=4, fontsize=8.5, frameon=False)

@@ -16,7 +16,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from schemas.pictures.figure import STAMPS, CannotDraw, packets_of, stamp_of, stamp_title, stretch
+from schemas.pictures.figure import STAMPS, CannotDraw, north_up, packets_of, stamp_of, stamp_title, stretch
 from schemas.pictures.light_curve import Epoch, LightCurve, band, headline, light_curve
 
 _WIDEST, _CURVE, _STAMP = 100, 34, 21  # columns; 21 is a ZTF stamp's 63 pixels, three by three
@@ -31,7 +31,8 @@ def print_picture(packet: Any, console: Console) -> None:
     """Print one alert: its headline, its light curve, its three stamps.
 
     packet: a dictionary, the bytes of a packet, a path, or what `listen` yields. In the light curve a letter
-    is a detection in that band, a capital one fainter than the reference image. Narrow terminals get the
+    is a detection in that band, a capital one fainter than the reference image. Stamps have north up and
+    east left. Narrow terminals get the
     stamps below the light curve, those without colours ASCII shades.
 
     Raises CannotDraw when it is no ZTF alert, PacketError when it cannot be read.
@@ -145,7 +146,7 @@ def _stamp(packet: Mapping[str, Any], which: str, side: int, console: Console) -
         above = len(blank) // 2
         return Text("\n".join([*blank[:above], *rows, *blank[above:], title]), style="dim")
     # The stretch comes first: it needs the noise of single pixels.
-    levels = shrink(stretch(pixels, symmetric=which == "Difference"), side)[::-1]
+    levels = shrink(north_up(stretch(pixels, symmetric=which == "Difference")), side)[::-1]
     drawn = _half_blocks(levels) if _has_greys(console) else _shades(levels, which == "Difference")
     return drawn.append("\n" + title)
 

@@ -126,7 +126,7 @@ def catalogue_around(
 def to_pixels(east: np.ndarray, north: np.ndarray, turn: float) -> tuple[np.ndarray, np.ndarray]:
     """Columns and rows of an offset on the sky (arcsec), on a detector turned by `turn` (rad)."""
     cos, sin = math.cos(turn), math.sin(turn)
-    return (-east * cos - north * sin) / PIXEL_SCALE, (north * cos - east * sin) / PIXEL_SCALE
+    return (-east * cos - north * sin) / PIXEL_SCALE, (east * sin - north * cos) / PIXEL_SCALE
 
 
 def _tiles_around(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

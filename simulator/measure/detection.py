@@ -197,7 +197,7 @@ def _astrometry(seen: Detections, fwhm: np.ndarray, rng: np.random.Generator) ->
     wander = ~seen.fixed & (seen.artefact != "edge")
     rows, columns = QUADRANT_SHAPE
     x = np.clip(seen.x - east / PIXEL_SCALE + wander * seen.dither_x, _LEAST_EDGE, columns - _LEAST_EDGE)
-    y = np.clip(seen.y + north / PIXEL_SCALE + wander * seen.dither_y, _LEAST_EDGE, rows - _LEAST_EDGE)
+    y = np.clip(seen.y - north / PIXEL_SCALE + wander * seen.dither_y, _LEAST_EDGE, rows - _LEAST_EDGE)
     return {
         "xpos": x,
         "ypos": y,

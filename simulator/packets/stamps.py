@@ -108,7 +108,7 @@ def _pictures(scene: Scene, view: View, seed: int) -> np.ndarray:
     """(3, SIDE, SIDE) float32: science, template, difference."""
     dx, dy = view.shift
     x = scene.x + (CENTRE + dx + view.east / PIXEL_SCALE)
-    y = scene.y + (CENTRE + dy - view.north / PIXEL_SCALE)
+    y = scene.y + (CENTRE + dy + view.north / PIXEL_SCALE)
     noise = float(pixel_noise(view.sky))
     faint = 0.02 * noise
     static, deep, discs, change = np.zeros((4, SIDE, SIDE), np.float32)
@@ -117,7 +117,7 @@ def _pictures(scene: Scene, view: View, seed: int) -> np.ndarray:
     paint_stars(deep, x, y, stars, _WINGS * _REFERENCE_FWHM, faint)
     # Discs are soft already: one picture of them serves both seeings.
     soft = 0.5 * (view.fwhm + _REFERENCE_FWHM) / 2.355
-    shape = (scene.radius / (1.68 * PIXEL_SCALE), scene.ratio, scene.angle + view.turn)
+    shape = (scene.radius / (1.68 * PIXEL_SCALE), scene.ratio, -(scene.angle + view.turn))
     paint_galaxies(discs, x, y, scene.light - stars, *shape, soft)
     for px, py, light, fwhm in _change(view):
         paint_stars(change, px, py, light, _WINGS * fwhm, faint)
@@ -201,8 +201,8 @@ def _header(view: View) -> bytes:
         *("CTYPE1  = 'RA---TAN'", "CTYPE2  = 'DEC--TAN'"),
         *(f"CRVAL1  = {view.ra:20.7f}", f"CRVAL2  = {view.dec:20.7f}"),
         *(f"CRPIX1  = {CENTRE + 1 + dx:20.4f}", f"CRPIX2  = {CENTRE + 1 + dy:20.4f}"),
-        *(f"CD1_1   = {-cos:20.12f}", f"CD1_2   = {-sin:20.12f}"),
-        *(f"CD2_1   = {-sin:20.12f}", f"CD2_2   = {cos:20.12f}", "END"),
+        *(f"CD1_1   = {-cos:20.12f}", f"CD1_2   = {sin:20.12f}"),
+        *(f"CD2_1   = {-sin:20.12f}", f"CD2_2   = {-cos:20.12f}", "END"),
     )
     return "".join([card.ljust(80) for card in cards]).ljust(_BLOCK).encode("ascii")
 

@@ -216,11 +216,14 @@ class Survey:
     def position(
         self, field: int, rcid: int, x: np.ndarray | float, y: np.ndarray | float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Right ascension and declination (deg) of a quadrant's pixels: gnomonic about the field's centre."""
+        """Right ascension and declination (deg) of a quadrant's pixels: gnomonic about the field's centre.
+
+        As on the real camera, columns grow towards the west and rows towards the south.
+        """
         xi0, eta0 = _quadrant_centre(rcid)
         scale = PIXEL_SCALE / 3600
         xi = np.radians(xi0 - (np.asarray(x) - QUADRANT_SHAPE[1] / 2) * scale)
-        eta = np.radians(eta0 + (np.asarray(y) - QUADRANT_SHAPE[0] / 2) * scale)
+        eta = np.radians(eta0 - (np.asarray(y) - QUADRANT_SHAPE[0] / 2) * scale)
         centre = self.fields[field]
         dec0 = np.radians(centre.dec)
         below = np.cos(dec0) - eta * np.sin(dec0)
@@ -229,8 +232,8 @@ class Survey:
         return ra % 360, dec
 
     def rotation(self, field: int, rcid: int, x: float, y: float) -> float:
-        """Angle (rad) from the detector's columns to the north, counted from north to east."""
-        ra, dec = self.position(field, rcid, np.array([x, x]), np.array([y, y + 10]))
+        """Angle (rad) from falling rows of the detector to the north, counted from north to east."""
+        ra, dec = self.position(field, rcid, np.array([x, x]), np.array([y, y - 10]))
         east = ((ra[1] - ra[0] + 180) % 360 - 180) * np.cos(np.radians(dec[0]))
         return float(np.arctan2(-east, dec[1] - dec[0]))
 

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -119,3 +120,31 @@ def test_a_stamp_that_is_not_there():
         stamp({"cutoutScience": {"stampData": b""}, "cutoutTemplate": None}, "Template")
     with pytest.raises(CorruptValue, match="no stampData"):
         stamp({"cutoutTemplate": {"fileName": "x"}}, "Template")
+
+
+def odd_stamps():
+    """Files that are not as ZTF writes them, and that astropy reads."""
+    image = np.arange(12, dtype="f4").reshape(3, 4)
+    plain = fits_bytes(image)
+    yield "two gzip members", gzip.compress(plain[:1000]) + gzip.compress(plain[1000:]), image
+    yield "many gzip members", b"".join(gzip.compress(plain[i : i + 700]) for i in range(0, 5760, 700)), image
+    yield "zeros behind the member", gzip.compress(plain) + bytes(512), image
+    yield "an extension first", plain.replace(plain[:80], b"XTENSION= 'IMAGE   '".ljust(80), 1), image
+    for axes in (1, 2):
+        yield f"{axes} more axes", fits_bytes(image.reshape((1,) * axes + image.shape)), image
+
+
+@pytest.mark.parametrize(("data", "image"), [pytest.param(d, i, id=name) for name, d, i in odd_stamps()])
+def test_odd_stamps_as_astropy_reads_them(data, image):
+    plain = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
+    with warnings.catch_warnings(action="ignore"):
+        told = fits.open(io.BytesIO(plain), ignore_missing_simple=True)[0].data
+    assert np.array_equal(np.squeeze(told), image), "the example is no stamp"
+    assert np.array_equal(pixels(data), image)
+
+
+def test_a_header_without_its_simple_card():
+    image = np.arange(12, dtype="f4").reshape(3, 4)
+    plain = fits_bytes(image)
+    for odd in (plain.replace(b"SIMPLE  =", b"COMMENT  ", 1), plain[80:2880] + b" " * 80 + plain[2880:]):
+        assert np.array_equal(pixels(gzip.compress(odd)), image)

@@ -184,7 +184,7 @@ def test_stamps_are_masked_where_there_are_no_data(packets):
             image = axes.images[0].get_array()
             assert image.shape == pixels.shape
             no_data = ~np.isfinite(pixels) | (pixels < -1e30)
-            assert (np.ma.getmaskarray(image) == no_data).all()
+            assert (np.ma.getmaskarray(image) == no_data[::-1]).all()
 
 
 def test_the_difference_of_a_negative_subtraction_is_named_as_it_is(packets):

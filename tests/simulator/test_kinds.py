@@ -192,7 +192,7 @@ def test_galactic_latitude_as_astropy_has_it(ra: float, dec: float) -> None:
 @settings(deadline=None)
 @given(rcid=st.integers(0, 63), x=st.floats(0, 3071), y=st.floats(0, 3079), number=st.integers(0, 3))
 def test_positions_as_a_tangent_plane_has_them(rcid: int, x: float, y: float, number: int) -> None:
-    """Gnomonic projection about the field's centre, against astropy's; a pixel is 1.0125 arcsec."""
+    """Gnomonic about the field's centre, against astropy; 1.0125 arcsec a pixel, rows grow southward."""
     survey = SURVEY
     field = survey.fields[number]
     here = SkyCoord(*survey.position(number, rcid, x, y), unit="deg")
@@ -202,7 +202,7 @@ def test_positions_as_a_tangent_plane_has_them(rcid: int, x: float, y: float, nu
     assert np.hypot(east, north) < 6
     plane = WCS(naxis=2)
     plane.wcs.ctype, plane.wcs.crval = ["RA---TAN", "DEC--TAN"], [field.ra, field.dec]
-    plane.wcs.cdelt, plane.wcs.crpix = [-PIXEL_SCALE / 3600, PIXEL_SCALE / 3600], [1, 1]
+    plane.wcs.cdelt, plane.wcs.crpix = [-PIXEL_SCALE / 3600, -PIXEL_SCALE / 3600], [1, 1]
     other = survey.position(number, rcid, x + 50, y - 20)
     before, after = plane.all_world2pix(here.ra.deg, here.dec.deg, 0), plane.all_world2pix(*other, 0)
     assert np.subtract(after, before) == pytest.approx([50, -20], abs=1e-6)
