@@ -13,6 +13,7 @@ from schemas.errors import ZadsError
 from schemas.packets.packet import read_packet
 from schemas.pictures.figure import blank_figure, draw_stamp
 from schemas.pictures.light_curve import band
+from schemas.surveys.definitions import forced_point
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,8 +29,10 @@ def plot_light_curve(curve: pd.DataFrame) -> Figure:
     """What `Archive.light_curve` gives: difference magnitude against days since the first detection.
 
     Filled points are brighter than the reference image, open ones fainter; a black ring is an alert of its
-    own, what has none comes from the histories of later alerts; triangles are limits.
+    own, what has none comes from the histories of later alerts. Small points are forced photometry of
+    exposures without a detection, triangles are limits of those where it measured nothing either.
     """
+    curve = _with_forced(curve)
     figure = blank_figure(9, 3.8)
     axes = figure.add_subplot()
     first = _first_seen(curve)
@@ -37,8 +40,10 @@ def plot_light_curve(curve: pd.DataFrame) -> Figure:
         _draw_band(axes, curve[curve["fid"] == fid], int(fid), first)
     alerts = curve[curve["kind"] == "alert"]
     axes.plot(alerts["jd"] - first, alerts["magpsf"], "o", ms=11, mfc="none", mec=_INK, label="alert")
-    if (curve["kind"] == "limit").any():
-        axes.plot([], [], "v", color=_GREY, label="limit")
+    if curve["forced"].notna().any():
+        axes.plot([], [], "o", color=_INK, ms=3.5, label="small: forced photometry")
+    if _limits(curve).any():
+        axes.plot([], [], "v", color=_GREY, label="limit, nothing measured")
     axes.invert_yaxis()
     axes.set_xlabel("days since the first detection")
     axes.set_ylabel("difference magnitude")
@@ -52,10 +57,25 @@ def _first_seen(curve: pd.DataFrame) -> float:
     return float((seen if len(seen) else curve)["jd"].min())
 
 
+def _with_forced(curve: pd.DataFrame) -> pd.DataFrame:
+    """With the columns `forced`, `sigma` (mag): of usable forced photometry where nothing was detected."""
+    flux, error, zeropoint = (
+        curve[name].astype("float64") for name in ("forcediffimflux", "forcediffimfluxunc", "magzpsci")
+    )
+    magnitude, sigma = forced_point(flux, error, zeropoint)
+    wanted = curve["usable"] & curve["magpsf"].isna()
+    return curve.assign(forced=np.where(wanted, magnitude, np.nan), sigma=sigma)
+
+
+def _limits(curve: pd.DataFrame) -> pd.Series:
+    """Epochs of which nothing is known but a limit."""
+    return (curve["kind"] == "limit") & curve["forced"].isna()
+
+
 def _draw_band(axes: Axes, rows: pd.DataFrame, fid: int, first: float) -> None:
     """Limits and detections in one band; `first`: the Julian date of day 0."""
     look = band(fid)
-    limits = rows[rows["kind"] == "limit"]
+    limits = rows[_limits(rows)]
     days = limits["jd"] - first
     axes.plot(days, limits["diffmaglim"], "v", color=look.colour, ms=5, mec="none", alpha=0.4)
     for positive in (True, False):
@@ -70,7 +90,20 @@ def _draw_band(axes: Axes, rows: pd.DataFrame, fid: int, first: float) -> None:
             ms=5.5,
             elinewidth=1,
         )
-    axes.plot([], [], look.marker, color=look.colour, label=look.name)
+        forced = rows[rows["forced"].notna() & ((rows["forcediffimflux"] > 0) == positive)]
+        axes.errorbar(
+            forced["jd"] - first,
+            forced["forced"],
+            yerr=forced["sigma"],
+            fmt=look.marker,
+            color=look.colour,
+            markerfacecolor=look.colour if positive else "white",
+            ms=3.5,
+            elinewidth=1,
+        )
+    count = int((rows["magpsf"].notna() | rows["forced"].notna()).sum())
+    label = f"{look.name}: {count} point{'s' * (count != 1)}"
+    axes.plot([], [], look.marker, color=look.colour, label=label)
 
 
 def plot_cutouts(archive: Archive, objectId: str, which: str = "Difference") -> Figure:

@@ -21,7 +21,8 @@ _SAME_OBJECT = 10 / 3600
 """Degrees around one alert within which all of its object lie: ZTF gives one name within 1.5 arcsec."""
 
 _EPOCH = ("jd", "fid", "pid", "magpsf", "sigmapsf", "diffmaglim", "positive", "programid", "candid")
-_FORCED = ("jd", "fid", "pid", "forcediffimflux", "forcediffimfluxunc", "mag", "usable", "programid")
+_MEASURED = ("forcediffimflux", "forcediffimfluxunc", "magzpsci", "mag", "usable")
+_FORCED = ("jd", "fid", "pid", *_MEASURED, "programid")
 _READS = (
     *_EPOCH,
     "ra",
@@ -38,8 +39,9 @@ def light_curve(archive: Table, objectId: str, public: bool = False) -> pd.DataF
     Columns: kind ("alert": an alert of its own; "detection" and "limit": from a history; "forced": only
     measured where the source was seen at other times), jd (days UTC), fid, pid, magpsf, sigmapsf, diffmaglim
     (mag), positive, programid, candid (of an alert or detection), and of forced photometry forcediffimflux,
-    forcediffimfluxunc (DN), mag, usable. Of several accounts of one exposure the alert's own goes before a
-    history's, a detection before a limit, the later alert before the earlier. Rows of a history that are
+    forcediffimfluxunc (DN), magzpsci (mag), mag, usable. Of several accounts of one exposure the alert's own
+    goes before a history's, a detection before a limit, the later alert before the earlier. Rows of a history
+    that are
     not before their alert are left out, as everywhere.
 
     Raises NoSuchAlert.
@@ -101,7 +103,7 @@ def _joined(told: pd.DataFrame, forced: pd.DataFrame) -> pd.DataFrame:
     told = told.sort_values(["rank", "told"], ascending=[True, False], kind="stable")
     key = pd.DataFrame({"pid": told["pid"], "jd": told["jd"].where(told["pid"].isna())})
     best = told[~key.duplicated()].drop(columns=["rank", "told"])
-    extra = ["forcediffimflux", "forcediffimfluxunc", "mag", "usable"]
+    extra = list(_MEASURED)
     best = best.merge(forced[["pid", *extra]].dropna(subset=["pid"]), on="pid", how="left")
     alone = forced[~forced["pid"].isin(best["pid"])].drop(columns="told").assign(kind="forced")
     whole = pd.concat([best, alone], ignore_index=True) if len(alone) else best

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from os import PathLike
@@ -130,8 +131,9 @@ def show(alerts: Any, limit: int = 6) -> Figure:
     """A figure of alerts, one row each: light curve, then Science, Template and Difference stamp.
 
     alerts: packets as dictionaries, bytes or paths, what `listen` yields, or an iterable of these; the first
-    `limit` are drawn. Filled points are brighter than the reference image, open ones fainter, triangles
-    limits; the alert itself is ringed. Stamps have north up and east left.
+    `limit` are drawn. Filled points are brighter than the reference image, open ones fainter; small points
+    are forced photometry (of a signal of three times its error), triangles limits where that has nothing
+    either; the alert itself is ringed. Stamps have north up and east left.
 
     Raises CannotDraw when there is no alert or it is none of ZTF's, PacketError when bytes are no packet.
     """
@@ -208,7 +210,10 @@ def _draw_light_curve(axes: Axes, curve: LightCurve) -> None:
         mine = [epoch for epoch in curve.epochs if epoch.fid == fid]
         _draw_detections(axes, [e for e in mine if e.detected and e.positive], band(fid), filled=True)
         _draw_detections(axes, [e for e in mine if e.detected and not e.positive], band(fid), filled=False)
-        limits = [e for e in mine if not e.detected]
+        for positive in (True, False):
+            seen = [e for e in mine if e.forced and e.positive == positive]
+            _draw_detections(axes, seen, band(fid), filled=positive, forced=True)
+        limits = [e for e in mine if e.limit]
         if limits:
             axes.plot(
                 [e.days for e in limits],
@@ -237,9 +242,13 @@ def _draw_light_curve(axes: Axes, curve: LightCurve) -> None:
     _set_axes(axes, curve)
 
 
-def _draw_detections(axes: Axes, epochs: Sequence[Epoch], look: Band, filled: bool) -> None:
+def _draw_detections(
+    axes: Axes, epochs: Sequence[Epoch], look: Band, filled: bool, forced: bool = False
+) -> None:
+    """Detections, or the smaller points of forced photometry: filled where brighter than the reference."""
     if not epochs:
         return
+    kind = "forced " if forced else ""
     axes.errorbar(
         [e.days for e in epochs],
         [e.magnitude for e in epochs],
@@ -247,8 +256,8 @@ def _draw_detections(axes: Axes, epochs: Sequence[Epoch], look: Band, filled: bo
         fmt=look.marker,
         color=look.colour,
         markerfacecolor=look.colour if filled else "white",
-        label=f"{look.name} {'positive' if filled else 'negative'}",
-        markersize=5.5,
+        label=f"{look.name} {kind}{'positive' if filled else 'negative'}",
+        markersize=3.5 if forced else 5.5,
         markeredgewidth=1.2,
         elinewidth=1,
         zorder=3,
@@ -357,11 +366,22 @@ def _legend(figure: Figure, curves: Sequence[LightCurve]) -> None:
 
     epochs = [epoch for curve in curves for epoch in curve.epochs]
     fids = sorted({epoch.fid for epoch in epochs}, key=lambda fid: (fid is None, fid))
-    entries = [entry(band(f).name, marker=band(f).marker, color=band(f).colour, ms=6) for f in fids]
-    if any(epoch.detected and not epoch.positive for epoch in epochs):
+    counts = Counter(epoch.fid for epoch in epochs if not epoch.limit)
+    entries = [
+        entry(
+            f"{band(f).name}: {counts[f]} point{'s' * (counts[f] != 1)}",
+            marker=band(f).marker,
+            color=band(f).colour,
+            ms=6,
+        )
+        for f in fids
+    ]
+    if any(epoch.forced for epoch in epochs):
+        entries.append(entry("small: forced photometry", marker="o", color=_INK, ms=3.5))
+    if any(not epoch.limit and not epoch.positive for epoch in epochs):
         entries.append(entry("open: fainter than the reference", marker="o", mfc="white", mec=_INK, ms=6))
-    if any(not epoch.detected for epoch in epochs):
-        entries.append(entry("limit, nothing detected", marker="v", color=_INK, alpha=0.5, mec="none", ms=6))
+    if any(epoch.limit for epoch in epochs):
+        entries.append(entry("limit, nothing measured", marker="v", color=_INK, alpha=0.5, mec="none", ms=6))
     if any(curve.now for curve in curves):
         entries.append(entry("this alert", marker="o", mfc="none", mec=_INK, ms=11))
     entries.append(entry(f"stamps: N up, E left, {ARCSEC_PER_PIXEL:.2f}″ a pixel, {_STRETCH}", marker=""))

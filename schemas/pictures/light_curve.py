@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from schemas.errors import ZadsError
-from schemas.surveys.definitions import is_detection, is_positive
+from schemas.surveys.definitions import forced_point, is_detection, is_positive, is_usable
 
 
 class CannotDraw(ZadsError):
@@ -46,8 +46,9 @@ def band(fid: int | None) -> Band:
 class Epoch:
     """One point of a light curve.
 
-    days: before this alert, positive in the past. magnitude: `magpsf` of a detection, else `diffmaglim`.
-    error: mag, NaN for a limit and where the packet has none.
+    days: before this alert, positive in the past. magnitude: `magpsf` of a detection, that of the flux of
+    forced photometry, else `diffmaglim`. error: mag, NaN for a limit and where the packet has none.
+    forced: measured at the object's place where nothing was detected.
     """
 
     days: float
@@ -56,6 +57,12 @@ class Epoch:
     error: float
     detected: bool
     positive: bool
+    forced: bool = False
+
+    @property
+    def limit(self) -> bool:
+        """Nothing is known of this epoch but how faint a source would have been seen."""
+        return not self.detected and not self.forced
 
 
 @dataclass(frozen=True)
@@ -63,13 +70,15 @@ class LightCurve:
     """What a packet knows of its object: the epochs before the alert (`past`), and the alert itself (`now`).
 
     ignored: rows at or after the alert's own time, which are not past. incomplete: rows without a time, or
-    without a limit where nothing was detected.
+    without a limit where nothing was detected. added: epochs of forced photometry that the history of
+    detections and limits has no row for.
     """
 
     past: tuple[Epoch, ...]
     now: Epoch | None
     ignored: int
     incomplete: int
+    added: int = 0
 
     @property
     def epochs(self) -> tuple[Epoch, ...]:
@@ -95,16 +104,42 @@ def light_curve(packet: Mapping[str, Any]) -> LightCurve:
         )
     jd = candidate["jd"]
     rows = packet.get("prv_candidates") or []
+    forced = _forced(packet.get("fp_hists") or [], jd)
     timed = [row for row in rows if _is_number(row.get("jd"))]
     earlier = [row for row in timed if row["jd"] < jd]
-    past = [epoch for row in earlier if (epoch := _epoch(row, jd)) is not None]
+    past = [epoch for row in earlier if (epoch := _known(row, jd, forced)) is not None]
+    told = {row.get("pid") for row in earlier}
+    alone = [epoch for pid, epoch in forced.items() if pid not in told]
     now = _epoch(candidate, jd)
     return LightCurve(
-        tuple(sorted(past, key=lambda epoch: -epoch.days)),
+        tuple(sorted([*past, *alone], key=lambda epoch: -epoch.days)),
         now if now is not None and now.detected else None,
         ignored=len(timed) - len(earlier),
         incomplete=len(rows) - len(timed) + len(earlier) - len(past),
+        added=len(alone),
     )
+
+
+def _forced(rows: Any, jd: float) -> dict[Any, Epoch]:
+    """The epochs before `jd` that forced photometry measured, by exposure (`pid`)."""
+    epochs: dict[Any, Epoch] = {}
+    for row in rows:
+        flux, time, pid = row.get("forcediffimflux"), row.get("jd"), row.get("pid")
+        if pid is None or not _is_number(time) or time >= jd or not is_usable(flux, row.get("procstatus")):
+            continue
+        error, zeropoint = (row.get(name) for name in ("forcediffimfluxunc", "magzpsci"))
+        magnitude, uncertainty = (float(value) for value in forced_point(flux, error, zeropoint))
+        if math.isfinite(magnitude):
+            epochs[pid] = Epoch(jd - time, row.get("fid"), magnitude, uncertainty, False, flux > 0, True)
+    return epochs
+
+
+def _known(row: Mapping[str, Any], jd: float, forced: Mapping[Any, Epoch]) -> Epoch | None:
+    """The epoch of a history's row: its detection, else the forced flux of that exposure, else its limit."""
+    epoch = _epoch(row, jd)
+    if epoch is not None and epoch.detected:
+        return epoch
+    return forced.get(row.get("pid"), epoch)
 
 
 def _epoch(row: Mapping[str, Any], jd: float) -> Epoch | None:

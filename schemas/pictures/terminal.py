@@ -31,7 +31,8 @@ def print_picture(packet: Any, console: Console) -> None:
     """Print one alert: its headline, its light curve, its three stamps.
 
     packet: a dictionary, the bytes of a packet, a path, or what `listen` yields. In the light curve a letter
-    is a detection in that band, a capital one fainter than the reference image. Stamps have north up and
+    is a detection in that band, a capital one fainter than the reference image, + and x forced photometry.
+    Stamps have north up and
     east left. Narrow terminals get the
     stamps below the light curve, those without colours ASCII shades.
 
@@ -87,7 +88,7 @@ def _light_curve(curve: LightCurve, width: int, height: int) -> Text:
     figure.plot_size(width, height - 1)
     low, high = _shown(curve)
     row = (high - low) / height
-    for epoch in sorted(curve.epochs, key=lambda epoch: (epoch is curve.now, epoch.detected)):
+    for epoch in sorted(curve.epochs, key=lambda epoch: (epoch is curve.now, epoch.detected, epoch.forced)):
         x, y, pixel = [-epoch.days], [epoch.magnitude], plotext.pixel(_rgb(band(epoch.fid).colour))
         if epoch.error > row:  # a shorter bar would only seem to be one
             figure.draw(figure.error(x, y, [epoch.error], pixel=pixel))
@@ -101,9 +102,12 @@ def _light_curve(curve: LightCurve, width: int, height: int) -> Text:
 
 
 def _symbol(epoch: Epoch) -> str:
-    """▾ for a limit, the band's letter for a detection, a capital when it is fainter than the reference."""
-    if not epoch.detected:
+    """▾ for a limit, the band's letter for a detection, + for forced photometry; when it is fainter than the
+    reference a capital letter, x."""
+    if epoch.limit:
         return "▾"
+    if epoch.forced:
+        return "+" if epoch.positive else "x"
     letter = band(epoch.fid).name if len(band(epoch.fid).name) == 1 else "o"
     return letter if epoch.positive else letter.upper()
 
@@ -232,8 +236,9 @@ def _key(curve: LightCurve) -> Text:
         for letter in found:
             key.append(f"{letter} ", style=letters[letter])
         key.append(meaning if found else "")
-    if any(not epoch.detected for epoch in curve.past):
-        key.append("▾ limit   ")
+    for symbol, meaning in (("+", "forced"), ("x", "forced, fainter than the reference"), ("▾", "limit")):
+        if any(_symbol(epoch) == symbol for epoch in curve.past):
+            key.append(f"{symbol} {meaning}   ")
     return key.append(curve.note)
 
 

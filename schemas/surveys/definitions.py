@@ -62,6 +62,9 @@ MISSING: Mapping[str, Mapping[str, float | str]] = MappingProxyType(
 )
 """Survey -> column -> the value that means "missing" and that a filter sees as NaN (or null)."""
 
+FORCED_SNR = 3.0
+"""A forced flux of so many times its error is a measurement; a fainter one is a limit."""
+
 FORCED_MISSING = -99999.0
 """Means "missing" in any number of `fp_hists`."""
 
@@ -89,6 +92,32 @@ def is_detection(magpsf: float | None) -> bool:
     Without it the row is a non-detection, whose limit is `diffmaglim`.
     """
     return magpsf is not None and magpsf == magpsf
+
+
+def forced_point(flux: Any, error: Any, zeropoint: Any) -> tuple[Any, Any]:
+    """Magnitude of the absolute forced flux and its error (mag); NaN where the flux is no measurement.
+
+    flux, error: DN. zeropoint: `magzpsci`, mag. A flux counts as measured from `FORCED_SNR` times its error,
+    of either sign; the caller leaves out rows that are not `usable`.
+
+    Source: Masci et al. (2023, arXiv:2305.16279), section 6.5: SNT = 3.
+    """
+    flux, error, zeropoint = (np.asarray(a, float) for a in (flux, error, zeropoint))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        snr = np.abs(flux) / error
+        real = (error > 0) & (snr >= FORCED_SNR) & np.isfinite(snr) & (zeropoint != FORCED_MISSING)
+        magnitude = np.where(real, zeropoint - 2.5 * np.log10(np.abs(flux)), np.nan)
+        return magnitude, np.where(real, 2.5 / np.log(10) / snr, np.nan)
+
+
+def is_usable(forcediffimflux: float | None, procstatus: Any) -> bool:
+    """True for a row of `fp_hists` whose flux can be used: it is there, and processed without a warning."""
+    return (
+        forcediffimflux is not None
+        and forcediffimflux == forcediffimflux
+        and forcediffimflux != FORCED_MISSING
+        and str(procstatus) == USABLE_STATUS
+    )
 
 
 def is_public(programid: int | None) -> bool:

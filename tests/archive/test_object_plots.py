@@ -38,9 +38,19 @@ def test_every_epoch_of_a_light_curve_is_drawn(archive: Archive, most_seen: str)
     curve = archive.light_curve(most_seen)
     [axes] = plot_light_curve(curve).axes
     heights = np.concatenate([np.asarray(line.get_ydata(), float) for line in axes.lines])
-    told = np.concatenate([curve["magpsf"].dropna(), curve.loc[curve["kind"] == "limit", "diffmaglim"]])
+    seen = curve["magpsf"].notna()
+    snr = (curve["forcediffimflux"] / curve["forcediffimfluxunc"]).abs()
+    measured = ~seen & curve["usable"] & (snr >= 3)
+    forced = curve["magzpsci"] - 2.5 * np.log10(curve["forcediffimflux"].abs())
+    limits = curve.loc[(curve["kind"] == "limit") & ~measured, "diffmaglim"]
+    told = np.concatenate([curve.loc[seen, "magpsf"], forced[measured], limits])
     alerts = curve.loc[curve["kind"] == "alert", "magpsf"]
-    assert sorted(heights) == sorted([*told, *alerts])
+    assert sorted(heights) == pytest.approx(sorted([*told, *alerts]))
+    assert measured.any(), "nothing is proved of forced photometry"
+    words = [text.get_text() for text in axes.get_legend().get_texts()]
+    for fid, name in ((1, "g"), (2, "r")):
+        count = int(((curve["fid"] == fid) & (seen | measured)).sum())
+        assert any(word.startswith(f"{name}: {count} point") for word in words), words
     assert axes.yaxis_inverted()
 
 

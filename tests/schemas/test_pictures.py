@@ -68,13 +68,31 @@ def drawn(axes):
     return {label: sorted(map(tuple, points)) for label, points in shown.items()}
 
 
+def measured(packet):
+    """Forced photometry by `pid`: usable, before the alert, of at least three times its error."""
+    return {
+        row["pid"]: row
+        for row in packet.get("fp_hists") or []
+        if row["jd"] < packet["candidate"]["jd"]
+        and row["procstatus"] == "0"
+        and row["forcediffimflux"] > -99998
+        and abs(row["forcediffimflux"]) >= 3 * row["forcediffimfluxunc"] > 0
+    }
+
+
 def counted(packet):
     """The same numbers, by `candid` and `isdiffpos`, which detections have and non-detections lack."""
     rows = [row for row in packet["prv_candidates"] or [] if row["jd"] < packet["candidate"]["jd"]]
+    forced = measured(packet)
     tally = {}
+    pids = {row["pid"] for row in rows}
+    rows += [row | {"candid": None} for pid, row in forced.items() if pid not in pids]
     for row in [*rows, packet["candidate"]]:
         band = {1: "g", 2: "r", 3: "i"}[row["fid"]]
-        if row["candid"] is None:
+        if row["candid"] is None and row["pid"] in forced:
+            positive = forced[row["pid"]]["forcediffimflux"] > 0
+            kind = f"forced {'positive' if positive else 'negative'}"
+        elif row["candid"] is None:
             kind = "limits"
         else:
             kind = "positive" if row["isdiffpos"] in ("t", "1") else "negative"
@@ -98,6 +116,35 @@ def test_each_light_curve_has_the_points_that_its_packet_has(packets):
         words = " ".join(texts(axes))
         assert str(packet["candidate"]["candid"]) in words
         assert Time(packet["candidate"]["jd"], format="jd").strftime("%Y-%m-%d %H:%M") in words
+
+
+def test_forced_photometry_is_drawn_where_it_measured(packets):
+    """An epoch of S/N 250 was once drawn as a limit: "nothing detected"."""
+    told = [packet for packet in packets if measured(packet)]
+    assert len(told) >= 8
+    for packet in told:
+        axes = show(packet).axes[0]
+        shown = drawn(axes)
+        points = sorted(p for label, some in shown.items() if "forced" in label for p in some)
+        seen = {row["pid"] for row in packet["prv_candidates"] or [] if row["magpsf"] is not None}
+        jd = packet["candidate"]["jd"]
+        wanted = sorted(
+            (jd - row["jd"], row["magzpsci"] - 2.5 * np.log10(abs(row["forcediffimflux"])))
+            for pid, row in measured(packet).items()
+            if pid not in seen
+        )
+        assert np.allclose(points, wanted)
+        assert {label: len(p) for label, p in shown.items() if label != "this alert"} == counted(packet)
+
+
+def test_the_legend_counts_points(packets):
+    packet = next(packet for packet in packets if measured(packet))
+    [legend] = show(packet).legends
+    words = [text.get_text() for text in legend.get_texts()]
+    for name in "gr":
+        count = sum(n for label, n in counted(packet).items() if label[0] == name and "limits" not in label)
+        assert not count or f"{name}: {count} point{'s' * (count != 1)}" in words, words
+    assert any("north" in word or "N up, E left, 1.01″" in word for word in words)
 
 
 def test_every_kind_of_epoch_is_told_apart(one):
@@ -136,7 +183,8 @@ def test_time_runs_right_bright_is_up_and_all_points_are_inside(packets):
 def test_no_row_is_lost(packets):
     for packet in packets:
         curve = light_curve(packet)
-        assert len(curve.past) + curve.ignored + curve.incomplete == len(packet["prv_candidates"] or [])
+        rows = len(packet["prv_candidates"] or [])
+        assert len(curve.past) - curve.added + curve.ignored + curve.incomplete == rows
         assert all(epoch.days > 0 for epoch in curve.past)
 
 
