@@ -11,6 +11,7 @@ from typing import Any
 
 _PUBLIC = {
     "alert_filter": "filters",
+    "expression": "filters",
     "history": "filters",
     "registered": "filters",
     "load": "filters",

@@ -13,6 +13,7 @@ import cloudpickle
 import filters.ztf
 from filters.contract import Filter
 from filters.errors import UnknownFilter
+from filters.expressions.filter import expression, is_expression
 from schemas.errors import near_names
 
 
@@ -36,11 +37,14 @@ def filters_of(module: ModuleType) -> dict[str, Filter]:
 
 
 def load(where: str) -> Filter:
-    """A filter by "name", "path/to/file.py:function" or "package.module:function".
+    """A filter by "name", "path/to/file.py:function", "package.module:function", or an expression.
 
     The function's name may be left out of a file or module that defines one filter only.
-    Raises UnknownFilter, which lists the names that are near; what a user's file raises is passed on.
+    Raises UnknownFilter, which lists the names that are near, and BadExpression; what
+    a user's file raises is passed on.
     """
+    if is_expression(where):
+        return expression(where)
     place, _, name = where.rpartition(":") if ":" in where else (where, "", "")
     if place.endswith(".py"):
         return _pick(where, filters_of(_module_of_file(Path(place))), name)

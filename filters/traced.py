@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from filters.view import index_of
+from filters.view import AlertColumn, index_of
 from schemas.errors import NoSuchColumn
 from schemas.frame import IDENTITY
 
@@ -27,15 +27,11 @@ class Evaluates(Protocol):
         """What its function returns, and the boolean cuts made of it."""
 
 
-class TracedSeries(pd.Series):
+class TracedSeries(AlertColumn):
     """A Series that knows which columns it was made from (`sources`)."""
 
     _metadata: ClassVar[list[str]] = ["name", "sources"]
     sources: frozenset[str] = NOTHING
-
-    @property
-    def _constructor(self) -> Any:
-        return TracedSeries
 
     @property
     def _constructor_expanddim(self) -> Any:

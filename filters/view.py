@@ -13,6 +13,25 @@ import pandas as pd
 from schemas.errors import NoSuchColumn
 
 
+class AlertColumn(pd.Series):
+    """A column of alerts in which no comparison with a missing value is true, `!=` included.
+
+    pandas says that NaN differs from everything; a column of epochs says the same as this one.
+    """
+
+    @property
+    def _constructor(self) -> Any:
+        return type(self)
+
+    def __ne__(self, other: Any) -> Any:
+        differs = super().__ne__(other) & self.notna()
+        return differs & pd.notna(other) if pd.api.types.is_list_like(other) or pd.isna(other) else differs
+
+    def ne(self, other: Any, *args: Any, **kwargs: Any) -> Any:
+        """As `!=`."""
+        return super().ne(other, *args, **kwargs) & self.notna() & pd.notna(other)
+
+
 class AlertView(pd.DataFrame):
     """A pandas frame of the declared columns of a batch; what is derived from it is a plain DataFrame.
 
@@ -71,11 +90,11 @@ class AlertView(pd.DataFrame):
         if self._is_whole_frame:
             if key not in self.columns:
                 raise NoSuchColumn(key, self.columns)
-            return super().__getitem__(key)
+            return AlertColumn(super().__getitem__(key), copy=False)
         if key not in own["_names"]:
             raise NoSuchColumn(key, own["_names"])
         if key not in own["_taken"]:
-            own["_taken"][key] = own["_batch"][key]
+            own["_taken"][key] = AlertColumn(own["_batch"][key], copy=False)
         return own["_taken"][key]
 
     def _check(self, key: Any) -> None:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from filters import Filter, alert_filter, history, registered
+from filters import Filter, alert_filter, expression, history, registered
 from filters.packet import table_of_packets
 from schemas.frame import to_frame
 from tests.filters.packets import PHASES, packets
@@ -34,8 +34,14 @@ def with_a_late_cut(alerts: pd.DataFrame, *, rise: Annotated[float, "mag"] = 0.0
     return {"there": alerts["rb"].notna(), "brighter than last": brighter}
 
 
+AN_EXPRESSION = expression(
+    "rb >= {rb_min: 0.65} and (fid != 2 or not missing(sgscore1)) and count(prv_candidates.magpsf < 19) >= 2"
+    " and max(prv_candidates.jd, where=prv_candidates.fid == fid) < jd - 0.01"
+)
+
+
 def every_filter() -> list[Filter]:
-    return [*registered().values(), with_a_late_cut]
+    return [*registered().values(), with_a_late_cut, AN_EXPRESSION]
 
 
 def frame_of(f: Filter, batch: Packets) -> pd.DataFrame:

@@ -1,0 +1,226 @@
+"""What each part of an expression does with a batch: a tree of small objects that end in NumPy calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from filters.column import Column
+from filters.expressions.values import (
+    Kind,
+    Values,
+    absent,
+    among,
+    both,
+    calculate,
+    compare,
+    either,
+    negated,
+    of_column,
+    spread,
+)
+from filters.history import History, history
+from filters.view import column_of, index_of
+
+
+class Batch:
+    """The alerts that an expression is evaluated on; each column and history is taken once.
+
+    alerts: the frame; parameters: name -> value now.
+    """
+
+    def __init__(self, alerts: pd.DataFrame, parameters: Mapping[str, Any]) -> None:
+        self.alerts, self.parameters = alerts, parameters
+        self._columns: dict[str, Values] = {}
+        self._epochs: dict[str, EpochsOf] = {}
+
+    @property
+    def length(self) -> int:
+        return len(index_of(self.alerts))
+
+    def column(self, name: str) -> Values:
+        """A column of alerts."""
+        if name not in self._columns:
+            self._columns[name] = of_column(column_of(self.alerts, name))
+        return self._columns[name]
+
+    def epochs(self, name: str) -> EpochsOf:
+        """The past epochs of a history."""
+        if name not in self._epochs:
+            self._epochs[name] = EpochsOf(self, history(self.alerts, name))
+        return self._epochs[name]
+
+
+class EpochsOf:
+    """The past epochs of one history: a batch whose rows are epochs."""
+
+    def __init__(self, batch: Batch, past: History) -> None:
+        self._batch, self.past, self.parameters = batch, past, batch.parameters
+        self._columns: dict[str, Values] = {}
+
+    @property
+    def length(self) -> int:
+        return len(self.past)
+
+    def column(self, name: str) -> Values:
+        """A field of the history ("prv_candidates.magpsf"), or the alert's own value on each epoch."""
+        if name not in self._columns:
+            field_name = name.removeprefix(f"{self.past.name}.")
+            own = field_name == name
+            column: Column = self.past.alert[name] if own else self.past[field_name]
+            self._columns[name] = of_column(column.values)
+        return self._columns[name]
+
+    def epochs(self, name: str) -> EpochsOf:
+        """Never asked for: the meaning of an expression is checked before it runs."""
+        raise TypeError(f"a history within another: {name}")
+
+
+Rows = Batch | EpochsOf
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of an expression. kind: of its values; history: whose epochs they are of, "" for alerts.
+
+    reads: the columns that it needs, in the order of the text.
+    """
+
+    kind: Kind
+    history: str = ""
+    reads: tuple[str, ...] = ()
+
+    def values(self, rows: Rows) -> Values:
+        """Its values on these rows."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Literal(Part):
+    """A number, a text, True or False."""
+
+    value: Any = None
+
+    def values(self, rows: Rows) -> Values:
+        return Values(self.value)
+
+
+@dataclass(frozen=True)
+class Threshold(Part):
+    """A parameter."""
+
+    name: str = ""
+
+    def values(self, rows: Rows) -> Values:
+        return Values(rows.parameters[self.name])
+
+
+@dataclass(frozen=True)
+class Field(Part):
+    """A column of alerts or a field of a history."""
+
+    name: str = ""
+
+    def values(self, rows: Rows) -> Values:
+        return rows.column(self.name)
+
+
+@dataclass(frozen=True)
+class Comparison(Part):
+    """`a < b`, and chains such as `a < b <= c`."""
+
+    operands: tuple[Part, ...] = ()
+    operators: tuple[Callable[[Any, Any], Any], ...] = ()
+
+    def values(self, rows: Rows) -> Values:
+        values = [operand.values(rows) for operand in self.operands]
+        pairs = zip(self.operators, values, values[1:], strict=False)
+        answers = [compare(operator, left, right) for operator, left, right in pairs]
+        whole = answers[0]
+        for answer in answers[1:]:
+            whole = both(whole, answer)
+        return whole
+
+
+@dataclass(frozen=True)
+class Membership(Part):
+    """`a in (1, 2)` and `a not in (1, 2)`."""
+
+    operand: Part = field(default_factory=lambda: Literal("number", value=0))
+    choices: tuple[Part, ...] = ()
+    wanted: bool = True
+
+    def values(self, rows: Rows) -> Values:
+        choices = [choice.values(rows).data for choice in self.choices]
+        return among(self.operand.values(rows), choices, self.wanted)
+
+
+@dataclass(frozen=True)
+class Logic(Part):
+    """`a and b`, `a or b`, `not a`."""
+
+    operands: tuple[Part, ...] = ()
+    word: str = "and"
+
+    def values(self, rows: Rows) -> Values:
+        first, *others = (operand.values(rows) for operand in self.operands)
+        if self.word == "not":
+            return negated(first)
+        for other in others:
+            first = both(first, other) if self.word == "and" else either(first, other)
+        return first
+
+
+@dataclass(frozen=True)
+class Missing(Part):
+    """`missing(x)`."""
+
+    operand: Part = field(default_factory=lambda: Literal("number", value=0))
+
+    def values(self, rows: Rows) -> Values:
+        return absent(self.operand.values(rows))
+
+
+@dataclass(frozen=True)
+class Calculation(Part):
+    """Arithmetic and functions of numbers."""
+
+    operands: tuple[Part, ...] = ()
+    operation: Callable[..., Any] = np.add
+
+    def values(self, rows: Rows) -> Values:
+        return calculate(self.operation, *(operand.values(rows) for operand in self.operands))
+
+
+@dataclass(frozen=True)
+class Aggregate(Part):
+    """One value an alert from the past epochs of a history: `count(prv_candidates.magpsf < 19)`.
+
+    operand: what is aggregated, None for the epochs themselves; where: which epochs count, None for all.
+    """
+
+    of: str = ""
+    word: str = "any"
+    operand: Part | None = None
+    where: Part | None = None
+
+    def values(self, rows: Rows) -> Values:
+        epochs = rows.epochs(self.of)
+        column = self._column(epochs)
+        return of_column(getattr(column, self.word)())
+
+    def _column(self, epochs: EpochsOf) -> Column | History:
+        """The values that are aggregated, of the epochs that count."""
+        past = epochs.past
+        chosen = None if self.where is None else spread(self.where.values(epochs), epochs.length, "flag")
+        if self.operand is None:
+            return past if chosen is None else past[chosen]
+        data = spread(self.operand.values(epochs), epochs.length, self.operand.kind)
+        if self.word == "count" and self.operand.kind == "flag":
+            return past[data if chosen is None else data & chosen]
+        column = Column(past, data, self.of)
+        return column if chosen is None else column[chosen]
