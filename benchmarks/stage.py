@@ -12,8 +12,9 @@ from pathlib import Path
 import psutil
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
-from pipeline.broker.client import admin_client, consumer_settings, ensure_topics, producer_settings
+from pipeline.broker.client import admin_client, consumer_settings, producer_settings
 from pipeline.broker.partition import Partition
+from pipeline.broker.topics import ensure_topics
 from pipeline.channels.channel import ChannelSet
 from pipeline.channels.config import RunConfig
 from pipeline.live.run import Feed, LiveRun

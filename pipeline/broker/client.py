@@ -6,11 +6,11 @@ import difflib
 import logging
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
 
 from schemas.errors import ZadsError
 
@@ -50,8 +50,8 @@ MESSAGE_MAX_BYTES = 10_000_000
 SIZED = {"max.message.bytes": str(MESSAGE_MAX_BYTES)}
 """Configuration of a topic that takes records of MESSAGE_MAX_BYTES."""
 
-# librdkafka reports each failed reconnect as an error; these pass by themselves.
-_PASSING = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._TIMED_OUT}
+PASSING = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._TIMED_OUT}
+"""librdkafka reports each failed reconnect as an error; these pass by themselves."""
 
 
 class BrokerError(ZadsError):
@@ -156,7 +156,7 @@ def topic_names(bootstrap: str, pattern: str | None = None, timeout: float = 5.0
         # All topics are asked for: asking for one by name may create it.
         known = admin_client(bootstrap, **extra).list_topics(timeout=timeout).topics
     except KafkaException as error:
-        raise _unreachable(bootstrap, error.args[0]) from None
+        raise unreachable(bootstrap, error.args[0]) from None
     names = sorted(name for name in known if not name.startswith("__"))
     return names if pattern is None else [name for name in names if re.match(pattern, name)]
 
@@ -185,46 +185,16 @@ def _near(topic: str, names: list[str]) -> str:
     return f" (there are {shown})" if names else " (it has no topics yet)"
 
 
-def ensure_topics(
-    bootstrap: str,
-    names: Iterable[str],
-    partitions: int = 8,
-    config: Mapping[str, str] | None = None,
-    timeout: float = 30.0,
-    **extra: Any,
-) -> list[str]:
-    """Create those of `names` that are not there and return them; a topic that is there stays as it is.
-
-    The broker's own default decides how many replicas. Raises BrokerError naming the topic refused.
-    """
-    admin = admin_client(bootstrap, **extra)
-    wanted = [NewTopic(name, num_partitions=partitions, config=dict(config or {})) for name in names]
-    if not wanted:
-        return []
-    created = []
-    futures = admin.create_topics(wanted, operation_timeout=timeout, request_timeout=timeout)
-    for name, future in futures.items():
-        try:
-            future.result()
-            created.append(name)
-        except KafkaException as error:
-            reason = error.args[0]
-            if reason.code() in _PASSING:
-                raise _unreachable(bootstrap, reason) from None
-            if reason.code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise BrokerError(f"topic {name!r} cannot be created: {sentence(reason)}") from None
-    return created
-
-
-def _unreachable(bootstrap: str, error: KafkaError) -> BrokerError:
-    if error.code() in _PASSING:
+def unreachable(bootstrap: str, error: KafkaError) -> BrokerError:
+    """What to raise for an error of a request to `bootstrap`."""
+    if error.code() in PASSING:
         return BrokerError(f"no Kafka broker answers at {bootstrap}; start one with `zads broker start`")
     return BrokerError(f"the Kafka broker at {bootstrap} refused: {sentence(error)}")
 
 
 def passes_by_itself(error: KafkaError) -> bool:
     """Whether librdkafka goes on trying after `error` (a broker that restarts, a name that resolves late)."""
-    return not error.fatal() and (error.retriable() or error.code() in _PASSING)
+    return not error.fatal() and (error.retriable() or error.code() in PASSING)
 
 
 def sentence(error: KafkaError) -> str:

@@ -9,19 +9,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException
 
-from pipeline.broker.client import (
-    MESSAGE_MAX_BYTES,
-    SIZED,
-    BrokerError,
-    ensure_topics,
-    producer_settings,
-    sentence,
-    wait_for_broker,
-)
+from pipeline.broker.acknowledged import AcknowledgedProducer, Record
+from pipeline.broker.client import MESSAGE_MAX_BYTES, SIZED, BrokerError, sentence, wait_for_broker
 from pipeline.broker.dead_letters import TOPIC as DEAD_LETTERS
 from pipeline.broker.dead_letters import dead_letter_record
+from pipeline.broker.topics import ensure_topics
 
 _SOON_SECONDS = 10.0
 _TOO_LARGE = {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE}
@@ -48,7 +42,7 @@ class Outgoing:
 
 
 class Delivery:
-    """An idempotent producer that counts what the broker has acknowledged.
+    """Sends alerts and counts those that are known to be there.
 
     topics: alerts taken, by topic; objects: their distinct objectIds; bytes: their size; refused: dead
     letters by reason. rate: alerts/s at most. Raises BrokerError when no broker answers.
@@ -61,20 +55,19 @@ class Delivery:
         self.bytes = 0
         self._bootstrap, self._partitions, self._kafka = bootstrap, partitions, kafka
         self._pace = None if rate is None else _Pace(rate)
-        self._known: set[str] = set()
+        self._open: set[str] = set()
         self._failure: str | None = None
         self._again: list[Outgoing] = []
         self._oversize: list[tuple[Outgoing, KafkaError]] = []
         wait_for_broker(bootstrap, **kafka)
-        self._producer = Producer(producer_settings(bootstrap, **kafka))
-        self._alone: Producer | None = None
+        self._producer = AcknowledgedProducer(bootstrap, kafka, self._fail_loudly)
 
     def send(self, alert: Outgoing) -> None:
         """Hand one alert over; waits while too many are under way. Raises NotDelivered."""
         self._ensure(alert.topic, self._partitions)
         if self._pace is not None:
-            self._pace.wait(self._producer)
-        self._send(self._producer, alert, lambda error: self._again.append(alert))
+            self._pace.wait(self._flush, self._producer.poll)
+        self._send(alert, lambda error: self._again.append(alert))
 
     def refuse(self, alert: Outgoing, reason: str, detail: str, largest: int = MESSAGE_MAX_BYTES) -> None:
         """Make a dead letter of a packet; with its bytes when they are at most `largest`."""
@@ -90,78 +83,59 @@ class Delivery:
             objectId=alert.objectId,
             largest=largest,
         )
-        self._hand_over(self._producer, **record, on_delivery=self._dead_lettered)
+        self._producer.send(Record(**record, ended=self._dead_lettered))
 
     def settle(self) -> None:
-        """Deal with what the broker has found too large until now. Raises NotDelivered.
+        """Return when the broker has answered for everything, and what was too large has been dealt with.
 
-        It judges a batch of the client as one, so the alerts of a refused batch are sent once more, each
-        alone; what is too large even so becomes a dead letter by reference.
+        It judges a request as one, so the alerts of a refused one are sent once more, each alone; what is
+        too large even so becomes a dead letter by reference. Raises NotDelivered.
         """
+        self._flush()
         while self._again:
             alert = self._again.pop(0)
-            self._send(self._one_at_a_time(), alert, partial(self._is_oversize, alert))
+            self._send(alert, partial(self._is_oversize, alert))
+            self._flush()
         while self._oversize:
             alert, error = self._oversize.pop(0)
             self.refuse(alert, "oversize", f"{len(alert.raw):,} bytes: {sentence(error)}", largest=0)
+            self._flush()
         self._fail_loudly()
 
     def finish(self) -> None:
-        """Return when the broker has everything. Raises NotDelivered."""
-        while True:
-            self._producer.flush()
-            if self._alone is not None:
-                self._alone.flush()
-            if not self._again and not self._oversize:
-                return self._fail_loudly()
-            self.settle()
+        """Return when the broker has everything, and it is there. Raises NotDelivered."""
+        self.settle()
+        try:
+            self._producer.check()
+        except BrokerError as error:
+            raise NotDelivered(str(error), self.topics.total()) from None
 
     def finish_soon(self) -> None:
         """After an interruption: what was handed over still goes out, if that can be done within seconds."""
-        self._producer.flush(_SOON_SECONDS)
+        self._producer.flush_soon(_SOON_SECONDS)
 
     def give_up(self) -> None:
         """Drop what is under way."""
-        for producer in (self._producer, self._alone):
-            if producer is not None:
-                producer.purge()
-                producer.flush(1)
+        self._producer.give_up()
 
-    def _one_at_a_time(self) -> Producer:
-        if self._alone is None:
-            single = {"batch.num.messages": 1}
-            self._alone = Producer(producer_settings(self._bootstrap, **(self._kafka | single)))
-        return self._alone
-
-    def _send(self, producer: Producer, alert: Outgoing, too_large: Callable[[KafkaError], None]) -> None:
-        delivered = partial(self._delivered, alert, too_large)
+    def _flush(self) -> None:
         try:
-            self._hand_over(
-                producer, topic=alert.topic, key=alert.key, value=alert.raw, on_delivery=delivered
-            )
+            self._producer.flush()
+        except KafkaException as error:
+            raise NotDelivered(sentence(error.args[0]), self.topics.total()) from None
+
+    def _send(self, alert: Outgoing, too_large: Callable[[KafkaError], None]) -> None:
+        try:
+            ended = partial(self._ended, alert, too_large)
+            self._producer.send(Record(alert.topic, alert.key, alert.raw, ended))
         except KafkaException as exception:
             error = exception.args[0]
             if error.code() not in _TOO_LARGE:
                 raise NotDelivered(sentence(error), self.topics.total()) from None
             self._is_oversize(alert, error)
 
-    def _hand_over(self, producer: Producer, **message: Any) -> None:
-        """Produce, waiting while the client's queue is full: that bounds the memory."""
-        while True:
-            try:
-                producer.produce(**message)
-                producer.poll(0)
-                return
-            except BufferError:
-                producer.poll(0.1)
-                self._fail_loudly()
-
-    def _delivered(
-        self,
-        alert: Outgoing,
-        too_large: Callable[[KafkaError], None],
-        error: KafkaError | None,
-        message: Message,
+    def _ended(
+        self, alert: Outgoing, too_large: Callable[[KafkaError], None], error: KafkaError | None
     ) -> None:
         if error is None:
             self.topics[alert.topic] += 1
@@ -176,7 +150,7 @@ class Delivery:
     def _is_oversize(self, alert: Outgoing, error: KafkaError) -> None:
         self._oversize.append((alert, error))
 
-    def _dead_lettered(self, error: KafkaError | None, message: Message) -> None:
+    def _dead_lettered(self, error: KafkaError | None) -> None:
         if error is not None:
             self._failed(DEAD_LETTERS, "a dead letter", error)
 
@@ -191,9 +165,10 @@ class Delivery:
             raise NotDelivered(self._failure, self.topics.total())
 
     def _ensure(self, topic: str, partitions: int) -> None:
-        if topic not in self._known:
+        if topic not in self._open:
             ensure_topics(self._bootstrap, [topic], partitions, SIZED, **self._kafka)
-            self._known.add(topic)
+            self._producer.open(topic)
+            self._open.add(topic)
 
 
 class _Pace:
@@ -203,11 +178,17 @@ class _Pace:
         self._step = 1.0 / rate
         self._next: float | None = None
 
-    def wait(self, producer: Producer) -> None:
-        """Return when the next alert is due; what a slow source lost is made up for by one second at most."""
+    def wait(self, flush: Callable[[], None], poll: Callable[[float], None]) -> None:
+        """Return when the next alert is due, and those before are out.
+
+        What a slow source lost is made up for by one second at most.
+        """
         now = time.monotonic()
         due = now if self._next is None else self._next
+        if due > now:
+            flush()
+            now = time.monotonic()
         while (left := due - now) > 0:
-            producer.poll(left)
+            poll(left)
             now = time.monotonic()
         self._next = max(due, now - 1.0) + self._step

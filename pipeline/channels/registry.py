@@ -21,11 +21,12 @@ from pipeline.broker.client import (
     BrokerError,
     admin_client,
     client_settings,
-    ensure_topics,
     sentence,
     topic_names,
 )
 from pipeline.broker.listen import Alert, Listener, listen
+from pipeline.broker.paced import Paced, paced_settings
+from pipeline.broker.topics import ensure_topics
 from pipeline.channels.channel import Registered
 from pipeline.channels.definition import ChannelError, Definition
 
@@ -121,7 +122,7 @@ def write_registry(
     """
     ensure_registry(bootstrap, **kafka)
     producer = Producer(
-        client_settings(bootstrap, **kafka)
+        paced_settings(client_settings(bootstrap, **kafka))
         | {"transactional.id": CHANNELS_TOPIC, "message.max.bytes": MESSAGE_MAX_BYTES}
     )
     try:
@@ -133,8 +134,11 @@ def write_registry(
             for d in definitions
         ]
         producer.begin_transaction()
+        paced = Paced(producer)
         for one in written:
-            producer.produce(CHANNELS_TOPIC, one.model_dump_json().encode(), one.key, partition=0)
+            value = one.model_dump_json().encode()
+            paced.produce(topic=CHANNELS_TOPIC, value=value, key=one.key, partition=0)
+        paced.flush()
         producer.commit_transaction(_KAFKA_SECONDS)
     except KafkaException as exception:
         error = exception.args[0]

@@ -12,9 +12,10 @@ from typing import Any
 
 from distributed import Client
 
-from pipeline.broker.client import SIZED, client_settings, ensure_topics, topic_names
+from pipeline.broker.client import SIZED, client_settings, topic_names
 from pipeline.broker.dead_letters import TOPIC as DEAD_LETTERS_TOPIC
 from pipeline.broker.partition import Partition
+from pipeline.broker.topics import ensure_topics
 from pipeline.channels.channel import ChannelSet
 from pipeline.channels.config import RunConfig
 from pipeline.channels.gaps import APPLIED_TOPIC, GAPS_TOPIC

@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import Message, Producer
 
-from pipeline.broker.client import MESSAGE_MAX_BYTES, SIZED, client_settings, ensure_topics, topic_names
+from pipeline.broker.client import MESSAGE_MAX_BYTES, SIZED, client_settings, topic_names
 from pipeline.broker.listen import listen
-from pipeline.broker.paced import PACED
+from pipeline.broker.paced import Paced, paced_settings
 from pipeline.broker.partition import Partition
 from pipeline.broker.ranges import RangeReader
+from pipeline.broker.topics import ensure_topics
 from pipeline.channels.channel import Channel, ChannelSet
 from pipeline.channels.config import RunConfig
 from pipeline.channels.gaps import GAPS_TOPIC, Gap, open_gaps
@@ -77,10 +78,9 @@ def backfill(
     ensure_topics(config.bootstrap_servers, [channel.topic], partitions=1, config=SIZED, **config.client)
     producer = Producer(
         {
-            **kafka,
+            **paced_settings(kafka),
             "transactional.id": f"{_GROUP}/{channel.name}",
             "message.max.bytes": MESSAGE_MAX_BYTES,
-            **PACED,
         }
     )
     producer.init_transactions(_KAFKA_SECONDS)
@@ -116,8 +116,10 @@ class _Backfill:
         ]  # the rest was said live
         self._producer.begin_transaction()
         outgoing = Outgoing(self._channels, gap.source, verdicts, records, self._evaluator.schemas)
-        outgoing.produce(self._producer, gap.low, gap.high)
-        self._producer.produce(**gap.tombstone())
+        paced = Paced(self._producer)
+        outgoing.produce(paced, gap.low, gap.high)
+        paced.produce(**gap.tombstone())
+        paced.flush()
         self._producer.commit_transaction(_KAFKA_SECONDS)
         matches = verdicts.matches.get(self._channel.name, [])
         self.done.gaps += 1

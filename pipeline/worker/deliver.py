@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from confluent_kafka import Message, Producer
+from confluent_kafka import Message
 
 from pipeline.broker.client import MESSAGE_MAX_BYTES
 from pipeline.broker.dead_letters import dead_letter_record
@@ -38,9 +38,8 @@ class Outgoing:
         self._channels = {channel.name: channel for channel in channels.channels}
         self._rewritten: dict[tuple[int, tuple[str, ...], bool], bytes] = {}
 
-    def produce(self, producer: Producer, low: int, high: int) -> None:
+    def produce(self, paced: Paced, low: int, high: int) -> None:
         """Send matches, dead letters, and the gaps that [low, high) leaves in channels."""
-        paced = Paced(producer)
         refused = list(self._verdicts.refused)
         for name, matches in self._verdicts.matches.items():
             refused += [r for match in matches if (r := self._deliver(paced, self._channels[name], match))]

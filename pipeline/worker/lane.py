@@ -17,7 +17,7 @@ from collections.abc import Callable
 from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from pipeline.broker.client import MESSAGE_MAX_BYTES
-from pipeline.broker.paced import PACED
+from pipeline.broker.paced import Paced, paced_settings
 from pipeline.broker.partition import Partition
 from pipeline.broker.ranges import RangeReader, Stalled
 from pipeline.channels.channel import is_older
@@ -62,10 +62,9 @@ class Lane:
         self._reader = RangeReader(work.kafka, work.group, work.partition)
         self._producer = Producer(
             {
-                **work.kafka,
+                **paced_settings(work.kafka),
                 "transactional.id": f"{work.group}/{work.partition}",
                 "transaction.timeout.ms": 60_000,
-                **PACED,
                 "retry.backoff.ms": 10,  # the default, 100, is paid by each transaction that follows at once
                 "message.max.bytes": MESSAGE_MAX_BYTES,
             }
@@ -100,13 +99,16 @@ class Lane:
         """The records with low <= offset < high, in order (see RangeReader.read)."""
         return self._reader.read(low, high)
 
-    def commit(self, work: Work, produce: Callable[[Producer], None]) -> None:
+    def commit(self, work: Work, produce: Callable[[Paced], None]) -> None:
         """One transaction: whatever `produce` sends, and the input offset with the version in force.
 
-        Raises KafkaException or Stalled; the lane is then not to be used again.
+        Raises KafkaException (NotTaken for a record that is not known to be taken) or Stalled; the lane is
+        then not to be used again, and whoever takes the partition next aborts the transaction.
         """
         self._producer.begin_transaction()
-        produce(self._producer)
+        paced = Paced(self._producer)
+        produce(paced)
+        paced.flush()
         position = TopicPartition(*self.partition, work.high, work.version)
 
         def finish() -> None:

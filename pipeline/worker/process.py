@@ -15,8 +15,9 @@ from contextlib import contextmanager
 from functools import cache, lru_cache
 
 import cloudpickle
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException
 
+from pipeline.broker.paced import Paced
 from pipeline.broker.ranges import Stalled
 from pipeline.worker.deliver import Outgoing, applied_record
 from pipeline.worker.evaluate import Evaluator, Refusal, Verdicts
@@ -92,10 +93,10 @@ class _Step:
         channels = evaluator.channels
         outgoing = Outgoing(channels, work.partition, self._verdicts, self._records, evaluator.schemas)
 
-        def produce(producer: Producer) -> None:
-            outgoing.produce(producer, work.low, work.high)
+        def produce(paced: Paced) -> None:
+            outgoing.produce(paced, work.low, work.high)
             if self._lane.version != work.version:
-                producer.produce(**applied_record(channels, work))
+                paced.produce(**applied_record(channels, work))
 
         with _timed(self.report, "publish"):
             self._lane.commit(work, produce)

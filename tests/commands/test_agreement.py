@@ -13,7 +13,8 @@ from archive.replay.replay import replay
 from cluster.kafka.broker import Broker
 from commands.demo.agreement import Agreement, agreement_table, agreements, archive_topics
 from filters import load
-from pipeline.broker.client import ensure_topics, producer_settings
+from pipeline.broker.client import producer_settings
+from pipeline.broker.topics import ensure_topics
 from pipeline.channels.channel import Channel, ChannelSet
 from pipeline.clients.publish import publish_packets
 from simulator import simulate

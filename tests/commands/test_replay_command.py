@@ -25,8 +25,9 @@ from archive.write.ingest import ingest
 from cluster.kafka.broker import Broker
 from commands import replay as command
 from filters import load
-from pipeline.broker.client import BrokerError, ensure_topics
+from pipeline.broker.client import BrokerError
 from pipeline.broker.listen import listen
+from pipeline.broker.topics import ensure_topics
 from schemas.errors import ZadsError
 from simulator import SimulatedAlert, simulate
 from tests.archive.helpers import write_packets

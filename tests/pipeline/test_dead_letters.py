@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from cluster.kafka.broker import Broker
 from commands import dead_letters as command
-from pipeline.broker.client import SIZED, ensure_topics
+from pipeline.broker.client import SIZED
 from pipeline.broker.dead_letters import (
     TOPIC,
     DeadLetter,
@@ -28,6 +28,7 @@ from pipeline.broker.dead_letters import (
     find,
     original,
 )
+from pipeline.broker.topics import ensure_topics
 from schemas.avro.framing import FolderSource
 from schemas.packets.anatomy import dissect
 from tests.pipeline import packets, topics

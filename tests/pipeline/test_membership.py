@@ -11,8 +11,8 @@ import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from cluster.kafka.broker import Broker
-from pipeline.broker.client import ensure_topics
 from pipeline.broker.partition import Partition
+from pipeline.broker.topics import ensure_topics
 from pipeline.live.membership import Membership, ReplacedError
 
 SECONDS = 25.0

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import time
 import uuid
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, NewTopic
 
 _number = itertools.count(1)
@@ -18,6 +27,19 @@ def new_topic(bootstrap: str, partitions: int = 1, config: dict[str, str] | None
     admin = AdminClient({"bootstrap.servers": bootstrap})
     admin.create_topics([NewTopic(name, partitions, config=config or {})])[name].result()
     return name
+
+
+def recreate(bootstrap: str, topic: str, partitions: int = 1) -> None:
+    """Delete a topic and make another of its name, as soon as Kafka lets one."""
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin.delete_topics([topic])[topic].result()
+    for _ in range(100):
+        try:
+            admin.create_topics([NewTopic(topic, partitions)])[topic].result()
+            return
+        except KafkaException:
+            time.sleep(0.05)
+    raise AssertionError(f"{topic} cannot be made again")
 
 
 def partitions(bootstrap: str, topic: str) -> int:

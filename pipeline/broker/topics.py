@@ -1,0 +1,146 @@
+"""Making topics, and knowing when one can be written to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+
+from pipeline.broker.client import PASSING, BrokerError, admin_client, passes_by_itself, sentence, unreachable
+from pipeline.broker.partition import Partition
+
+_NOT_YET = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.KAFKA_STORAGE_ERROR,
+}
+"""What a broker answers for a partition whose leader does not know yet that it leads, or that has none."""
+_SOONEST_SECONDS, _LATEST_SECONDS = 0.02, 0.5
+_ASK_SECONDS = 5.0
+
+
+def ensure_topics(
+    bootstrap: str,
+    names: Iterable[str],
+    partitions: int = 8,
+    config: Mapping[str, str] | None = None,
+    timeout: float = 30.0,
+    **extra: Any,
+) -> list[str]:
+    """Create those of `names` that are not there, and return when all of them can be written to.
+
+    A topic that is there stays as it is. The broker's own default decides how many replicas.
+
+    Parameters
+    ----------
+    bootstrap, extra : str, Any
+        The broker, and librdkafka's own keys.
+    names : iterable of str
+        The topics that are wanted.
+    partitions, config : int, mapping
+        Of those that have to be created.
+    timeout : float
+        Seconds for creating them, and again for their leaders.
+
+    Returns
+    -------
+    list of str
+        Those that were created.
+
+    Raises
+    ------
+    BrokerError
+        Naming the topic that was refused, or the partition whose leader does not answer.
+    """
+    admin = admin_client(bootstrap, **extra)
+    wanted = [NewTopic(name, num_partitions=partitions, config=dict(config or {})) for name in names]
+    if not wanted:
+        return []
+    created = []
+    futures = admin.create_topics(wanted, operation_timeout=timeout, request_timeout=timeout)
+    for name, future in futures.items():
+        try:
+            future.result()
+            created.append(name)
+        except KafkaException as error:
+            reason = error.args[0]
+            if reason.code() in PASSING:
+                raise unreachable(bootstrap, reason) from None
+            if reason.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise BrokerError(f"topic {name!r} cannot be created: {sentence(reason)}") from None
+    _await_leaders(admin, [topic.topic for topic in wanted], timeout)
+    return created
+
+
+def partitions_of(admin: AdminClient, names: Iterable[str], timeout: float = 10.0) -> list[Partition]:
+    """Every partition of these topics in the broker's metadata; a topic that is not there has none.
+
+    All topics are asked for: asking for one by name may create it. Raises KafkaException.
+    """
+    known = admin.list_topics(timeout=timeout).topics
+    return [Partition(name, number) for name in names if name in known for number in known[name].partitions]
+
+
+def topic_ids(admin: AdminClient, names: Iterable[str], timeout: float = 10.0) -> dict[str, str]:
+    """The id that Kafka gave each topic when it was made: one made again has another, and counts anew.
+
+    A topic that is not there is left out. Raises BrokerError.
+    """
+    wanted = list(names)
+    if not wanted:
+        return {}
+    ids = {}
+    for name, future in admin.describe_topics(TopicCollection(wanted), request_timeout=timeout).items():
+        try:
+            ids[name] = str(future.result().topic_id)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise BrokerError(f"cannot look at {name}: {sentence(error.args[0])}") from None
+    return ids
+
+
+def _await_leaders(admin: AdminClient, names: list[str], timeout: float) -> None:
+    """Return when the leader of every partition has said where the partition ends.
+
+    Until then it refuses what is written. That a topic was created, or is in the metadata, does not say so.
+    """
+    deadline, pause = time.monotonic() + timeout, _SOONEST_SECONDS
+    while (waits_for := _without_leader(admin, names)) is not None:
+        if time.monotonic() > deadline:
+            raise BrokerError(
+                f"{waits_for} within {timeout:g} s",
+                hint="is a broker down that has the partition?",
+            )
+        time.sleep(pause)
+        pause = min(2 * pause, _LATEST_SECONDS)
+
+
+def _without_leader(admin: AdminClient, names: list[str]) -> str | None:
+    """What is not ready of these topics, as the beginning of a sentence. Raises BrokerError for a refusal."""
+    try:
+        places = partitions_of(admin, names, _ASK_SECONDS)
+    except KafkaException as error:
+        if not passes_by_itself(error.args[0]):
+            raise BrokerError(f"the topics cannot be listed: {sentence(error.args[0])}") from None
+        return "no broker said which topics there are"
+    if missing := set(names) - {place.topic for place in places}:
+        return f"topic {min(missing)} did not appear"
+    asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}
+    waits_for = None
+    for place, future in admin.list_offsets(asked, request_timeout=_ASK_SECONDS).items():
+        try:
+            future.result()
+        except KafkaException as error:
+            reason, where = error.args[0], Partition(place.topic, place.partition)
+            if reason.code() not in _NOT_YET and not passes_by_itself(reason):
+                raise BrokerError(f"{where} cannot be looked at: {sentence(reason)}") from None
+            waits_for = f"no leader of {where} answered ({reason.name()})"
+    return waits_for
