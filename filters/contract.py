@@ -86,7 +86,8 @@ class Filter:
 
     @cached_property
     def version(self) -> str:
-        """Twelve hex digits that change when the code, what it calls in its package, or `reads` change."""
+        """Twelve hex digits that change when code or data that the verdict depends on change: see
+        `filters.version`. Parameter values have no part in it."""
         parents = [parent.version for parent in self.extends]
         return source.version(self.function, (self.survey, self.scope, self.reads), parents)
 

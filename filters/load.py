@@ -93,4 +93,6 @@ def _module_of_file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     cloudpickle.register_pickle_by_value(module)
+    for f in filters_of(module).values():
+        f.version  # noqa: B018  # of the text and the constants as they are now
     return module

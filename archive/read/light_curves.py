@@ -41,8 +41,7 @@ def light_curve(archive: Table, objectId: str, public: bool = False) -> pd.DataF
     (mag), positive, programid, candid (of an alert or detection), and of forced photometry forcediffimflux,
     forcediffimfluxunc (DN), magzpsci (mag), mag, usable. Of several accounts of one exposure the alert's own
     goes before a history's, a detection before a limit, the later alert before the earlier. Rows of a history
-    that are
-    not before their alert are left out, as everywhere.
+    that are not before their alert are left out, as everywhere.
 
     Raises NoSuchAlert.
     """

@@ -105,6 +105,8 @@ def _table(every: list[Definition]) -> Table:
 
 
 def _facts(one: Definition) -> list[tuple[str, str]]:
+    now = one.completed()
+    same = "" if now.version == one.version else f"; of revision {one.revision}: {one.version}"
     return [
         ("channel", one.name),
         ("topic", one.channel().topic),
@@ -115,13 +117,13 @@ def _facts(one: Definition) -> list[tuple[str, str]]:
         ),
         ("why", one.why),
         ("owner", one.owner),
-        ("filter", f"{one.filter}, version {one.version}"),
+        ("filter", f"{one.filter}, version {now.version}{same}"),
         ("parameters", parameters_text(one)),
         ("reads", f"channel {one.input}" if one.input else one.topics or "every topic of the run"),
         ("access", one.access),
         ("drops", ", ".join(one.drop)),
         ("limits", str(one.limits)),
-        ("tried", (one.report or {}).get("when", "never") + ("" if one.is_tested else ", not as it is now")),
+        ("tried", (one.report or {}).get("when", "never") + ("" if now.is_tested else ", not as it is now")),
     ]
 
 

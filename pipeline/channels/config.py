@@ -5,6 +5,7 @@ Every error names its key, as a person would write it in zads.toml.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import tomllib
@@ -25,6 +26,8 @@ from pipeline.channels.channel import NAME, Access, Channel, ChannelSet, input_t
 from pipeline.channels.inputs import Reading, refuse_wrong_inputs
 from pipeline.channels.limits import Limits
 from schemas.errors import ZadsError
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from pipeline.channels.definition import Definition
@@ -188,7 +191,7 @@ def channel_set(
     for name in wanted:
         if name in governed:
             definition = governed[name]
-            channels += [definition.channel()] if definition.state == "enabled" else []
+            channels += _running(definition)
             if definition.state != "retired":  # while it is paused its input goes by, undelivered
                 inputs.update(input_topics(definition.input, definition.access))
         elif name in configured or name in every:
@@ -199,6 +202,16 @@ def channel_set(
     registered_so_far = registry.registered if registry is not None else None
     everything = tuple(channels), config.survey, registered_so_far, config.topics
     return ChannelSet(*everything, tuple(sorted(inputs)))
+
+
+def _running(definition: Definition) -> list[Channel]:
+    """The channel of a definition that is enabled; whoever runs it is told when its code was not tried."""
+    if definition.state != "enabled":
+        return []
+    channel = definition.channel()
+    if told := definition.outdated(channel.filter):
+        log.warning("%s", told)
+    return [channel]
 
 
 def _refuse_unknown(wanted: list[str], known: set[str]) -> None:

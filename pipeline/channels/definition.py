@@ -140,7 +140,25 @@ class Definition(BaseModel):
     def channel(self) -> Channel:
         """Ready to run. Raises ChannelError."""
         fixed = (self.access, self.drop, self.topics, self.limits, self.input)
-        return Channel(self.name, self.loaded(), *fixed, expected=self.expected)
+        chosen = self.loaded()
+        expected = None if self.outdated(chosen) else self.expected
+        return Channel(self.name, chosen, *fixed, expected=expected)
+
+    def outdated(self, chosen: Filter) -> str:
+        """What to tell when the code that runs is not the code that was tried; "" when it is, or none was.
+
+        chosen: the filter as it is loaded now. A filter of a package, or one that comes with zads, may have
+        changed since its backtest, without a change of the channel.
+        """
+        report = self.report or {}
+        tried = report.get("of", {}).get("version", chosen.version)
+        if chosen.version == tried:
+            return ""
+        return (
+            f"channel {self.name}: the code of its filter {self.filter} is version {chosen.version}, its"
+            f" backtest of {report.get('when', 'some time ago')} was of version {tried}:"
+            f" `zads channel test {self.name}` tries it as it is now"
+        )
 
     def with_changes(self, **changes: Any) -> Definition:
         """The same with some fields changed, checked, its filter's values and version filled in.

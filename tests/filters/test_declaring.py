@@ -169,7 +169,7 @@ class TestTravelling:
         )
         versions = []
         for n, text in enumerate(
-            [code, code + "\nOTHER = 1\n", code.replace("0.5", "0.6"), code.replace("'rb'", "'drb'")]
+            [code, code + "\n# OTHER = 1\n", code.replace("0.5", "0.6"), code.replace("'rb'", "'drb'")]
         ):
             file = tmp_path / f"v{n}.py"
             file.write_text(text)

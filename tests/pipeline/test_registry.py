@@ -121,6 +121,44 @@ def test_a_users_filter_travels_as_text(servers, tmp_path):
     assert pickle.loads(pickle.dumps(channel.filter)).version == written.version
 
 
+def as_tested(definition: Definition) -> Definition:
+    """As if a backtest had let it pass."""
+    report = {"of": definition.judged, "problems": [], "when": "2026-01-01", "nights": []}
+    return definition.model_copy(update={"report": report, "state": "tested"})
+
+
+@pytest.mark.parametrize("change", [("LEAST = 0.99", "LEAST = 0.0"), ("> least()", ">= least()")])
+def test_a_tested_channel_whose_code_changed_is_a_draft_again(tmp_path, change):
+    code = USER_FILE.replace("\n\n@", "\n\nLEAST = 0.99\n\ndef least():\n    return LEAST\n\n@")
+    code = code.replace('alerts["rb"] > rb_min', 'alerts["rb"] > least()')
+    assert change[0] in code
+    file = tmp_path / "my_filters.py"
+    file.write_text(code)
+    was = as_tested(Definition(name="mine", **by_value(f"{file}:mine")).with_changes())
+    assert was.with_changes(owner="ann").state == "tested"
+    file.write_text(code.replace(*change))
+    changed = was.with_changes(**by_value(f"{file}:mine"))
+    assert changed.state == "draft"
+    assert not changed.is_tested
+    headers = [dict(d.channel().headers)["version"].decode() for d in (was, changed)]
+    assert headers == [was.version, changed.version]
+    assert headers[0] != headers[1]
+
+
+def test_whoever_runs_code_that_was_not_tried_is_told(caplog):
+    """A filter of a package changed under an enabled channel: here its backtest was of another version."""
+    config = read_config(None, channels={"bright": {"filter": "real_bogus"}})
+    ran = as_tested(draft()).becoming("enabled")
+    older = ran.model_copy(update={"version": "0" * 12})
+    older = as_tested(older).becoming("enabled")
+    for definition, words in ((ran, ""), (older, "version 000000000000")):
+        caplog.clear()
+        channels = channel_set(config, None, Registry("t", {"bright": definition}, (definition,), 4))
+        assert (words in caplog.text) if words else not caplog.text
+        assert channels.channels[0].filter.version == ran.version, "what is delivered says what it is"
+        assert (channels.channels[0].expected is None) or not words
+
+
 def test_what_cannot_be_is_refused():
     enabled = draft().becoming("enabled")
     with pytest.raises(ChannelError, match="enabled: its access"):
