@@ -39,6 +39,7 @@ bench: $(STAMP) ## every speed claim, measured beside its peer
 	$(BIN)/python -m benchmarks.archive_ingest
 	$(BIN)/python -m benchmarks.archive_follow
 	$(BIN)/python -m benchmarks.replay
+	$(BIN)/python -m benchmarks.filters
 
 soak: $(STAMP) ## long proofs: hours of faults
 	$(BIN)/pytest -m soak

@@ -3,7 +3,7 @@
 from filters.contract import Filter, Verdict, alert_filter
 from filters.expressions.filter import expression
 from filters.history import History, history
-from filters.load import load, registered
+from filters.load import filter_or_expression, load, registered
 from filters.parameters import Parameter
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Verdict",
     "alert_filter",
     "expression",
+    "filter_or_expression",
     "history",
     "load",
     "registered",

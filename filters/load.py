@@ -12,7 +12,7 @@ import cloudpickle
 
 import filters.ztf
 from filters.contract import Filter
-from filters.errors import UnknownFilter
+from filters.errors import FilterError, UnknownFilter
 from filters.expressions.filter import expression, is_expression
 from schemas.errors import near_names
 
@@ -57,6 +57,15 @@ def load(where: str) -> Filter:
             hint="`zads filters` lists them; a filter of your own is path/to/file.py:function",
         )
     return known[where]
+
+
+def filter_or_expression(named: str, where: str) -> str:
+    """What a person chose: a filter by name or an expression, "" for neither. Raises FilterError for both."""
+    if named and where:
+        raise FilterError(f"choose one: the filter {named}, or the expression {where!r}")
+    if where and not is_expression(where):
+        expression(where)  # says what is wrong with it, or that it is a column alone
+    return named or where
 
 
 def _pick(where: str, found: dict[str, Filter], name: str) -> Filter:

@@ -33,4 +33,4 @@ def test_the_commands_of_the_page(
         assert done.exit_code == 0, (line, done.output, done.exception)
     found = read_registry(own_broker.bootstrap_servers)
     states = {name: definition.state for name, definition in found.definitions.items()}
-    assert states == {"bright": "retired", "brightest": "enabled", "nuclear": "paused"}
+    assert states == {"bright": "retired", "faint": "draft", "brightest": "enabled", "nuclear": "paused"}

@@ -29,6 +29,7 @@ class Wanted(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     filter: str = ""
+    where: str = ""
     parameters: dict[str, float | int | str | bool] = {}
     access: Literal["public", "collaboration"] = "public"
     drop: tuple[str, ...] = ()
@@ -114,15 +115,16 @@ def read_channels(file: Path) -> dict[str, Wanted]:
 
 def plan(wanted: dict[str, Wanted], registry: Registry, folder: Path) -> Iterator[Step]:
     """What has to change; filters' files are looked for in `folder`. Raises ChannelError."""
+    from filters import filter_or_expression
     from pipeline.channels.definition import Definition, by_value
     from pipeline.channels.registry import difference
 
     for name, table in wanted.items():
         old = registry.definitions.get(name)
-        named = table.filter or name
+        named = filter_or_expression(table.filter, table.where) or name
         if named.partition(":")[0].endswith(".py"):
             named = str(folder / named)
-        given = table.model_dump(exclude={"filter", "state", "owner"}) | by_value(named)
+        given = table.model_dump(exclude={"filter", "where", "state", "owner"}) | by_value(named)
         given["owner"] = table.owner or (old.owner if old else me())
         if old is not None and old.state == "retired" == table.state:
             continue

@@ -26,6 +26,10 @@ FilterOption = Annotated[
         help="A filter's name, path/to/file.py:function (kept as text) or package.module:function.",
     ),
 ]
+WhereOption = Annotated[
+    str | None,
+    typer.Option("--where", metavar="EXPRESSION", help="Instead of a filter: rb > 0.65 and magpsf < 19."),
+]
 Access = Annotated[str | None, typer.Option("--access", help="public or collaboration.")]
 Drop = Annotated[str | None, typer.Option("--drop", help="Fields to leave out, separated by commas.")]
 Topics = Annotated[
@@ -71,6 +75,7 @@ def create(
     name: Name,
     values: Values = None,
     filter_: FilterOption = None,
+    where: WhereOption = None,
     access: Access = None,
     drop: Drop = None,
     topics: Topics = None,
@@ -83,14 +88,16 @@ def create(
 ) -> None:
     """Make a channel, a draft that delivers nothing until it is enabled.
 
-    Example: `zads channel create bright --filter real_bogus rb_min=0.9`
+    Example: `zads channel create bright --where "rb > 0.9 and magpsf < 17"`
     """
+    from filters import filter_or_expression
     from pipeline.channels.definition import Definition
 
     settings = settings_of(config, bootstrap_servers=bootstrap)
-    fresh = Definition(name=name, filter=name, owner=me())
+    chosen = filter_or_expression(filter_ or "", where or "") or name
+    fresh = Definition(name=name, filter=chosen, owner=me())
     plain = {"access": access, "topics": topics, "input": input_, "owner": owner}
-    changes = _changes(fresh, values, filter_ or name, drop, limit, plain)
+    changes = _changes(fresh, values, chosen, drop, limit, plain)
     written = save(settings, [fresh.with_changes(**changes)], why)[0]
     people.print(f"{written.name} is a draft; `zads channel enable {name}` tries it and lets it run")
 
@@ -99,6 +106,7 @@ def change(
     name: Name,
     values: Values = None,
     filter_: FilterOption = None,
+    where: WhereOption = None,
     access: Access = None,
     drop: Drop = None,
     topics: Topics = None,
@@ -116,13 +124,15 @@ def change(
 
     Example: `zads channel set young_supernova rb_min=0.7`
     """
+    from filters import filter_or_expression
     from pipeline.channels.registry import difference
 
     settings = settings_of(config, bootstrap_servers=bootstrap)
     old = known(settings, name)
     base = old if revision is None else old.model_copy(update={"revision": revision})
     plain = {"access": access, "topics": topics, "input": input_, "owner": owner}
-    changes = _changes(old, values, filter_, drop, limit, plain)
+    chosen = filter_or_expression(filter_ or "", where or "") or None
+    changes = _changes(old, values, chosen, drop, limit, plain)
     new = base.with_changes(**changes)
     written = save(settings, [new], why)[0]
     people.print(f"{name}: {escape(difference(old, written))} (revision {written.revision}, {written.state})")

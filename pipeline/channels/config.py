@@ -21,7 +21,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from filters import load, registered
+from filters import filter_or_expression, load, registered
 from pipeline.channels.channel import NAME, Access, Channel, ChannelSet, input_topics
 from pipeline.channels.inputs import Reading, refuse_wrong_inputs
 from pipeline.channels.limits import Limits
@@ -48,6 +48,7 @@ class ChannelConfig(_Table):
     """[channels.NAME]: one filter at work. topics: of those that the run reads, only these; "": all."""
 
     filter: str = ""
+    where: str = ""  # an expression instead of a filter: "rb > 0.65 and magpsf < 19"
     parameters: dict[str, float | int | str | bool] = Field(default_factory=dict)
     access: Access = "public"
     drop: list[str] = Field(default_factory=list)
@@ -234,7 +235,7 @@ def configured_channel(name: str, config: ChannelConfig) -> Channel:
     if not NAME.fullmatch(name):
         raise ConfigError(f"channel name {name!r}: letters, digits, _ and - only")
     try:
-        chosen = load(config.filter or name).using(**config.parameters)
+        chosen = load(filter_or_expression(config.filter, config.where) or name).using(**config.parameters)
         chosen.require_reads()
     except ZadsError as error:
         raise ConfigError(f"[channels.{name}] {error}") from error

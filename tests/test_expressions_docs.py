@@ -1,0 +1,35 @@
+"""docs/expressions.md: its code runs, and each example in its tables is an expression."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from filters import expression
+from filters.expressions.meaning import AGGREGATES, FUNCTIONS
+from tests.test_docs import ROOT, blocks
+
+PAGE = (ROOT / "docs" / "expressions.md").read_text()
+EXAMPLES = [
+    *re.findall(r"`([^`|…]+)`", PAGE[PAGE.index("| comparisons") : PAGE.index("| ranges")]),
+    *re.findall(r"`([a-z]+\(prv_candidates[^`…]+)`", PAGE),
+]
+WORDS = {"and", "or", "not"}
+
+
+def test_the_code_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    exec(blocks(PAGE, "python")[0], {})
+    shown = capsys.readouterr().out
+    assert "count(prv_candidates.magpsf < 19) >= 2" in shown
+    assert int(shown.split()[-1]) > 0
+
+
+@pytest.mark.parametrize("text", [text for text in EXAMPLES if text not in WORDS])
+def test_each_example_is_an_expression(text: str) -> None:
+    assert expression(text if re.search("[<>=!]|in |missing|positive", text) else f"{text} > 0").reads
+
+
+def test_every_function_is_on_the_page() -> None:
+    for name in [*FUNCTIONS, *AGGREGATES, "missing", "between"]:
+        assert f"{name}(" in PAGE, name
