@@ -112,6 +112,8 @@ def summarise(statistics: Statistics, channels: ChannelSet, console: Console) ->
     )
     if statistics.not_public:
         console.print(f"{statistics.not_public:,} alerts are not public: no public channel saw them")
+    for name, count in sorted(statistics.hidden.items()):
+        console.print(f"{count:,} public alerts went out without {name}, which is not listed as public")
     for survey, count in sorted(statistics.other_surveys.items()):
         console.print(f"{count:,} packets of survey {survey} were counted, not evaluated")
     for reason, count in statistics.dead_letters.most_common():

@@ -25,6 +25,7 @@ from filters import filter_or_expression, load, registered
 from pipeline.channels.channel import NAME, Access, Channel, ChannelSet, input_topics
 from pipeline.channels.inputs import Reading, refuse_wrong_inputs
 from pipeline.channels.limits import Limits
+from schemas.avro.public import refuse_dropping_programid
 from schemas.errors import ZadsError
 
 log = logging.getLogger(__name__)
@@ -237,6 +238,8 @@ def configured_channel(name: str, config: ChannelConfig) -> Channel:
     try:
         chosen = load(filter_or_expression(config.filter, config.where) or name).using(**config.parameters)
         chosen.require_reads()
+        if config.access == "public":
+            refuse_dropping_programid(config.drop, chosen.survey)
     except ZadsError as error:
         raise ConfigError(f"[channels.{name}] {error}") from error
     return Channel(

@@ -22,6 +22,7 @@ from filters import Filter, load
 from pipeline.channels.channel import NAME, Access, Channel
 from pipeline.channels.expected import Expected
 from pipeline.channels.limits import Limits
+from schemas.avro.public import refuse_dropping_programid
 from schemas.errors import ZadsError
 
 State = Literal["draft", "tested", "enabled", "paused", "retired"]
@@ -127,6 +128,8 @@ class Definition(BaseModel):
             where = f"{_file_of(self.source, self.filter)}" if self.source else self.filter
             chosen = load(where).using(**self.parameters)
             chosen.require_reads()
+            if self.access == "public":
+                refuse_dropping_programid(self.drop, chosen.survey)
         except ZadsError as error:
             raise ChannelError(f"channel {self.name}: {error}", hint=error.hint) from error
         except Exception as error:  # a user's file may raise anything

@@ -55,6 +55,7 @@ class Statistics:
     dead_letters: Counter[str] = field(default_factory=Counter)
     other_surveys: Counter[str] = field(default_factory=Counter)
     not_public: int = 0
+    hidden: Counter[str] = field(default_factory=Counter)  # field cut out of public copies -> alerts
     seconds: Counter[str] = field(default_factory=Counter)
     lag: int = 0
     workers: int = 0
@@ -83,6 +84,7 @@ class Statistics:
         self.dead_letters.update(report.dead_letters)
         self.other_surveys.update(report.other_surveys)
         self.not_public += report.not_public
+        self.hidden.update(report.hidden)
         self.seconds.update(report.seconds)
         self.gaps.update(dict.fromkeys(report.skipped, report.records))
         if self.channels is not None:

@@ -37,6 +37,12 @@ class Outgoing:
         self._source, self._verdicts, self._records, self._schemas = source, verdicts, records, schemas
         self._channels = {channel.name: channel for channel in channels.channels}
         self._rewritten: dict[tuple[int, tuple[str, ...], bool], bytes] = {}
+        self._hidden: dict[str, set[int]] = {}
+
+    @property
+    def hidden(self) -> dict[str, int]:
+        """Fields that were cut out of what public channels got, with the number of packets."""
+        return {path: len(packets) for path, packets in self._hidden.items()}
 
     def produce(self, paced: Paced, low: int, high: int) -> None:
         """Send matches, dead letters, and the gaps that [low, high) leaves in channels."""
@@ -67,6 +73,9 @@ class Outgoing:
         """The packet's own bytes, unless fields are dropped or history rows must go."""
         raw = self._records[index].value()
         public_only = channel.public and index in self._verdicts.mixed
+        if channel.public:
+            for path in self._verdicts.unlisted.get(index, ()):
+                self._hidden.setdefault(path, set()).add(index)
         if not channel.drop and not public_only:
             return raw
         wanted = (index, channel.drop, public_only)

@@ -76,7 +76,8 @@ class Verdicts:
     refused: list[Refusal] = field(default_factory=list)
     gaps: dict[str, str] = field(default_factory=dict)  # channel -> why the whole batch is missing
     failures: list[ChannelFailure] = field(default_factory=list)
-    mixed: set[int] = field(default_factory=set)  # packets with history rows that are not public
+    mixed: set[int] = field(default_factory=set)  # packets with something that is not public
+    unlisted: dict[int, frozenset[str]] = field(default_factory=dict)  # packet -> fields not to be public
     alerts: int = 0
     objects: list[int] = field(default_factory=list)
     other_surveys: dict[str, int] = field(default_factory=dict)
@@ -170,7 +171,9 @@ class Evaluator:
             pc.sum(pc.equal(programid, PUBLIC_PROGRAMID)).as_py() or 0
         )
         if self._public:
+            verdicts.unlisted = batch.unlisted
             verdicts.mixed = _mixed_packets(batch, SURVEYS[self.channels.survey].histories)
+            verdicts.mixed |= batch.unlisted.keys()
 
 
 class _View:

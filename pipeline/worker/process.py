@@ -100,6 +100,7 @@ class _Step:
 
         with _timed(self.report, "publish"):
             self._lane.commit(work, produce)
+        self.report.hidden = outgoing.hidden
 
 
 def _judge(steps: list[_Step], note: RunningNote) -> None:

@@ -95,6 +95,7 @@ class Report:
     dead_letters: dict[str, int] = field(default_factory=dict)  # reason -> count
     other_surveys: dict[str, int] = field(default_factory=dict)
     not_public: int = 0
+    hidden: dict[str, int] = field(default_factory=dict)  # field cut out of public copies -> packets
     set_aside: dict[str, int] = field(default_factory=dict)  # channel -> alerts that its filter raised on
     failures: list[ChannelFailure] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)  # channels that have a gap here

@@ -1,4 +1,4 @@
-"""Packets without some fields, or without history rows that are not public: cut out of the bytes.
+"""Packets without some fields, or without what is not public: cut out of the bytes.
 
 The compiled walk notes where the pieces to cut begin and end (`MARK`), so all that is kept stays the very
 same bytes; nothing is encoded again but the counts of the histories.
@@ -26,6 +26,7 @@ from schemas.avro.framing import (
     write_long,
 )
 from schemas.avro.program import Compiler, Node, Program
+from schemas.avro.public import PROGRAMID, check_reduced, has_programs, unlisted
 from schemas.avro.reduce import only, reduced
 from schemas.avro.writer import WriterSchema
 from schemas.errors import NoSuchColumn, NotPublic, UnsupportedSchema
@@ -34,8 +35,6 @@ from schemas.surveys.registry import SURVEYS
 
 Cut = tuple[int, int, bytes]
 """First byte, byte after the last, what comes instead."""
-
-_PROGRAMID = "programid"
 
 
 def rewrite(
@@ -48,7 +47,7 @@ def rewrite(
     bare: Mapping[str, Any] | None = None,
 ) -> bytes:
     """The packet without the fields in `drop` (or with those in `keep` only) and, with `public_only`, without
-    the history rows whose programid is not 1.
+    the history rows whose programid is not 1 and without what the survey does not list as public.
 
     drop, keep: "cutoutScience", "candidate.rb" or "rb", "prv_candidates.magpsf". A name that this packet's
     schema does not have is passed over, since versions differ and a packet may come a second time;
@@ -57,7 +56,8 @@ def rewrite(
     nothing to lose comes back as it is, and doing it twice is doing it once.
 
     Raises NotPublic for `public_only` and an alert that itself is not public; UnsupportedSchema when nothing
-    would be left, or a field's type is shared with others; PacketError for packets that cannot be read.
+    would be left, or what must go cannot be taken out (a field's type is shared with others); PacketError for
+    packets that cannot be read.
     """
     framed = frame(raw, schemas, bare)
     cutter = _cutter(framed.writer, tuple(drop), None if keep is None else tuple(keep), public_only)
@@ -87,6 +87,8 @@ def _cutter(
     paths = {path for name in drop if (path := _path(writer, name)) is not None}
     if keep is not None:
         paths |= only(writer.tree, {path for name in keep if (path := _path(writer, name)) is not None})
+    if public:
+        paths |= unlisted(writer)
     outermost = {path for path in paths if not any(path.startswith(f"{other}.") for other in paths)}
     return _Cutter(writer, frozenset(outermost), public)
 
@@ -145,7 +147,10 @@ class _Cutter:
 
     def __init__(self, writer: WriterSchema, drop: frozenset[str], public: bool) -> None:
         self.drop, self.public = drop, public and _has_programs(writer)
-        self.head = container_head(reduced(writer.schema, drop) if drop else writer.schema)
+        schema = reduced(writer.schema, drop) if drop else writer.schema
+        if drop:
+            check_reduced(writer, schema, drop)
+        self.head = container_head(schema)
         self._survey = SURVEYS.get(writer.survey)
         self._histories = self._survey.histories if self.public and self._survey else ()
         holders = {array for path in drop for array in _arrays_around(Program(writer).root, path)}
@@ -174,7 +179,7 @@ class _Cutter:
     def _program_node(self, node: Node | None) -> Node | None:
         """The programid of a record, or of an array's items, if it is there as a number."""
         node = node.items if node is not None and node.kind == "array" else node
-        found = node.fields.get(_PROGRAMID) if node is not None else None
+        found = node.fields.get(PROGRAMID) if node is not None else None
         if found is None or found.kind not in ("int", "long"):
             return None
         self.program.want(found)
@@ -195,7 +200,8 @@ class _Cutter:
         return Block(block.records, _without(block.body, 0, len(block.body), cuts)) if cuts else block
 
     def _check_public(self, columns: Columns, records: int) -> None:
-        own = columns.numbers(self._own) if self._own else np.zeros(records)
+        of_the_alert = self._own if self._own and self._own.level == 0 else None
+        own = columns.numbers(of_the_alert) if of_the_alert else np.zeros(records)
         if (own != PUBLIC_PROGRAMID).any():
             programid = own[own != PUBLIC_PROGRAMID][0]
             raise NotPublic(f"the alert's programid is {programid}, not {PUBLIC_PROGRAMID}")
@@ -236,7 +242,7 @@ def _has_programs(writer: WriterSchema) -> bool:
     """Whether the survey tells public data from other. Raises UnsupportedSchema for a survey not known."""
     if writer.survey not in SURVEYS:
         raise UnsupportedSchema(f"what is public in packets of survey {writer.survey!r} is not known")
-    return _PROGRAMID in SURVEYS[writer.survey].names()
+    return has_programs(SURVEYS[writer.survey])
 
 
 def _arrays_around(root: Node, path: str) -> Iterator[str]:

@@ -18,6 +18,7 @@ from schemas.avro.batches import Group, Walked
 from schemas.avro.fallback import arrow_columns, records_of
 from schemas.avro.framing import Framed, Framer, Header, SchemaSource, frame
 from schemas.avro.plan import Plan
+from schemas.avro.public import unlisted
 from schemas.avro.writer import WriterSchema
 from schemas.errors import NoSuchColumn, PacketError, UnsupportedSchema
 from schemas.surveys.registry import SURVEYS, Column, arrow_type
@@ -40,13 +41,14 @@ class Batch:
     table: one row a record, in the packets' order, one column a name asked for.
     packet: int64, for each row the index of its packet.
     refused: the packets that could not be read. other_packets: index -> survey of readable packets of other
-    surveys.
+    surveys. unlisted: index -> fields that the survey does not list as public.
     """
 
     table: pa.RecordBatch
     packet: np.ndarray
     refused: list[Refused] = field(default_factory=list)
     other_packets: dict[int, str] = field(default_factory=dict)
+    unlisted: dict[int, frozenset[str]] = field(default_factory=dict)
 
     @property
     def other(self) -> dict[str, int]:
@@ -61,6 +63,7 @@ class Batch:
             self.packet[low:high] - start,
             [replace(one, index=one.index - start) for one in self.refused if start <= one.index < stop],
             {i - start: survey for i, survey in self.other_packets.items() if start <= i < stop},
+            {i - start: fields for i, fields in self.unlisted.items() if start <= i < stop},
         )
 
 
@@ -151,6 +154,8 @@ class PacketReader:
             return _Part(batch.table, batch.packet)
         walked = Walked(plan, messages)
         batch.refused += [Refused(index, error) for index, error in walked.refused]
+        if fields := unlisted(writer):
+            batch.unlisted |= dict.fromkeys(np.unique(walked.packet).tolist(), fields)
         arrays = [walked.columns.array(made) if made else None for made in plan.builders]
         if plan.slow:
             return self._with_slow(plan.slow, walked, arrays, packets, batch)

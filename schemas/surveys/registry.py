@@ -50,6 +50,7 @@ class Survey:
     name: "ztf". candidate: the record that describes this detection; its fields go by their bare names.
     histories: the arrays of earlier epochs, rows named "prv_candidates.jd". stamps: the image cut-outs.
     aliases: name -> where it is, the first place that the writer schema has.
+    public: the records, arrays and bytes that a public channel passes on; all others are cut out.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Survey:
     stamps: tuple[str, ...]
     reference: Mapping[str, Any] = field(repr=False)
     aliases: Mapping[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    public: frozenset[str] = field(default=frozenset(), repr=False)
 
     @cached_property
     def type(self) -> pa.StructType:
@@ -175,6 +177,19 @@ def _known() -> Iterator[Survey]:
         _reference("ztf", "4.01"),
         # Packets that a broker wrote again may lack the first (the snappy ones do).
         {"candid": ("candid", "candidate.candid")},
+        frozenset(
+            {
+                "candidate",
+                "prv_candidates",
+                "fp_hists",
+                "cutoutScience",
+                "cutoutScience.stampData",
+                "cutoutTemplate",
+                "cutoutTemplate.stampData",
+                "cutoutDifference",
+                "cutoutDifference.stampData",
+            }
+        ),
     )
     yield Survey(
         "lsst",
