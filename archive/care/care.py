@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from deltalake import DeltaTable
-
 from archive.layout import QUARANTINE, SCHEMAS, table_of
+from archive.tables.files import by_partition, data_files
 from archive.tables.fingerprints import versions_of
-from archive.tables.store import open_table
-from archive.write.optimize import by_partition, data_files
+from archive.tables.store import is_table, open_table
 from archive.write.quarantine import Quarantine
 
 RETENTION_HOURS = 168
@@ -52,8 +50,8 @@ def info(archive: str, survey: str = "ztf") -> Info:
     address = table_of(str(archive), survey)
     table = open_table(address)
     told = Info(address, table.version())
-    for (night, program), files in sorted(by_partition(data_files(table)).items(), key=str):
-        alerts, size = sum(file.rows for file in files), sum(file.size for file in files)
+    for (night, program), files in sorted(by_partition(data_files(table, address)).items(), key=str):
+        alerts, size = sum(file.rows for file in files), sum(file.bytes for file in files)
         told.nights.append(NightInfo(night, program, alerts, len(files), size))
     told.schemas = versions_of(str(archive))
     told.quarantined.update(Quarantine(str(archive)).rows(["reason"])["reason"].to_pylist())
@@ -75,7 +73,7 @@ def vacuum(
     removed: list[str] = []
     for name in (survey, SCHEMAS, QUARANTINE):
         address = table_of(str(archive), name)
-        if name == survey or DeltaTable.is_deltatable(address):
+        if name == survey or is_table(address):
             table = open_table(address)
             removed += [
                 f"{name}/{path}"

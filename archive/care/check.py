@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from archive.layout import BODY, HEALPIX, NIGHT, PROGRAMID, SCHEMA, healpix29, night_dates, table_of
+from archive.tables.files import DataFile, data_files
 from archive.tables.fingerprints import schemas_of
 from archive.tables.store import open_table, read_file
-from archive.write.optimize import DataFile, data_files
 from archive.write.quarantine import Quarantine
 from archive.write.rows import digest
 from schemas.frame import survey_named
@@ -69,7 +69,9 @@ def check(
     Raises NoSuchArchive.
     """
     address = table_of(str(archive), survey)
-    files = [f for f in data_files(open_table(address)) if nights is None or f.night in nights]
+    files = [
+        f for f in data_files(open_table(address), address) if nights is None or f.partition[NIGHT] in nights
+    ]
     checked, sources = Checked(), []
     inspector = _Inspector(survey, schemas_of(str(archive)), checked)
     for file in files:
@@ -146,11 +148,9 @@ class _Inspector:
         expected[HEALPIX] = pa.chunked_array([healpix29(bodies["ra"], bodies["dec"])])
         stored = {name: rows[name] for name in expected if name in rows.schema.names}
         count = rows.num_rows
-        stored[PROGRAMID] = _constant(
-            None if file.programid is None else int(file.programid), count, pa.int32()
-        )
+        stored[PROGRAMID] = _constant(file.programid, count, pa.int32())
         expected[NIGHT] = pa.chunked_array([night_dates(bodies["jd"], self._survey).cast(pa.string())])
-        stored[NIGHT] = _constant(file.night, count, pa.string())
+        stored[NIGHT] = _constant(file.partition[NIGHT], count, pa.string())
         for name, values in expected.items():
             if name not in stored:
                 continue

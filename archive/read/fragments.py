@@ -7,14 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
-from urllib.parse import unquote
 
 import numpy as np
-from deltalake import DeltaTable
 
-from archive.layout import HEALPIX
 from archive.read.cones import overlaps
 from archive.read.where import Condition
+from archive.tables.files import DataFile
 from schemas.errors import ZadsError
 from schemas.surveys.definitions import PUBLIC_PROGRAMID
 
@@ -84,26 +82,6 @@ def _date(word: str) -> date | None:
     return date.fromisoformat(word) if word else None
 
 
-@dataclass(frozen=True)
-class Fragment:
-    """One data file: where it is, its partition, what the Delta log says of its rows.
-
-    limits: column -> least and greatest raw value.
-    """
-
-    path: str
-    night: date | None
-    programid: int | None
-    rows: int
-    bytes: int
-    limits: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
-
-    def may_hold(self, ranges: np.ndarray | None, asked: Sequence[Condition]) -> bool:
-        """Whether a row within the HEALPix ranges may fulfil the conditions."""
-        inside = ranges is None or overlaps(ranges, *self.limits.get(HEALPIX, (None, None)))
-        return inside and all(condition.possible(self.limits) for condition in asked)
-
-
 WHOLE = 1 << 62
 """As a number of rows: all of a file, in one piece and one batch."""
 
@@ -125,44 +103,30 @@ class Piece:
     skip: np.ndarray = field(default_factory=lambda: NO_ROWS, repr=False, compare=False)
 
 
-def fragments(table: DeltaTable) -> list[Fragment]:
-    """Every data file of the table as it is, in the order of night, programid and sky."""
-    actions = table.get_add_actions(flatten=True)
-    names = actions.schema.names
-    columns = {name: actions.column(i).to_pylist() for i, name in enumerate(names)}
-    limited = [name[4:] for name in names if name.startswith("min.") and f"max.{name[4:]}" in columns]
-    found = []
-    for row, path in enumerate(columns["path"]):
-        limits = {name: (columns[f"min.{name}"][row], columns[f"max.{name}"][row]) for name in limited}
-        night, programid = (columns[f"partition.{key}"][row] for key in ("night", "programid"))
-        rows, size = columns["num_records"][row], columns["size_bytes"][row]
-        found.append(Fragment(unquote(path), night, programid, rows, size, limits))
-    return sorted(found, key=_place)
-
-
-def _place(fragment: Fragment) -> tuple[Any, ...]:
-    lowest = fragment.limits.get(HEALPIX, (None, None))[0]
-    return str(fragment.night), str(fragment.programid), lowest is None, lowest or 0, fragment.path
-
-
 def chosen(
-    every: Iterable[Fragment],
+    every: Iterable[DataFile],
     nights: Nights,
     public: bool = False,
     ranges: np.ndarray | None = None,
     asked: Sequence[Condition] = (),
-) -> list[Fragment]:
+) -> list[DataFile]:
     """The files that may hold what is asked for."""
     return [
-        fragment
-        for fragment in every
-        if nights.holds(fragment.night)
-        and (not public or fragment.programid == PUBLIC_PROGRAMID)
-        and fragment.may_hold(ranges, asked)
+        file
+        for file in every
+        if nights.holds(file.night)
+        and (not public or file.programid == PUBLIC_PROGRAMID)
+        and _may_hold(file, ranges, asked)
     ]
 
 
-def pieces(root: str, files: Iterable[Fragment], rows: int, skip: Mapping[str, np.ndarray]) -> list[Piece]:
+def _may_hold(file: DataFile, ranges: np.ndarray | None, asked: Sequence[Condition]) -> bool:
+    """Whether a row within the HEALPix ranges may fulfil the conditions."""
+    inside = ranges is None or overlaps(ranges, *(file.cells or (None, None)))
+    return inside and all(condition.possible(file.limits) for condition in asked)
+
+
+def pieces(root: str, files: Iterable[DataFile], rows: int, skip: Mapping[str, np.ndarray]) -> list[Piece]:
     """The files cut into pieces of about `rows` rows. skip: path -> rows that are not to be seen."""
     return [
         Piece(root, f.path, f.night, f.programid, f.rows, part, parts, skip.get(f.path, NO_ROWS))

@@ -11,9 +11,10 @@ import pyarrow as pa
 
 from archive.layout import BODY, SCHEMA, VERSION_COLUMNS, newest
 from archive.read.columns import PieceReader
-from archive.read.fragments import Fragment, Piece, chosen, nights_of
+from archive.read.fragments import Piece, chosen, nights_of
 from archive.read.table import Table
 from archive.read.view import View
+from archive.tables.files import DataFile
 from archive.tables.fingerprints import schemas_of
 from schemas.avro.framing import Block, container, container_head
 from schemas.avro.writer import writer_schema
@@ -76,12 +77,12 @@ def _places(archive: Table, wanted: np.ndarray, nights: Any) -> list[tuple[Piece
     return [(r.piece, rows[mask]) for r, rows, mask in zip(readers, hits, masks, strict=True) if mask.any()]
 
 
-def _within(file: Fragment, wanted: np.ndarray) -> bool:
+def _within(file: DataFile, wanted: np.ndarray) -> bool:
     low, high = file.limits.get("candid", (None, None))
     return low is None or bool(np.searchsorted(wanted, low) < np.searchsorted(wanted, high, "right"))
 
 
-def whole(archive: Table, file: Fragment) -> Piece:
+def whole(archive: Table, file: DataFile) -> Piece:
     """A data file as one piece."""
     return Piece(archive.root, file.path, file.night, file.programid, file.rows)
 

@@ -11,9 +11,10 @@ from deltalake import DeltaTable
 
 from archive.layout import table_of
 from archive.read.columns import Tally
-from archive.read.fragments import Fragment, Piece, chosen, fragments, nights_of, pieces
+from archive.read.fragments import Piece, chosen, nights_of, pieces
 from archive.read.versions import superseded
 from archive.read.view import View
+from archive.tables.files import DataFile, data_files
 from archive.tables.store import open_table
 from schemas.errors import ZadsError
 from schemas.frame import survey_named
@@ -33,7 +34,7 @@ class Table:
         self.path, self.survey, self.version = str(path), survey, version
         self.read = Tally()
         self._table: DeltaTable | None = None
-        self._files: tuple[int, list[Fragment]] | None = None
+        self._files: tuple[int, list[DataFile]] | None = None
 
     def __repr__(self) -> str:
         at = "" if self.version is None else f", version={self.version}"
@@ -48,7 +49,7 @@ class Table:
         where = self.path if "://" in self.path else str(Path(self.path).absolute())
         return table_of(where, self.survey)
 
-    def files(self) -> list[Fragment]:
+    def files(self) -> list[DataFile]:
         """Every data file, by night, programid and sky; of the newest version unless one was named."""
         if self._table is None:
             self._table = open_table(self.root)
@@ -57,7 +58,7 @@ class Table:
         elif self.version is None:
             self._table.update_incremental()
         if self._files is None or self._files[0] != self._table.version():
-            self._files = self._table.version(), fragments(self._table)
+            self._files = self._table.version(), data_files(self._table, self.root)
         return self._files[1]
 
     @property

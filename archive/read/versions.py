@@ -13,10 +13,11 @@ import pyarrow as pa
 from archive.layout import VERSION_COLUMNS, newest
 from archive.read.columns import PieceReader, Tally
 from archive.read.counting import distinct
-from archive.read.fragments import NO_ROWS, Fragment, Piece
+from archive.read.fragments import NO_ROWS, Piece
+from archive.tables.files import DataFile
 
 
-def superseded(root: str, files: Sequence[Fragment], tally: Tally | None = None) -> dict[str, np.ndarray]:
+def superseded(root: str, files: Sequence[DataFile], tally: Tally | None = None) -> dict[str, np.ndarray]:
     """Path -> numbers of the rows that are not the newest of their candid among these files.
 
     Files never change, so what was once found of a set of them is remembered. tally: counts what was read.
@@ -35,12 +36,12 @@ def forget() -> None:
     _of_group.cache_clear()
 
 
-def _may_share(files: Iterable[Fragment]) -> list[list[Fragment]]:
+def _may_share(files: Iterable[DataFile]) -> list[list[DataFile]]:
     """The files in groups whose ranges of candids do not overlap: nights, as candids begin with the night."""
-    groups: list[list[Fragment]] = []
+    groups: list[list[DataFile]] = []
     highest = None
-    known: list[Fragment] = []
-    unknown: list[Fragment] = []
+    known: list[DataFile] = []
+    unknown: list[DataFile] = []
     for f in files:
         (known if f.limits.get("candid", (None, None))[0] is not None else unknown).append(f)
     for f in sorted(known, key=lambda f: f.limits["candid"]):

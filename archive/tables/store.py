@@ -7,12 +7,14 @@ log names it: a reader never sees half a file, and what a killed writer leaves i
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
@@ -44,10 +46,14 @@ class NoSuchArchive(ZadsError):
     """There is no table at the address."""
 
 
+class BadAddress(ZadsError):
+    """An archive cannot be at the address."""
+
+
 def open_table(address: str) -> DeltaTable:
-    """The table as it is now. Raises NoSuchArchive."""
+    """The table as it is now. Raises NoSuchArchive, BadAddress."""
     try:
-        return DeltaTable(address)
+        return DeltaTable(checked(address))
     except TableNotFoundError:
         raise NoSuchArchive(
             f"no archive table at {address}", hint="`zads archive ingest PATH` makes one"
@@ -69,7 +75,7 @@ def plain_table(address: str, schema: pa.Schema) -> DeltaTable:
 def _made(
     address: str, schema: pa.Schema, partitions: list[str], description: str, statistics: str
 ) -> DeltaTable:
-    if not DeltaTable.is_deltatable(address):
+    if not is_table(address):
         DeltaTable.create(
             address,
             Schema.from_arrow(schema),
@@ -79,6 +85,25 @@ def _made(
             configuration={"delta.dataSkippingStatsColumns": statistics},
         )
     return DeltaTable(address)
+
+
+def is_table(address: str) -> bool:
+    """Whether there is a table at the address. Raises BadAddress."""
+    return DeltaTable.is_deltatable(checked(address))
+
+
+def checked(address: str) -> str:
+    """The address. Raises BadAddress for a folder that deltalake would take for another one.
+
+    It reads percent signs and backslashes in a path as a URL has them: "a%20b" would be the folder "a b".
+    """
+    path = filesystem_of(address)[1] if _is_local(address) else ""
+    if unquote(path) != path or "\\" in path or any(ord(letter) < 32 for letter in path):
+        raise BadAddress(
+            f"an archive cannot be in {path!r}: its table format reads % and \\ in a path as URLs have them",
+            hint="choose a folder whose path has no %20, no backslash and no line break",
+        )
+    return address
 
 
 def write_file(
@@ -185,23 +210,25 @@ def _repeats(field: pa.Field) -> bool:
 
 
 def _statistics(rows: pa.Table) -> str:
-    """A file's statistics as the Delta log holds them."""
+    """A file's statistics as the Delta log holds them: no limits of a column with an infinite one, for which
+    JSON has no word."""
     least, greatest, nulls = {}, {}, {}
     for name in STATISTICS:
         if name in rows.schema.names and rows.num_rows:
             bounds = pc.min_max(rows[name])
             nulls[name] = rows[name].null_count
-            if (low := _json_value(bounds["min"])) is not None:
-                least[name], greatest[name] = low, _json_value(bounds["max"])
+            low, high = _json_value(bounds["min"]), _json_value(bounds["max"])
+            if low is not None and high is not None:
+                least[name], greatest[name] = low, high
     told = {"numRecords": rows.num_rows, "minValues": least, "maxValues": greatest, "nullCount": nulls}
-    return json.dumps(told)
+    return json.dumps(told, allow_nan=False)
 
 
 def _json_value(value: pa.Scalar) -> Any:
     plain = value.as_py()
     if hasattr(plain, "isoformat"):
         return plain.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return None if isinstance(plain, float) and plain != plain else plain
+    return None if isinstance(plain, float) and not math.isfinite(plain) else plain
 
 
 def commit(
@@ -232,7 +259,7 @@ def read_file(address: str, path: str, columns: Sequence[str] | None = None) -> 
 
 def read_table(address: str, schema: pa.Schema) -> pa.Table:
     """All of a table without partitions, the columns of `schema`; no rows where there is no table."""
-    if not DeltaTable.is_deltatable(address):
+    if not is_table(address):
         return schema.empty_table()
     paths = pa.table(DeltaTable(address).get_add_actions())["path"].to_pylist()
     parts = [read_file(address, path, schema.names) for path in paths]
@@ -248,7 +275,11 @@ def delete_files(address: str, files: Sequence[AddAction]) -> None:
 
 def filesystem_of(address: str) -> tuple[pa.fs.FileSystem, str]:
     """The file system of an address and the path in it."""
-    address = address.removeprefix("file://")
-    if "://" not in address:
-        return pa.fs.LocalFileSystem(), os.path.abspath(address)
+    if _is_local(address):
+        path = unquote(address.removeprefix("file://")) if address.startswith("file://") else address
+        return pa.fs.LocalFileSystem(), os.path.abspath(path)
     return pa.fs.FileSystem.from_uri(address)
+
+
+def _is_local(address: str) -> bool:
+    return address.startswith("file://") or "://" not in address

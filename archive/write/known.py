@@ -6,11 +6,10 @@ import threading
 from collections.abc import Sequence
 
 import numpy as np
-import pyarrow as pa
-from deltalake import DeltaTable
 
 from archive.layout import NIGHT
-from archive.tables.store import read_file
+from archive.tables.files import data_files
+from archive.tables.store import open_table, read_file
 from archive.write.rows import Identity
 
 _COLUMNS = ["candid", "_digest"]
@@ -20,7 +19,7 @@ class KnownPackets:
     """The packets of a survey's table, each night read when it is first asked for. Safe between threads."""
 
     def __init__(self, address: str) -> None:
-        self.table = DeltaTable(address)
+        self.table = open_table(address)
         self._address = address
         self._nights: dict[str | None, _Night] = {}
         self._lock = threading.Lock()
@@ -56,10 +55,10 @@ class KnownPackets:
                 self._nights[night].add(path, packets)
 
     def _read(self, night: str | None, known: _Night) -> None:
-        for path in files_of(self.table, night):
-            if path not in known.files:
-                rows = read_file(self._address, path, _COLUMNS)
-                known.add(path, Identity(*(rows[name].to_numpy() for name in _COLUMNS)))
+        for file in data_files(self.table, self._address):
+            if file.partition[NIGHT] == night and file.path not in known.files:
+                rows = read_file(self._address, file.path, _COLUMNS)
+                known.add(file.path, Identity(*(rows[name].to_numpy() for name in _COLUMNS)))
 
 
 class _Night:
@@ -88,14 +87,3 @@ def _sorted(runs: Sequence[Identity]) -> Identity:
     candid, digest = (np.concatenate(column) for column in zip(*runs, strict=True))
     order = np.argsort(digest, kind="stable")
     return Identity(candid[order], digest[order])
-
-
-def files_of(table: DeltaTable, night: str | None) -> list[str]:
-    """The data files of a night (UT date, None for null), by their path in the table."""
-    files = pa.table(table.get_add_actions(flatten=True))
-    paths, dates = files["path"].to_pylist(), files[f"partition.{NIGHT}"].to_pylist()
-    return [
-        path
-        for path, date in zip(paths, dates, strict=True)
-        if (None if date is None else str(date)) == night
-    ]

@@ -14,15 +14,14 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction, RemoveAction
 
-from archive.layout import BODY, HEALPIX, NIGHT, PROGRAMID, table_of
+from archive.layout import BODY, HEALPIX, table_of
+from archive.tables.files import DataFile, by_partition, data_files
 from archive.tables.store import commit, delete_files, open_table, read_file, write_file
 from schemas.avro.framing import Buffer
 from schemas.errors import ZadsError
@@ -39,18 +38,6 @@ class Busy(ZadsError):
     """Somebody else has rewritten the same files in the meantime; nothing was changed."""
 
 
-class DataFile(NamedTuple):
-    """A file of the table, from the Delta log. cells: least and greatest `_healpix_29`, None if unknown."""
-
-    path: str
-    size: int
-    rows: int
-    modified: int
-    night: str | None
-    programid: str | None
-    cells: tuple[int, int] | None
-
-
 @dataclass
 class Optimized:
     """What was done: partitions rewritten, files and bytes before and after."""
@@ -59,31 +46,6 @@ class Optimized:
     before: int = 0
     after: int = 0
     bytes: int = 0
-
-
-def data_files(table: DeltaTable) -> list[DataFile]:
-    """Every data file of a survey's table."""
-    rows = pa.table(table.get_add_actions(flatten=True)).to_pylist()
-    return [
-        DataFile(
-            row["path"],
-            row["size_bytes"],
-            row["num_records"],
-            row["modification_time"],
-            None if row[f"partition.{NIGHT}"] is None else str(row[f"partition.{NIGHT}"]),
-            None if row[f"partition.{PROGRAMID}"] is None else str(row[f"partition.{PROGRAMID}"]),
-            None if row[f"min.{HEALPIX}"] is None else (row[f"min.{HEALPIX}"], row[f"max.{HEALPIX}"]),
-        )
-        for row in rows
-    ]
-
-
-def by_partition(files: Iterable[DataFile]) -> dict[tuple[str | None, str | None], list[DataFile]]:
-    """The files of each (night, programid)."""
-    found: dict[tuple[str | None, str | None], list[DataFile]] = {}
-    for file in files:
-        found.setdefault((file.night, file.programid), []).append(file)
-    return found
 
 
 def optimize(
@@ -99,7 +61,7 @@ def optimize(
     """
     address = table_of(str(archive), survey)
     done = Optimized()
-    for (night, _), files in sorted(by_partition(data_files(open_table(address))).items(), key=str):
+    for (night, _), files in sorted(by_partition(data_files(open_table(address), address)).items(), key=str):
         if nights is not None and night not in nights:
             continue
         for chosen in _worth_it(files, target, whole=nights is not None):
@@ -116,14 +78,14 @@ def _worth_it(files: list[DataFile], target: int, whole: bool) -> Iterator[list[
     if len(files) < 2 or not _overlap(files):
         return
     quiet = time.time() - max(file.modified for file in files) / 1000 > _QUIET_SECONDS
-    if whole or quiet or sum(file.size for file in files) <= target:
+    if whole or quiet or sum(file.bytes for file in files) <= target:
         yield files
         return
     group: list[DataFile] = []
     for file in files:
-        if file.size * _SMALL > target:
+        if file.bytes * _SMALL > target:
             continue
-        if group and sum(f.size for f in group) + file.size > target:
+        if group and sum(f.bytes for f in group) + file.bytes > target:
             yield group
             group = []
         group.append(file)
@@ -139,7 +101,7 @@ def _overlap(files: Sequence[DataFile]) -> bool:
 
 def _rewrite(address: str, files: Sequence[DataFile], target: int) -> list[AddAction]:
     """The rows of these files of one partition in new files, and the swap."""
-    partition = {NIGHT: files[0].night, PROGRAMID: files[0].programid}
+    partition = files[0].partition
     new: list[AddAction] = []
     try:
         for rows in _sorted_parts(address, files, target):
@@ -158,11 +120,11 @@ def _swap(
     address: str, files: Sequence[DataFile], new: Sequence[AddAction], partition: dict[str, str | None]
 ) -> None:
     table = open_table(address)
-    there = {file.path for file in data_files(table)}
+    there = {file.path for file in data_files(table, address)}
     if not {file.path for file in files} <= there:
         raise Busy(f"the files of {partition} at {address} have been rewritten by somebody else")
     now = int(time.time() * 1000)
-    removed = [RemoveAction(file.path, False, now, file.size, partition) for file in files]
+    removed = [RemoveAction(file.path, False, now, file.bytes, partition) for file in files]
     added = [AddAction(f.path, f.size, f.partition_values, f.modification_time, False, f.stats) for f in new]
     try:
         commit(table, [*added, *removed])
@@ -172,7 +134,7 @@ def _swap(
 
 def _sorted_parts(address: str, files: Sequence[DataFile], target: int) -> Iterator[pa.Table]:
     """The rows, by parts of the sky in their order, each about `target` bytes."""
-    parts = -(-sum(file.size for file in files) // target)
+    parts = -(-sum(file.bytes for file in files) // target)
     tables = (read_file(address, file.path) for file in files)
     if parts == 1:
         yield pa.concat_tables(tables)
