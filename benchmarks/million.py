@@ -20,7 +20,7 @@ from archive.layout import BODY, HEALPIX, healpix29, table_of
 from archive.read.archive import Archive
 from archive.read.columns import PieceReader
 from archive.read.fragments import Piece
-from archive.tables.fingerprints import keep_schemas, schemas_of
+from archive.tables.fingerprints import SchemaKeeper, schemas_of
 from archive.tables.store import commit, survey_table, write_file
 from archive.write.ingest import ingest
 from filters import registered
@@ -48,7 +48,7 @@ def make(folder: Path, alerts: int = 1_000_000, seed: int = 7) -> Made:
     """An archive of one public night with `alerts` alerts, two of three objects seen twice."""
     packets = _packets(seed)
     template, night, schemas = _template(packets)
-    keep_schemas(str(folder), "ztf", schemas, dict.fromkeys(schemas))
+    SchemaKeeper(str(folder), "ztf").keep(schemas, dict.fromkeys(schemas))
     address = table_of(str(folder), "ztf")
     table = survey_table(address)
     partition = {"night": night, "programid": "1"}

@@ -5,6 +5,7 @@ ZadsError
 ├── PacketError            this packet cannot be used; `reason` is its kebab-case word
 │   ├── NotAvro            "not-avro": the bytes are in no framing that we know
 │   ├── Truncated          "truncated": the packet ends too early
+│   ├── Empty              "empty": a container file without a record
 │   ├── UnknownSchema      "unknown-schema": no writer schema for it can be had
 │   ├── UnsupportedSchema  "unsupported-schema": its writer schema cannot be used
 │   ├── UnsupportedCodec   "unsupported-codec": its blocks are compressed in a way we do not know
@@ -52,6 +53,10 @@ class NotAvro(PacketError):
 
 class Truncated(PacketError):
     """The packet ends before what it announces."""
+
+
+class Empty(PacketError):
+    """A container file, whole as far as it goes, that holds no record."""
 
 
 class UnknownSchema(PacketError):

@@ -45,7 +45,7 @@ class Cone:
         """Boolean, for each position in degrees: within the radius, its edge included; NaN is outside."""
         ra0, dec0, lon, lat = np.radians(self.ra), np.radians(self.dec), np.radians(ra), np.radians(dec)
         with np.errstate(invalid="ignore"):  # what is at no place is in no cone
-        half = np.sin((lat - dec0) / 2) ** 2 + np.cos(dec0) * np.cos(lat) * np.sin((lon - ra0) / 2) ** 2
+            half = np.sin((lat - dec0) / 2) ** 2 + np.cos(dec0) * np.cos(lat) * np.sin((lon - ra0) / 2) ** 2
         distance = 2 * np.arcsin(np.sqrt(np.minimum(half, 1.0)))
         return np.asarray(distance <= np.radians(self.radius))
 

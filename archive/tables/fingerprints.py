@@ -12,32 +12,38 @@ from archive.layout import SCHEMAS, SCHEMAS_SCHEMA, table_of
 from archive.tables.store import commit, plain_table, read_table, write_file
 from schemas.avro.writer import WriterSchema
 
-_kept: set[tuple[str, str]] = set()  # by this process: archive, fingerprint
 
+class SchemaKeeper:
+    """Adds the writer schemas of an archive's bodies. One for a writer, which remembers what is there."""
 
-def keep_schemas(
-    archive: str, survey: str, schemas: Mapping[str, WriterSchema], versions: Mapping[str, str | None]
-) -> None:
-    """Add those that are not there. Before the rows, so that no body is without its schema."""
-    new = {name: writer for name, writer in schemas.items() if (archive, name) not in _kept}
-    if not new:
-        return
-    there = schemas_of(archive)
-    rows = [
-        {
-            "fingerprint": name,
-            "survey": survey,
-            "version": versions.get(name) or str(writer.schema.get("version", "")),
-            "schema": json.dumps(writer.schema),
-        }
-        for name, writer in new.items()
-        if name not in there
-    ]
-    if rows:
-        address = table_of(archive, SCHEMAS)
-        table = plain_table(address, SCHEMAS_SCHEMA)
-        commit(table, [write_file(address, pa.Table.from_pylist(rows, SCHEMAS_SCHEMA))])
-    _kept.update((archive, name) for name in new)
+    def __init__(self, archive: str, survey: str) -> None:
+        self._archive, self._survey = archive, survey
+        self._kept: set[str] = set()
+
+    def keep(self, schemas: Mapping[str, WriterSchema], versions: Mapping[str, str | None]) -> None:
+        """Add those that are not there. Before the rows, so that no body is without its schema.
+
+        schemas, versions: writer schema, and what packets call it, by fingerprint.
+        """
+        new = {name: writer for name, writer in schemas.items() if name not in self._kept}
+        if not new:
+            return
+        there = schemas_of(self._archive)
+        rows = [
+            {
+                "fingerprint": name,
+                "survey": self._survey,
+                "version": versions.get(name) or str(writer.schema.get("version", "")),
+                "schema": json.dumps(writer.schema),
+            }
+            for name, writer in new.items()
+            if name not in there
+        ]
+        if rows:
+            address = table_of(self._archive, SCHEMAS)
+            table = plain_table(address, SCHEMAS_SCHEMA)
+            commit(table, [write_file(address, pa.Table.from_pylist(rows, SCHEMAS_SCHEMA))])
+        self._kept.update(new)
 
 
 def schemas_of(archive: str) -> dict[str, Any]:

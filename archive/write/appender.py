@@ -18,7 +18,7 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 
 from archive.layout import NIGHT, PROGRAMID, table_of
-from archive.tables.fingerprints import keep_schemas
+from archive.tables.fingerprints import SchemaKeeper
 from archive.tables.store import commit, delete_files, survey_table, write_file
 from archive.write.quarantine import Quarantine
 from archive.write.rows import Record, RowMaker, Rows, Unkept
@@ -91,6 +91,7 @@ class Appender:
         self._survey = survey
         self._table = survey_table(self._address, survey)
         self._maker = RowMaker(survey, schemas)
+        self._schemas = SchemaKeeper(self.archive, survey)
         self._quarantine = Quarantine(self.archive)
         self._gathered: dict[str, _Gathered] = {}
         self._marks: dict[str, int | None] = {}
@@ -141,7 +142,7 @@ class Appender:
         if told:
             records = [record for app in told for record in self._gathered[app].records]
             rows = self._maker.make(records, self._next_stamp(len(records)))
-            keep_schemas(self.archive, self._survey, rows.schemas, rows.versions)
+            self._schemas.keep(rows.schemas, rows.versions)
             self._keep_unkept(rows.unkept, told)
             if not self._keep(rows, told):
                 self._forget()

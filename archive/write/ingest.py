@@ -16,7 +16,7 @@ from typing import Any
 from archive.write.intake import Intake
 from archive.write.summary import Summary, from_plain, total
 from schemas.avro.framing import SchemaSource
-from schemas.packets.files import PacketFiles, is_tarball
+from schemas.packets.files import PacketFiles
 
 __all__ = ["Summary", "ingest"]
 
@@ -92,7 +92,7 @@ class _Shares:
         from distributed import as_completed
         from distributed.scheduler import KilledWorker
 
-        shares = list(_shares(self._files.files))
+        shares = list(_shares(self._files))
         self._client.subscribe_topic(_TOPIC, self._hear)
         futures = {self._submit(number, share): (number, 1) for number, share in enumerate(shares)}
         waiting = as_completed(list(futures))
@@ -126,11 +126,12 @@ class _Shares:
         return total(list(self._summaries.values()), self._files.total_bytes, seconds)
 
 
-def _shares(files: Sequence[Path]) -> Iterator[list[Path]]:
-    """Each tarball by itself, loose files some thousands at a time."""
+def _shares(files: PacketFiles) -> Iterator[list[Path]]:
+    """Each archive by itself, loose files some thousands at a time."""
     loose: list[Path] = []
-    for file in files:
-        if is_tarball(file):
+    archives = set(files.archives)
+    for file in files.files:
+        if file in archives:
             yield [file]
             continue
         loose.append(file)

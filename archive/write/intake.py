@@ -18,7 +18,7 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 
 from archive.layout import NIGHT, PROGRAMID, table_of
-from archive.tables.fingerprints import keep_schemas
+from archive.tables.fingerprints import SchemaKeeper
 from archive.tables.store import commit, delete_files, survey_table, write_file
 from archive.write.known import KnownPackets
 from archive.write.quarantine import Quarantine
@@ -70,6 +70,7 @@ class Intake:
         survey_table(self._address, self.survey)
         self._known = KnownPackets(self._address)
         self._maker = RowMaker(self.survey, self.schemas)
+        self._schemas = SchemaKeeper(self.archive, self.survey)
         self._quarantine = Quarantine(self.archive)
         self._stamp = 0
         self.summary = Summary()
@@ -106,7 +107,7 @@ class Intake:
     def _write(self, batch: _Batch) -> _Written:
         """The rows of a batch in files that are not part of the table yet."""
         rows = self._maker.make(batch.records, batch.ingested, self._known)
-        keep_schemas(self.archive, self.survey, rows.schemas, rows.versions)
+        self._schemas.keep(rows.schemas, rows.versions)
         files = []
         for part in rows.parts:
             partition = {NIGHT: part.night, PROGRAMID: part.programid}

@@ -18,6 +18,7 @@ import cramjam
 from schemas.avro.writer import WriterSchema, writer_schema
 from schemas.errors import (
     CorruptValue,
+    Empty,
     NoSchemaSource,
     NotAvro,
     TooLarge,
@@ -281,7 +282,7 @@ def _blocks(raw: bytes, at: int, codec: str) -> list[Block]:
         blocks.append(Block(count, body))
         at += size + SYNC
     if not any(block.records for block in blocks):
-        raise Truncated("the container has no record")
+        raise Empty("the container has no record")
     return blocks
 
 

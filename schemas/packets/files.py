@@ -1,37 +1,28 @@
-"""Alert packets on disk: files, folders, and the survey's nightly tarballs, which are read as streams.
+"""Alert packets on disk: files, folders, and archives of them, which are read as streams.
 
-A nightly tarball holds up to a million files; nothing of it is unpacked to disk, and no more than one
-packet of it is held in memory here.
+A nightly archive holds up to a million files; nothing of it is unpacked to disk, and no more than one packet
+of it is held in memory here.
 """
 
 from __future__ import annotations
 
-import io
-import tarfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, BinaryIO, cast
-
-from isal import igzip_lib, igzip_threaded
 
 from schemas.errors import ZadsError
-
-_GZIP = b"\x1f\x8b"
-_TARBALLS = (".tar.gz", ".tgz", ".tar")
-# Unzipping runs in a thread of its own, a few blocks of this size ahead.
-_UNZIP_AHEAD = 1 << 18
-# tarfile copies the rest of its block with each read: a larger one costs more than it saves.
-_TAR_BLOCK = 1 << 15
-# What a truncated or corrupt gzip stream or tar archive raises.
-_DAMAGE: tuple[type[Exception], ...] = (
-    EOFError,
-    zlib.error,
-    igzip_lib.IsalError,  # type: ignore[assignment]  # its stub has no base class
-    tarfile.TarError,
-    OSError,
+from schemas.packets.packed import (
+    DAMAGE,
+    NotUnderstood,
+    Packed,
+    is_packet_name,
+    kind_of,
+    looks_packed,
+    members_of,
+    packet_of,
 )
+
+_PACKET = Packed("packet")
 
 
 class NoSuchPackets(ZadsError):
@@ -47,107 +38,84 @@ class PacketFile:
 
 
 class PacketFiles:
-    """All packet files at `paths`, in order of name within a folder: folders recursively, tarballs streamed.
+    """All packet files at `paths`, in order of name within a folder: folders recursively, archives streamed.
 
-    In folders and tarballs the files named *.avro count; a file that is named itself is taken as it is.
-    While it is iterated: `read_bytes` of `total_bytes` on disk have been read; `damaged` holds a sentence
-    for each tarball that ended early or is corrupt, whose packets up to there were given all the same.
+    An archive is known by its content (tar, gzipped or in another compression, or zip), whatever its name. In
+    folders and archives the files named *.avro count, and in folders the archives; a file that is named
+    itself is taken as it is. While it is iterated: `read_bytes` of `total_bytes` on disk have been read;
+    `damaged` holds a sentence for each archive that ended early or is corrupt, whose packets up to there were
+    given all the same.
 
-    Raises NoSuchPackets, before anything is read, when a path is missing or a folder holds none.
+    Raises NoSuchPackets, before anything is read, when a path is missing or a folder holds none;
+    NotUnderstood for a named file that is neither a packet nor an archive.
     """
 
     def __init__(self, paths: Sequence[str | Path]) -> None:
         self.damaged: list[str] = []
         self.read_bytes = 0
-        self._files = [file for path in paths for file in _files_at(Path(path))]
-        self.total_bytes = sum(file.stat().st_size for file in self._files)
+        self._files = [found for path in paths for found in _files_at(Path(path))]
+        self.total_bytes = sum(file.stat().st_size for file, _ in self._files)
 
     @property
     def files(self) -> list[Path]:
-        """The packet files and tarballs themselves, in the order in which they are read."""
-        return list(self._files)
+        """The packet files and archives themselves, in the order in which they are read."""
+        return [file for file, _ in self._files]
+
+    @property
+    def archives(self) -> list[Path]:
+        """Those of them that are archives."""
+        return [file for file, packed in self._files if packed.kind != "packet"]
 
     def __iter__(self) -> Iterator[PacketFile]:
-        for file in self._files:
-            if is_tarball(file):
-                yield from self._members(file)
+        for file, packed in self._files:
+            if packed.kind != "packet":
+                yield from self._members(file, packed)
+                continue
+            try:
+                raw = packet_of(file, packed)
+            except DAMAGE as error:
+                if packed.codec is None:
+                    raise
+                self.damaged.append(f"{file} is truncated or corrupt: {error}")
             else:
-                raw = file.read_bytes()
-                self.read_bytes += len(raw)
                 yield PacketFile(str(file), raw)
+            self.read_bytes += file.stat().st_size
 
-    def _members(self, file: Path) -> Iterator[PacketFile]:
+    def _members(self, file: Path, packed: Packed) -> Iterator[PacketFile]:
         before, given, last = self.read_bytes, 0, "its start"
         with file.open("rb") as disk:
             try:
-                for packet in _packets_in(disk, file):
+                for name, raw in members_of(disk, packed):
                     self.read_bytes = before + disk.tell()
-                    yield packet
-                    given, last = given + 1, packet.name.rpartition(":")[2]
-            except _DAMAGE as error:
+                    yield PacketFile(f"{file}:{name}", raw)
+                    given, last = given + 1, name
+            except DAMAGE as error:
                 where = f"after {last} ({given} packets read)"
                 self.damaged.append(f"{file} is truncated or corrupt {where}: {error}")
         self.read_bytes = before + file.stat().st_size
 
 
-def _files_at(path: Path) -> list[Path]:
+def _files_at(path: Path) -> list[tuple[Path, Packed]]:
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if _counts(file) and file.is_file())
+        files = [found for file in sorted(path.rglob("*")) if (found := _in_folder(file)) is not None]
         if not files:
-            looked_for = ", ".join(f"*{suffix}" for suffix in (".avro", *_TARBALLS))
-            raise NoSuchPackets(f"no packet in the folder {path} (looked for {looked_for})")
+            raise NoSuchPackets(f"no packet in the folder {path} (looked for *.avro and archives of them)")
         return files
     if not path.exists():
         raise NoSuchPackets(f"no file or folder at {path}")
-    return [path]
+    return [(path, kind_of(path))]
 
 
-def _counts(file: Path) -> bool:
-    return file.name.endswith((".avro", *_TARBALLS)) and not file.name.startswith(".")
-
-
-def is_tarball(file: Path) -> bool:
-    """Whether the file is read as a tarball, by its name."""
-    return file.name.endswith(_TARBALLS)
-
-
-def _packets_in(disk: BinaryIO, file: Path) -> Iterator[PacketFile]:
-    """The *.avro members of a tar archive, gzipped or not, in the archive's order."""
-    zipped = disk.read(2) == _GZIP
-    disk.seek(0)
-    content = igzip_threaded.open(disk, "rb", block_size=_UNZIP_AHEAD) if zipped else disk
-    end = _Tail(content)
+def _in_folder(file: Path) -> tuple[Path, Packed] | None:
+    """A file of a folder, if it counts: beside packets and archives a folder may hold anything."""
+    if file.name.startswith(".") or not file.is_file():
+        return None
+    if is_packet_name(file.name):
+        return file, _PACKET
     try:
-        with tarfile.open(fileobj=cast(IO[bytes], end), mode="r|", bufsize=_TAR_BLOCK) as tar:
-            while (member := tar.next()) is not None:
-                # tarfile remembers every member: a million of them would be a gigabyte.
-                tar.members.clear()  # type: ignore[attr-defined]
-                if member.isfile() and member.name.endswith(".avro") and _counts(Path(member.name)):
-                    yield PacketFile(f"{file}:{member.name}", _content(tar, member))
-    finally:
-        content.close()
-    # tarfile takes an archive cut between two members for a whole one; a whole one ends in zeros.
-    if end.tail.strip(b"\0"):
-        raise EOFError("the end-of-archive mark is missing")
-
-
-def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    opened = tar.extractfile(member)
-    raw = b"" if opened is None else opened.read()
-    if len(raw) != member.size:
-        raise EOFError(f"{member.name} has {len(raw)} of {member.size} bytes")
-    return raw
-
-
-class _Tail(io.RawIOBase):
-    """A readable file that remembers the last bytes it gave."""
-
-    def __init__(self, content: BinaryIO) -> None:
-        self._content = content
-        self.tail = b""
-
-    def read(self, size: int = -1) -> bytes:
-        block = self._content.read(size)
-        if block:
-            self.tail = block[-tarfile.BLOCKSIZE :]
-        return block
+        packed = kind_of(file)
+    except NotUnderstood:
+        if looks_packed(file.name):
+            raise
+        return None
+    return (file, packed) if packed.kind != "packet" else None

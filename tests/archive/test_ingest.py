@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from distributed import Client
 
+from archive.write.appender import Appender
 from archive.write.ingest import ingest
 from archive.write.quarantine import Quarantine
 from cluster.dask.local import local_cluster
@@ -237,3 +240,25 @@ def test_the_readers_errors_are_the_quarantines_reasons(tmp_path: Path) -> None:
         with pytest.raises(PacketError) as error:
             frame(row["raw"])
         assert (row["reason"], row["detail"]) == (error.value.reason, str(error.value))
+
+
+def test_an_archive_deleted_and_made_anew_has_its_schemas(tmp_path: Path) -> None:
+    """In one process, as in a notebook: the new archive is whole, for readers elsewhere too."""
+    packets = [alert.packet for alert in night(20)]
+    folder, path = write_packets(tmp_path / "in", packets), tmp_path / "archive"
+    for _ in range(3):
+        ingest(folder, path)
+        assert len(packets_in(path)) == len(packets), "read by another program"
+        shutil.rmtree(path)
+    keep = Appender(str(path))
+    assert keep.marks(["a"]) == {}
+    keep.append(
+        "a",
+        [
+            SimpleNamespace(raw=raw, topic="t", partition=0, offset=n, timestamp=None, key=None, headers=None)
+            for n, raw in enumerate(packets)
+        ],
+        20,
+    )
+    keep.flush()
+    assert len(packets_in(path)) == len(packets)

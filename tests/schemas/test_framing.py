@@ -22,6 +22,7 @@ from schemas.avro.framing import (
 from schemas.avro.writer import writer_schema
 from schemas.errors import (
     CorruptValue,
+    Empty,
     NoSchemaSource,
     NotAvro,
     PacketError,
@@ -99,10 +100,10 @@ BOMB = deflate(b"\0" * (MAX_BODY_BYTES + 1))
         (b"\0\0\0\x02\xbd\x00", UnknownSchema, "schema 701"),
         (built()[:30], Truncated, "bytes"),
         (built()[:-1], Truncated, "are left"),
-        (built()[:-20], Truncated, "no record"),
+        (built()[:-20], Empty, "no record"),
         (built()[:-3] + b"xyz", CorruptValue, "sync marker"),
-        (built(blocks=()), Truncated, "no record"),
-        (built(blocks=((0, b""),)), Truncated, "no record"),
+        (built(blocks=()), Empty, "no record"),
+        (built(blocks=((0, b""),)), Empty, "no record"),
         (built(blocks=((-1, b"\x02a"),)), CorruptValue, "-1 records"),
         (built(blocks=((2**62, b"\x02a"),)), Truncated, "more records"),
         (built(blocks=((1, b"\x02ab"),)), CorruptValue, "followed by more bytes"),

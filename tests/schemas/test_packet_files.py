@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import bz2
 import gc
+import gzip
 import io
+import lzma
+import random
 import tarfile
+import tracemalloc
+import zipfile
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from schemas.packets.files import NoSuchPackets, PacketFiles
+from schemas.packets.packed import NotUnderstood
 
 CONTENTS = [bytes([n]) * (3_000 * n + 17) for n in range(1, 13)]
 
@@ -59,8 +67,119 @@ def test_a_folder_is_walked_with_everything_in_it(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_named_is_taken_whatever_its_name(tmp_path: Path) -> None:
-    (tmp_path / "alert.bin").write_bytes(b"one")
-    assert [packet.raw for packet in PacketFiles([tmp_path / "alert.bin"])] == [b"one"]
+    for content in (b"Obj\x01 and more", b"\0\0\0\2\xbd Confluent"):
+        (tmp_path / "alert.bin").write_bytes(content)
+        assert [packet.raw for packet in PacketFiles([tmp_path / "alert.bin"])] == [content]
+    (tmp_path / "alert.avro").write_bytes(b"anything: the reader says what is wrong with it")
+    assert len(list(PacketFiles([tmp_path / "alert.avro"]))) == 1
+
+
+def zipped(raw: bytes) -> bytes:
+    """A zip archive with the members of a tar archive."""
+    out = io.BytesIO()
+    with (
+        tarfile.open(fileobj=io.BytesIO(raw)) as tar,
+        zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for member in tar.getmembers():
+            archive.writestr(member.name, tar.extractfile(member).read())
+    return out.getvalue()
+
+
+def streamed(raw: bytes, codec: str) -> bytes:
+    """Compressed by Arrow, in its streaming form."""
+    out = pa.BufferOutputStream()
+    with pa.CompressedOutputStream(out, codec) as stream:
+        stream.write(raw)
+    return out.getvalue().to_pybytes()
+
+
+PACKED = {
+    "none": bytes,
+    "gzip": gzip.compress,
+    "gzip, two members": lambda raw: gzip.compress(raw[:9000]) + gzip.compress(raw[9000:]),
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+    "zstd": lambda raw: streamed(raw, "zstd"),
+    "lz4": lambda raw: streamed(raw, "lz4"),
+    "zip": zipped,
+}
+NAMES = [
+    "n.tar.gz",
+    "n.tar.bz2",
+    "n.tar.xz",
+    "N.TAR.GZ",
+    "n.tar.gz.1",
+    "n.tgz?download=1",
+    "n.tar",
+    "night",
+    "n.zip",
+]
+
+
+@pytest.mark.parametrize("how", PACKED)
+@pytest.mark.parametrize("name", NAMES)
+def test_an_archive_of_any_name_in_any_compression(tmp_path: Path, how: str, name: str) -> None:
+    (tmp_path / "in").mkdir()
+    file = tmp_path / "in" / name
+    file.write_bytes(PACKED[how](tarball(tmp_path / "whole", "w").read_bytes()))
+    for place in (file, file.parent):
+        files = PacketFiles([place])
+        assert files.archives == [file]
+        assert [packet.raw for packet in files] == CONTENTS
+        assert files.damaged == []
+        assert files.read_bytes == files.total_bytes == file.stat().st_size
+
+
+@pytest.mark.parametrize("how", ["gzip", "bzip2", "xz", "zstd", "lz4"])
+def test_a_packed_archive_is_streamed(tmp_path: Path, how: str) -> None:
+    """Of an archive of 60 MB no more than a few are ever in memory."""
+    member, count = random.Random(1).randbytes(1 << 20), 60
+    file = tmp_path / "night.packed"
+    file.write_bytes(PACKED[how](tarball(tmp_path / "whole", "w", [member] * count).read_bytes()))
+    files = iter(PacketFiles([file]))
+    next(files)
+    tracemalloc.start()
+    assert sum(len(packet.raw) for packet in files) == (count - 1) << 20
+    assert tracemalloc.get_traced_memory()[1] < 12 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("how", ["gzip", "bzip2", "xz", "zstd", "zip", "none"])
+def test_an_archive_cut_short_says_so(tmp_path: Path, how: str) -> None:
+    raw = PACKED[how](tarball(tmp_path / "whole", "w").read_bytes())
+    for fraction in (0.0, 0.01, 0.5, 0.9):
+        file = tmp_path / "night.tar.xz"
+        file.write_bytes(raw[: int(fraction * len(raw))])
+        files = PacketFiles([file])
+        found = [packet.raw for packet in files]
+        assert found == CONTENTS[: len(found)]
+        assert len(files.damaged) == 1, fraction
+
+
+def test_one_packed_packet_is_unpacked(tmp_path: Path) -> None:
+    file = tmp_path / "1.avro.gz"
+    file.write_bytes(gzip.compress(b"Obj\x01 and more"))
+    assert [packet.raw for packet in PacketFiles([file])] == [b"Obj\x01 and more"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("night.tar.gz", b"<html>" + b"Not found. " * 100),
+        ("night.7z", b"7z\xbc\xaf\x27\x1c" + bytes(600)),
+        ("night.tar.Z", b"\x1f\x9d\x90" + bytes(600)),
+        ("notes.gz", gzip.compress(b"some words")),
+        ("notes.txt", b"some words"),
+        ("nothing", b""),
+    ],
+)
+def test_what_is_not_understood_is_refused_before_anything_is_read(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(NotUnderstood, match=name):
+        PacketFiles([tmp_path / name])
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
