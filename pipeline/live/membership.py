@@ -8,7 +8,8 @@ of paused partitions are never refreshed.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 
 from confluent_kafka import (
     OFFSET_INVALID,
@@ -22,11 +23,13 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from pipeline.broker.client import left_out, static_member
 from pipeline.broker.partition import Partition
+from pipeline.broker.topics import partitions_of
 from schemas.errors import ZadsError
 
 log = logging.getLogger(__name__)
 
 _KAFKA_SECONDS = 10.0
+_SETTLING_SECONDS = 0.1
 # poll() gives a fatal error as _FATAL, and fatal() of that is false (confluent-kafka 2.16).
 _REPLACED = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
 
@@ -147,15 +150,24 @@ class Membership:
         """How far each partition can be read: its last stable offset."""
         return self._offsets(list(partitions), OffsetSpec.latest())
 
+    def settled_ends(self, partitions: Iterable[Partition], stop: Callable[[], bool]) -> dict[Partition, int]:
+        """How far each partition reaches, once every transaction that writes there now has ended.
+
+        A transaction is over for its producer before its markers are in the partitions, and until then the
+        last stable offset is before its records. Returns what it has when `stop()` says so.
+        """
+        wanted = list(partitions)
+        written = self._offsets(wanted, OffsetSpec.latest(), IsolationLevel.READ_UNCOMMITTED)
+        while not stop():
+            stable = self.ends(wanted)
+            if all(stable[partition] >= end for partition, end in written.items()):
+                break
+            time.sleep(_SETTLING_SECONDS)
+        return written
+
     def partitions_of(self, topics: Iterable[str]) -> list[Partition]:
         """Every partition of these topics, ours or not."""
-        wanted = set(topics)
-        found = self._admin.list_topics(timeout=_KAFKA_SECONDS).topics
-        return [
-            Partition(name, number)
-            for name in sorted(wanted & found.keys())
-            for number in found[name].partitions
-        ]
+        return partitions_of(self._admin, sorted(topics), _KAFKA_SECONDS)
 
     def reconnect(self) -> None:
         """Forget what was known of the brokers: after a restart their old epochs are refused."""
@@ -165,12 +177,18 @@ class Membership:
         """Stop polling. A static member keeps its place until its session ends, for a quick restart."""
         self._consumer.close()
 
-    def _offsets(self, partitions: list[Partition], which: OffsetSpec) -> dict[Partition, int]:
+    def _offsets(
+        self,
+        partitions: list[Partition],
+        which: OffsetSpec,
+        isolation: IsolationLevel = IsolationLevel.READ_COMMITTED,
+    ) -> dict[Partition, int]:
         if not partitions:
             return {}
-        answers = self._admin.list_offsets(
+        admin = self._admin  # must outlive its futures, also when another thread reconnects meanwhile
+        answers = admin.list_offsets(
             {TopicPartition(*partition): which for partition in partitions},
-            isolation_level=IsolationLevel.READ_COMMITTED,
+            isolation_level=isolation,
             request_timeout=_KAFKA_SECONDS,
         )
         return {Partition(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}

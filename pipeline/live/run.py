@@ -129,14 +129,14 @@ class LiveRun:
     async def _feed(self, feed: Feed) -> None:
         """Run `feed`, then let the stream end where the topics end at that time.
 
-        What channels have as their input is delivered by then, and may have been another's input too: so it
-        is looked at again for each of these topics.
+        What channels have as their input has been written by then, and may have been another's input too: so
+        it is looked at again for each of these topics.
         """
         await asyncio.to_thread(feed, lambda: self.statistics.stopped)
         await self._source.reach(await asyncio.to_thread(self._ends_of, _topics_of(self._config)))
         for _ in self._in_force.channels.inputs:
             inputs = self._in_force.channels.inputs
-            await self._source.reach(await asyncio.to_thread(self._ends_of, inputs))
+            await self._source.reach(await asyncio.to_thread(self._settled_ends_of, inputs))
         self._source.stop()
 
     async def _follow(self, changes: Changes, fleet: Fleet) -> None:
@@ -224,6 +224,10 @@ class LiveRun:
 
     def _ends_of(self, topics: Iterable[str]) -> dict[Partition, int]:
         return self._membership.ends(self._membership.partitions_of(topics))
+
+    def _settled_ends_of(self, topics: Iterable[str]) -> dict[Partition, int]:
+        places = self._membership.partitions_of(topics)
+        return self._membership.settled_ends(places, lambda: self.statistics.stopped)
 
     async def _report(self, fleet: Fleet, on_progress: Callable[[Statistics], None]) -> None:
         while True:

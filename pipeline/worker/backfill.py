@@ -121,7 +121,7 @@ class _Backfill:
         paced.produce(**gap.tombstone())
         paced.flush()
         self._producer.commit_transaction(_KAFKA_SECONDS)
-        matches = verdicts.matches.get(self._channel.name, [])
+        matches = outgoing.delivered.get(self._channel.name, [])
         self.done.gaps += 1
         self.done.records += len(records)
         self.done.alerts += len(matches)

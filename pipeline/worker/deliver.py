@@ -24,7 +24,10 @@ _RECORD_OVERHEAD = 1_000
 
 
 class Outgoing:
-    """Turns the verdicts on a batch into Kafka records, within a transaction that the caller holds."""
+    """Turns the verdicts on a batch into Kafka records, within a transaction that the caller holds.
+
+    delivered: channel -> what went to its topic. refused: what went to the dead letters, at whatever stage.
+    """
 
     def __init__(
         self,
@@ -38,6 +41,8 @@ class Outgoing:
         self._channels = {channel.name: channel for channel in channels.channels}
         self._rewritten: dict[tuple[int, tuple[str, ...], bool], bytes] = {}
         self._hidden: dict[str, set[int]] = {}
+        self.delivered: dict[str, list[Match]] = {}
+        self.refused: list[Refusal] = []
 
     @property
     def hidden(self) -> dict[str, int]:
@@ -46,12 +51,17 @@ class Outgoing:
 
     def produce(self, paced: Paced, low: int, high: int) -> None:
         """Send matches, dead letters, and the gaps that [low, high) leaves in channels."""
-        refused = list(self._verdicts.refused)
+        self.refused = list(self._verdicts.refused)
         for name, matches in self._verdicts.matches.items():
-            refused += [r for match in matches if (r := self._deliver(paced, self._channels[name], match))]
-        for refusal in refused:
+            self.delivered[name] = []
+            for match in matches:
+                if refusal := self._deliver(paced, self._channels[name], match):
+                    self.refused.append(refusal)
+                else:
+                    self.delivered[name].append(match)
+        for refusal in self.refused:
             paced.produce(**self._dead_letter(refusal))
-        for gap in self._gaps(refused, low, high):
+        for gap in self._gaps(self.refused, low, high):
             paced.produce(**gap.record())
 
     def _deliver(self, paced: Paced, channel: Channel, match: Match) -> Refusal | None:

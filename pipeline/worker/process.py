@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -100,7 +101,7 @@ class _Step:
 
         with _timed(self.report, "publish"):
             self._lane.commit(work, produce)
-        self.report.hidden = outgoing.hidden
+        _fill_delivered(self.report, outgoing)
 
 
 def _judge(steps: list[_Step], note: RunningNote) -> None:
@@ -177,13 +178,17 @@ def _evaluator(channels: bytes, schemas: str) -> Evaluator:
     return Evaluator(cloudpickle.loads(channels), schema_source(schemas) if schemas else None)
 
 
+def _fill_delivered(report: Report, outgoing: Outgoing) -> None:
+    """What went where, known when the transaction has been committed."""
+    report.hidden = outgoing.hidden
+    report.matches = {name: [m.objectId for m in matches] for name, matches in outgoing.delivered.items()}
+    report.dead_letters = dict(Counter(refusal.reason for refusal in outgoing.refused))
+    of_filters = (refusal.channel for refusal in outgoing.refused if refusal.stage == "filter")
+    report.set_aside = dict(Counter(of_filters))
+
+
 def _fill(report: Report, verdicts: Verdicts) -> None:
     report.alerts, report.objects = verdicts.alerts, verdicts.objects
-    report.matches = {name: [match.objectId for match in found] for name, found in verdicts.matches.items()}
-    for refusal in verdicts.refused:
-        report.dead_letters[refusal.reason] = report.dead_letters.get(refusal.reason, 0) + 1
-        if refusal.channel:
-            report.set_aside[refusal.channel] = report.set_aside.get(refusal.channel, 0) + 1
     report.other_surveys, report.not_public = verdicts.other_surveys, verdicts.not_public
     report.failures, report.skipped = verdicts.failures, list(verdicts.gaps)
     report.seconds |= verdicts.seconds

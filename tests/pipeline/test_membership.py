@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -14,6 +15,7 @@ from cluster.kafka.broker import Broker
 from pipeline.broker.partition import Partition
 from pipeline.broker.topics import ensure_topics
 from pipeline.live.membership import Membership, ReplacedError
+from tests.pipeline.topics import Transactions
 
 SECONDS = 25.0
 
@@ -51,6 +53,23 @@ def test_a_quick_restart_notices_a_topic_that_came_just_before(broker: Broker) -
             assert topics_of(second, {early, late}) == {early, late}
             with pytest.raises(ReplacedError):
                 topics_of(first, {late})
+
+
+def test_the_end_of_a_topic_is_known_when_its_transactions_are_over(broker: Broker) -> None:
+    """Until then its last stable offset is before records that may still come: a run would miss them."""
+    servers, name = broker.bootstrap_servers, f"m{uuid.uuid4().hex[:8]}"
+    topic = f"{name}_1"
+    ensure_topics(servers, [topic], partitions=1)
+    writer = Transactions(servers, topic)
+    writer.leave_open([b"one", b"two"])
+    with member(servers, name) as one, ThreadPoolExecutor() as beside:
+        place = Partition(topic, 0)
+        assert one.ends([place]) == {place: 0}
+        end = beside.submit(one.settled_ends, [place], lambda: False)
+        with pytest.raises(TimeoutError):
+            end.result(1.0)
+        writer.commit()
+        assert end.result(SECONDS)[place] >= 2
 
 
 def test_a_transaction_that_a_dead_worker_left_open_holds_nobody_up(broker: Broker) -> None:

@@ -108,5 +108,8 @@ class Transactions:
             self._producer.produce(self.topic, message, partition=0)
         self._producer.flush(20)
 
+    def commit(self) -> None:
+        self._producer.commit_transaction(20)
+
     def abort(self) -> None:
         self._producer.abort_transaction(20)
