@@ -23,6 +23,7 @@ _COMMANDS = (
     "commands.explain",
     "commands.channel.command",
     "commands.archive.command",
+    "commands.catalogue.command",
     "commands.replay",
     "commands.graph.command",
     "commands.broker",

@@ -1,0 +1,313 @@
+"""From a table of sources to a catalogue: read, described, written as HATS with a margin cache by lsdb."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from filters.catalogues import CatalogueError, Catalogues, Description
+from filters.catalogues.description import NAME, CatalogueColumn, Kind, Motion
+from filters.catalogues.match import healpix
+from schemas.errors import near_names
+
+RA_NAMES = ("ra", "raj2000", "ra_icrs", "_raj2000", "alpha_j2000", "ra_deg", "radeg", "ramean", "s_ra")
+DEC_NAMES = (
+    "dec",
+    "decl",
+    "dej2000",
+    "de_icrs",
+    "_dej2000",
+    "delta_j2000",
+    "dec_deg",
+    "decdeg",
+    "decmean",
+    "s_dec",
+)
+LEAST_MARGIN = 10.0
+"""arcsec; the margin cache reaches at least as far, so that the radius may grow without a new copy."""
+_MOTION_YEARS = 60.0
+_CELL_ROWS = 500_000
+_FOOTPRINT_ORDER = 8
+
+
+def add_catalogue(
+    source: str | Path | pd.DataFrame,
+    name: str,
+    radius: float,
+    *,
+    ra: str | None = None,
+    dec: str | None = None,
+    columns: Sequence[str] | None = None,
+    nulls: Mapping[str, Sequence[Any]] | Sequence[Any] = (),
+    units: Mapping[str, str] | None = None,
+    radius_column: str = "",
+    motion: tuple[str, str, float] | None = None,
+    footprint: str | Path = "all",
+    owner: str = "",
+    root: str | Path | None = None,
+) -> Description:
+    """Add a catalogue, or a new version of one, that filters read as `name.column`.
+
+    Parameters
+    ----------
+    source
+        A file (CSV, FITS, VOTable, Parquet), or a pandas frame.
+    name
+        Lower-case letters, digits and _.
+    radius
+        arcsec within which a source matches.
+    ra, dec
+        Columns of ICRS positions in degrees; found by their usual names where left out.
+    columns
+        Which columns to keep; all of them where left out.
+    nulls
+        Numbers or words that mean "missing": for every column, or for each by name.
+    units
+        Column -> unit, for what the file does not say itself.
+    radius_column
+        A column with each source's own radius in arcsec (a watchlist); `radius` is then not used.
+    motion
+        Columns of proper motion (mas/yr, in ra times cos dec; in dec) and the epoch of the positions
+        (Julian year): sources are taken to the time of the alert.
+    footprint
+        "all" (the whole sky), "sources" (cells of 14 arcmin that have a source, and those around them) or
+        a MOC file (FITS): where "no match" means that there is no source.
+    owner
+        Whom to ask about it.
+    root
+        The folder of catalogues; ZADS_CATALOGUES or ~/.zads/catalogues where left out.
+
+    Returns
+    -------
+    Description
+        Of the version that is in use now. The same content again gives the same version and is written once.
+
+    Raises
+    ------
+    CatalogueError
+        For a file that cannot be read, a name that cannot be used, positions that are not there.
+    """
+    if not NAME.fullmatch(name):
+        raise CatalogueError(f"catalogue name {name!r}: a lower-case letter, then letters, digits and _")
+    if radius <= 0:
+        raise CatalogueError(f"the radius of {name} is {radius} arcsec; it must be more than 0")
+    frame, described = _read(source)
+    frame = _renamed(frame, columns, {c for c in (ra, dec, radius_column, *(motion or ())[:2]) if c})
+    ra, dec = _position(frame, ra, RA_NAMES), _position(frame, dec, DEC_NAMES)
+    frame = _with_places(frame, ra, dec, name)
+    meant = _columns(frame, described, nulls, units or {})
+    moving = Motion(*motion) if motion else None
+    margin = max(LEAST_MARGIN, _widest(frame, radius, radius_column), radius) + _travel(frame, moving)
+    options = repr((name, radius, margin, ra, dec, meant, moving, radius_column, str(footprint)))
+    about = {
+        "name": name,
+        "version": _version(frame, options),
+        "rows": len(frame),
+        "radius": float(radius),
+        "margin": margin,
+        "ra": ra,
+        "dec": dec,
+        "columns": meant,
+        "motion": moving,
+        "radius_column": radius_column,
+        "source": source.__class__.__name__ if isinstance(source, pd.DataFrame) else Path(source).name,
+        "added": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        "owner": owner,
+    }
+    store = Catalogues(root)
+    if about["version"] not in store.versions(name):
+        _write(store.root / name, frame, about, footprint)
+    store.use(name, str(about["version"]))
+    return store.describe(name)
+
+
+def _read(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, dict[str, tuple[str, str]]]:
+    """A table as pandas, and what the file says of its columns: unit and meaning."""
+    if isinstance(source, pd.DataFrame):
+        return source.reset_index(drop=True), {}
+    path = Path(source)
+    if not path.exists():
+        raise CatalogueError(f"no file at {path}")
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            return pd.read_parquet(path), {}
+        if path.suffix.lower() in (".csv", ".txt", ".tsv"):
+            return pd.read_csv(path, sep=None, engine="python", comment="#"), {}
+        return _by_astropy(path)
+    except Exception as error:  # whatever a parser of somebody else's format raises
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise CatalogueError(f"{path} cannot be read as a table: {why}") from error
+
+
+def _by_astropy(path: Path) -> tuple[pd.DataFrame, dict[str, tuple[str, str]]]:
+    from astropy.table import Table
+
+    table = Table.read(path)
+    several = [name for name in table.colnames if table[name].ndim > 1]
+    table.remove_columns(several)  # arrays in a cell are no columns that a filter could read
+    said = {
+        name: (str(table[name].unit or ""), str(table[name].description or "")) for name in table.colnames
+    }
+    return table.to_pandas(), said
+
+
+def _renamed(frame: pd.DataFrame, columns: Sequence[str] | None, needed: set[str]) -> pd.DataFrame:
+    """The columns that are kept, under names that Python and TOML can say."""
+    if columns is not None:
+        for column in columns:
+            if column not in frame.columns:
+                raise CatalogueError(f"no column {column!r}; {near_names(column, frame.columns)}")
+        places = [c for c in frame.columns if str(c).lower() in (*RA_NAMES, *DEC_NAMES) or c in needed]
+        frame = frame[list(dict.fromkeys([*columns, *places]))]
+    return frame.rename(columns={c: _plain(str(c)) for c in frame.columns})
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"\W", "_", name)
+
+
+def _position(frame: pd.DataFrame, named: str | None, usual: Sequence[str]) -> str:
+    if named is not None:
+        if named not in frame.columns:
+            raise CatalogueError(f"no column {named!r}; {near_names(named, frame.columns)}")
+        return named
+    lower = {str(column).lower(): str(column) for column in reversed(frame.columns)}
+    for name in usual:
+        if name in lower:
+            return lower[name]
+    raise CatalogueError(
+        f"no column looks like {usual[0]} in degrees (there are {', '.join(map(str, frame.columns))})",
+        hint="name it: --ra COLUMN --dec COLUMN",
+    )
+
+
+def _with_places(frame: pd.DataFrame, ra: str, dec: str, name: str) -> pd.DataFrame:
+    """The rows that have a place on the sky. Raises CatalogueError when that is none, or not degrees."""
+    places = frame[[ra, dec]].apply(pd.to_numeric, errors="coerce")
+    usable = places[ra].between(0, 360) & places[dec].between(-90, 90)
+    if not usable.any():
+        raise CatalogueError(f"no row of {name} has {ra} from 0 to 360 and {dec} from -90 to 90 degrees")
+    kept = frame[usable].reset_index(drop=True)
+    kept[ra], kept[dec] = places[ra][usable].to_numpy(float) % 360, places[dec][usable].to_numpy(float)
+    return kept
+
+
+def _columns(
+    frame: pd.DataFrame,
+    described: Mapping[str, tuple[str, str]],
+    nulls: Mapping[str, Sequence[Any]] | Sequence[Any],
+    units: Mapping[str, str],
+) -> dict[str, CatalogueColumn]:
+    meant = {}
+    said = {_plain(name): words for name, words in described.items()}
+    for column in map(str, frame.columns):
+        unit, meaning = said.get(column, ("", ""))
+        missing = nulls.get(column, ()) if isinstance(nulls, Mapping) else nulls
+        kind = _kind(frame[column])
+        words = [value for value in missing if isinstance(value, str) == (kind == "text")]
+        meant[column] = CatalogueColumn(kind, units.get(column, unit), meaning, tuple(words))
+    for wrong in set(units) | (set(nulls) if isinstance(nulls, Mapping) else set()):
+        if wrong not in meant:
+            raise CatalogueError(f"no column {wrong!r}; {near_names(str(wrong), meant)}")
+    return meant
+
+
+def _kind(column: pd.Series) -> Kind:
+    if pd.api.types.is_bool_dtype(column.dtype):
+        return "flag"
+    if pd.api.types.is_integer_dtype(column.dtype):
+        return "integer"
+    return "number" if pd.api.types.is_float_dtype(column.dtype) else "text"
+
+
+def _widest(frame: pd.DataFrame, radius: float, radius_column: str) -> float:
+    if not radius_column:
+        return radius
+    if radius_column not in frame.columns:
+        raise CatalogueError(f"no column {radius_column!r}; {near_names(radius_column, frame.columns)}")
+    return float(frame[radius_column].max())
+
+
+def _travel(frame: pd.DataFrame, motion: Motion | None) -> float:
+    """arcsec that the fastest source may move away from its position within decades."""
+    if motion is None:
+        return 0.0
+    for column in (motion.pmra, motion.pmdec):
+        if column not in frame.columns:
+            raise CatalogueError(f"no column {column!r}; {near_names(column, frame.columns)}")
+    fastest = np.hypot(frame[motion.pmra].fillna(0), frame[motion.pmdec].fillna(0)).max()
+    return float(fastest) / 1000 * _MOTION_YEARS
+
+
+def _version(frame: pd.DataFrame, options: str) -> str:
+    content = pd.util.hash_pandas_object(frame, index=False).to_numpy()
+    digest = hashlib.sha256(options.encode() + ",".join(map(str, frame.columns)).encode())
+    digest.update(content.tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _write(folder: Path, frame: pd.DataFrame, about: dict[str, Any], footprint: str | Path) -> None:
+    """Write a version aside, and put it in place when it is whole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=".adding-", dir=folder))
+    try:
+        margins = _write_hats(aside, frame, about)
+        covered = _footprint(footprint, frame[about["ra"]].to_numpy(), frame[about["dec"]].to_numpy())
+        if covered is not None:
+            np.save(aside / "footprint.npy", covered)
+        where = "all" if covered is None else "footprint.npy"
+        Description(**about, primary=about["name"], margins=margins, footprint=where).write(aside)
+        aside.chmod(0o755)
+        aside.rename(folder / about["version"])
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+def _write_hats(folder: Path, frame: pd.DataFrame, about: dict[str, Any]) -> str:
+    """A HATS collection; returns the folder of the margin cache, "" where no source is near a cell's edge."""
+    import dask
+    import lsdb
+
+    with dask.config.set(scheduler="threads", num_workers=1):
+        made = lsdb.from_dataframe(
+            frame,
+            ra_column=about["ra"],
+            dec_column=about["dec"],
+            catalog_name=about["name"],
+            partition_rows=_CELL_ROWS,
+            margin_threshold=about["margin"],
+            should_generate_moc=False,
+        )
+        made.write_catalog(folder, progress_bar=False, should_write_skymap=False, overwrite=True)
+    others = [
+        path.parent.name for path in folder.glob("*/hats.properties") if path.parent.name != about["name"]
+    ]
+    return others[0] if others else ""
+
+
+def _footprint(footprint: str | Path, ra: np.ndarray, dec: np.ndarray) -> np.ndarray | None:
+    """(n, 2) int64 ranges of HEALPix cells of order 29; None for the whole sky."""
+    from mocpy import MOC
+
+    if footprint == "all":
+        return None
+    if footprint == "sources":
+        cells = np.unique(healpix(ra, dec) >> 2 * (29 - _FOOTPRINT_ORDER))
+        depth = np.full(len(cells), _FOOTPRINT_ORDER, np.uint8)
+        moc = MOC.from_healpix_cells(cells.astype(np.uint64), depth, _FOOTPRINT_ORDER).add_neighbours()
+    else:
+        try:
+            moc = MOC.load(str(footprint), format="fits")
+        except Exception as error:
+            raise CatalogueError(f"{footprint} is no MOC in FITS: {error}") from error
+    return np.asarray(moc.to_depth29_ranges, np.int64)

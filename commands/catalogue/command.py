@@ -1,0 +1,188 @@
+"""`zads catalogue`: sources of other surveys that filters may read beside the alert."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from commands.shared.options import people
+
+if TYPE_CHECKING:
+    from filters.catalogues import Description
+
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        "--root", help="Folder of catalogues.", show_default="ZADS_CATALOGUES or ~/.zads/catalogues"
+    ),
+]
+Name = Annotated[str, typer.Argument(help="The catalogue.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(
+        no_args_is_help=True, help="Catalogues that filters read: `galex.sep`, `galex.nuv_mag`."
+    )
+    for command, name in ((add, "add"), (list_, "list"), (show, "show"), (remove, "remove")):
+        group.command(name)(command)
+    app.add_typer(group, name="catalogue")
+
+
+def add(
+    file: Annotated[Path, typer.Argument(help="CSV, FITS, VOTable or Parquet.")],
+    name: Annotated[str, typer.Option("--name", help="What filters call it.")],
+    radius: Annotated[float, typer.Option("--radius", help="Matches within so many arcsec.")] = 3.0,
+    ra: Annotated[str | None, typer.Option("--ra", help="Column of right ascension, degrees.")] = None,
+    dec: Annotated[str | None, typer.Option("--dec", help="Column of declination, degrees.")] = None,
+    columns: Annotated[
+        str | None, typer.Option("--columns", help="Columns to keep, separated by commas.")
+    ] = None,
+    null: Annotated[
+        list[str] | None,
+        typer.Option("--null", help='-999, or nuv_mag=-999: a value that means "missing". Repeatable.'),
+    ] = None,
+    unit: Annotated[list[str] | None, typer.Option("--unit", help="COLUMN=UNIT. Repeatable.")] = None,
+    radius_column: Annotated[
+        str, typer.Option("--radius-column", help="Column with each source's own radius, arcsec.")
+    ] = "",
+    motion: Annotated[
+        str | None,
+        typer.Option("--motion", help="PMRA,PMDEC,EPOCH: columns in mas/yr and a Julian year."),
+    ] = None,
+    footprint: Annotated[
+        str,
+        typer.Option(
+            "--footprint", help="all (the whole sky), sources (where there are any), or a MOC in FITS."
+        ),
+    ] = "all",
+    owner: Annotated[str | None, typer.Option("--owner", help="Whom to ask about it.")] = None,
+    root: Root = None,
+) -> None:
+    """Add a catalogue, or a new version of one; filters read it as NAME.column, NAME.sep.
+
+    Example: `zads catalogue add galex.fits --name galex --radius 3 --null -999`
+    """
+    from commands.catalogue.build import add_catalogue
+
+    about = add_catalogue(
+        file,
+        name,
+        radius,
+        ra=ra,
+        dec=dec,
+        columns=columns.split(",") if columns else None,
+        nulls=_nulls(null or []),
+        units=dict(_pair(text) for text in unit or []),
+        radius_column=radius_column,
+        motion=_motion(motion),
+        footprint=footprint,
+        owner=owner or getpass.getuser(),
+        root=root,
+    )
+    people.print(f"{about.name}: {about.rows:,} sources, version {about.version}, {_reach(about)}")
+    people.print(
+        f"a filter reads them as {name}.sep, {', '.join(f'{name}.{c}' for c in list(about.columns)[:3])} …"
+    )
+
+
+def list_(root: Root = None) -> None:
+    """List the catalogues.
+
+    Example: `zads catalogue list`
+    """
+    from filters.catalogues import Catalogues
+
+    store = Catalogues(root)
+    table = Table("catalogue", "sources", "radius", "version", "owner", "added", box=None)
+    for name in store.names():
+        about = store.describe(name)
+        table.add_row(name, f"{about.rows:,}", _reach(about), about.version, about.owner, about.added)
+    if not table.row_count:
+        people.print(f"no catalogues in {store.root} yet: `zads catalogue add FILE --name NAME`")
+        return
+    Console().print(table)
+
+
+def show(name: Name, root: Root = None) -> None:
+    """Show the columns of a catalogue with their units, and where it came from.
+
+    Example: `zads catalogue show galex`
+    """
+    from filters.catalogues import Catalogues
+    from filters.catalogues.description import MADE
+
+    store = Catalogues(root)
+    about = store.describe(name)
+    people.print(
+        f"{name}: {about.rows:,} sources of {about.source}, version {about.version}, {_reach(about)}"
+    )
+    people.print(f"versions: {', '.join(store.versions(name))}; footprint: {about.footprint}")
+    table = Table("column", "kind", "unit", "missing", "meaning", box=None)
+    for column in about.names():
+        one = about.column(column)
+        made = "" if column not in MADE else "[dim]made[/dim] "
+        nulls = ", ".join(map(str, one.nulls))
+        table.add_row(f"{name}.{column}", one.kind, one.unit, nulls, made + one.meaning)
+    Console().print(table)
+
+
+def remove(name: Name, root: Root = None) -> None:
+    """Take a catalogue away, with all its versions. Channels that read it are refused from then on.
+
+    Example: `zads catalogue remove galex`
+    """
+    from filters.catalogues import Catalogues
+
+    Catalogues(root).remove(name)
+    people.print(f"{name} is gone")
+
+
+def _reach(about: Description) -> str:
+    return (
+        f"radius of each in {about.radius_column}"
+        if about.radius_column
+        else f"within {about.radius:g} arcsec"
+    )
+
+
+def _nulls(given: list[str]) -> Any:
+    """`--null` as add_catalogue takes it: for every column, or by name."""
+    named = [text for text in given if "=" in text]
+    if not named:
+        return [_value(text) for text in given]
+    if len(named) != len(given):
+        raise typer.BadParameter("--null takes a value for all columns, or COLUMN=VALUE, not both")
+    found: dict[str, list[Any]] = {}
+    for text in named:
+        column, value = _pair(text)
+        found.setdefault(column, []).append(_value(value))
+    return found
+
+
+def _value(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"{text!r}: write COLUMN=VALUE")
+    return name, value
+
+
+def _motion(text: str | None) -> tuple[str, str, float] | None:
+    if text is None:
+        return None
+    parts = text.split(",")
+    if len(parts) != 3:
+        raise typer.BadParameter("--motion takes PMRA,PMDEC,EPOCH: two columns and a year such as 2016.0")
+    return parts[0], parts[1], float(parts[2])

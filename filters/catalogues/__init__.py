@@ -1,0 +1,11 @@
+"""Sources of other surveys beside the alerts: `reads=["galex.sep", "galex.nuv_mag"]`.
+
+A catalogue is a HATS folder (Parquet by HEALPix cell, with a margin cache; lsdb reads it) and a small file
+that says what its columns mean. `description` ← `tiles` (cells in memory) ← `match` (who is near) ← `columns`
+(what a filter sees); `store` finds catalogues by name.
+"""
+
+from filters.catalogues.description import CatalogueError, Description
+from filters.catalogues.store import Catalogues, NoSuchCatalogue
+
+__all__ = ["CatalogueError", "Catalogues", "Description", "NoSuchCatalogue"]
