@@ -6,6 +6,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from schemas.avro.fallback import fitted
 from schemas.errors import CorruptValue
 from schemas.frame import split, stored_columns, survey_named, to_frame
 from schemas.surveys.registry import Survey
@@ -28,8 +29,8 @@ def table_of_packets(
     for name in stored_columns(reads, survey):
         kind = of.arrow_type(name)
         try:
-            columns[name] = pa.array([_value(packet, name, of) for packet in packets], kind)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            columns[name] = fitted([_value(packet, name, of) for packet in packets], kind)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise CorruptValue(f"{name} does not fit {kind}: {error}") from error
     return pa.table(columns)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.avro import walk as op
 from schemas.avro.memory import ARENAS
@@ -113,6 +114,37 @@ class Columns:
         assert isinstance(builder, Absent)
         return pa.nulls(self._rows[builder.level], builder.type)
 
+    def unfit(self, builder: Builder) -> tuple[np.ndarray, str]:
+        """Which rows of the builder's level have a value that does not fit its type, and words for it.
+
+        A null fits everywhere, its memory being zero.
+        """
+        if isinstance(builder, Leaf):
+            return self._unfit_leaf(builder)
+        if isinstance(builder, List):
+            bad, words = self.unfit(builder.items)
+            if not words:
+                return self._none_of(builder.node.level), ""
+            before = np.concatenate([[0], np.cumsum(bad)])
+            offsets = np.frombuffer(self._offsets(builder.node), np.int64)
+            return np.diff(before[offsets]) > 0, words
+        found = self._none_of(0 if isinstance(builder, Absent) else builder.node.level)  # type: ignore[attr-defined]
+        words = ""
+        for part in builder.parts if isinstance(builder, Struct) else ():
+            bad, told = self.unfit(part)
+            if told:
+                found, words = found | bad, words or told
+        return found, words
+
+    def _unfit_leaf(self, builder: Leaf) -> tuple[np.ndarray, str]:
+        if not builder.narrower:
+            return self._none_of(builder.node.level), ""
+        bad = ~fits(self._values(builder), builder.type)
+        return bad, f"{builder.name} has a value that does not fit {builder.type}" if bad.any() else ""
+
+    def _none_of(self, level: int) -> np.ndarray:
+        return np.zeros(self._rows[level], bool)
+
     def numbers(self, node: Node) -> np.ndarray:
         """The values of an int (int32), or of a long, mark or length (int64), one a row."""
         start, size = self._memory.data(node.level, node.data, self._rows[node.level])
@@ -124,7 +156,11 @@ class Columns:
         if key not in self._made:
             self._made[key] = self._values(builder)
         made = self._made[key]
-        return made if made.type == builder.type else made.cast(builder.type, safe=False)
+        if made.type == builder.type:
+            return made
+        if pa.types.is_string(builder.type):  # with what is no text left out: its packet is refused
+            made = pc.if_else(pa.array(fits(made, builder.type)), made, pa.scalar(None, made.type))
+        return made.cast(builder.type, safe=False)
 
     def _values(self, builder: Leaf) -> pa.Array:
         node, rows = builder.node, self._rows[builder.node.level]
@@ -150,6 +186,26 @@ class Columns:
             np.cumsum(self.numbers(node), out=offsets[1:])
             self._made[node.op] = pa.py_buffer(offsets)
         return self._made[node.op]
+
+
+def fits(values: pa.Array, kind: pa.DataType) -> np.ndarray:
+    """Which values have a place in a narrower type: (n,) bool. Nulls and what is not finite have."""
+    if pa.types.is_integer(kind):
+        low, high = (np.iinfo(kind.to_pandas_dtype()).min, np.iinfo(kind.to_pandas_dtype()).max)
+        inside = pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))
+    elif pa.types.is_floating(kind):
+        most = pa.scalar(float(np.finfo(np.float32).max), pa.float64())
+        inside = pc.or_(pc.invert(pc.is_finite(values)), pc.less_equal(pc.abs(values), most))
+    else:
+        return np.array([_is_text(value) for value in values.to_pylist()], bool)
+    return np.asarray(pc.fill_null(inside, True).to_numpy(zero_copy_only=False), bool)
+
+
+def _is_text(value: bytes | None) -> bool:
+    try:
+        return value is None or value.decode() is not None
+    except UnicodeDecodeError:
+        return False
 
 
 def _gathered(notes: pa.Buffer, rows: int, kind: str) -> tuple[pa.Buffer, pa.Buffer]:

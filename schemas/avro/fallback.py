@@ -5,6 +5,7 @@ types or maps, comes here. Same columns, same refusals.
 """
 
 import io
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from schemas.errors import CorruptValue, TooLarge, Truncated
 from schemas.surveys.registry import EVERYTHING, Column
 
 MAX_RECORDS = 1_000_000
+_MOST_FLOAT32 = 3.4028234663852886e38
 
 _CORRUPT = (ValueError, IndexError, KeyError, TypeError, OverflowError, AssertionError, RecursionError)
 
@@ -57,10 +59,39 @@ def arrow_columns(records: Sequence[Any], columns: Sequence[Column]) -> list[pa.
     for column in columns:
         values = [_value(record, column.places) for record in records]
         try:
-            arrays.append(pa.array(values, column.type))
+            arrays.append(fitted(values, column.type))
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise CorruptValue(f"{column.name} is no {column.type}: {error}") from error
     return arrays
+
+
+def fitted(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Python values as an Arrow array of the type, promoted as Avro has it.
+
+    Raises ValueError, TypeError or an Arrow error for a value that does not fit: it is refused, not bent.
+    """
+    return pa.array([_fitted(value, kind) for value in values], kind)
+
+
+def _fitted(value: Any, kind: pa.DataType) -> Any:
+    if value is None:
+        return None
+    if pa.types.is_floating(kind) and isinstance(value, (int, float)) and not isinstance(value, bool):
+        number = float(value)
+        if kind == pa.float32() and math.isfinite(number) and abs(number) > _MOST_FLOAT32:
+            raise ValueError(f"{value} does not fit {kind}")
+        return number
+    if pa.types.is_integer(kind) and isinstance(value, bool):
+        raise TypeError(f"{value} is no {kind}")
+    if pa.types.is_string(kind) and isinstance(value, bytes):
+        return value.decode()
+    if pa.types.is_large_binary(kind) and isinstance(value, str):
+        return value.encode()
+    if pa.types.is_large_list(kind) and isinstance(value, list):
+        return [_fitted(item, kind.value_type) for item in value]
+    if pa.types.is_struct(kind) and isinstance(value, dict):
+        return {part.name: _fitted(value.get(part.name), part.type) for part in kind}
+    return value
 
 
 def _value(record: Any, places: Sequence[str]) -> Any:

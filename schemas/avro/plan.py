@@ -26,22 +26,30 @@ _TYPES = {
 
 _CASTS = {
     "int": {pa.int64(), pa.float32(), pa.float64()},
-    "long": {pa.float32(), pa.float64()},
+    "long": {pa.int32(), pa.float32(), pa.float64()},
     "float": {pa.float64()},
-    "double": {pa.float32()},  # a rewriter widened it: the value was a float32
+    "double": {pa.float32()},
+    "string": {pa.large_binary()},
+    "bytes": {pa.string()},
 }
-"""Arrow types that a writer's type may become (Avro specification, Schema Resolution) and back."""
+"""Arrow types that a writer's type may become: Avro's promotions (specification, Schema Resolution) and back,
+for a rewriter may have widened a type."""
+
+_NARROWER = {("long", pa.int32()), ("double", pa.float32()), ("bytes", pa.string())}
+"""Of these, where some values do not fit: their packets are refused, and theirs alone."""
 
 
 class Plan(Program):
     """How to get some columns out of packets of one writer schema. Raises UnsupportedSchema.
 
-    builders: for each column what makes it, or None where fastavro must (see `slow`).
+    builders: for each column what makes it, or None where fastavro must (see `slow`). narrower: some of them
+    may meet values that do not fit.
     """
 
     def __init__(self, writer: WriterSchema, columns: Sequence[Column]) -> None:
         super().__init__(writer)
         self.builders: list[Builder | None] = [self._column(column) for column in columns]
+        self.narrower = any(map(_narrows, self.builders))
         self.slow = [column for column, made in zip(columns, self.builders, strict=True) if made is None]
         self.finish()
 
@@ -59,7 +67,7 @@ class Plan(Program):
         self, node: Node | None, path: Sequence[str], kind: pa.DataType, name: str, level: int = 0
     ) -> "Builder":
         """What makes the value at `path` below the node, as the Arrow type `kind`."""
-        if node is None:
+        if node is None or _is_nothing(node, kind):
             return Absent(kind, level)
         if node.kind in ("map", "union", "enum", "fixed"):
             raise _Slow
@@ -109,11 +117,13 @@ class Absent(Builder):
 
 
 class Leaf(Builder):
-    """Values without parts. stored: the Arrow type of the memory that the walk filled."""
+    """Values without parts. stored: the Arrow type of the memory that the walk filled. narrower: some values
+    of that have no place in `type`."""
 
-    def __init__(self, kind: pa.DataType, node: Node, stored: pa.DataType) -> None:
+    def __init__(self, kind: pa.DataType, node: Node, stored: pa.DataType, name: str) -> None:
         super().__init__(kind)
-        self.node, self.stored = node, stored
+        self.node, self.stored, self.name = node, stored, name
+        self.narrower = (node.kind, kind) in _NARROWER
 
 
 class List(Builder):
@@ -132,11 +142,24 @@ class Struct(Builder):
         self.node, self.parts = node, parts
 
 
+def _narrows(builder: Builder | None) -> bool:
+    if isinstance(builder, Leaf):
+        return builder.narrower
+    if isinstance(builder, List):
+        return _narrows(builder.items)
+    return isinstance(builder, Struct) and any(map(_narrows, builder.parts))
+
+
+def _is_nothing(node: Node, kind: pa.DataType) -> bool:
+    """Whether the node holds no value: a plain null, or an empty record where a value is wanted."""
+    return node.kind == "null" or (node.kind == "record" and not node.fields and not pa.types.is_struct(kind))
+
+
 def _leaf(node: Node, kind: pa.DataType, name: str) -> Leaf:
     if kind == _TYPES[node.kind] or (node.kind == "long" and pa.types.is_timestamp(kind)):
-        return Leaf(kind, node, kind)
+        return Leaf(kind, node, kind, name)
     if kind in _CASTS.get(node.kind, ()):
-        return Leaf(kind, node, _TYPES[node.kind])
+        return Leaf(kind, node, _TYPES[node.kind], name)
     raise _mismatch(name, node.kind, kind)
 
 

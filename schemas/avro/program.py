@@ -109,6 +109,8 @@ class Compiler:
                 maybe = True
             tree = tree[values[0]]
         kind = tree["type"]
+        if kind == "null":  # takes no bytes
+            return Node(kind, level, -1, True)
         if kind == "record":
             return self._record(tree, level, path, maybe, prefix)
         if kind in ("array", "map"):

@@ -130,6 +130,6 @@ class _Reducer:
             where = _below(path, field["name"])
             if where not in self.drop:
                 fields.append({**field, "type": self.reduce(field["type"], inner, where)})
-        if not fields:
+        if schema["fields"] and not fields:
             raise UnsupportedSchema(f"nothing would be left of {path or 'the packet'}")
         return {**schema, "fields": fields}

@@ -1,9 +1,9 @@
 """The schema that a packet was written with, made safe to use.
 
-Packets bring their own schemas, so they are input like any other: depth and size are bounded, recursion
-(no alert needs it, and decoders recurse with it) is refused, and so are values without bytes, of which an
-array could announce 2^60. What is merely illegal in real packets is repaired: defaults are left out (a survey
-gives a plain int the default null), and a field name used twice gets a suffix.
+Packets bring their own schemas, so they are input like any other: depth and size are bounded, recursion (no
+alert needs it, and decoders recurse with it) is refused, and so are items without bytes (null, or an empty
+record), of which an array could announce 2^60. What is merely illegal in real packets is repaired: defaults
+are left out (a survey gives a plain int the default null), and a field name used twice gets a suffix.
 """
 
 import json
@@ -152,17 +152,18 @@ class _Resolver:
         for field in fields:
             count = seen[field["name"]] = seen.get(field["name"], 0) + 1
             suffix = f"_{count}" if count > 1 else ""
-            kind = self._with_bytes(field.get("type"), inner, depth)
+            kind = self.resolve(field.get("type"), inner, depth + 1)
             resolved.append({"name": field["name"] + suffix, "type": kind})
         self.open.discard(name)
         self.named[name] = record = {"type": "record", "name": name, "fields": resolved}
         return record
 
     def _with_bytes(self, schema: Any, namespace: str, depth: int) -> Any:
-        """Resolve what must take at least a byte, or a few bytes could stand for any number of values."""
+        """Resolve the items of an array or map, which must take at least a byte each: else a few bytes could
+        stand for any number of them."""
         tree = self.resolve(schema, namespace, depth + 1)
         if smallest(tree) == 0:
-            raise UnsupportedSchema("the writer schema has values without bytes (null, or an empty record)")
+            raise UnsupportedSchema("the writer schema has items without bytes (null, or an empty record)")
         return tree
 
     def _leaf(self, schema: dict[str, Any], namespace: str) -> Any:

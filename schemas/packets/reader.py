@@ -20,7 +20,7 @@ from schemas.avro.framing import Framed, Framer, Header, SchemaSource, frame
 from schemas.avro.plan import Plan
 from schemas.avro.public import unlisted
 from schemas.avro.writer import WriterSchema
-from schemas.errors import NoSuchColumn, PacketError, UnsupportedSchema
+from schemas.errors import CorruptValue, NoSuchColumn, PacketError, UnsupportedSchema
 from schemas.surveys.registry import SURVEYS, Column, arrow_type
 
 _PLANS = 64  # writer schemas remembered; a stream has a handful
@@ -157,21 +157,24 @@ class PacketReader:
         if fields := unlisted(writer):
             batch.unlisted |= dict.fromkeys(np.unique(walked.packet).tolist(), fields)
         arrays = [walked.columns.array(made) if made else None for made in plan.builders]
+        rows = walked.packet
+        if plan.narrower:
+            arrays, rows = _without_unfit(plan, walked, arrays, batch)
         if plan.slow:
-            return self._with_slow(plan.slow, walked, arrays, packets, batch)
-        return _Part(pa.RecordBatch.from_arrays(arrays, schema=self.schema), walked.packet)
+            return self._with_slow(plan.slow, rows, arrays, packets, batch)
+        return _Part(pa.RecordBatch.from_arrays(arrays, schema=self.schema), rows)
 
     def _with_slow(
         self,
         wanted: Sequence[Column],
-        walked: Walked,
+        rows: np.ndarray,
         arrays: list[pa.Array | None],
         packets: Sequence[bytes],
         batch: Batch,
     ) -> _Part:
         """Add the columns that fastavro must make; a packet that it cannot make them of is refused."""
         slow, good = [_empty(pa.schema([(c.name, c.type) for c in wanted]))], []
-        for index in np.unique(walked.packet).tolist():
+        for index in np.unique(rows).tolist():
             try:
                 made = arrow_columns(records_of(self._framer.frame(packets[index])), wanted)
             except PacketError as error:
@@ -179,10 +182,10 @@ class PacketReader:
                 continue
             slow.append(pa.RecordBatch.from_arrays(made, schema=slow[0].schema))
             good.append(index)
-        keep = np.isin(walked.packet, good)
+        keep = np.isin(rows, good)
         columns = iter(pa.concat_batches(slow).columns)
         whole = [next(columns) if array is None else array.filter(pa.array(keep)) for array in arrays]
-        return _Part(pa.RecordBatch.from_arrays(whole, schema=self.schema), walked.packet[keep])
+        return _Part(pa.RecordBatch.from_arrays(whole, schema=self.schema), rows[keep])
 
     def _plan(self, writer: WriterSchema) -> Plan:
         """The plan for a writer schema, kept. Raises UnsupportedSchema."""
@@ -200,6 +203,22 @@ class _Part(NamedTuple):
 
     table: pa.RecordBatch
     packet: np.ndarray
+
+
+def _without_unfit(
+    plan: Plan, walked: Walked, arrays: list[pa.Array | None], batch: Batch
+) -> tuple[list[pa.Array | None], np.ndarray]:
+    """The columns and the packets of their rows, without the packets that have a value which does not fit."""
+    refused: dict[int, str] = {}
+    for builder in plan.builders:
+        bad, words = walked.columns.unfit(builder) if builder is not None else (np.zeros(0, bool), "")
+        for index in np.unique(walked.packet[bad]).tolist() if words else ():
+            refused.setdefault(index, words)
+    if not refused:
+        return arrays, walked.packet
+    batch.refused += [Refused(index, CorruptValue(words)) for index, words in refused.items()]
+    keep = ~np.isin(walked.packet, list(refused))
+    return [a if a is None else a.filter(pa.array(keep)) for a in arrays], walked.packet[keep]
 
 
 def _in_order(parts: Sequence[_Part]) -> _Part:

@@ -170,7 +170,6 @@ def doubling(times):
         (doubling(30), "larger"),
         (record({"type": "array", "items": "null"}), "without bytes"),
         (record({"type": "array", "items": record()}), "without bytes"),
-        (record("null"), "without bytes"),
         (record({"type": "map", "values": {"type": "fixed", "name": "f", "size": 0}}), "without bytes"),
         (record("nothing"), "does not say what 'nothing' is"),
         (record([]), "union"),
