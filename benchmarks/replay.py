@@ -59,7 +59,7 @@ def rate_of_peer(packets: Sequence[bytes], rules: Sequence[str]) -> float:
 
 def measure(made: Made) -> None:
     archive, packets = made.archive, made.packets
-    alerts = int(archive.nights()["alerts"].sum())
+    alerts = int(archive.nights()["rows"].sum())
     print(f"{alerts:,} alerts, {made.history_rows:.0f} rows of prv_candidates each; {CORES} threads")
     replay([SCALAR, HISTORY], archive)  # what is compiled is compiled, what is cached by the kernel cached
     for name in (SCALAR, HISTORY):

@@ -5,7 +5,9 @@ Standard output is for what a pipe wants; what people read on the way goes to st
 
 from __future__ import annotations
 
+import codecs
 import importlib
+import io
 import sys
 from typing import Any
 
@@ -49,6 +51,7 @@ def application() -> typer.Typer:
 
 def main() -> None:
     """Run the command line; errors of our own are one sentence and exit code 1."""
+    _print_anywhere()
     try:
         application()()
     except Exception as error:
@@ -57,6 +60,47 @@ def main() -> None:
         hint = getattr(error, "hint", None)
         print(f"zads: {error}" + (f"\n      {hint}" if hint else ""), file=sys.stderr)
         sys.exit(1)
+
+
+_IN_ASCII = {
+    "✓": "+",
+    "✗": "x",
+    "─": "-",
+    "│": "|",
+    "▾": "v",
+    "▼": "v",
+    "►": ">",
+    "→": "->",
+    "←": "<-",
+    "–": "-",
+    "−": "-",
+    "·": ".",
+    "…": "...",
+    "″": '"',
+    "′": "'",
+    "±": "+-",
+    "×": "x",
+    "µ": "u",
+    "≥": ">=",
+    "≤": "<=",
+    "⇄": "<->",
+}
+
+
+def _print_anywhere() -> None:
+    """Letters that a terminal or pipe cannot show (its encoding has them not) are spelled in ASCII."""
+    codecs.register_error("zads", _spelled)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="zads")
+
+
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    words = (_IN_ASCII.get(c, "+" if "\u2500" <= c <= "\u257f" else "?") for c in letters)
+    return "".join(words), error.end
 
 
 def _is_ours(error: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from commands.shared.options import Bootstrap, Config, people
+from schemas.json_text import to_json
 
 if TYPE_CHECKING:
     from pipeline.broker.dead_letters import DeadLetter
@@ -48,7 +48,7 @@ def list_(
     shown = letters if limit is None else letters[-limit:]
     if as_json:
         for letter in shown:
-            print(json.dumps(letter.as_json()))
+            print(to_json(letter.as_json()))
         return
     if not letters:
         people.print("no dead letters")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from commands.filters import Json
+from schemas.json_text import to_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,7 +61,7 @@ def explain(
     chosen = load(filter_name).using(**parameters(param or []))
     alerts = list(explained(chosen, packet))
     if as_json:
-        print(json.dumps([_plain(alert) for alert in alerts], indent=2))
+        print(to_json([_plain(alert) for alert in alerts], indent=2))
         return
     console = Console()
     for alert in alerts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from commands.shared.options import people
+from schemas.json_text import to_json
 
 if TYPE_CHECKING:
     from filters import Filter
@@ -102,4 +102,4 @@ def _number(value: Any) -> str:
 
 
 def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=2))
+    print(to_json(value, indent=2))

@@ -25,7 +25,7 @@ archive.nights()
 # stars, and not moving; `young_supernova` wants it young as well.
 
 # %%
-night = archive.nights().sort_values("alerts")["night"].iloc[-1]
+night = archive.nights().sort_values("rows")["night"].iloc[-1]
 found = replay(["pure_transient", "young_supernova", "pure"], archive, nights=night)
 found.nights()
 

@@ -60,7 +60,7 @@ def brightening(
 # columns that the filter reads, and `public=True` for a public channel, it is what the filter sees live.
 
 # %%
-night = archive.nights().sort_values("alerts")["night"].iloc[-1]
+night = archive.nights().sort_values("rows")["night"].iloc[-1]
 alerts = archive.alerts(nights=night, columns=brightening.reads, public=True).compute()
 brightening.funnel(alerts)
 

@@ -17,11 +17,12 @@ RETENTION_HOURS = 168
 
 @dataclass
 class NightInfo:
-    """One partition. night: UT date, None where alerts have none; bytes: on disk."""
+    """One partition. night: UT date, None where alerts have none; rows: records as they came, several
+    of which may be of one candid; bytes: on disk."""
 
     night: str | None
     programid: str | None
-    alerts: int
+    rows: int
     files: int
     bytes: int
 
@@ -37,8 +38,8 @@ class Info:
     quarantined: Counter[str] = field(default_factory=Counter)
 
     @property
-    def alerts(self) -> int:
-        return sum(night.alerts for night in self.nights)
+    def rows(self) -> int:
+        return sum(night.rows for night in self.nights)
 
     @property
     def bytes(self) -> int:
@@ -51,8 +52,8 @@ def info(archive: str, survey: str = "ztf") -> Info:
     table = open_table(address)
     told = Info(address, table.version())
     for (night, program), files in sorted(by_partition(data_files(table, address)).items(), key=str):
-        alerts, size = sum(file.rows for file in files), sum(file.bytes for file in files)
-        told.nights.append(NightInfo(night, program, alerts, len(files), size))
+        rows, size = sum(file.rows for file in files), sum(file.bytes for file in files)
+        told.nights.append(NightInfo(night, program, rows, len(files), size))
     told.schemas = versions_of(str(archive))
     told.quarantined.update(Quarantine(str(archive)).rows(["reason"])["reason"].to_pylist())
     return told

@@ -46,12 +46,19 @@ class Gap(NamedTuple):
 
 @dataclass
 class Checked:
-    """What a check found. alerts, files: looked at; findings are errors, gaps may be none."""
+    """What a check found. rows, files: looked at. superseded: rows that a newer one of their candid takes the
+    place of; the other rows are the alerts. findings are errors, gaps may be none."""
 
-    alerts: int = 0
+    rows: int = 0
+    superseded: int = 0
     files: int = 0
     findings: list[Finding] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
+
+    @property
+    def alerts(self) -> int:
+        """Rows that are shown by default: one a candid."""
+        return self.rows - self.superseded
 
     @property
     def sound(self) -> bool:
@@ -82,7 +89,9 @@ def check(
         checked.files += 1
         progress(checked, len(files))
     if sources:
-        _find_duplicates(pa.concat_tables(sources), checked)
+        every = pa.concat_tables(sources)
+        checked.superseded = every.num_rows - pc.count_distinct(every["candid"]).as_py()
+        _find_duplicates(every, checked)
     if nights is None:
         kept = [_offsets(table) for table in [*sources, Quarantine(str(archive)).rows(_SOURCE[1:4])]]
         checked.gaps = list(_gaps(pa.concat_tables(kept)))
@@ -93,9 +102,7 @@ def _read(address: str, file: DataFile, checked: Checked) -> pa.Table | None:
     try:
         rows = read_file(address, file.path)
     except FileNotFoundError:
-        checked.findings.append(
-            Finding("missing-file", f"{file.path} with {file.rows:,} alerts is not there")
-        )
+        checked.findings.append(Finding("missing-file", f"{file.path} with {file.rows:,} rows is not there"))
         return None
     except (pa.ArrowException, OSError) as error:
         checked.findings.append(Finding("damaged-file", f"{file.path}: {error}"))
@@ -116,7 +123,7 @@ class _Inspector:
         self._readers: dict[str, PacketReader] = {}
 
     def inspect(self, file: DataFile, rows: pa.Table) -> None:
-        self._checked.alerts += rows.num_rows
+        self._checked.rows += rows.num_rows
         names = rows[SCHEMA].to_pylist()
         for name in set(names):
             if name not in self._schemas:

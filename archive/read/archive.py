@@ -35,12 +35,13 @@ class Archive(Table):
     """
 
     def nights(self) -> pd.DataFrame:
-        """The nights that are there: night (date), alerts (rows), public (of programid 1), files, bytes."""
+        """The nights that are there: night (date), rows (records as they came; `alerts` shows one a candid),
+        public (rows of programid 1), files, bytes."""
         rows = [
             (str(f.night), f.rows, f.rows * (f.programid == PUBLIC_PROGRAMID), 1, f.bytes)
             for f in self.files()
         ]
-        table = pd.DataFrame(rows, columns=["night", "alerts", "public", "files", "bytes"])
+        table = pd.DataFrame(rows, columns=["night", "rows", "public", "files", "bytes"])
         return table.groupby("night", as_index=False).sum()
 
     def view(

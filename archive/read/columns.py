@@ -31,29 +31,37 @@ _FOOTERS = 256  # of files remembered: each is a few hundred kB to read and take
 
 @dataclass
 class Tally:
-    """How much was read: files and row groups opened, rows, bytes of column chunks; `available`: bytes of
-    all files that were candidates."""
+    """How much was read: rows and bytes of column chunks; `available`: bytes of all files that were
+    candidates. groups: each row group opened, once, however often it was read: path, number."""
 
-    files: int = 0
-    row_groups: int = 0
+    groups: set[tuple[str, int]] = field(default_factory=set)
     rows: int = 0
     bytes: int = 0
     available: int = 0
     _lock: Any = field(default_factory=threading.Lock, repr=False, compare=False)
 
+    @property
+    def files(self) -> int:
+        """Files opened, each once."""
+        return len({path for path, _ in self.groups})
+
+    @property
+    def row_groups(self) -> int:
+        """Row groups opened, each once."""
+        return len(self.groups)
+
     def add(self, other: Tally) -> None:
         """Count another tally in."""
         with self._lock:
-            self.files += other.files
-            self.row_groups += other.row_groups
+            self.groups |= other.groups
             self.rows += other.rows
             self.bytes += other.bytes
             self.available += other.available
 
-    def __getstate__(self) -> dict[str, int]:
+    def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k != "_lock"}
 
-    def __setstate__(self, state: dict[str, int]) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.Lock())
 
     def __str__(self) -> str:
@@ -169,7 +177,7 @@ class PieceReader:
         rows = sum(self._rows_of(group) for group in self.groups)
         stored = self._stored(names)
         read = sum(self.footer.bytes(group, stored) for group in self.groups)
-        return Tally(int(bool(self.groups)), len(self.groups), rows, read)
+        return Tally({(self.piece.path, group) for group in self.groups}, rows, read)
 
     def batches(self, names: Sequence[str], rows: int = BATCH_ROWS) -> Iterator[tuple[pa.Table, np.ndarray]]:
         """Tables of about `rows` rows with these columns in this order, and each row's number in the file.
@@ -254,8 +262,7 @@ class PieceReader:
     def _count(self, groups: list[int], stored: Sequence[str]) -> None:
         rows = sum(self._rows_of(group) for group in groups)
         read = sum(self.footer.bytes(group, stored) for group in groups)
-        self.tally.add(Tally(0, len(groups), rows, read))
-        self.tally.files = 1
+        self.tally.add(Tally({(self.piece.path, group) for group in groups}, rows, read))
 
     def _finished(
         self, table: pa.Table, groups: list[int], names: Sequence[str]

@@ -21,6 +21,7 @@ from archive.replay.funnels import NightSum
 from archive.replay.trial import SOURCE
 from filters import Filter
 from filters.errors import FilterError
+from schemas.json_text import to_json as json_text
 
 if TYPE_CHECKING:
     from archive.read.archive import Archive
@@ -198,8 +199,8 @@ class Replay:
         }
 
     def to_json(self) -> str:
-        """Summary and matches."""
-        return json.dumps({**self.summary(), "matches": _records(self.matches.drop(columns="variant"))})
+        """Summary and matches; candids also as text (see `schemas.json_text`)."""
+        return json_text({**self.summary(), "matches": _records(self.matches.drop(columns="variant"))})
 
     def to_parquet(self, path: str | Path) -> None:
         """The matches as a Parquet file; the summary is in its metadata, under "zads"."""

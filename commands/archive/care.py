@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from commands.shared.options import Archive, Bootstrap, Config, archive_at, people
+from schemas.json_text import to_json
 
 if TYPE_CHECKING:
     from archive.care.care import Info
@@ -33,7 +33,10 @@ def info(
     archive: Archive = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
 ) -> None:
-    """Nights, alerts, bytes, schemas and what is in quarantine.
+    """Nights, rows, bytes, schemas and what is in quarantine.
+
+    A row is a record as it came; of several rows with one candid the newest is the alert.
+    `zads archive check` counts both.
 
     Example: `zads archive info --archive /data/alerts`
     """
@@ -41,17 +44,17 @@ def info(
 
     told = look(archive_at(archive))
     if as_json:
-        print(json.dumps(_plain(told)))
+        print(to_json(_plain(told)))
         return
-    table = Table("night", "program", "alerts", "files", "MB", box=None)
+    table = Table("night", "program", "rows", "files", "MB", box=None)
     for column in table.columns[2:]:
         column.justify = "right"
     for night in told.nights:
-        words = (night.night or "none", night.programid or "none", f"{night.alerts:,}", f"{night.files:,}")
+        words = (night.night or "none", night.programid or "none", f"{night.rows:,}", f"{night.files:,}")
         table.add_row(*words, f"{night.bytes / 1e6:,.1f}")
     people.print(table)
     people.print(
-        f"{told.address}, version {told.version}: {told.alerts:,} alerts, {told.bytes / 1e6:,.1f} MB",
+        f"{told.address}, version {told.version}: {told.rows:,} rows, {told.bytes / 1e6:,.1f} MB",
         soft_wrap=True,
     )
     people.print("schemas: " + ", ".join(f"{name} ({len(of)})" for name, of in told.schemas.items()))
@@ -63,7 +66,7 @@ def _plain(told: Info) -> dict[str, object]:
     return {
         "address": told.address,
         "version": told.version,
-        "alerts": told.alerts,
+        "rows": told.rows,
         "bytes": told.bytes,
         "nights": [vars(night) for night in told.nights],
         "schemas": told.schemas,
@@ -96,7 +99,7 @@ def quarantine(
         source = row["_file"] or record
         if as_json:
             words = {"number": number, "reason": row["reason"], "detail": row["detail"], "source": source}
-            print(json.dumps({**words, "survey": row["survey"], "kept": row["_ingested"].isoformat()}))
+            print(to_json({**words, "survey": row["survey"], "kept": row["_ingested"].isoformat()}))
         table.add_row(str(number), row["reason"], escape(str(source)), escape(row["detail"]))
     if not as_json:
         people.print(table if rows.num_rows else "nothing is in quarantine")
@@ -129,7 +132,7 @@ def check(
         checked = inspect(
             archive_at(archive),
             nights=night or None,
-            progress=lambda c, files: status.update(f"{c.files} of {files} files, {c.alerts:,} alerts"),
+            progress=lambda c, files: status.update(f"{c.files} of {files} files, {c.rows:,} rows"),
         )
     sound = _report(checked)
     if kafka and not _all_there(checked, bootstrap, config):
@@ -139,13 +142,16 @@ def check(
 
 
 def _report(checked: Checked) -> bool:
-    people.print(f"{checked.alerts:,} alerts in {checked.files:,} files looked at")
+    people.print(
+        f"{checked.rows:,} rows in {checked.files:,} files looked at: {checked.alerts:,} alerts,"
+        f" {checked.superseded:,} rows superseded by a newer one of the same candid"
+    )
     for finding in checked.findings[:_TOLD]:
         people.print(f"[red]{finding.kind}[/red]: {finding.detail}", soft_wrap=True)
     if len(checked.findings) > _TOLD:
         people.print(f"and {len(checked.findings) - _TOLD:,} more")
     if not checked.findings:
-        people.print("bodies and columns agree; nothing is there twice")
+        people.print("bodies and columns agree; no record is there twice")
     if checked.gaps:
         offsets = sum(gap.high - gap.low for gap in checked.gaps)
         people.print(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from commands.filters import Json
 from commands.shared.options import Bootstrap, Config, people, settings_of
+from schemas.json_text import to_json
 
 if TYPE_CHECKING:
     from pipeline.channels.config import RunConfig
@@ -43,7 +43,7 @@ def listing(config: Config = None, bootstrap: Bootstrap = None, as_json: Json = 
     """
     found = registry_of(settings_of(config, bootstrap_servers=bootstrap)).definitions
     if as_json:
-        print(json.dumps([_plain(found[name]) for name in sorted(found)], indent=2))
+        print(to_json([_plain(found[name]) for name in sorted(found)], indent=2))
     elif found:
         Console().print(_table([found[name] for name in sorted(found)]))
     else:
@@ -61,7 +61,7 @@ def show(name: Name, config: Config = None, bootstrap: Bootstrap = None, as_json
     settings = settings_of(config, bootstrap_servers=bootstrap)
     found = known_definition(settings, registry_of(settings), name)
     if as_json:
-        print(json.dumps(_plain(found), indent=2))
+        print(to_json(_plain(found), indent=2))
         return
     table = Table(box=None, show_header=False)
     for key, value in _facts(found):

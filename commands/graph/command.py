@@ -34,7 +34,7 @@ def graph(
 
     settings = settings_of(config, bootstrap_servers=bootstrap)
     chosen = channel_set(settings, names_of(channels))
-    typer.echo(as_text(settings, chosen), nl=False)
+    print(as_text(settings, chosen), end="")
     if out is not None:
         from schemas.pictures.figure import write_figure
 

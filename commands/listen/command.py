@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import signal
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from commands.shared.options import Bootstrap, Config, Schemas, people
+from schemas.json_text import to_json
 
 if TYPE_CHECKING:
     from commands.listen.digest import Digester
@@ -133,7 +133,7 @@ def _ends_quietly() -> Iterator[_Ending]:
 
 
 def _as_json(line: dict[str, Any]) -> None:
-    print(json.dumps(line), flush=True)
+    print(to_json(line), flush=True)
 
 
 class _Rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from commands.shared.options import Bootstrap, Config, names_of, people
+from schemas.json_text import to_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +72,7 @@ def score(
 
         draw_score(result, plot)
         people.print(f"picture: {plot}", highlight=False, soft_wrap=True)
-    print(json.dumps(result.summary(), indent=2)) if as_json else _show(result)
+    print(to_json(result.summary(), indent=2)) if as_json else _show(result)
 
 
 def _values(given: list[str]) -> dict[str, str]:

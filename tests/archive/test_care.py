@@ -34,10 +34,10 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_what_an_archive_holds(archive: str) -> None:
     told = info(archive)
-    assert told.alerts == len(night())
+    assert told.rows == len(night())
     assert told.quarantined == {"not-avro": 2}
     assert list(told.schemas) == ["ztf 4.01"]
-    counts = Counter((str(n.night), int(n.programid or 0)) for n in told.nights for _ in range(n.alerts))
+    counts = Counter((str(n.night), int(n.programid or 0)) for n in told.nights for _ in range(n.rows))
     rows = rows_of(archive, ["night", "programid"]).to_pylist()
     assert counts == Counter((str(row["night"]), row["programid"]) for row in rows)
     assert told.bytes == sum(file.stat().st_size for file in Path(archive, "ztf").rglob("*.parquet"))
@@ -52,7 +52,7 @@ def test_no_archive(tmp_path: Path) -> None:
 def test_a_sound_archive(archive: str) -> None:
     checked = check(archive)
     assert checked.sound, checked.findings
-    assert checked.alerts == len(night())
+    assert (checked.rows, checked.superseded) == (len(night()), 0)
     assert not checked.gaps
 
 

@@ -39,7 +39,7 @@ def assert_readable(path: Path, alerts: int, objectId: str) -> None:
     assert info(str(path)).alerts == alerts
     assert check(str(path)).findings == []
     archive = Archive(path)
-    assert archive.nights()["alerts"].sum() == alerts
+    assert archive.nights()["rows"].sum() == alerts
     assert len(archive.alerts(columns=["rb", "magpsf"]).compute()) == alerts
     found = replay(["real_bogus", "pure_transient"], archive, public=False)
     assert found.alerts == alerts

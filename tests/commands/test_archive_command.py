@@ -35,7 +35,7 @@ def test_a_life_of_an_archive(tmp_path: Path) -> None:
     assert f"skipped {len(half)} packets" in again.stderr
 
     told = json.loads(run(archive, "info", "--json").stdout)
-    assert told["alerts"] == len(packets)
+    assert told["rows"] == len(packets)
     assert told["quarantined"] == {"not-avro": 1, "truncated": 1}
     assert f"{len(packets)} alerts" in run(archive, "check").stderr
 
