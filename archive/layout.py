@@ -1,18 +1,20 @@
 """Where everything lies in an archive: tables, columns, partitions, order. Knows no file and no packet.
 
-    PATH/ztf         one Delta table a survey; partitions night=YYYY-MM-DD/programid=N
+    PATH/ztf         one Delta table a survey; partitions night=YYYY-MM-DD, and where a survey says whose data
+                     an alert is (ZTF) programid=N
     PATH/schemas     the writer schemas, once each, by fingerprint
     PATH/quarantine  what could not be kept in a survey's table, with the reason
 
 A row of a survey's table is one packet as it was received once: the survey's scalars under the names that
-`schemas.surveys.registry` gives them, each history field as a list column under its dotted name
+its room gives them, objectId among them, each history field as a list column under its dotted name
 ("prv_candidates.magpsf"), raw values all; the Avro body with the fingerprint of its writer schema; and where
 the packet came from. Rows of a file are sorted by `_healpix_29` (the HATS convention: order 29, nested).
 """
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date
+from functools import cache
 from typing import Any
 
 import astropy.units as u
@@ -22,13 +24,11 @@ import pyarrow.compute as pc
 from astropy.coordinates import Latitude, Longitude
 from cdshealpix.nested import lonlat_to_healpix
 
-from schemas.frame import survey_named
-from schemas.surveys.definitions import night as night_number
+from schemas.frame import IDENTITY
+from schemas.surveys.registry import SURVEYS, survey_named
+from schemas.time import FIRST_NIGHT
 
-NIGHT, PROGRAMID = "night", "programid"
-
-PARTITIONS = (NIGHT, PROGRAMID)
-"""Their values stand in the Delta log (and the folders' names), not in the data files."""
+NIGHT = "night"
 
 HEALPIX = "_healpix_29"
 HEALPIX_ORDER = 29
@@ -42,7 +42,6 @@ ROW_GROUP_BYTES = 32_000_000
 """A row group ends at whichever comes first: for scalars alone large ones are good, but to bring one body
 its row group's bodies are read."""
 
-_NIGHT_0 = date(2017, 1, 1)  # night 0 of schemas.definitions.night()
 _TIME = pa.timestamp("us", "UTC")
 
 _SOURCE = (
@@ -73,8 +72,30 @@ QUARANTINE_SCHEMA = pa.schema(
 )
 """The table PATH/quarantine. reason: kebab-case; raw: the whole packet as it came; `_digest`: of `raw`."""
 
-STATISTICS = (HEALPIX, "candid", "objectId", "jd", "ra", "dec", "fid", "magpsf", "rb", "_offset", "_ingested")
-"""Columns whose least and greatest values stand in the Delta log for each file."""
+
+def statistics(survey: str) -> tuple[str, ...]:
+    """Columns whose least and greatest values stand in the Delta log for each file."""
+    return (HEALPIX, *survey_named(survey).statistics, "_offset", "_ingested")
+
+
+@cache
+def limited() -> frozenset[str]:
+    """Columns of which row groups say the least and greatest value: the statistics of all surveys, and what
+    tells which rows of histories are public, as a reader need not look at each where all of them are."""
+    surveys = SURVEYS.values()
+    rows = (f"{rows}.{s.public.field}" for s in surveys if s.public.field for rows in s.public.rows)
+    return frozenset([*rows, *(name for s in surveys for name in statistics(s.name))])
+
+
+def partitions(survey: str) -> tuple[str, ...]:
+    """The columns whose values stand in the Delta log (and the folders' names), not in the data files."""
+    field = survey_named(survey).public.field
+    return (NIGHT,) if field is None else (NIGHT, field)
+
+
+def partition_of(survey: str, night: str | None, program: str | None) -> dict[str, str | None]:
+    """A partition as Delta names it. program: whose data, for a survey that says so."""
+    return dict(zip(partitions(survey), (night, program), strict=False))
 
 
 def table_of(path: str, name: str) -> str:
@@ -85,12 +106,12 @@ def table_of(path: str, name: str) -> str:
 def table_schema(survey: str = "ztf") -> pa.Schema:
     """Every column of a survey's table, the partitions among them. Raises NoSuchColumn for no survey."""
     of = survey_named(survey)
-    columns = [(name, _stored_type(of.arrow_type(name))) for name in of.names()]
-    missing = [(NIGHT, pa.date32()), (PROGRAMID, pa.int32())]
+    columns = [(name, _stored_type(of.arrow_type(name))) for name in of.stored_names()]
     return pa.schema(
         [
-            *(field for field in missing if field[0] not in of.names()),
+            (NIGHT, pa.date32()),
             (HEALPIX, pa.int64()),
+            *((name, pa.string()) for name in kept_computed(survey)),
             *columns,
             *_SOURCE,
             (SCHEMA, pa.string()),
@@ -99,9 +120,14 @@ def table_schema(survey: str = "ztf") -> pa.Schema:
     )
 
 
+def kept_computed(survey: str) -> list[str]:
+    """The computed columns that are stored too, since alerts are looked up by them: objectId, where it is."""
+    return [name for name in IDENTITY if survey_named(survey).how(name) is not None]
+
+
 def file_schema(survey: str = "ztf") -> pa.Schema:
     """The columns of a data file: all but the partitions'."""
-    return pa.schema([field for field in table_schema(survey) if field.name not in PARTITIONS])
+    return pa.schema([field for field in table_schema(survey) if field.name not in partitions(survey)])
 
 
 def _stored_type(kind: pa.DataType) -> pa.DataType:
@@ -123,17 +149,11 @@ def healpix29(ra: Any, dec: Any) -> pa.Int64Array:
     return pa.array(places.astype(np.int64), mask=~there)
 
 
-def night_dates(jd: Any, survey: str = "ztf") -> pa.Date32Array:
-    """The UT date of each night, from Julian dates in days; null where there is no date."""
-    number = night_number(_degrees(jd), survey)
-    days = number + (_NIGHT_0 - date(1970, 1, 1)).days
+def night_dates(nights: Any) -> pa.Date32Array:
+    """The date of each night, from its number; null where there is none."""
+    days = np.asarray(nights, float) + (FIRST_NIGHT - date(1970, 1, 1)).days
     there = np.isfinite(days) & (np.abs(days) < 500_000)
     return pa.array(np.where(there, days, 0).astype(np.int32), mask=~there).cast(pa.date32())
-
-
-def night_date(number: int) -> date:
-    """The UT date of a night number (ZTF's `nid`)."""
-    return _NIGHT_0 + timedelta(days=number)
 
 
 def _degrees(values: Any) -> np.ndarray:

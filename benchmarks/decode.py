@@ -41,7 +41,7 @@ SCOPES: dict[str, tuple[str, ...]] = {
     "candidate + histories": TOP,
     "candidate": TOP[:5],
     "a live request": (
-        *[name for name in SURVEYS["ztf"].names() if "." not in name][:30],
+        *[name for name in SURVEYS["ztf"].stored_names() if "." not in name][:30],
         *[f"prv_candidates.{name}" for name in PREVIOUS],
         *[f"fp_hists.{name}" for name in FORCED],
     ),

@@ -80,10 +80,11 @@ def _template(packets: list[bytes]) -> tuple[pa.Table, str, dict[str, WriterSche
             (source / f"{number}.avro").write_bytes(packet)
         ingest(source, Path(folder) / "small")
         archive = Archive(Path(folder) / "small")
-        read = {name for f in registered().values() for name in stored_columns(f.reads or (), public=True)}
+        ours = [f for f in registered().values() if "ztf" in f.surveys]
+        read = {name for f in ours for name in stored_columns(f.reads or (), public=True)}
         parts = []
         for f in archive.files():
-            reader = PieceReader(Piece(archive.root, f.path, f.night, f.programid, f.rows))
+            reader = PieceReader(Piece(archive.root, f.path, f.night, f.program, f.rows))
             names = [n for n in reader.footer.columns if "." not in n or n in read]
             parts.append(reader.read([n for n in names if n != "_headers"])[0])
         schemas = {name: writer_schema(schema) for name, schema in schemas_of(archive.path).items()}

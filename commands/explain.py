@@ -13,12 +13,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from commands.filters import Json
+from commands.shared.options import Config, Schemas
 from schemas.json_text import to_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from filters import Filter
+    from schemas.avro.framing import SchemaSource
 
 
 def register(app: typer.Typer) -> None:
@@ -51,15 +53,18 @@ def explain(
         list[str] | None, typer.Option(help="Another value of a threshold: name=value; may be repeated.")
     ] = None,
     as_json: Json = False,
+    schema_source: Schemas = None,
+    config: Config = None,
 ) -> None:
     """Tell for each cut of a filter whether an alert passes it, and on what values.
 
     Example: `zads explain asteroid 2475433850315015009.avro --param rb_min=0.5`
     """
+    from commands.shared.bootstrap import schemas
     from filters import load
 
     chosen = load(filter_name).using(**parameters(param or []))
-    alerts = list(explained(chosen, packet))
+    alerts = list(explained(chosen, packet, schemas(schema_source, config)))
     if as_json:
         print(to_json([_plain(alert) for alert in alerts], indent=2))
         return
@@ -82,21 +87,22 @@ def parameters(given: list[str]) -> dict[str, str]:
     return values
 
 
-def explained(chosen: Filter, packet: Path) -> Iterator[Explained]:
+def explained(chosen: Filter, packet: Path, schemas: SchemaSource | None = None) -> Iterator[Explained]:
     """Every alert of the file. Raises what is wrong with the packet, FilterError for another survey's."""
     from filters.errors import FilterError
-    from schemas.frame import stored_columns, to_frame
+    from schemas.frame import FrameMaker
+    from schemas.packets.packet import packet_survey
     from schemas.packets.reader import PacketReader
 
     reads = chosen.require_reads()
-    batch = PacketReader(stored_columns(reads, chosen.survey), chosen.survey).read([packet.read_bytes()])
+    survey = packet_survey(packet, schemas)
+    if survey not in chosen.surveys:
+        raise FilterError(f"{packet.name} is of {survey}; {chosen.name} is for {chosen.of}")
+    maker = FrameMaker(reads, survey)
+    batch = PacketReader(maker.columns, survey, schemas).read([packet.read_bytes()])
     if batch.refused:
         raise batch.refused[0].error
-    if batch.other:
-        raise FilterError(
-            f"{packet.name} is of {', '.join(batch.other)}; {chosen.name} is for {chosen.survey}"
-        )
-    frame = to_frame(batch.table, reads, chosen.survey)
+    frame = maker.frame(batch.table)
     for row in range(len(frame)):
         alert = frame.iloc[[row]]
         candid = int(alert["candid"].iloc[0])

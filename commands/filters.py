@@ -52,7 +52,7 @@ def described(f: Filter) -> dict[str, Any]:
     """All that is declared about a filter, as plain JSON values."""
     return {
         "name": f.name,
-        "survey": f.survey,
+        "surveys": list(f.surveys),
         "scope": f.scope,
         "version": f.version,
         "doc": f.doc,
@@ -76,14 +76,14 @@ def listing(every: list[Filter]) -> Table:
             f"{name}={_number(p.default)} {p.unit}".strip() for name, p in f.parameters.items()
         )
         reads = str(len(f.reads)) if f.reads is not None else "?"
-        table.add_row(f"[bold]{f.name}", f.survey, escape(f.title), escape(thresholds), reads)
+        table.add_row(f"[bold]{f.name}", f.of, escape(f.title), escape(thresholds), reads)
     return table
 
 
 def show_one(f: Filter) -> None:
     """Everything about one filter."""
     console = Console()
-    console.print(f"[bold]{f.name}[/]  for {f.survey}, one {f.scope} at a time, version {f.version}\n")
+    console.print(f"[bold]{f.name}[/]  for {f.of}, one {f.scope} at a time, version {f.version}\n")
     console.print(escape(f.doc) + "\n")
     table = Table("threshold", "default", "unit", box=None, padding=(0, 2, 0, 0))
     for name, parameter in f.parameters.items():

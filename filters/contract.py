@@ -21,12 +21,11 @@ from filters import cuts, travel
 from filters import traced as trace
 from filters import version as source
 from filters.errors import FilterError, ReadsRequired
-from filters.packet import frame_of_packet, table_of_packets
 from filters.parameters import Parameter, parameters_of, with_values
 from filters.view import AlertView
 from schemas.errors import NoSuchColumn
-from schemas.frame import IDENTITY, stored_columns, survey_named, to_frame
-from schemas.frame import split as split_name
+from schemas.frame import IDENTITY, frame_maker
+from schemas.surveys.registry import module_of, survey_named
 
 Cuts = Mapping[str, Any]
 SCOPES = ("alert", "exposure")
@@ -51,13 +50,13 @@ class Verdict:
 class Filter:
     """A filter with its current parameter values; made by `alert_filter`, changed by `using`.
 
-    name, doc: of the function. survey: whose packets. reads: the columns it sees, None if not declared.
-    scope: "alert", or "exposure" for one whose answer depends on the other alerts of one `pid`.
+    name, doc: of the function. surveys: whose packets. reads: the columns it sees, None if not declared.
+    scope: "alert", or "exposure" for one whose answer depends on the other alerts of one `exposure`.
     parameters: name -> Parameter (default, unit); values: name -> value now.
     """
 
     function: Callable[..., Cuts]
-    survey: str
+    surveys: tuple[str, ...]
     declared: tuple[str, ...] | None
     scope: str
     parameters: Mapping[str, Parameter]
@@ -67,6 +66,11 @@ class Filter:
     @property
     def name(self) -> str:
         return self.function.__name__
+
+    @property
+    def of(self) -> str:
+        """The surveys for people: "ztf" or "ztf, lsst"."""
+        return ", ".join(self.surveys)
 
     @property
     def doc(self) -> str:
@@ -82,19 +86,20 @@ class Filter:
         """The columns to decode: those declared, and the times that `history` needs."""
         if self.declared is None:
             return None
-        return complete(self.declared, self.survey, self.scope)
+        return complete(self.declared, self.surveys, self.scope)
 
     @cached_property
     def version(self) -> str:
         """Twelve hex digits that change when code or data that the verdict depends on change: see
         `filters.version`. Parameter values have no part in it."""
         parents = [parent.version for parent in self.extends]
-        return source.version(self.function, (self.survey, self.scope, self.reads), parents)
+        rooms = [module_of(name) for name in self.surveys]
+        return source.version(self.function, (self.surveys, self.scope, self.reads), parents, rooms)
 
     @property
     def arguments(self) -> tuple[Any, ...]:
         """Everything that the filter is made from, but its function."""
-        return self.survey, self.declared, self.scope, dict(self.parameters), dict(self.values), self.extends
+        return self.surveys, self.declared, self.scope, dict(self.parameters), dict(self.values), self.extends
 
     def require_reads(self) -> tuple[str, ...]:
         """`reads`; raises ReadsRequired for a filter that does not declare them and so cannot be enabled."""
@@ -169,17 +174,22 @@ class Filter:
     def cut_names(self) -> list[str]:
         """The names of the cuts, in their order. Raises ReadsRequired without declared `reads`."""
         reads = self.require_reads()
-        nothing = to_frame(table_of_packets([], reads, self.survey), reads, self.survey)
-        return [str(name) for name in self(nothing).columns]
+        return [str(name) for name in self(frame_maker(reads, self.surveys[0]).of_packets([])).columns]
 
     def one(self, packet: Mapping[str, Any]) -> Verdict:
         """The verdict on one packet as a plain dictionary: the same as in any batch.
 
         Without declared `reads` every column of the survey is made, which is slow.
         """
-        reads = self.reads if self.reads is not None else tuple(survey_named(self.survey).names())
-        answer = self(frame_of_packet(packet, reads, self.survey))
+        survey = self._survey_of(packet)
+        reads = self.reads if self.reads is not None else tuple(survey_named(survey).names())
+        answer = self(frame_maker(reads, survey).of_packets([packet]))
         return Verdict({str(name): bool(answer[name].iloc[0]) for name in answer.columns})
+
+    def _survey_of(self, packet: Mapping[str, Any]) -> str:
+        """Which of the filter's surveys the packet is of."""
+        of = (name for name in self.surveys if survey_named(name).candidate in packet)
+        return next(of, self.surveys[0])
 
     def on(self, alerts: Any, cuts: bool = False) -> Any:
         """The mask (or with `cuts` the cuts) of a Dask dataframe, lazily, partition by partition."""
@@ -192,28 +202,29 @@ class Filter:
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.values.items())
-        return f"<{self.name}({values}) of {self.survey}>"
+        return f"<{self.name}({values}) of {self.of}>"
 
 
-def complete(reads: Iterable[str], survey: str, scope: str) -> tuple[str, ...]:
-    """`reads`, with the `jd` of each history touched and the alert's own, and `pid` for an exposure filter.
+def complete(reads: Iterable[str], surveys: Sequence[str], scope: str) -> tuple[str, ...]:
+    """`reads`, with the `jd` of each history touched and the alert's own.
 
-    Raises NoSuchColumn for a name that the survey does not have.
+    With `exposure` too, if that is the scope. Raises NoSuchColumn for a name that a survey does not have.
     """
-    of = survey_named(survey)
     wanted = dict.fromkeys(reads)
-    for name in list(wanted):
-        past, _ = split_name(name, of)
-        if past:
-            wanted |= dict.fromkeys(["jd", f"{past}.jd"])
+    for of in map(survey_named, surveys):
+        for name in list(wanted):
+            past, _ = of.split(name)
+            if past:
+                wanted |= dict.fromkeys(["jd", f"{past}.jd"])
     if scope == "exposure":
-        wanted["pid"] = None
-    stored_columns(list(wanted), survey)
+        wanted["exposure"] = None
+    for survey in surveys:
+        frame_maker(tuple(wanted), survey)
     return tuple(wanted)
 
 
 def alert_filter(
-    survey: str = "ztf",
+    survey: str | Sequence[str] = "ztf",
     reads: Sequence[str] | None = None,
     scope: str = "alert",
     extends: "Filter | Sequence[Filter]" = (),
@@ -222,6 +233,7 @@ def alert_filter(
 
     The function gets a pandas frame with the columns of `reads` and returns a dictionary: name of a cut ->
     boolean Series on the same index, or a callable from the survivors to such a Series.
+    survey: the survey of its alerts, or several: then `reads` are columns that all of them have.
     extends: filters whose columns and parameters this one has too; its function takes theirs as `**others`.
 
     Raises NoSuchColumn for a column that the survey lacks, FilterError for a wrong signature or scope.
@@ -233,16 +245,19 @@ def alert_filter(
     if scope not in SCOPES:
         raise FilterError(f"scope is one of {', '.join(SCOPES)}, not {scope!r}")
     parents = (extends,) if isinstance(extends, Filter) else tuple(extends)
+    surveys = (survey,) if isinstance(survey, str) else tuple(survey)
+    if not surveys:
+        raise FilterError("a filter is for one survey at least")
 
     def make(function: Callable[..., Cuts]) -> Filter:
         declared = None if reads is None else tuple(reads)
         if declared is not None:
             for parent in parents:
                 declared = tuple(dict.fromkeys([*parent.require_reads(), *declared]))
-            complete(declared, survey, scope)
+            complete(declared, surveys, scope)
         inherited = {n: p for parent in parents for n, p in parent.parameters.items()}
         parameters = parameters_of(function, inherited)
         values = {name: parameter.default for name, parameter in parameters.items()}
-        return Filter(function, survey, declared, scope, parameters, values, parents)
+        return Filter(function, surveys, declared, scope, parameters, values, parents)
 
     return make

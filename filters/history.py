@@ -138,11 +138,12 @@ class History:
         return self if in_order.all() else self._rows(keep[np.lexsort((jd, self.rows))], NOTHING)
 
     def once_an_exposure(self) -> "History":
-        """One row for each exposure (`pid`) of an alert, the first stored: one `pid` is one epoch."""
-        pid = self["pid"].to_numpy()
-        order = np.lexsort((pid, self.rows))  # stable: equal ones stay as stored
+        """One row for each `exposure` of an alert, the first stored: one exposure is one epoch."""
+        exposure = self["exposure"].to_numpy()
+        order = np.lexsort((exposure, self.rows))  # stable: equal ones stay as stored
         again = np.zeros(len(self), bool)
-        same = (pid[order][1:] == pid[order][:-1]) & (self.rows[order][1:] == self.rows[order][:-1])
+        same = exposure[order][1:] == exposure[order][:-1]
+        same &= self.rows[order][1:] == self.rows[order][:-1]
         again[order[1:]] = same
         return self[~again] if again.any() else self
 

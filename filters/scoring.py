@@ -17,7 +17,7 @@ import pandas as pd
 from filters.contract import Filter
 from filters.errors import FilterError
 from schemas.errors import near_names
-from schemas.frame import stored_columns, to_frame
+from schemas.frame import FrameMaker, is_public
 from schemas.packets.reader import PacketReader
 
 UNREADABLE = ("corrupt", "truncated")
@@ -143,17 +143,19 @@ def ask(chosen: Filter, packets: Iterable[bytes], public: bool = False) -> Answe
     public: only alerts of programid 1, with public history rows. Raises ReadsRequired, NoSuchColumn.
     """
     reads = chosen.require_reads()
-    reader = PacketReader(stored_columns(list(reads), chosen.survey, public=public), chosen.survey)
+    makers = [FrameMaker(reads, survey, public) for survey in chosen.surveys]
+    readers = [PacketReader(maker.columns, maker.survey.name) for maker in makers]
     asked: set[int] = set()
     passed: set[int] = set()
     stream = iter(packets)
     while batch := list(islice(stream, _BATCH)):
-        table = reader.read(batch).table
-        if public:
-            table = table.filter(table.column("programid").to_numpy(zero_copy_only=False) == 1)
-        frame = to_frame(table, reads, chosen.survey, public=public)
-        asked.update(frame["candid"].tolist())
-        passed.update(frame.loc[chosen.passes(frame), "candid"].tolist())
+        for maker, reader in zip(makers, readers, strict=True):
+            table = reader.read(batch).table
+            if public:
+                table = table.filter(is_public(table, maker.survey))
+            frame = maker.frame(table)
+            asked.update(frame["candid"].tolist())
+            passed.update(frame.loc[chosen.passes(frame), "candid"].tolist())
     return Answer(frozenset(asked), frozenset(passed))
 
 

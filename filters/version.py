@@ -37,7 +37,7 @@ def doc(function: Callable[..., Any]) -> str:
     return inspect.getdoc(function) or ""
 
 
-def version(function: Any, about: Any, parents: Iterable[str]) -> str:
+def version(function: Any, about: Any, parents: Iterable[str], rooms: Iterable[str] = ()) -> str:
     """Twelve digits of SHA-256 over all code and data that the verdict depends on.
 
     Parameters
@@ -48,6 +48,8 @@ def version(function: Any, about: Any, parents: Iterable[str]) -> str:
         What the filter declares; its `repr` counts.
     parents : iterable of str
         Versions of the filters that it extends.
+    rooms : iterable of str
+        Modules of the surveys whose alerts it is for: they say how columns are made.
 
     Returns
     -------
@@ -58,7 +60,8 @@ def version(function: Any, about: Any, parents: Iterable[str]) -> str:
     if home is None or _file(home) is None:
         code = list(_named(function))
     else:
-        code = [f"{name}\n{_essence(path, _stamp(path))}" for name, path in _modules(home)]
+        code = [f"{name}\n{_essence(path, _stamp(path))}" for name, path in _modules(home, rooms)]
+        code += [] if isinstance(function, FunctionType) else [repr(function)]
         code += [] if home.__name__.split(".")[0] in _ROOMS else list(_constants(vars(home)))
     whole = "\n".join([*code, repr(about), *parents])
     return hashlib.sha256(whole.encode()).hexdigest()[:_DIGITS]
@@ -67,7 +70,7 @@ def version(function: Any, about: Any, parents: Iterable[str]) -> str:
 # Modules
 
 
-def _modules(home: ModuleType) -> list[tuple[str, Path]]:
+def _modules(home: ModuleType, rooms: Iterable[str]) -> list[tuple[str, Path]]:
     """The module and those that it imports from its own package or our rooms: names and files, in order.
 
     The module itself is called "": the name of a user's file is no part of its version.
@@ -76,7 +79,7 @@ def _modules(home: ModuleType) -> list[tuple[str, Path]]:
     start = _file(home)
     assert start is not None
     found: dict[str, Path] = {"": start}
-    waiting = [*_imports(start, home.__package__ or "", own), *_ENGINE]
+    waiting = [*_imports(start, home.__package__ or "", own), *_ENGINE, *rooms]
     while waiting:
         name = waiting.pop()
         if name in found or name == home.__name__:

@@ -1,107 +1,212 @@
-"""Arrow columns as decoded or stored -> the pandas frame that a filter sees.
+"""Arrow columns as decoded or stored -> the pandas frame that a filter sees; every frame is made here.
 
-The decoder and the archive keep raw values. Here, and only here, they get the meaning of
-`schemas.surveys.definitions`: sentinels become NaN, floats and 32-bit integers are widened to float64,
-`night`, `positive` and `flux` are derived. Types come from the survey's schema, never from the batch, so
-that any cutting of a night into batches gives the same columns.
+The decoder and the archive keep raw values. Here, and only here, they get the survey's meaning: sentinels
+become NaN, floats and 32-bit integers are widened to float64, `night`, `positive`, `mag` and others are
+computed. Types come from the survey's schema, never from the batch, so that any cutting of a night into
+batches gives the same columns.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.avro.fallback import fitted
 from schemas.errors import CorruptValue, NoSuchColumn
-from schemas.surveys.definitions import PUBLIC_PROGRAMID, night, sentinel
-from schemas.surveys.derived import MADE_FROM, MADE_FROM_FORCED, MAKE, MAKE_FORCED, floats
-from schemas.surveys.registry import SURVEYS, Survey
+from schemas.surveys import strangers
+from schemas.surveys.registry import survey_named, survey_of_packet
+from schemas.surveys.survey import Survey, floats
+
+Table: TypeAlias = pa.Table | pa.RecordBatch
 
 IDENTITY = ("candid", "objectId")
 """In every frame, declared or not: what an alert and its object are called."""
-
-ALWAYS_STORED = (*IDENTITY, "jd", "programid")
 
 TEXT = pd.StringDtype("pyarrow", na_value=np.nan)
 """The type of words: pandas' own "str", missing as NaN."""
 
 
-def survey_named(survey: str) -> Survey:
-    """The survey, with a clear error for one that this project does not know."""
-    try:
-        return SURVEYS[survey]
-    except KeyError:
-        raise NoSuchColumn(survey, SURVEYS, what="survey") from None
+class FrameMaker:
+    """Makes the frames of some columns of one survey. What does not depend on a batch is worked out once.
+
+    reads: the columns to show, stored or computed. public: leave out the rows of histories that are not
+    public (whole alerts are the caller's to drop, see `is_public`). identity: columns that are always shown.
+    columns: the stored columns to decode or read. touched: the histories of which something is read.
+
+    Raises NoSuchColumn for a name that the survey does not have.
+    """
+
+    def __init__(
+        self,
+        reads: Sequence[str],
+        survey: str,
+        public: bool = False,
+        identity: Sequence[str] = IDENTITY,
+    ) -> None:
+        self.survey = survey_named(survey)
+        self.reads = tuple(dict.fromkeys([*reads, *identity]))
+        self._first = identity
+        self.field = None if not public else self.survey.public.field
+        past = [history for name in self.reads if (history := self.survey.split(name)[0])]
+        self.touched = tuple(dict.fromkeys(past))
+        self.columns = self._columns()
+        self._parts = [_Part(self.survey, name) for name in self.reads]
+
+    def _columns(self) -> list[str]:
+        wanted = [stored for name in (*self._first, *self.reads) for stored in self.survey.inputs(name)]
+        for history in self.touched:
+            wanted.append(clock(self.survey, history))
+            if self.field is not None:
+                wanted.append(f"{history}.{self.field}")
+        if self.field is not None:
+            wanted.append(self.field)
+        wanted = list(dict.fromkeys(wanted))
+        for name in wanted:
+            self.survey.path(name)  # raises NoSuchColumn, with the names that are near
+        return wanted
+
+    def frame(self, table: Table) -> pd.DataFrame:
+        """The frame: `reads`, then `candid` and `objectId`, in row order.
+
+        table: has the columns of `self.columns`, raw. Columns of an older schema may be all null.
+        Scalars: floats and 32-bit integers are float64 with NaN, 64-bit integers "Int64" (`candid` plain
+        int64), strings "str". Histories: one list column a field (ArrowDtype of large_list), numbers as
+        double. Raises NoSuchColumn when the table lacks a column, CorruptValue for an alert without `candid`.
+        """
+        batch = _Batch(table, self.survey, self.field)
+        columns = {part.name: part.column(batch) for part in self._parts}
+        return pd.DataFrame(columns, index=pd.RangeIndex(table.num_rows), copy=False)
+
+    def of_packets(self, packets: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+        """The frame of packets as plain dictionaries. A field that a packet lacks is missing, as in a batch.
+
+        Raises CorruptValue for a value that does not fit the survey's schema.
+        """
+        return self.frame(self.table_of_packets(packets))
+
+    def table_of_packets(self, packets: Sequence[Mapping[str, Any]]) -> pa.Table:
+        """The raw Arrow columns of `self.columns`, one row a packet. Raises CorruptValue."""
+        columns = {}
+        for name in self.columns:
+            kind = self.survey.arrow_type(name)
+            try:
+                columns[name] = fitted([_value(packet, name, self.survey) for packet in packets], kind)
+            except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+                raise CorruptValue(f"{name} does not fit {kind}: {error}") from error
+        return pa.table(columns)
 
 
-def split(name: str, survey: Survey) -> tuple[str | None, str]:
-    """("prv_candidates", "jd") of "prv_candidates.jd"; (None, "jd") of "jd"."""
-    history, dot, field = name.partition(".")
-    if dot and history in survey.histories:
-        return history, field
-    return None, name
+@lru_cache(maxsize=256)
+def _maker(reads: tuple[str, ...], survey: str, public: bool) -> FrameMaker:
+    return FrameMaker(reads, survey, public)
 
 
-def inputs(name: str, survey: Survey) -> list[str]:
-    """The stored columns that the column `name` of a frame is made from."""
-    history, field = split(name, survey)
-    table = {} if survey.name != "ztf" else MADE_FROM_FORCED if history == "fp_hists" else MADE_FROM
-    fields = table.get(field, (field,))
-    return [f"{history}.{f}" if history else f for f in fields]
+def frame_maker(reads: Sequence[str], survey: str, public: bool = False) -> FrameMaker:
+    """The maker for these columns; the same one each time."""
+    return _maker(tuple(reads), survey, public)
 
 
 def stored_columns(reads: Sequence[str], survey: str = "ztf", public: bool = False) -> list[str]:
     """What the reader (or the archive) must bring so that `to_frame` can show `reads`.
 
-    Derived names are replaced by what they are made from; `candid`, `objectId`, `jd`, `programid` and the
-    `jd` of each history touched always come; with `public` also the `programid` of its rows.
-
     Raises NoSuchColumn for a name that the survey does not have.
     """
-    of = survey_named(survey)
-    known = set(of.names())
-    wanted = [name for name in ALWAYS_STORED if name in known or survey == "ztf"]
-    for name in reads:
-        wanted += inputs(name, of)
-        history, _ = split(name, of)
-        if history:
-            wanted.append(f"{history}.jd")
-            if public:
-                wanted.append(f"{history}.programid")
-    wanted = list(dict.fromkeys(wanted))
-    for name in wanted:
-        of.path(name)  # raises NoSuchColumn, with the names that are near
-    return wanted
+    return frame_maker(reads, survey, public).columns
 
 
-def to_frame(
-    table: pa.Table | pa.RecordBatch, reads: Sequence[str], survey: str = "ztf", public: bool = False
-) -> pd.DataFrame:
-    """The frame that a filter with these `reads` sees: `reads`, then `candid` and `objectId`, in row order.
+def to_frame(table: Table, reads: Sequence[str], survey: str = "ztf", public: bool = False) -> pd.DataFrame:
+    """The frame that a filter with these `reads` sees, of a table with the columns of `stored_columns`.
 
-    table: the columns of `stored_columns(reads)`, raw. Columns of an older schema may be all null.
-    public: rows of histories whose `programid` is not 1 are left out (whole alerts are the caller's to drop).
+    Parameters
+    ----------
+    table
+        The raw columns, one row an alert.
+    reads
+        The columns to show.
+    survey
+        Whose alerts these are.
+    public
+        Leave out rows of histories that are not public.
 
-    Scalars: floats and 32-bit integers are float64 with NaN, 64-bit integers "Int64" (`candid` plain int64),
-    strings "str". Histories: one list column a field (ArrowDtype of large_list), numbers as double.
-    Raises NoSuchColumn when the table lacks a column, CorruptValue for an alert without `candid`.
+    Raises
+    ------
+    NoSuchColumn
+        When the table lacks a column.
+    CorruptValue
+        For an alert without `candid`.
     """
-    maker = _FrameMaker(table, survey_named(survey), public)
-    names = dict.fromkeys([*reads, *IDENTITY])
-    return pd.DataFrame(
-        {name: maker.column(name) for name in names}, index=pd.RangeIndex(table.num_rows), copy=False
-    )
+    return frame_maker(reads, survey, public).frame(table)
 
 
-class _FrameMaker:
-    """Makes the columns of one frame; what several columns share (a history's layout) is made once."""
+def computed_column(table: Table, name: str, survey: str) -> Any:
+    """One column of alerts as a frame shows it, of a table with what it is made from. Raises NoSuchColumn."""
+    of = survey_named(survey)
+    return _Part(of, name).column(_Batch(table, of, None))
 
-    def __init__(self, table: pa.Table | pa.RecordBatch, survey: Survey, public: bool):
-        self.table = table
-        self.survey = survey
-        self.public = public
+
+def value_in_packet(packet: Mapping[str, Any], name: str) -> Any:
+    """A column of a packet of any survey as a plain dictionary; None where it has no such thing.
+
+    Raises NoSuchColumn for a name that its survey does not have, CorruptValue for a value of another type.
+    """
+    survey = survey_of_packet(packet)
+    if survey is None:
+        return strangers.values(packet, [name])[name]
+    maker = FrameMaker([name], survey.name, identity=())
+    table = maker.table_of_packets([packet])
+    value = table.column(name)[0].as_py() if survey.how(name) is None else maker.frame(table)[name].iloc[0]
+    return None if pd.isna(value) else value
+
+
+def clock(survey: Survey, history: str) -> str:
+    """The stored column that each row of a history has: its time."""
+    return survey.inputs(f"{history}.jd")[0]
+
+
+def is_public(table: Table, survey: Survey) -> np.ndarray:
+    """Whether each row's own record is public (bool); needs the survey's `public.field`."""
+    rule = survey.public
+    if rule.field is None:
+        return np.ones(table.num_rows, bool)
+    program = table.column(rule.field)
+    public: np.ndarray = pc.fill_null(pc.equal(program, rule.value), False).to_numpy(zero_copy_only=False)
+    return public
+
+
+class _Part:
+    """One column of the frames: from which stored columns, and how."""
+
+    def __init__(self, survey: Survey, name: str) -> None:
+        self.name, self._survey = name, survey
+        self._history, self._field = survey.split(name)
+        self._how, self._inputs = survey.how(name), survey.inputs(name)
+        self._prefix = f"{self._history}." if self._history else ""
+
+    def column(self, batch: "_Batch") -> Any:
+        if self._history is None:
+            return self._scalar({name: batch.raw(name) for name in self._inputs})
+        layout = batch.layout(self._history)
+        stored = {name: layout.values(batch.raw(name), name) for name in self._inputs}
+        if self._how is None:
+            return layout.lists(_list_values(self.name, stored[self.name], self._survey))
+        return layout.lists(self._how.make(stored, self._prefix))
+
+    def _scalar(self, stored: dict[str, pa.Array]) -> Any:
+        if self._how is None:
+            return _scalar(self.name, stored[self.name], self._survey)
+        made = self._how.make(stored, "")
+        return _typed(made) if isinstance(made, pa.Array) else made
+
+
+class _Batch:
+    """One table; what several columns share (a history's layout) is made once."""
+
+    def __init__(self, table: Table, survey: Survey, field: str | None) -> None:
+        self.table, self.survey, self._field = table, survey, field
         self.where = {name: i for i, name in enumerate(table.schema.names)}
         self.layouts: dict[str, _Layout] = {}
 
@@ -116,42 +221,33 @@ class _FrameMaker:
             column = pa.array([], column.type)
         return column
 
-    def column(self, name: str) -> Any:
-        history, field = split(name, self.survey)
-        if history:
-            return self.history_column(history, field)
-        stored = {source: self.raw(source) for source in inputs(name, self.survey)}
-        derive = MAKE.get(name) if self.survey.name == "ztf" else None
-        if name == "night":
-            return night(floats(stored["jd"]), self.survey.name)
-        if derive:
-            return derive(stored, "")
-        return _scalar(name, stored[name], self.survey)
-
-    def history_column(self, history: str, field: str) -> Any:
-        layout = self.layout(history)
-        prefix = f"{history}."
-        names = inputs(prefix + field, self.survey)
-        stored = {name: layout.values(self.raw(name), name) for name in names}
-        table = MAKE_FORCED if history == "fp_hists" else MAKE
-        derive = table.get(field) if self.survey.name == "ztf" else None
-        if field == "night":
-            values: Any = night(floats(stored[prefix + "jd"]), self.survey.name)
-        elif derive:
-            values = derive(stored, prefix)
-        else:
-            values = _list_values(prefix + field, stored[prefix + field], self.survey)
-        return layout.lists(values)
-
     def layout(self, history: str) -> "_Layout":
         if history not in self.layouts:
-            clock = self.raw(f"{history}.jd")
-            layout = _Layout(clock)
-            if self.public:
-                name = f"{history}.programid"
-                layout.keep_only(floats(layout.values(self.raw(name), name)) == PUBLIC_PROGRAMID)
+            layout = _Layout(self.raw(clock(self.survey, history)))
+            if self._field is not None:
+                name = f"{history}.{self._field}"
+                program = floats(layout.values(self.raw(name), name))
+                layout.keep_only(program == self.survey.public.value)
             self.layouts[history] = layout
         return self.layouts[history]
+
+
+def _value(packet: Mapping[str, Any], name: str, survey: Survey) -> Any:
+    """A stored column's value in a packet as a dictionary; a list for a history's field."""
+    history, _ = survey.split(name)
+    for place in survey.places(name):
+        steps = place.split(".")
+        if history:
+            rows = packet.get(steps[0]) or []
+            if len(steps) == 2 and (not rows or any(steps[1] in row for row in rows)):
+                return [row.get(steps[1]) for row in rows]
+            continue
+        value: Any = packet
+        for step in steps:
+            value = value.get(step) if isinstance(value, Mapping) else None
+        if value is not None:
+            return value
+    return [None] * len(packet.get(history) or []) if history else None
 
 
 class _Layout:
@@ -180,7 +276,7 @@ class _Layout:
         want, have = np.diff(self.stored_offsets), np.diff(offsets)
         if np.any((have != want) & (have != 0)):
             row = int(np.flatnonzero((have != want) & (have != 0))[0])
-            raise CorruptValue(f"row {row}: {name} has {have[row]} values, the history's jd {want[row]}")
+            raise CorruptValue(f"row {row}: {name} has {have[row]} values, its history {want[row]} rows")
         there = np.repeat(have != 0, want)
         index = np.full(int(want.sum()), -1)
         index[there] = np.arange(len(values))
@@ -216,7 +312,7 @@ def as_pandas(dtype: Any, values: pa.Array) -> Any:
 def _numbers(name: str, column: pa.Array, survey: Survey) -> np.ndarray:
     """float64 with NaN for null and for the column's sentinel."""
     values = floats(column)
-    missing = sentinel(name, survey.name)
+    missing = survey.sentinel(name)
     if isinstance(missing, float | int):
         there = values != missing
         if not there.all():
@@ -235,14 +331,19 @@ def _scalar(name: str, column: pa.Array, survey: Survey) -> Any:
         return column.to_numpy()
     if pa.types.is_floating(kind) or (pa.types.is_integer(kind) and kind.bit_width <= 32):
         return _numbers(name, column, survey)
-    column = _without_sentinel(name, column, survey)
+    return _typed(_without_sentinel(name, column, survey))
+
+
+def _typed(column: pa.Array) -> Any:
+    """A column that is no float as pandas has it."""
+    kind = column.type
     if pa.types.is_integer(kind):
         return as_pandas(pd.Int64Dtype(), column)
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return as_pandas(TEXT, column)
     if pa.types.is_boolean(kind):
         return pc.fill_null(column, False).to_numpy(zero_copy_only=False)
-    return as_pandas(pd.ArrowDtype(column.type), column)
+    return as_pandas(pd.ArrowDtype(kind), column)
 
 
 def _list_values(name: str, column: pa.Array, survey: Survey) -> np.ndarray | pa.Array:
@@ -258,7 +359,7 @@ def _list_values(name: str, column: pa.Array, survey: Survey) -> np.ndarray | pa
 
 def _without_sentinel(name: str, column: pa.Array, survey: Survey) -> pa.Array:
     """Null where a string or 64-bit integer column holds the value that means "missing"."""
-    missing = sentinel(name, survey.name)
+    missing = survey.sentinel(name)
     if missing is None or len(column) == 0:
         return column
     textual = not pa.types.is_integer(column.type)

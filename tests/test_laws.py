@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from filters import Filter, alert_filter, expression, history, registered
-from filters.packet import table_of_packets
 from schemas.frame import to_frame
 from tests.filters.packets import PHASES, packets
+from tests.frames import table_of_packets
 
 Packets = list[dict[str, Any]]
 

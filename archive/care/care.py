@@ -21,7 +21,7 @@ class NightInfo:
     of which may be of one candid; bytes: on disk."""
 
     night: str | None
-    programid: str | None
+    program: str | None
     rows: int
     files: int
     bytes: int

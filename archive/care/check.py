@@ -13,14 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from archive.layout import BODY, HEALPIX, NIGHT, PROGRAMID, SCHEMA, healpix29, night_dates, table_of
+from archive.layout import BODY, HEALPIX, NIGHT, SCHEMA, healpix29, kept_computed, night_dates, table_of
 from archive.tables.files import DataFile, data_files
 from archive.tables.fingerprints import schemas_of
 from archive.tables.store import open_table, read_file
 from archive.write.quarantine import Quarantine
 from archive.write.rows import digest
-from schemas.frame import survey_named
+from schemas.frame import computed_column
 from schemas.packets.reader import PacketReader
+from schemas.surveys.registry import survey_named
 
 _SOURCE = ["candid", "_topic", "_partition", "_offset", "_file", "_digest"]
 
@@ -119,7 +120,7 @@ class _Inspector:
 
     def __init__(self, survey: str, schemas: dict[str, Any], checked: Checked) -> None:
         self._survey, self._schemas, self._checked = survey, schemas, checked
-        self._names = survey_named(survey).names()
+        self._names, self._field = survey_named(survey).stored_names(), survey_named(survey).public.field
         self._readers: dict[str, PacketReader] = {}
 
     def inspect(self, file: DataFile, rows: pa.Table) -> None:
@@ -155,8 +156,14 @@ class _Inspector:
         expected[HEALPIX] = pa.chunked_array([healpix29(bodies["ra"], bodies["dec"])])
         stored = {name: rows[name] for name in expected if name in rows.schema.names}
         count = rows.num_rows
-        stored[PROGRAMID] = _constant(file.programid, count, pa.int32())
-        expected[NIGHT] = pa.chunked_array([night_dates(bodies["jd"], self._survey).cast(pa.string())])
+        if self._field is not None:
+            stored[self._field] = _constant(file.program, count, bodies[self._field].type)
+        for name in kept_computed(self._survey):
+            made = computed_column(bodies, name, self._survey)
+            expected[name] = pa.chunked_array([pa.array(made, pa.string())])
+            stored[name] = rows[name]
+        nights = night_dates(computed_column(bodies, NIGHT, self._survey))
+        expected[NIGHT] = pa.chunked_array([nights.cast(pa.string())])
         stored[NIGHT] = _constant(file.partition[NIGHT], count, pa.string())
         for name, values in expected.items():
             if name not in stored:

@@ -13,13 +13,15 @@ from schemas.errors import ZadsError
 from schemas.packets.packet import read_packet
 from schemas.pictures.figure import blank_figure, draw_stamp
 from schemas.pictures.light_curve import band
-from schemas.surveys.definitions import forced_point
+from schemas.surveys.registry import SURVEYS
+from schemas.surveys.survey import LightCurve
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _GREY, _INK = "#B8B8B8", "#222222"
+_SEEN = ("alert", "detection")
 _MOST_STAMPS = 6
 _NEIGHBOURHOOD = 0.5
 """Degrees around an object that `plot_place` shows."""
@@ -32,39 +34,44 @@ def plot_light_curve(curve: pd.DataFrame) -> Figure:
     own, what has none comes from the histories of later alerts. Small points are forced photometry of
     exposures without a detection, triangles are limits of those where it measured nothing either.
     """
-    curve = _with_forced(curve)
+    made = _made_as(curve)
+    curve = _with_forced(curve, made)
     figure = blank_figure(9, 3.8)
     axes = figure.add_subplot()
     first = _first_seen(curve)
-    for fid in sorted(curve["fid"].dropna().unique()):
-        _draw_band(axes, curve[curve["fid"] == fid], int(fid), first)
+    for name in sorted(curve["band"].dropna().unique()):
+        _draw_band(axes, curve[curve["band"] == name], name, first, made)
     alerts = curve[curve["kind"] == "alert"]
-    axes.plot(alerts["jd"] - first, alerts["magpsf"], "o", ms=11, mfc="none", mec=_INK, label="alert")
+    axes.plot(alerts["jd"] - first, alerts[made.value], "o", ms=11, mfc="none", mec=_INK, label="alert")
     if curve["forced"].notna().any():
         axes.plot([], [], "o", color=_INK, ms=3.5, label="small: forced photometry")
     if _limits(curve).any():
         axes.plot([], [], "v", color=_GREY, label="limit, nothing measured")
-    axes.invert_yaxis()
+    if made.inverted:
+        axes.invert_yaxis()
     axes.set_xlabel("days since the first detection")
-    axes.set_ylabel("difference magnitude")
+    axes.set_ylabel(made.label)
     axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return plain_axes(figure, axes)
 
 
 def _first_seen(curve: pd.DataFrame) -> float:
     """Julian date of the first detection; of the first epoch where there is none."""
-    seen = curve[curve["magpsf"].notna()]
+    seen = curve[curve["kind"].isin(_SEEN)]
     return float((seen if len(seen) else curve)["jd"].min())
 
 
-def _with_forced(curve: pd.DataFrame) -> pd.DataFrame:
-    """With the columns `forced`, `sigma` (mag): of usable forced photometry where nothing was detected."""
-    flux, error, zeropoint = (
-        curve[name].astype("float64") for name in ("forcediffimflux", "forcediffimfluxunc", "magzpsci")
-    )
-    magnitude, sigma = forced_point(flux, error, zeropoint)
-    wanted = curve["usable"] & curve["magpsf"].isna()
-    return curve.assign(forced=np.where(wanted, magnitude, np.nan), sigma=sigma)
+def _made_as(curve: pd.DataFrame) -> LightCurve:
+    """How the survey whose light curve this is makes them."""
+    made = (survey.light_curve for survey in SURVEYS.values())
+    return next(one for one in made if {*one.epoch} <= {*curve.columns})
+
+
+def _with_forced(curve: pd.DataFrame, made: LightCurve) -> pd.DataFrame:
+    """With the columns `forced`, `sigma`: of usable forced photometry where nothing was detected."""
+    wanted = curve["usable"] & ~curve["kind"].isin(_SEEN)
+    point, sigma = (curve[name].astype("float64") for name in ("point", "pointerr"))
+    return curve.assign(forced=np.where(wanted, point, np.nan), sigma=sigma)
 
 
 def _limits(curve: pd.DataFrame) -> pd.Series:
@@ -72,25 +79,27 @@ def _limits(curve: pd.DataFrame) -> pd.Series:
     return (curve["kind"] == "limit") & curve["forced"].isna()
 
 
-def _draw_band(axes: Axes, rows: pd.DataFrame, fid: int, first: float) -> None:
+def _draw_band(axes: Axes, rows: pd.DataFrame, name: str, first: float, made: LightCurve) -> None:
     """Limits and detections in one band; `first`: the Julian date of day 0."""
-    look = band(fid)
-    limits = rows[_limits(rows)]
-    days = limits["jd"] - first
-    axes.plot(days, limits["diffmaglim"], "v", color=look.colour, ms=5, mec="none", alpha=0.4)
+    look = band(name)
+    if made.limit is not None:
+        limits = rows[_limits(rows)]
+        days = limits["jd"] - first
+        axes.plot(days, limits[made.limit], "v", color=look.colour, ms=5, mec="none", alpha=0.4)
+    detected = rows["kind"].isin(_SEEN) & rows[made.value].notna()
     for positive in (True, False):
-        seen = rows[rows["magpsf"].notna() & (rows["positive"] == positive)]
+        seen = rows[detected & (rows["positive"] == positive)]
         axes.errorbar(
             seen["jd"] - first,
-            seen["magpsf"],
-            yerr=seen["sigmapsf"],
+            seen[made.value],
+            yerr=seen[made.error],
             fmt=look.marker,
             color=look.colour,
             markerfacecolor=look.colour if positive else "white",
             ms=5.5,
             elinewidth=1,
         )
-        forced = rows[rows["forced"].notna() & ((rows["forcediffimflux"] > 0) == positive)]
+        forced = rows[rows["forced"].notna() & (rows["forced_positive"] == positive)]
         axes.errorbar(
             forced["jd"] - first,
             forced["forced"],
@@ -101,7 +110,7 @@ def _draw_band(axes: Axes, rows: pd.DataFrame, fid: int, first: float) -> None:
             ms=3.5,
             elinewidth=1,
         )
-    count = int((rows["magpsf"].notna() | rows["forced"].notna()).sum())
+    count = int((detected | rows["forced"].notna()).sum())
     label = f"{look.name}: {count} point{'s' * (count != 1)}"
     axes.plot([], [], look.marker, color=look.colour, label=label)
 
@@ -118,11 +127,12 @@ def plot_cutouts(archive: Archive, objectId: str, which: str = "Difference") -> 
     packets = archive.packets([int(candid) for candid in chosen["candid"]])
     first = _first_seen(curve)
     figure = blank_figure(1.9 * max(len(chosen), 2), 2.3)
-    for place, (jd, fid, raw) in enumerate(zip(chosen["jd"], chosen["fid"], packets.values(), strict=True)):
+    rows = zip(chosen["jd"], chosen["band"], packets.values(), strict=True)
+    for place, (jd, name, raw) in enumerate(rows):
         axes = figure.add_subplot(1, max(len(chosen), 2), place + 1)
         [packet] = read_packet(raw)
         draw_stamp(axes, packet, which)
-        axes.set_title(f"{band(int(fid)).name}, day {jd - first:.2f}", fontsize=9)
+        axes.set_title(f"{band(name).name}, day {jd - first:.2f}", fontsize=9)
     return figure
 
 
@@ -132,7 +142,7 @@ def plot_place(archive: Archive, objectId: str) -> Figure:
     Right: offsets of each alert from their median, north up, east left; the circle is the 1.5 arcsec within
     which ZTF gives one name. Raises ZadsError when the archive has no alert of it.
     """
-    own = archive.alerts(columns=["ra", "dec", "fid"], where=[("objectId", "==", objectId)]).compute()
+    own = archive.alerts(columns=["ra", "dec", "band"], where=[("objectId", "==", objectId)]).compute()
     if own.empty:
         raise ZadsError(f"no alert of {objectId} in {archive!r}")
     ra, dec = own["ra"].median(), own["dec"].median()
@@ -143,9 +153,9 @@ def plot_place(archive: Archive, objectId: str) -> Figure:
     wide.plot([0], [0], "o", ms=13, mfc="none", mec="#D55E00", mew=1.5, label=objectId)
     wide.legend(fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
     _sky_axes(wide, _NEIGHBOURHOOD, "degrees")
-    for fid in sorted(own["fid"].unique()):
-        look = band(int(fid))
-        x, y = _offsets(own[own["fid"] == fid], ra, dec)
+    for name in sorted(own["band"].unique()):
+        look = band(name)
+        x, y = _offsets(own[own["band"] == name], ra, dec)
         near.plot(x * 3600, y * 3600, look.marker, color=look.colour, ms=6, label=look.name)
     turn = np.linspace(0, 2 * np.pi, 200)
     near.plot(1.5 * np.cos(turn), 1.5 * np.sin(turn), color=_GREY, lw=1)

@@ -22,8 +22,7 @@ from archive.read.table import PARTITION_ROWS, Table, Versions
 from archive.read.view import View
 from archive.read.where import conditions
 from archive.tables.store import NoSuchArchive
-from schemas.frame import survey_named
-from schemas.surveys.definitions import PUBLIC_PROGRAMID
+from schemas.surveys.registry import survey_named
 
 _BAG_ROWS = 2_048
 
@@ -36,11 +35,9 @@ class Archive(Table):
 
     def nights(self) -> pd.DataFrame:
         """The nights that are there: night (date), rows (records as they came; `alerts` shows one a candid),
-        public (rows of programid 1), files, bytes."""
-        rows = [
-            (str(f.night), f.rows, f.rows * (f.programid == PUBLIC_PROGRAMID), 1, f.bytes)
-            for f in self.files()
-        ]
+        public (rows of them), files, bytes."""
+        rule = survey_named(self.survey).public
+        rows = [(str(f.night), f.rows, f.rows * rule.holds(f.program), 1, f.bytes) for f in self.files()]
         table = pd.DataFrame(rows, columns=["night", "rows", "public", "files", "bytes"])
         return table.groupby("night", as_index=False).sum()
 
@@ -55,8 +52,7 @@ class Archive(Table):
         )
 
     def _scalars(self) -> list[str]:
-        survey = survey_named(self.survey)
-        return [n for n in survey.names() if not any(n.startswith(f"{h}.") for h in survey.histories)]
+        return survey_named(self.survey).scalars()
 
     def alerts(
         self,
@@ -74,7 +70,7 @@ class Archive(Table):
         that a filter may read, derived ones and histories too, and the archive's own ("_topic", "_file");
         None for all scalars. cone: (ra, dec, radius), degrees or such as "1 arcmin". where: "rb >= 0.65 and
         fid == 1" or [("rb", ">=", 0.65), ...], on the values that a filter sees. versions: see `select`.
-        public: only alerts and history rows of programid 1. rows: of a partition, about; each is of one
+        public: only alerts and history rows that are public. rows: of a partition, about; each is of one
         night, its rows near each other on the sky.
 
         Raises NoSuchColumn, BadNights, BadCone, BadCondition, NoSuchArchive.

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from archive.layout import HEALPIX, PARTITIONS, PROGRAMID, table_schema
+from archive.layout import HEALPIX, NIGHT, kept_computed, table_schema
 from archive.read.cones import overlaps
 from archive.read.fragments import WHOLE, Piece
 from archive.read.where import Condition
 from archive.tables.store import filesystem_of
-from schemas.frame import survey_named
-from schemas.surveys.definitions import PUBLIC_PROGRAMID
+from schemas.surveys.registry import survey_named
 
 BATCH_ROWS = 32_768  # with twice as many, arrays of history rows cause twice the page faults
 _FOOTERS = 256  # of files remembered: each is a few hundred kB to read and take apart
@@ -147,8 +147,8 @@ class PieceReader:
     """Reads columns of one piece of a data file.
 
     ranges: HEALPix ranges outside of which no row is wanted; asked: conditions that all rows must fulfil
-    (both only choose row groups: the rows themselves are the caller's to ask). public: histories of which
-    only public rows are wanted.
+    (both only choose row groups: the rows themselves are the caller's to ask). public: the histories of
+    which only public rows are wanted -> the column that each of their rows has.
     """
 
     def __init__(
@@ -157,9 +157,10 @@ class PieceReader:
         ranges: np.ndarray | None = None,
         asked: Sequence[Condition] = (),
         survey: str = "ztf",
-        public: Sequence[str] = (),
+        public: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.piece, self.survey, self.public = piece, survey, public
+        self._rule = survey_named(survey).public
         self.footer = _footer(piece.root, piece.path)
         self.tally = Tally()
         count = self.footer.metadata.num_row_groups
@@ -169,8 +170,13 @@ class PieceReader:
     def _wanted(self, group: int, ranges: np.ndarray | None, asked: Sequence[Condition]) -> bool:
         if ranges is not None and not overlaps(ranges, *self.footer.limits(group, HEALPIX)):
             return False
-        limits = {condition.column: self.footer.limits(group, condition.column) for condition in asked}
+        raw = [condition.column for condition in asked if self._is_raw(condition.column)]
+        limits = {name: self.footer.limits(group, name) for name in raw}
         return all(condition.possible(limits) for condition in asked)
+
+    def _is_raw(self, name: str) -> bool:
+        """Whether the file holds the values that a filter sees, but for those that mean "missing"."""
+        return survey_named(self.survey).how(name) is None or name in kept_computed(self.survey)
 
     def cost(self, names: Sequence[str]) -> Tally:
         """What reading these columns takes, from the footer alone."""
@@ -183,7 +189,7 @@ class PieceReader:
         """Tables of about `rows` rows with these columns in this order, and each row's number in the file.
 
         Columns that the file lacks are null; rows to skip are left out. The histories of `public` have their
-        column "<history>.programid" as well, unless the statistics say that all of their rows are public.
+        column that says whose each row is as well, unless the statistics say that all of them are public.
         """
         stored = self._stored(names)
         if not self.groups:
@@ -207,14 +213,15 @@ class PieceReader:
         A third of the time of most filters on histories goes into these columns, and the histories of
         packets that were made public are clean.
         """
-        there = [history for history in self.public if f"{history}.jd" in table.schema.names]
-        clean = (self._all_public(history, groups, table.column(f"{history}.jd")) for history in there)
-        return [] if all(clean) else [f"{history}.{PROGRAMID}" for history in self.public]
+        there = {history: clock for history, clock in self.public.items() if clock in table.schema.names}
+        clean = (self._all_public(history, groups, table.column(clock)) for history, clock in there.items())
+        return [] if all(clean) else [f"{history}.{self._rule.field}" for history in self.public]
 
     def _all_public(self, history: str, groups: Sequence[int], clock: pa.ChunkedArray) -> bool:
-        """Whether every row of the history has programid 1. clock: its `jd`, of which each row has one."""
+        """Whether every row of the history is public. clock: a column of which each row has a value."""
         rows = pc.sum(pc.list_value_length(clock)).as_py() or 0
-        counts = [self.footer.only(group, f"{history}.{PROGRAMID}", PUBLIC_PROGRAMID) for group in groups]
+        name = f"{history}.{self._rule.field}"
+        counts = [self.footer.only(group, name, self._rule.value) for group in groups]
         return None not in counts and sum(count or 0 for count in counts) == rows
 
     def read(self, names: Sequence[str]) -> tuple[pa.Table, np.ndarray]:
@@ -279,11 +286,7 @@ class PieceReader:
     def _made(self, name: str, rows: int) -> pa.Array:
         """A column that is not in the file: its partition's value, or null."""
         kind = self._type(name)
-        value = (
-            {PROGRAMID: self.piece.programid, "night": self.piece.night}.get(name)
-            if name in PARTITIONS
-            else None
-        )
+        value = {self._rule.field: self.piece.program, NIGHT: self.piece.night}.get(name)
         return pa.nulls(rows, kind) if value is None else pa.repeat(pa.scalar(value, kind), rows)
 
     def _type(self, name: str) -> pa.DataType:

@@ -14,7 +14,7 @@ from archive.read.cones import overlaps
 from archive.read.where import Condition
 from archive.tables.files import DataFile
 from schemas.errors import ZadsError
-from schemas.surveys.definitions import PUBLIC_PROGRAMID
+from schemas.surveys.survey import Public
 
 _NIGHT = re.compile(r"\d{4}-\d\d-\d\d")
 NO_ROWS = np.zeros(0, np.int64)
@@ -96,7 +96,7 @@ class Piece:
     root: str
     path: str
     night: date | None
-    programid: int | None
+    program: int | None
     rows: int
     part: int = 0
     parts: int = 1
@@ -106,16 +106,16 @@ class Piece:
 def chosen(
     every: Iterable[DataFile],
     nights: Nights,
-    public: bool = False,
+    rule: Public | None = None,
     ranges: np.ndarray | None = None,
     asked: Sequence[Condition] = (),
 ) -> list[DataFile]:
-    """The files that may hold what is asked for."""
+    """The files that may hold what is asked for. rule: only what it calls public; None for all."""
     return [
         file
         for file in every
         if nights.holds(file.night)
-        and (not public or file.programid == PUBLIC_PROGRAMID)
+        and (rule is None or rule.holds(file.program))
         and _may_hold(file, ranges, asked)
     ]
 
@@ -129,7 +129,7 @@ def _may_hold(file: DataFile, ranges: np.ndarray | None, asked: Sequence[Conditi
 def pieces(root: str, files: Iterable[DataFile], rows: int, skip: Mapping[str, np.ndarray]) -> list[Piece]:
     """The files cut into pieces of about `rows` rows. skip: path -> rows that are not to be seen."""
     return [
-        Piece(root, f.path, f.night, f.programid, f.rows, part, parts, skip.get(f.path, NO_ROWS))
+        Piece(root, f.path, f.night, f.program, f.rows, part, parts, skip.get(f.path, NO_ROWS))
         for f in files
         for parts in [max(1, -(-f.rows // rows))]
         for part in range(parts)

@@ -20,8 +20,8 @@ from schemas.avro.framing import Block, container, container_head
 from schemas.avro.writer import writer_schema
 from schemas.errors import NoSuchColumn, UnknownSchema, ZadsError
 from schemas.packets.packet import STAMPS, read_packet, stamp
-from schemas.surveys.definitions import is_public
 from schemas.surveys.registry import SURVEYS
+from schemas.surveys.survey import Public
 
 _SYNC = b"zads archive row"  # any 16 bytes that are unlikely in a packet
 
@@ -84,7 +84,7 @@ def _within(file: DataFile, wanted: np.ndarray) -> bool:
 
 def whole(archive: Table, file: DataFile) -> Piece:
     """A data file as one piece."""
-    return Piece(archive.root, file.path, file.night, file.programid, file.rows)
+    return Piece(archive.root, file.path, file.night, file.program, file.rows)
 
 
 def containers(path: str, table: pa.Table) -> list[bytes]:
@@ -135,14 +135,14 @@ def decoded(path: str, view: View, table: pa.Table, stamps: bool = False) -> Ite
     for name, body in zip(table[SCHEMA].to_pylist(), table[BODY].to_pylist(), strict=True):
         packet = _decoder(path, name)(body)
         if not stamps:
-            packet = {key: value for key, value in packet.items() if key not in survey.stamps}
-        if view.public:
-            packet |= {h: _public_rows(packet[h]) for h in survey.histories if packet.get(h)}
+            packet = {key: value for key, value in packet.items() if key not in survey.stamps.fields.values()}
+        if view.rule is not None:
+            packet |= {h: _public_rows(packet[h], view.rule) for h in survey.histories if packet.get(h)}
         yield packet
 
 
-def _public_rows(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [row for row in rows if is_public(row.get("programid"))]
+def _public_rows(rows: Iterable[Mapping[str, Any]], rule: Public) -> list[Mapping[str, Any]]:
+    return [row for row in rows if rule.everything or rule.holds(row.get(str(rule.field)))]
 
 
 def cutouts(archive: Table, candid: int) -> dict[str, np.ndarray]:

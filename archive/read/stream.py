@@ -15,10 +15,9 @@ from archive.read.columns import PieceReader
 from archive.read.fragments import WHOLE, Piece
 from archive.read.objects import containers
 from schemas.avro.rewrite import rewrite
+from schemas.time import unix_of_jd
 
 _AT_ONCE = 1_000  # packets in memory, 80 MB of them
-_SECONDS = 86_400.0
-_JD_UNIX = 2440587.5  # JD of 1970-01-01T00:00 UTC
 
 
 def in_time_order(
@@ -78,4 +77,4 @@ def _packets(
         archive.read.add(reader.tally)
     for piece, row, jd in zip(alerts["piece"], alerts["row"], alerts["jd"], strict=True):
         raw = found[piece, row]
-        yield rewrite(raw, public_only=True) if public else raw, (jd - _JD_UNIX) * _SECONDS
+        yield rewrite(raw, public_only=True) if public else raw, unix_of_jd(jd)

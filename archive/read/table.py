@@ -17,7 +17,7 @@ from archive.read.view import View
 from archive.tables.files import DataFile, data_files
 from archive.tables.store import open_table
 from schemas.errors import ZadsError
-from schemas.frame import survey_named
+from schemas.surveys.registry import survey_named
 
 Versions = Literal["newest", "all"]
 PARTITION_ROWS = 131_072
@@ -50,7 +50,7 @@ class Table:
         return table_of(where, self.survey)
 
     def files(self) -> list[DataFile]:
-        """Every data file, by night, programid and sky; of the newest version unless one was named."""
+        """Every data file, by night, program and sky; of the newest version unless one was named."""
         if self._table is None:
             self._table = open_table(self.root)
             if self.version is not None:
@@ -89,7 +89,7 @@ class Table:
         every = chosen(self.files(), spans)
         near = chosen(every, spans, ranges=ranges)
         skip: Mapping[str, np.ndarray] = superseded(self.root, near, tally) if versions == "newest" else {}
-        wanted = chosen(near, spans, view.public, ranges, view.conditions)
+        wanted = chosen(near, spans, view.rule, ranges, view.conditions)
         if tally is not None:
             tally.available += sum(f.bytes for f in every)
         return pieces(self.root, wanted, rows, skip)

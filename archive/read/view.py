@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from archive.layout import PROGRAMID, table_schema
+from archive.layout import table_schema
 from archive.read.columns import BATCH_ROWS, PieceReader
 from archive.read.cones import Cone
 from archive.read.fragments import WHOLE, Piece
 from archive.read.where import Condition
 from schemas.errors import NoSuchColumn
-from schemas.frame import IDENTITY, inputs, split, stored_columns, survey_named, to_frame
-from schemas.surveys.definitions import is_public
+from schemas.frame import IDENTITY, FrameMaker, frame_maker
+from schemas.surveys.registry import survey_named
+from schemas.surveys.survey import Public
 
 _SKY = ("ra", "dec")
 
@@ -26,7 +27,7 @@ class View:
     """How rows become the frame that a filter sees.
 
     columns: names that a filter may read, and the archive's own ("_topic", "_healpix_29", ...). public: only
-    alerts and history rows of programid 1. cone, conditions: which rows.
+    alerts and history rows that are public. cone, conditions: which rows.
     """
 
     columns: tuple[str, ...]
@@ -50,26 +51,34 @@ class View:
     @property
     def stored(self) -> list[str]:
         """The columns to read. Raises NoSuchColumn."""
-        survey = survey_named(self.survey)
-        made_from = {name for read in self.reads for name in inputs(read, survey)}
-        always = stored_columns(self.reads, self.survey)
-        wanted = [n for n in always if n not in ("jd", "programid") or n in made_from]
         known = table_schema(self.survey).names
         for name in self.own:
             if name not in known:
                 raise NoSuchColumn(name, [n for n in known if n.startswith("_")])
-        return [*wanted, *self.own]
+        return [*self.maker.columns, *self.own]
 
     @property
-    def touched(self) -> list[str]:
-        """The histories of which something is read."""
-        past = [split(name, survey_named(self.survey))[0] for name in self.reads]
-        return [history for history in dict.fromkeys(past) if history]
+    def maker(self) -> FrameMaker:
+        """Makes the frames, with all rows of histories."""
+        return frame_maker(self.reads, self.survey)
+
+    @property
+    def rule(self) -> Public | None:
+        """What is public, for a view of that only."""
+        return survey_named(self.survey).public if self.public else None
+
+    @property
+    def checked(self) -> dict[str, str]:
+        """The histories read of which only public rows are wanted -> the column that each row has."""
+        rule, survey = self.rule, survey_named(self.survey)
+        if rule is None or rule.everything:
+            return {}
+        return {history: survey.inputs(f"{history}.jd")[0] for history in self.maker.touched}
 
     def reader(self, piece: Piece) -> PieceReader:
         """Reads the row groups of the piece that may hold rows of this view."""
         ranges = self.cone.ranges() if self.cone is not None else None
-        return PieceReader(piece, ranges, self.conditions, self.survey, self.touched if self.public else ())
+        return PieceReader(piece, ranges, self.conditions, self.survey, self.checked)
 
     def batches(
         self,
@@ -80,7 +89,7 @@ class View:
     ) -> Iterator[tuple[pd.DataFrame, pa.Table, np.ndarray]]:
         """Frames of about `rows` rows; with each its raw table (with the columns of `extra` too) and the
         rows' numbers in the file."""
-        if self.public and not is_public(piece.programid):
+        if self.rule is not None and not self.rule.holds(piece.program):
             return
         reader = reader or self.reader(piece)
         names = list(dict.fromkeys([*self.stored, *extra]))
@@ -94,8 +103,10 @@ class View:
 
     def _frame(self, table: pa.Table) -> pd.DataFrame:
         """Without the rows that are not public, where the reader has found some."""
-        mixed = any(f"{history}.{PROGRAMID}" in table.schema.names for history in self.touched)
-        return to_frame(table, self.reads, self.survey, self.public and mixed)
+        names, rule = table.schema.names, self.rule
+        mixed = rule is not None and any(f"{history}.{rule.field}" in names for history in self.checked)
+        maker = frame_maker(self.reads, self.survey, public=True) if mixed else self.maker
+        return maker.frame(table)
 
     def _mask(self, frame: pd.DataFrame) -> np.ndarray | None:
         masks = [condition.mask(frame) for condition in self.conditions]
@@ -116,7 +127,7 @@ class View:
         survey, types = survey_named(self.survey), table_schema(self.survey)
         kinds = [types.field(n).type if n.startswith("_") else survey.arrow_type(n) for n in self.stored]
         table = pa.table([pa.array([], kind) for kind in kinds], names=self.stored)
-        return self._shown(to_frame(table, self.reads, self.survey), table)
+        return self._shown(self.maker.frame(table), table)
 
     def __call__(self, share: Sequence[Piece]) -> pd.DataFrame:
         """The frame of some pieces: a partition of the Dask dataframe."""

@@ -16,7 +16,6 @@ import numpy as np
 import pandas as pd
 
 from schemas.errors import ZadsError
-from schemas.surveys.derived import MADE_FROM
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "<": operator.lt,
@@ -48,10 +47,10 @@ class Condition:
     def possible(self, ranges: Ranges) -> bool:
         """Whether some row between these least and greatest values may fulfil it.
 
-        Raw values are compared: a sentinel only widens the range. Derived columns have no statistics.
+        Raw values are compared: a sentinel only widens the range. Columns that are computed have no ranges.
         """
         least, most = ranges.get(self.column, (None, None))
-        if least is None or most is None or self.column in MADE_FROM or not _comparable(self.value, least):
+        if least is None or most is None or not _comparable(self.value, least):
             return True
         values = self.value if self.operator == "in" else (self.value,)
         match self.operator:

@@ -108,13 +108,15 @@ def backtest(
     *,
     last: int = 3,
     public: bool = True,
+    survey: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Backtest:
     """Try a filter on `nights` of the archive at `path`, or on its `last` nights.
 
-    public: on what a public channel sees. Raises NoSuchArchive, NothingToTry, BadNights, FilterError.
+    public: on what a public channel sees. survey: of which, for a filter of several (else the first).
+    Raises NoSuchArchive, NothingToTry, BadNights, FilterError.
     """
-    archive = Archive(path, survey=chosen.survey)
+    archive = Archive(path, survey=survey or chosen.surveys[0])
     wanted = nights if nights is not None else recent(archive, last)
     chosen.cut_names()  # what it imports is not its own time
     found = replay(chosen, archive, wanted, public=public, on_progress=on_progress)

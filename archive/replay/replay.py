@@ -67,7 +67,7 @@ def replay(
     filters: filters or their names (`filters.load`). nights, cone, where, versions: as for `Archive.alerts`.
     parameters: {"rb_min": 0.7} for every filter that has it, {"real_bogus.rb_min": 0.7} for one; a list of
     values is a sweep (several lists: every combination); a list of such dictionaries tries each. public:
-    see what a public channel sees: alerts and history rows of programid 1. versions: "all" replays each
+    see what a public channel sees: alerts and history rows that are public. versions: "all" replays each
     source record, as live. way: "bag" asks packet by packet, for filters without `reads`; the same result,
     slower. cluster: a `distributed` client, cluster or address; without one, threads of this process.
 
@@ -119,8 +119,8 @@ def _values(f: Filter, every: Sequence[Filter], given: Mapping[str, Any]) -> Ite
 
 def _trial(chosen: Sequence[Filter], source: Archive, view: View, versions: Versions, way: Way) -> Trial:
     for f in chosen:
-        if f.survey != source.survey:
-            raise FilterError(f"{f.name} is for {f.survey}, this archive's table is of {source.survey}")
+        if source.survey not in f.surveys:
+            raise FilterError(f"{f.name} is for {f.of}, this archive's table is of {source.survey}")
     reads = () if way == "bag" else dict.fromkeys(name for f in chosen for name in f.require_reads())
     return Trial(tuple(chosen), source.path, replace(view, columns=tuple(reads)), versions == "all", way)
 

@@ -22,12 +22,18 @@ from archive.replay.trial import SOURCE
 from filters import Filter
 from filters.errors import FilterError
 from schemas.json_text import to_json as json_text
+from schemas.surveys.registry import survey_named
 
 if TYPE_CHECKING:
     from archive.read.archive import Archive
 
-MATCHES = ("candid", "objectId", "night", "programid", "filter", "version", "parameters")
-"""Columns of the matches; replayed with versions="all" also those of the source record."""
+
+def match_columns(survey: str) -> list[str]:
+    """Columns of the matches; replayed with versions="all" also those of the source record."""
+    field = survey_named(survey).public.field
+    program = [] if field is None else [field]
+    return ["candid", "objectId", "night", *program, "filter", "version", "parameters"]
+
 
 NIGHTS = ("filter", "night", "alerts", "objects", "of", "unjudged", "complete")
 """Columns of the table of nights."""
@@ -79,8 +85,8 @@ class Replay:
 
     filters: each with its values, numbered as given. sums: what each night came to. failures: alerts that a
     filter raised on. complete: False when it was ended early; `nights()` says which nights are whole. tally:
-    what was read. seconds: of wall clock. `matches` has the columns MATCHES, and `variant`, the filter's
-    number.
+    what was read. seconds: of wall clock. `matches` has the columns of `match_columns`, and `variant`, the
+    filter's number.
     """
 
     filters: tuple[Filter, ...]
@@ -239,9 +245,11 @@ def _matches(
         for table in one.matches
     ]
     own = SOURCE if sources else ()
+    field = survey_named(survey).public.field
+    program = () if field is None else (field,)
     if not tables:
         types = table_schema(survey)
-        kinds = {n: types.field(n).type for n in ("candid", "objectId", "programid", *own)}
+        kinds = {n: types.field(n).type for n in ("candid", "objectId", *program, *own)}
         kinds |= {"variant": pa.int32(), "night": pa.date32()}
         tables = [pa.table({name: pa.array([], kind) for name, kind in kinds.items()})]
     whole = pa.concat_tables(tables).combine_chunks()
@@ -249,7 +257,8 @@ def _matches(
     frame = whole.select(["candid", "objectId", *own, "variant"]).to_pandas(types_mapper=_WHOLE.get)
     frame = frame.astype({"candid": "int64", "variant": "int32"})
     frame["night"] = whole["night"].cast(pa.timestamp("s")).to_numpy()
-    frame["programid"] = whole["programid"].to_pandas().astype("Int32")
+    for name in program:
+        frame[name] = whole[name].to_pandas().astype("Int32")
     for name, values in (
         ("filter", [f.name for f in filters]),
         ("version", [f.version for f in filters]),
@@ -257,7 +266,7 @@ def _matches(
     ):
         frame[name] = pd.array(values, dtype="str").take(number)
     order = np.lexsort([frame["candid"], frame["night"], frame["variant"]])
-    return frame[[*MATCHES, *own, "variant"]].iloc[order].reset_index(drop=True)
+    return frame[[*match_columns(survey), *own, "variant"]].iloc[order].reset_index(drop=True)
 
 
 def compared(first: pd.DataFrame, second: pd.DataFrame, names: str, against: str) -> Comparison:

@@ -24,6 +24,7 @@ from archive.read.objects import decoded
 from archive.read.view import View
 from filters import Filter
 from schemas.errors import one_line
+from schemas.surveys.registry import survey_named
 
 Way = Literal["dataframe", "bag"]
 SOURCE = ("_topic", "_partition", "_offset", "_file")
@@ -105,13 +106,13 @@ class Trial:
         if self.whole_nights and len(share) > 1:
             batches = [(f, t, p) for p in share for f, t in self._batches(p, extra, outcome.tally)]
             frame = pd.concat([f for f, _, _ in batches], ignore_index=True)
-            self._try(outcome, frame, pa.concat_tables([_with_program(t, p) for _, t, p in batches]))
+            self._try(outcome, frame, pa.concat_tables([self._with_program(t, p) for _, t, p in batches]))
             return outcome
         for piece in share:
             for frame, table in self._batches(piece, extra, outcome.tally):
                 if stopped():
                     return outcome
-                self._try(outcome, frame, _with_program(table, piece))
+                self._try(outcome, frame, self._with_program(table, piece))
         return outcome
 
     def _batches(
@@ -146,17 +147,24 @@ class Trial:
     def _note_matches(self, outcome: Outcome, number: int, mask: np.ndarray, table: pa.Table) -> None:
         rows = np.flatnonzero(mask)
         if len(rows):
-            names = [*_IDENTITY, "programid", *(SOURCE if self.sources else ())]
+            names = [*_IDENTITY, *self._program, *(SOURCE if self.sources else ())]
             found = table.select(names).take(pa.array(rows)).combine_chunks()
             variant = pa.repeat(pa.scalar(number, pa.int32()), len(rows))
             outcome.matches.append(found.append_column("variant", variant))
 
+    @property
+    def _program(self) -> list[str]:
+        """The column that says whose data an alert is, where the survey has one."""
+        field = survey_named(self.view.survey).public.field
+        return [] if field is None else [field]
 
-def _with_program(table: pa.Table, piece: Piece) -> pa.Table:
-    if "programid" in table.schema.names:
+    def _with_program(self, table: pa.Table, piece: Piece) -> pa.Table:
+        for name in self._program:
+            if name not in table.schema.names:
+                kind = survey_named(self.view.survey).arrow_type(name)
+                value = pa.scalar(piece.program, kind)
+                table = table.append_column(name, pa.repeat(value, table.num_rows))
         return table
-    value = pa.scalar(piece.programid, pa.int32())
-    return table.append_column("programid", pa.repeat(value, table.num_rows))
 
 
 def _note_objects(outcome: Outcome, keys: np.ndarray, depths: np.ndarray) -> None:

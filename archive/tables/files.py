@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
-from archive.layout import HEALPIX, NIGHT, PROGRAMID
+from archive.layout import HEALPIX, NIGHT
 from archive.tables.store import filesystem_of
 
 
@@ -24,35 +24,28 @@ from archive.tables.store import filesystem_of
 class DataFile:
     """One data file: where it is, its partition, what the Delta log says of its rows.
 
-    night: UT date, None where alerts have none. bytes: on disk. modified: Unix time, milliseconds. limits:
-    column -> least and greatest raw value, of the columns for which they are known.
+    night: its date, None where alerts have none. program: whose data, where the survey says so. bytes: on
+    disk. modified: Unix time, milliseconds. limits: column -> least and greatest raw value, of the columns
+    for which they are known. partition: as Delta spells it, by column.
     """
 
     path: str
     night: date | None
-    programid: int | None
+    program: int | None
     rows: int
     bytes: int
     modified: int = 0
     limits: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    partition: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def cells(self) -> tuple[int, int] | None:
         """Least and greatest `_healpix_29`."""
         return self.limits.get(HEALPIX)
 
-    @property
-    def partition(self) -> dict[str, str | None]:
-        """Night and programid as Delta spells them."""
-        night, programid = self.night, self.programid
-        return {
-            NIGHT: None if night is None else str(night),
-            PROGRAMID: None if programid is None else str(programid),
-        }
-
 
 def data_files(table: DeltaTable, address: str) -> list[DataFile]:
-    """Every data file of a survey's table as it is, in the order of night, programid and sky.
+    """Every data file of a survey's table as it is, in the order of night, program and sky.
 
     address: of the table; a file is opened only if the log does not say how many rows it has.
     """
@@ -61,10 +54,11 @@ def data_files(table: DeltaTable, address: str) -> list[DataFile]:
 
 
 def by_partition(files: Iterable[DataFile]) -> dict[tuple[str | None, str | None], list[DataFile]]:
-    """The files of each (night, programid), as Delta spells them."""
+    """The files of each (night, program), as Delta spells them."""
     groups: dict[tuple[str | None, str | None], list[DataFile]] = {}
     for file in files:
-        groups.setdefault((file.partition[NIGHT], file.partition[PROGRAMID]), []).append(file)
+        program = None if file.program is None else str(file.program)
+        groups.setdefault((file.partition[NIGHT], program), []).append(file)
     return groups
 
 
@@ -76,14 +70,17 @@ def _file_of(action: Mapping[str, Any], address: str) -> DataFile:
         greatest = action.get(f"max.{name}")
         if name != key and least is not None and greatest is not None:
             limits[name] = (least, greatest)
+    prefix = "partition."
+    partition = {key.removeprefix(prefix): value for key, value in action.items() if key.startswith(prefix)}
     return DataFile(
         path,
-        action.get(f"partition.{NIGHT}"),
-        action.get(f"partition.{PROGRAMID}"),
+        partition.get(NIGHT),
+        next((value for name, value in partition.items() if name != NIGHT), None),
         _count(address, path) if rows is None else rows,
         action["size_bytes"],
         action["modification_time"],
         limits,
+        {name: None if value is None else str(value) for name, value in partition.items()},
     )
 
 
@@ -99,4 +96,4 @@ def _count(address: str, path: str) -> int:
 
 def _place(file: DataFile) -> tuple[Any, ...]:
     lowest = None if file.cells is None else file.cells[0]
-    return str(file.night), str(file.programid), lowest is None, lowest or 0, file.path
+    return str(file.night), str(file.program), lowest is None, lowest or 0, file.path

@@ -27,11 +27,11 @@ from deltalake.transaction import AddAction, RemoveAction
 
 from archive.layout import (
     BODY,
-    PARTITIONS,
-    PROGRAMID,
     ROW_GROUP_BYTES,
     ROW_GROUP_ROWS,
-    STATISTICS,
+    limited,
+    partitions,
+    statistics,
     table_schema,
 )
 from schemas.avro.framing import Buffer
@@ -62,8 +62,8 @@ def open_table(address: str) -> DeltaTable:
 
 def survey_table(address: str, survey: str = "ztf") -> DeltaTable:
     """A survey's table, made if it is not there."""
-    statistics = ",".join(name for name in STATISTICS if name in table_schema(survey).names)
-    return _made(address, table_schema(survey), list(PARTITIONS), f"alerts of {survey}", statistics)
+    schema, limited = table_schema(survey), ",".join(statistics(survey))
+    return _made(address, schema, list(partitions(survey)), f"alerts of {survey}", limited)
 
 
 def plain_table(address: str, schema: pa.Schema) -> DeltaTable:
@@ -73,16 +73,16 @@ def plain_table(address: str, schema: pa.Schema) -> DeltaTable:
 
 
 def _made(
-    address: str, schema: pa.Schema, partitions: list[str], description: str, statistics: str
+    address: str, schema: pa.Schema, partition_by: list[str], description: str, columns: str
 ) -> DeltaTable:
     if not is_table(address):
         DeltaTable.create(
             address,
             Schema.from_arrow(schema),
             mode="ignore",
-            partition_by=partitions,
+            partition_by=partition_by,
             description=description,
-            configuration={"delta.dataSkippingStatsColumns": statistics},
+            configuration={"delta.dataSkippingStatsColumns": columns},
         )
     return DeltaTable(address)
 
@@ -135,7 +135,7 @@ def write_parquet(stream: Any, rows: pa.Table, bodies: Sequence[Buffer] | None =
         schema,
         compression={leaf: "NONE" if f.name in _PACKED else "ZSTD" for f in schema for leaf in _leaves(f)},
         use_dictionary=[leaf for f in schema if _repeats(f) for leaf in _leaves(f)],
-        write_statistics=[leaf for f in schema if _is_limited(f.name) for leaf in _leaves(f)],
+        write_statistics=[leaf for f in schema if f.name in limited() for leaf in _leaves(f)],
         store_schema=False,
     ) as writer:
         if bodies is None:
@@ -191,12 +191,6 @@ def _leaves(field: pa.Field) -> list[str]:
     return [f"{field.name}.list.element{part}" for part in inner]
 
 
-def _is_limited(name: str) -> bool:
-    """Whether row groups say the least and greatest value: also of the histories' programs, as a reader of
-    public rows need not look at each where all are public."""
-    return name in STATISTICS or name.endswith(f".{PROGRAMID}")
-
-
 def _repeats(field: pa.Field) -> bool:
     """Words and whole numbers repeat; measured values and identities do not."""
     kind = field.type.value_type if pa.types.is_list(field.type) else field.type
@@ -213,8 +207,8 @@ def _statistics(rows: pa.Table) -> str:
     """A file's statistics as the Delta log holds them: no limits of a column with an infinite one, for which
     JSON has no word."""
     least, greatest, nulls = {}, {}, {}
-    for name in STATISTICS:
-        if name in rows.schema.names and rows.num_rows:
+    for name in limited():
+        if name in rows.schema.names and rows.num_rows and not pa.types.is_nested(rows[name].type):
             bounds = pc.min_max(rows[name])
             nulls[name] = rows[name].null_count
             low, high = _json_value(bounds["min"]), _json_value(bounds["max"])
@@ -244,9 +238,9 @@ def commit(
     """
     transactions = [Transaction(app, version) for app, version in (marks or {}).items()]
     properties = CommitProperties(custom_metadata=dict(why or {}), app_transactions=transactions)
-    partitions = table.metadata().partition_columns
+    columns = table.metadata().partition_columns
     table.create_write_transaction(
-        list(files), "append", table.schema(), partitions, commit_properties=properties
+        list(files), "append", table.schema(), columns, commit_properties=properties
     )
 
 

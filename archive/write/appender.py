@@ -17,7 +17,7 @@ from typing import Protocol
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 
-from archive.layout import NIGHT, PROGRAMID, table_of
+from archive.layout import partition_of, table_of
 from archive.tables.fingerprints import SchemaKeeper
 from archive.tables.store import commit, delete_files, survey_table, write_file
 from archive.write.quarantine import Quarantine
@@ -154,7 +154,9 @@ class Appender:
     def _keep(self, rows: Rows, told: dict[str, int]) -> bool:
         """Add the rows and move the marks; False, and nothing is added, when one of them has been moved."""
         files = [
-            write_file(self._address, part.table, {NIGHT: part.night, PROGRAMID: part.programid}, part.bodies)
+            write_file(
+                self._address, part.table, partition_of(self._survey, part.night, part.program), part.bodies
+            )
             for part in rows.parts
         ]
         if not self._commit(files, told):

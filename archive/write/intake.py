@@ -17,7 +17,7 @@ from typing import NamedTuple
 from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 
-from archive.layout import NIGHT, PROGRAMID, table_of
+from archive.layout import partition_of, table_of
 from archive.tables.fingerprints import SchemaKeeper
 from archive.tables.store import commit, delete_files, survey_table, write_file
 from archive.write.known import KnownPackets
@@ -110,7 +110,7 @@ class Intake:
         self._schemas.keep(rows.schemas, rows.versions)
         files = []
         for part in rows.parts:
-            partition = {NIGHT: part.night, PROGRAMID: part.programid}
+            partition = partition_of(self.survey, part.night, part.program)
             add = write_file(self._address, part.table, partition, part.bodies)
             files.append(_File(part.night, add, part.identity))
         return _Written(files, rows.unkept, rows.skipped)

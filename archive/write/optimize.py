@@ -101,7 +101,7 @@ def _overlap(files: Sequence[DataFile]) -> bool:
 
 def _rewrite(address: str, files: Sequence[DataFile], target: int) -> list[AddAction]:
     """The rows of these files of one partition in new files, and the swap."""
-    partition = files[0].partition
+    partition = dict(files[0].partition)
     new: list[AddAction] = []
     try:
         for rows in _sorted_parts(address, files, target):
@@ -117,8 +117,12 @@ def _rewrite(address: str, files: Sequence[DataFile], target: int) -> list[AddAc
 
 
 def _swap(
-    address: str, files: Sequence[DataFile], new: Sequence[AddAction], partition: dict[str, str | None]
+    address: str,
+    files: Sequence[DataFile],
+    new: Sequence[AddAction],
+    partition: dict[str, str | None],
 ) -> None:
+    """Take the old files out of the table and the new ones in, in one commit."""
     table = open_table(address)
     there = {file.path for file in data_files(table, address)}
     if not {file.path for file in files} <= there:

@@ -16,21 +16,20 @@ import pyarrow as pa
 from archive.layout import (
     BODY,
     HEALPIX,
-    NIGHT,
-    PROGRAMID,
     QUARANTINE_SCHEMA,
     SCHEMA,
     file_schema,
     healpix29,
+    kept_computed,
     night_dates,
+    partitions,
 )
 from schemas.avro.framing import Block, Buffer, Framer, SchemaSource, container, container_head
 from schemas.avro.writer import WriterSchema
 from schemas.errors import CorruptValue, PacketError
-from schemas.frame import survey_named
+from schemas.frame import computed_column
 from schemas.packets.reader import PacketReader
-
-_KEYS = ("candid", "ra", "dec", "jd", "programid")
+from schemas.surveys.registry import survey_named
 
 
 class Record(NamedTuple):
@@ -68,11 +67,12 @@ class Identity(NamedTuple):
 class Part(NamedTuple):
     """The rows of one partition, in the order of the sky.
 
-    night, programid: as Delta spells them, None for null. table: all columns but `_body`; bodies: that one.
+    night, program: as Delta spells them, None for null (program also where the survey has no such thing).
+    table: all columns but `_body`; bodies: that one.
     """
 
     night: str | None
-    programid: str | None
+    program: str | None
     table: pa.Table
     bodies: list[Buffer]
 
@@ -123,10 +123,12 @@ class RowMaker:
     def __init__(self, survey: str = "ztf", schemas: SchemaSource | None = None) -> None:
         self.survey = survey_named(survey)
         self._framer = Framer(schemas)
-        self._keys = PacketReader(_KEYS, survey, schemas)
+        self._program = self.survey.public.field
+        needs = [stored for name in ("ra", "dec", "night") for stored in self.survey.inputs(name)]
+        keys = ["candid", *needs, *([self._program] if self._program else [])]
+        self._keys = PacketReader(list(dict.fromkeys(keys)), survey, schemas)
         self._file = pa.schema([f for f in file_schema(survey) if f.name != BODY])
-        self._partitioned = [name for name in (NIGHT, PROGRAMID) if name in self.survey.names()]
-        values = [name for name in self.survey.names() if name not in self._partitioned]
+        values = [name for name in self.survey.stored_names() if name not in partitions(survey)]
         self._reader = PacketReader(values, survey, schemas)
         self._prints: dict[WriterSchema, str] = {}
 
@@ -144,13 +146,13 @@ class RowMaker:
         table, digests = keys.table, self._digests(packets, rows)
         stamps = ingested + np.arange(len(packets), dtype=np.int64)
         wanted = self._with_candid(packets, table, rows)
-        nights = night_dates(table["jd"], self.survey.name)
+        nights = night_dates(computed_column(table, "night", self.survey.name))
         if known is not None:
             identity = Identity(_numbers(table["candid"]), digests)
             wanted &= self._new(identity, nights, wanted, known, rows)
-        groups = _groups(table, nights, wanted)
-        for night, programid, order in groups:
-            self._add_part(rows, night, programid, [packets[i] for i in order], digests[order], stamps[order])
+        groups = _groups(table, nights, self._program, wanted)
+        for night, program, order in groups:
+            self._add_part(rows, night, program, [packets[i] for i in order], digests[order], stamps[order])
         return rows
 
     def _packets(self, records: Sequence[Record], rows: Rows) -> list[_Packet]:
@@ -195,7 +197,7 @@ class RowMaker:
         self,
         rows: Rows,
         night: str | None,
-        programid: str | None,
+        program: str | None,
         packets: Sequence[_Packet],
         digests: np.ndarray,
         stamps: np.ndarray,
@@ -208,6 +210,8 @@ class RowMaker:
         read = [packets[i] for i in at.tolist()]
         columns = dict(zip(batch.table.schema.names, batch.table.columns, strict=True))
         columns[HEALPIX] = healpix29(columns["ra"], columns["dec"])
+        for name in kept_computed(self.survey.name):
+            columns[name] = pa.array(computed_column(batch.table, name, self.survey.name), pa.string())
         columns |= _sources([packet.record for packet in read])
         columns["_ingested"] = pa.array(stamps[at])
         columns["_digest"] = pa.array(digests[at])
@@ -217,7 +221,7 @@ class RowMaker:
             rows.versions |= {name: columns["schemavsn"][prints.index(name)].as_py() for name in set(prints)}
         arrays = [_as(columns[f.name], f.type) for f in self._file]
         table = pa.Table.from_arrays(arrays, schema=self._file)
-        rows.parts.append(Part(night, programid, table, [packet.body for packet in read]))
+        rows.parts.append(Part(night, program, table, [packet.body for packet in read]))
 
     def _digests(self, packets: Sequence[_Packet], rows: Rows) -> np.ndarray:
         return np.array(
@@ -278,12 +282,13 @@ def _skip(stream: io.BytesIO, writer: WriterSchema) -> None:
 
 
 def _groups(
-    table: pa.RecordBatch, nights: pa.Array, wanted: np.ndarray
+    table: pa.RecordBatch, nights: pa.Array, field: str | None, wanted: np.ndarray
 ) -> list[tuple[str | None, str | None, list[int]]]:
-    """The rows of each partition, in the order of the sky."""
+    """The rows of each partition, in the order of the sky. field: says whose data, if the survey has one."""
     places: dict[tuple[str | None, str | None], list[int]] = {}
     sky = healpix29(table["ra"], table["dec"]).fill_null(np.iinfo(np.int64).max).to_numpy()
-    dates, programs = nights.to_pylist(), table["programid"].to_pylist()
+    dates = nights.to_pylist()
+    programs = [None] * len(dates) if field is None else table[field].to_pylist()
     order = np.argsort(sky, kind="stable")
     for i in order[wanted[order]].tolist():
         night, program = dates[i], programs[i]

@@ -50,7 +50,7 @@ def info(
     for column in table.columns[2:]:
         column.justify = "right"
     for night in told.nights:
-        words = (night.night or "none", night.programid or "none", f"{night.rows:,}", f"{night.files:,}")
+        words = (night.night or "none", night.program or "none", f"{night.rows:,}", f"{night.files:,}")
         table.add_row(*words, f"{night.bytes / 1e6:,.1f}")
     people.print(table)
     people.print(

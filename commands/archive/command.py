@@ -144,14 +144,14 @@ def follow(
     """
     from archive.write.appender import Appender, Limits
     from commands.shared.bootstrap import connection, schemas
-    from pipeline.channels.config import NIGHTLY_TOPICS
     from pipeline.clients.follow import Followed, Follower, stopped_by_signals
+    from schemas.surveys.registry import topics_pattern
 
     os.nice(NICENESS)
     broker, kafka = connection(bootstrap, config)
     address = archive_at(archive)
     appender = Appender(address, "ztf", schemas(None, config), Limits(seconds=seconds))
-    follower = Follower(appender, topics or NIGHTLY_TOPICS, broker, group, replica, **kafka)
+    follower = Follower(appender, topics or topics_pattern(["ztf"]), broker, group, replica, **kafka)
 
     def told(followed: Followed) -> str:
         kept = appender.appended

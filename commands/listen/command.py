@@ -8,7 +8,6 @@ import select
 import signal
 import sys
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,14 +15,11 @@ import typer
 
 from commands.shared.options import Bootstrap, Config, Schemas, people
 from schemas.json_text import to_json
+from schemas.time import datetime_of_jd
 
 if TYPE_CHECKING:
     from commands.listen.digest import Digester
     from pipeline.broker.listen import Alert, Listener
-
-_BANDS = {1: "g", 2: "r", 3: "i"}
-# 2000-01-01T12:00 UTC
-_J2000 = 2451545.0
 
 
 def register(app: typer.Typer) -> None:
@@ -145,7 +141,7 @@ class _Rows:
         ("time (UTC)", 19),
         ("band", 4),
         ("mag", 6),
-        ("rb", 5),
+        ("real", 5),
         ("RA (deg)", 10),
         ("Dec (deg)", 10),
     )
@@ -167,9 +163,9 @@ class _Rows:
             line["objectId"],
             line["candid"],
             _time(line["jd"]),
-            _BANDS.get(line["fid"], line["fid"]),
-            _number(line["magpsf"], 3),
-            _number(line["rb"], 2),
+            line.get("band"),
+            _number(line.get("mag"), 3),
+            _number(line.get("rank"), 2),
             _number(line["ra"], 5),
             _number(line["dec"], 5),
         )
@@ -184,9 +180,8 @@ def _time(jd: float | None) -> str | None:
     """UTC of a Julian date, to the second."""
     if jd is None:
         return None
-    noon = datetime(2000, 1, 1, 12, tzinfo=UTC)
     try:
-        return f"{noon + timedelta(days=jd - _J2000):%Y-%m-%d %H:%M:%S}"
+        return f"{datetime_of_jd(jd):%Y-%m-%d %H:%M:%S}"
     except OverflowError:
         return f"jd {jd}"
 

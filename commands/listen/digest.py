@@ -8,68 +8,101 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.broker.listen import Alert, whole
-from pipeline.broker.nightly import plain_fields
 from schemas.avro.framing import SchemaSource
 from schemas.errors import PacketError
-from schemas.packets.reader import PacketReader
+from schemas.frame import computed_column
+from schemas.packets.packet import read_packet
+from schemas.packets.reader import Batch, PacketReader, read_by_survey
+from schemas.surveys import strangers
+from schemas.surveys.registry import SURVEYS
+from schemas.surveys.survey import Survey
 
-# From the packet; the first two are in the headers of a channel's alerts as well.
-FIELDS = ("candid", "objectId", "programid", "jd", "fid", "ra", "dec", "magpsf", "sigmapsf", "rb")
+_ALWAYS = ("candid", "objectId", "jd", "band", "mag", "ra", "dec")
+"""What the table shows of an alert of any survey."""
 
 
 class Digester:
-    """Reads FIELDS of alerts in batches.
+    """Reads of alerts, in batches, what fits on a line: each survey's `digest`, and _ALWAYS.
 
     schemas: where the writer schemas of Confluent-framed packets are found.
     """
 
     def __init__(self, schemas: SchemaSource | None = None) -> None:
         self._schemas = schemas
-        self._reader = PacketReader(FIELDS, survey="ztf", schemas=schemas)
+        self._readers = [PacketReader(_stored(s), s.name, schemas) for s in SURVEYS.values()]
 
     def digest(self, alerts: Sequence[Alert]) -> list[dict[str, Any]]:
-        """One dictionary of plain JSON values an alert: its place, FIELDS, and what the headers say.
+        """One dictionary of plain JSON values an alert: its values, its place, and what the headers say.
 
         What cannot be read or is missing is None; a packet that cannot be read has the reason as "error".
         """
         packets = [alert.raw for alert in alerts]
-        batch = self._reader.read(packets)
-        read: list[dict[str, Any]] = [dict.fromkeys(FIELDS) for _ in packets]
-        for index, row in zip(batch.packet.tolist(), batch.table.to_pylist(), strict=True):
-            read[index] = row
-        for index in batch.other_packets:
-            read[index] |= self._of_other_survey(packets[index])
-        for refused in batch.refused:
-            read[refused.index]["error"] = f"{refused.error.reason}: {refused.error}"
+        read: list[dict[str, Any]] = [dict.fromkeys(_ALWAYS) for _ in packets]
+        for reader, batch in read_by_survey(self._readers, packets):
+            for index, values in zip(batch.packet.tolist(), _values(batch, reader.survey), strict=True):
+                read[index] = values
+            for index in batch.other_packets:
+                read[index] |= self._of_stranger(packets[index])
+            for refused in batch.refused:
+                read[refused.index]["error"] = f"{refused.error.reason}: {refused.error}"
         return [_line(alert, values) for alert, values in zip(alerts, read, strict=True)]
 
-    def _of_other_survey(self, raw: bytes) -> dict[str, Any]:
+    def _of_stranger(self, raw: bytes) -> dict[str, Any]:
         try:
-            return plain_fields(raw, FIELDS, self._schemas)
+            return strangers.values(read_packet(raw, self._schemas)[0], strangers.DIGEST)
         except PacketError as error:
             return {"error": f"{error.reason}: {error}"}
 
 
+def _shown(survey: Survey) -> list[str]:
+    return list(dict.fromkeys([*survey.digest, *_ALWAYS]))
+
+
+def _stored(survey: Survey) -> list[str]:
+    return list(dict.fromkeys(stored for name in _shown(survey) for stored in survey.inputs(name)))
+
+
+def _values(batch: Batch, survey: Survey) -> list[dict[str, Any]]:
+    """What is shown of each row; stored columns as they are."""
+    table = batch.table
+    columns = {
+        name: table.column(name).to_pylist()
+        if survey.how(name) is None
+        else computed_column(table, name, survey.name).astype(object).tolist()
+        for name in _shown(survey)
+    }
+    return [
+        {**{name: column[row] for name, column in columns.items()}, "survey": survey.name}
+        | {"rank": columns[survey.rank][row] if survey.rank in columns else None}
+        for row in range(table.num_rows)
+    ]
+
+
 def _line(alert: Alert, values: Mapping[str, Any]) -> dict[str, Any]:
     headers = alert.headers
-    told: dict[str, Any] = {
-        name: getattr(alert, name) for name in ("topic", "partition", "offset", "timestamp")
-    }
-    line = {name: _json_value(values[name]) for name in FIELDS}
+    line = {name: _json_value(value) for name, value in values.items()}
     # The headers are right even where the packet's fields were dropped or cannot be read.
     if (candid := whole(headers.get("candid"))) is not None:
         line["candid"] = candid
+    # Browsers read numbers as floats, which are too short for an int64.
+    line["candid_text"] = None if line["candid"] is None else str(line["candid"])
     line["objectId"] = headers.get("objectId") or line["objectId"]
-    if line["programid"] is None:
-        line["programid"] = whole(headers.get("programid"))
+    for field in {survey.public.field for survey in SURVEYS.values()} - {None}:
+        if field and line.get(field) is None and (field in line or field in headers):
+            line[field] = whole(headers.get(field))
+    told: dict[str, Any] = {
+        name: getattr(alert, name) for name in ("topic", "partition", "offset", "timestamp")
+    }
     told |= {name: headers.get(name) for name in ("filter", "version")}
     told["parameters"] = _parsed(headers.get("parameters"))
-    return line | told | ({"error": values["error"]} if "error" in values else {})
+    return line | told
 
 
 def _json_value(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    """JSON has no NaN, no infinity and no missing value of pandas'."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if isinstance(value, bool | int | str) else None
 
 
 def _parsed(text: str | None) -> Any:

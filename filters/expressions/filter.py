@@ -82,9 +82,9 @@ def expression(text: str, survey: str = "ztf", name: str = "expression") -> Filt
         For a name that the survey does not have, with the names that are near.
     """
     function = Expression(text, name, survey)
-    complete(function.reads, survey, "alert")
+    complete(function.reads, (survey,), "alert")
     return Filter(
-        function, survey, function.reads, "alert", function.parameters, defaults(function.parameters)
+        function, (survey,), function.reads, "alert", function.parameters, defaults(function.parameters)
     )
 
 

@@ -26,10 +26,10 @@ from filters.expressions.terms import (
     Threshold,
 )
 from filters.expressions.values import Kind
-from filters.packet import table_of_packets
 from filters.parameters import Parameter
 from schemas.errors import NoSuchColumn, near_names
-from schemas.frame import survey_named, to_frame
+from schemas.frame import frame_maker
+from schemas.surveys.registry import survey_named
 
 _COMPARE: dict[type, Callable[[Any, Any], Any]] = {
     ast.Lt: operator.lt,
@@ -138,8 +138,7 @@ class Reader:
     def _kind(self, name: str) -> Kind:
         """The kind of a column's values, as a frame without rows has it. Raises NoSuchColumn."""
         if name not in self._kinds:
-            survey = self._survey.name
-            nothing = to_frame(table_of_packets([], [name], survey), [name], survey)
+            nothing = frame_maker([name], self._survey.name).of_packets([])
             self._kinds[name] = _kind_of_column(nothing[name])
         return self._kinds[name]
 

@@ -8,7 +8,7 @@ from filters.contract import alert_filter
 from filters.history import history
 from filters.ztf.parts import known_object_within, ps1_source_within
 from filters.ztf.pure import pure
-from schemas.surveys.definitions import MINUTES
+from schemas.time import MINUTES
 
 READS = [
     "jd",

@@ -9,7 +9,7 @@ from filters.history import history
 from filters.ztf.parts import ps1_source_within
 
 READS = ["jd", "fid", "flux", "distpsnr1", "sgscore1"]
-READS += [f"prv_candidates.{name}" for name in ("jd", "fid", "pid", "flux")]
+READS += [f"prv_candidates.{name}" for name in ("jd", "fid", "exposure", "flux")]
 
 
 @alert_filter(survey="ztf", reads=READS)

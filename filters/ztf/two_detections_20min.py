@@ -6,7 +6,7 @@ import pandas as pd
 
 from filters.contract import alert_filter
 from filters.history import history
-from schemas.surveys.definitions import MINUTES
+from schemas.time import MINUTES
 
 
 @alert_filter(survey="ztf", reads=["jd", "prv_candidates.jd", "prv_candidates.magpsf"])

@@ -6,7 +6,7 @@ import pandas as pd
 
 from filters.contract import alert_filter
 from filters.history import history
-from schemas.surveys.definitions import MINUTES, night
+from schemas.time import MINUTES, night_of
 
 
 @alert_filter(
@@ -43,5 +43,5 @@ def two_detections_30min(
         "none before": seen[~tonight].count() == 0,
     }
     if whole_survey:
-        cuts["first of the survey"] = alerts["jdstarthist"].map(night) == alerts["night"]
+        cuts["first of the survey"] = alerts["jdstarthist"].map(night_of) == alerts["night"]
     return cuts

@@ -31,8 +31,8 @@ from pipeline.broker.client import (
     sentence,
     wait_for_broker,
 )
-from pipeline.broker.nightly import plain_fields
 from schemas.avro.framing import SchemaSource
+from schemas.frame import value_in_packet
 from schemas.packets.packet import read_packet
 
 log = logging.getLogger("zads.listen")
@@ -91,7 +91,7 @@ class Alert:
         return topic, int(partition), int(offset)
 
     def _field(self, name: str) -> Any:
-        return plain_fields(self.raw, [name], self.schemas)[name]
+        return value_in_packet(read_packet(self.raw, self.schemas)[0], name)
 
 
 def listen(

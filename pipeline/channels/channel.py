@@ -14,12 +14,12 @@ import cloudpickle
 from filters import Filter
 from pipeline.channels.expected import Expected
 from pipeline.channels.limits import Limits
+from schemas.surveys.registry import program_of_topic
 
 Access = Literal["public", "collaboration"]
 PUBLIC_PREFIX, COLLABORATION_PREFIX = "channel.", "collab."
 NAME = re.compile(r"[A-Za-z0-9_-]{1,200}")
 """What a channel may be called: its topic is named after it."""
-_PROGRAMID_SUFFIX = re.compile(r"_programid(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Channel:
     """A filter at work, and where its alerts go.
 
     `access` is "public" unless somebody says otherwise: such a channel reads no topic that is named
-    for another programid than 1, and sees and passes on only alerts and history rows of programid 1.
+    for data that are not public, and sees and passes on only alerts and history rows that are.
     """
 
     name: str
@@ -59,8 +59,8 @@ class Channel:
             return topic in self.input_topics
         if self.topics and not re.match(self.topics, topic):
             return False
-        named_for = _PROGRAMID_SUFFIX.search(topic)
-        return not self.public or named_for is None or named_for[1] == "1"
+        named_for = program_of_topic(topic)
+        return not self.public or named_for is None or named_for[0].public.holds(named_for[1])
 
     def describe(self) -> dict[str, Any]:
         """What makes the channel deliver what it delivers, as plain JSON values."""
@@ -130,10 +130,14 @@ class ChannelSet:
     """
 
     channels: tuple[Channel, ...]
-    survey: str = "ztf"
     registered: Registered | None = None  # how much of the registry it takes into account
     topics: str = ""
     inputs: tuple[str, ...] = ()
+
+    @property
+    def surveys(self) -> tuple[str, ...]:
+        """Whose packets the channels want."""
+        return tuple(dict.fromkeys(name for channel in self.channels for name in channel.filter.surveys))
 
     @cached_property
     def version(self) -> str:

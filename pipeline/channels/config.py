@@ -27,6 +27,7 @@ from pipeline.channels.inputs import Reading, refuse_wrong_inputs
 from pipeline.channels.limits import Limits
 from schemas.avro.public import refuse_dropping_programid
 from schemas.errors import ZadsError
+from schemas.surveys.registry import topics_pattern
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from pipeline.channels.definition import Definition
     from pipeline.channels.registry import Registry
 
-NIGHTLY_TOPICS = r"^ztf_[0-9]{8}_programid[0-9]+$"
+ALL_TOPICS = topics_pattern()
+"""The topics of every survey that zads knows."""
 
 
 class ConfigError(ZadsError):
@@ -103,8 +105,7 @@ class RunConfig(BaseSettings):
     bootstrap_servers: str = "localhost:9092"
     group: str = "zads"
     replica: str = "0"
-    topics: str = NIGHTLY_TOPICS
-    survey: str = "ztf"
+    topics: str = ALL_TOPICS
     schemas: str = ""
     dask: DaskConfig = Field(default_factory=DaskConfig)
     dispatch: DispatchConfig = Field(default_factory=DispatchConfig)
@@ -202,7 +203,7 @@ def channel_set(
     known = {**{name: ChannelConfig() for name in wanted}, **known_channels(config, kept)}
     refuse_wrong_inputs([channel.name for channel in channels], known)
     registered_so_far = registry.registered if registry is not None else None
-    everything = tuple(channels), config.survey, registered_so_far, config.topics
+    everything = tuple(channels), registered_so_far, config.topics
     return ChannelSet(*everything, tuple(sorted(inputs)))
 
 
@@ -239,7 +240,8 @@ def configured_channel(name: str, config: ChannelConfig) -> Channel:
         chosen = load(filter_or_expression(config.filter, config.where) or name).using(**config.parameters)
         chosen.require_reads()
         if config.access == "public":
-            refuse_dropping_programid(config.drop, chosen.survey)
+            for survey in chosen.surveys:
+                refuse_dropping_programid(config.drop, survey)
     except ZadsError as error:
         raise ConfigError(f"[channels.{name}] {error}") from error
     return Channel(

@@ -129,7 +129,8 @@ class Definition(BaseModel):
             chosen = load(where).using(**self.parameters)
             chosen.require_reads()
             if self.access == "public":
-                refuse_dropping_programid(self.drop, chosen.survey)
+                for survey in chosen.surveys:
+                    refuse_dropping_programid(self.drop, survey)
         except ZadsError as error:
             raise ChannelError(f"channel {self.name}: {error}", hint=error.hint) from error
         except Exception as error:  # a user's file may raise anything

@@ -99,7 +99,7 @@ class _Backfill:
     ) -> None:
         self.done = Backfilled()
         self._config, self._channel, self._kafka, self._producer = config, channel, kafka, producer
-        self._channels = ChannelSet((channel,), config.survey)
+        self._channels = ChannelSet((channel,))
         self._evaluator = Evaluator(self._channels, schema_source(config.schemas) if config.schemas else None)
         self._readers: dict[Partition, RangeReader] = {}
 

@@ -19,6 +19,7 @@ from pipeline.worker.work import Work
 from schemas.avro.framing import SchemaSource
 from schemas.avro.rewrite import rewrite
 from schemas.errors import PacketError
+from schemas.surveys.registry import survey_named
 
 _RECORD_OVERHEAD = 1_000
 
@@ -146,10 +147,11 @@ def _undelivered(channel: Channel, match: Match, reason: str, detail: str) -> Re
 
 
 def _headers(channel: Channel, match: Match, source: Message) -> list[tuple[str, bytes]]:
+    field = survey_named(match.survey).public.field
     return [
         ("candid", str(match.candid).encode()),
         ("objectId", match.objectId.encode()),
-        ("programid", str(match.programid).encode()),
+        *([(field, str(match.program).encode())] if field else []),
         *channel.headers,
         ("source", f"{source.topic()}/{source.partition()}/{source.offset()}".encode()),
     ]

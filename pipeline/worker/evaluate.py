@@ -27,13 +27,12 @@ from pipeline.channels.channel import Channel, ChannelSet
 from pipeline.worker.work import ChannelFailure
 from schemas.avro.framing import SchemaSource
 from schemas.errors import PacketError, one_line
-from schemas.frame import stored_columns, to_frame
-from schemas.packets.reader import Batch, PacketReader
-from schemas.surveys.definitions import PUBLIC_PROGRAMID
+from schemas.frame import FrameMaker, computed_column, is_public
+from schemas.packets.reader import Batch, PacketReader, read_by_survey
 from schemas.surveys.registry import SURVEYS
+from schemas.surveys.survey import Survey
 
 _ZEROS = bytes(1 << 14)  # more than an alert of nothing but zeros, nulls and empty strings takes
-_NAMING = ("candid", "objectId", "programid")
 
 
 class Guard(Protocol):
@@ -57,12 +56,13 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Match:
-    """One record that a channel wants."""
+    """One record that a channel wants. program: whose data it is, where the survey says so."""
 
     index: int
+    survey: str
     candid: int
     objectId: str
-    programid: int | None
+    program: int | None
 
 
 _Found = TypeVar("_Found", Refusal, Match)
@@ -90,21 +90,14 @@ class Evaluator:
 
     def __init__(self, channels: ChannelSet, schemas: SchemaSource | None = None) -> None:
         self.channels, self.schemas = channels, schemas
-        self._public = [channel for channel in channels.channels if channel.public]
-        self._all = [channel for channel in channels.channels if not channel.public]
-        self._reader = PacketReader(self._columns(), survey=channels.survey, schemas=schemas)
-
-    def _columns(self) -> list[str]:
-        survey = self.channels.survey
-        histories = [f"{history}.programid" for history in SURVEYS[survey].histories] if self._public else []
-        public = stored_columns(_reads(self._public), survey, public=True)
-        return list(dict.fromkeys([*public, *stored_columns(_reads(self._all), survey), *histories]))
+        # Where no channel runs all packets are read all the same: damaged ones go to the dead letters.
+        self._of = {name: _Surveyor(name, channels, schemas) for name in channels.surveys or SURVEYS}
+        self._surveys = list(self._of.values())
 
     def prepare(self) -> None:
         """Load what the first batch would wait for. No filter runs: it might not come back."""
-        survey = self.channels.survey
-        reader = PacketReader(self._columns(), survey=survey, bare=SURVEYS[survey].reference)
-        reader.read([_ZEROS])
+        for surveyor in self._surveys:
+            surveyor.prepare()
 
     def evaluate(
         self,
@@ -118,38 +111,53 @@ class Evaluator:
     ) -> list[Verdicts]:
         """Decode batches of packets and run every channel that may read `topic` and is not suspended.
 
-        Each channel runs once over all of them, for ten alerts cost a filter as much as a thousand do. A
-        filter that fails has failed on each batch.
+        Each channel runs once over all of them (of each of its surveys), for ten alerts cost a filter as much
+        as a thousand do. A filter that fails has failed on each batch.
         """
         verdicts = Verdicts()
         with _timed(verdicts, "decode"):
-            batch = self._reader.read([packet for packets in batches for packet in packets])
-        self._judge(batch, topic, _Envelope(guard, filter_seconds, failing_alerts, verdicts), suspended)
+            packets = [packet for packets in batches for packet in packets]
+            parts = read_by_survey([surveyor.reader for surveyor in self._surveys], packets)
+        read = [(self._of[reader.survey.name], batch) for reader, batch in parts]
+        envelope = _Envelope(guard, filter_seconds, failing_alerts, verdicts)
+        for surveyor, batch in read:
+            self._judge(surveyor, batch, topic, envelope, suspended)
+        _without_failed(verdicts)
         ends = np.cumsum([len(packets) for packets in batches]).tolist()
-        parts = [
-            self._part(batch, verdicts, end - len(packets), end)
+        each = [
+            self._part(read, verdicts, end - len(packets), end)
             for packets, end in zip(batches, ends, strict=True)
         ]
-        parts[0].seconds = verdicts.seconds  # of all of them, told once
-        return parts
+        each[0].seconds = verdicts.seconds  # of all of them, told once
+        return each
 
-    def _judge(self, batch: Batch, topic: str, envelope: _Envelope, suspended: dict[str, str]) -> None:
+    def _judge(
+        self,
+        surveyor: _Surveyor,
+        batch: Batch,
+        topic: str,
+        envelope: _Envelope,
+        suspended: dict[str, str],
+    ) -> None:
         verdicts = envelope.verdicts
-        for channels, public in ((self._public, True), (self._all, False)):
-            readers = [channel for channel in channels if self.channels.reads(channel, topic)]
+        for access in surveyor.accesses:
+            readers = [channel for channel in access.channels if self.channels.reads(channel, topic)]
             verdicts.gaps |= {c.name: suspended[c.name] for c in readers if c.name in suspended}
-            active = [channel for channel in readers if channel.name not in suspended]
+            active = [channel for channel in readers if channel.name not in verdicts.gaps]
             if active:
                 with _timed(verdicts, "filter"):
-                    self._run(active, _View(batch, _reads(channels), self.channels.survey, public), envelope)
+                    self._run(active, _View(batch, access.maker, access.public), envelope)
 
     def _run(self, channels: list[Channel], view: _View, envelope: _Envelope) -> None:
         for channel in channels:
             mask = envelope.passes(channel, view)
             if mask is not None:
-                envelope.verdicts.matches[channel.name] = view.matches(mask)
+                matches = envelope.verdicts.matches.setdefault(channel.name, [])
+                matches += view.matches(mask)
 
-    def _part(self, batch: Batch, whole: Verdicts, start: int, stop: int) -> Verdicts:
+    def _part(
+        self, read: Sequence[tuple[_Surveyor, Batch]], whole: Verdicts, start: int, stop: int
+    ) -> Verdicts:
         """The verdicts on the packets from `start` up to `stop`."""
         verdicts = Verdicts(
             matches={name: _within(found, start, stop) for name, found in whole.matches.items()},
@@ -157,40 +165,93 @@ class Evaluator:
             gaps=dict(whole.gaps),
             failures=list(whole.failures),
         )
-        self._describe(batch.part(start, stop), verdicts)
+        for surveyor, batch in read:
+            _describe(surveyor, batch.part(start, stop), verdicts)
         return verdicts
 
-    def _describe(self, batch: Batch, verdicts: Verdicts) -> None:
-        verdicts.alerts = batch.table.num_rows
-        names = batch.table.column("objectId").to_numpy(zero_copy_only=False)
-        verdicts.objects = np.unique(pd.util.hash_array(names.astype(object))).tolist() if len(names) else []
-        verdicts.other_surveys = batch.other
-        verdicts.refused += [_refusal(refused.index, refused.error) for refused in batch.refused]
-        programid = batch.table.column("programid")
-        verdicts.not_public = batch.table.num_rows - (
-            pc.sum(pc.equal(programid, PUBLIC_PROGRAMID)).as_py() or 0
-        )
-        if self._public:
-            verdicts.unlisted = batch.unlisted
-            verdicts.mixed = _mixed_packets(batch, SURVEYS[self.channels.survey].histories)
-            verdicts.mixed |= batch.unlisted.keys()
+
+@dataclass(frozen=True)
+class _Access:
+    """The channels of one access to one survey, and the frames that they see."""
+
+    channels: list[Channel]
+    maker: FrameMaker
+    public: bool
+
+
+class _Surveyor:
+    """How the packets of one survey are read for the channels of a set."""
+
+    def __init__(self, name: str, channels: ChannelSet, schemas: SchemaSource | None) -> None:
+        self.survey: Survey = SURVEYS[name]
+        mine = [channel for channel in channels.channels if name in channel.filter.surveys]
+        self.accesses = [
+            _Access(some, FrameMaker(_reads(some), name, public), public)
+            for public in (True, False)
+            if (some := [channel for channel in mine if channel.public == public])
+        ]
+        self.checked = self._checked()
+        self._columns = self._wanted()
+        self.reader = PacketReader(self._columns, name, schemas)
+
+    def _checked(self) -> list[str]:
+        """The columns that say which rows of histories are public, where a channel wants to know."""
+        rule = self.survey.public
+        public = any(access.public for access in self.accesses)
+        return [f"{rows}.{rule.field}" for rows in rule.rows] if public else []
+
+    def _wanted(self) -> list[str]:
+        makers = [access.maker for access in self.accesses] or [FrameMaker([], self.survey.name)]
+        names = [name for maker in makers for name in maker.columns]
+        field = self.survey.public.field
+        return list(dict.fromkeys([*names, *([field] if field else []), *self.checked]))
+
+    def prepare(self) -> None:
+        """Compile the plan for the survey's newest schema."""
+        reader = PacketReader(self._columns, self.survey.name, bare=self.survey.reference)
+        reader.read([_ZEROS])
+
+
+def _without_failed(verdicts: Verdicts) -> None:
+    """A channel that failed on the alerts of one survey delivers none of the other's: all is its gap."""
+    for name in verdicts.gaps:
+        verdicts.matches.pop(name, None)
+    verdicts.refused = [one for one in verdicts.refused if one.channel not in verdicts.gaps]
+    for matches in verdicts.matches.values():
+        matches.sort(key=lambda match: match.index)
+
+
+def _describe(surveyor: _Surveyor, batch: Batch, verdicts: Verdicts) -> None:
+    """Count what a batch of one survey's packets held."""
+    verdicts.alerts += batch.table.num_rows
+    if batch.table.num_rows:
+        names = np.asarray(computed_column(batch.table, "objectId", surveyor.survey.name), object)
+        objects = np.unique(pd.util.hash_array(names)).tolist()
+        verdicts.objects = sorted({*verdicts.objects, *objects}) if verdicts.objects else objects
+    for survey, count in batch.other.items():
+        verdicts.other_surveys[survey] = verdicts.other_surveys.get(survey, 0) + count
+    verdicts.refused += [_refusal(refused.index, refused.error) for refused in batch.refused]
+    verdicts.not_public += int((~is_public(batch.table, surveyor.survey)).sum())
+    if any(access.public for access in surveyor.accesses):
+        verdicts.unlisted |= batch.unlisted
+        verdicts.mixed |= _mixed_packets(batch, surveyor.checked, surveyor.survey.public.value)
+        verdicts.mixed |= batch.unlisted.keys()
 
 
 class _View:
     """What the channels of one access see of a batch: public ones, the public rows only."""
 
-    def __init__(self, batch: Batch, reads: list[str], survey: str, public: bool) -> None:
+    def __init__(self, batch: Batch, maker: FrameMaker, public: bool) -> None:
         table, packet = batch.table, batch.packet
         if public:
-            keep = _public_rows(batch)
+            keep = _public_rows(batch, maker.survey)
             if not keep.all():
                 table, packet = table.filter(pa.array(keep)), packet[keep]
-        self._table, self._packet = table, packet
-        self._reads, self._survey, self._public_only = reads, survey, public
+        self._table, self._packet, self._maker = table, packet, maker
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        return to_frame(self._table, self._reads, self._survey, public=self._public_only)
+        return self._maker.frame(self._table)
 
     def rows(self, start: int, stop: int) -> pd.DataFrame:
         """Some rows; all of them as the very frame, whose flattened histories the filters share."""
@@ -209,8 +270,16 @@ class _View:
     def _matches(self, rows: np.ndarray) -> list[Match]:
         if not len(rows):
             return []
-        values = [self._table.column(name).take(pa.array(rows)).to_pylist() for name in _NAMING]
-        return [Match(*found) for found in zip(self._packet[rows].tolist(), *values, strict=True)]
+        survey = self._maker.survey
+        candids, names = (self.frame[name].array[rows].tolist() for name in ("candid", "objectId"))
+        field = survey.public.field
+        programs = (
+            [None] * len(rows)
+            if field is None
+            else self._table.column(field).take(pa.array(rows)).to_pylist()
+        )
+        found = zip(self._packet[rows].tolist(), candids, names, programs, strict=True)
+        return [Match(index, survey.name, *values) for index, *values in found]
 
 
 class _Envelope:
@@ -294,20 +363,19 @@ def _refusal(index: int, error: PacketError) -> Refusal:
     return Refusal(index, "decode", error.reason, str(error))
 
 
-def _public_rows(batch: Batch) -> np.ndarray:
-    """Rows whose packet is public: every one of its records has programid exactly 1."""
-    public = pc.fill_null(pc.equal(batch.table.column("programid"), PUBLIC_PROGRAMID), False)
-    mask = public.to_numpy(zero_copy_only=False)
+def _public_rows(batch: Batch, survey: Survey) -> np.ndarray:
+    """Rows whose packet is public: every one of its records is."""
+    mask = is_public(batch.table, survey)
     return mask & ~np.isin(batch.packet, batch.packet[~mask])
 
 
-def _mixed_packets(batch: Batch, histories: Sequence[str]) -> set[int]:
-    """Packets with a history row whose programid is not exactly 1."""
+def _mixed_packets(batch: Batch, columns: Sequence[str], value: int) -> set[int]:
+    """Packets with a history row that is not public. columns: what says so of each row; value: public."""
     mixed: set[int] = set()
-    for history in histories:
-        column = batch.table.column(f"{history}.programid")
+    for name in columns:
+        column = batch.table.column(name)
         column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-        rows = pc.fill_null(pc.not_equal(pc.list_flatten(column), PUBLIC_PROGRAMID), True)
+        rows = pc.fill_null(pc.not_equal(pc.list_flatten(column), value), True)
         if pc.any(rows).as_py():
             parents = pc.list_parent_indices(column).filter(rows).unique().to_numpy()
             mixed |= set(batch.packet[parents].tolist())

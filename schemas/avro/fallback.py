@@ -15,7 +15,7 @@ import pyarrow as pa
 from schemas.avro.framing import Block, Framed
 from schemas.avro.writer import smallest
 from schemas.errors import CorruptValue, TooLarge, Truncated
-from schemas.surveys.registry import EVERYTHING, Column
+from schemas.surveys.arrow import EVERYTHING, Column
 
 MAX_RECORDS = 1_000_000
 _MOST_FLOAT32 = 3.4028234663852886e38
@@ -99,10 +99,20 @@ def _value(record: Any, places: Sequence[str]) -> Any:
     for place in places:
         if place == EVERYTHING:
             return record
-        head = place.partition(".")[0]
-        if head in record:
-            return _at(record, place.split("."))
-    return None
+        path = place.split(".")
+        if _is_there(record, path):
+            return _at(record, path)
+    begun = (path for place in places if (path := place.split("."))[0] in record)
+    return _at(record, next(begun, []) or ["?"])
+
+
+def _is_there(value: Any, path: Sequence[str]) -> bool:
+    """Whether a record has a field at the path; of what is in arrays some item must have it."""
+    if not path or value is None:
+        return True
+    if isinstance(value, list):
+        return not value or any(_is_there(item, path) for item in value)
+    return isinstance(value, dict) and path[0] in value and _is_there(value[path[0]], path[1:])
 
 
 def _at(value: Any, path: Sequence[str]) -> Any:

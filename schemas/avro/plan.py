@@ -12,7 +12,7 @@ import pyarrow as pa
 from schemas.avro.program import Node, Program
 from schemas.avro.writer import WriterSchema
 from schemas.errors import UnsupportedSchema
-from schemas.surveys.registry import EVERYTHING, Column
+from schemas.surveys.arrow import EVERYTHING, Column
 
 _TYPES = {
     "boolean": pa.bool_(),
@@ -54,14 +54,16 @@ class Plan(Program):
         self.finish()
 
     def _column(self, column: Column) -> "Builder | None":
-        for place in column.places:
-            path = [] if place == EVERYTHING else place.split(".")
-            if not path or path[0] in self.root.fields:
-                try:
-                    return self._build(self.root, path, column.type, column.name)
-                except _Slow:
-                    return None
-        return Absent(column.type, 0)
+        paths = [[] if place == EVERYTHING else place.split(".") for place in column.places]
+        whole = (path for path in paths if _is_there(self.root, path))
+        begun = (path for path in paths if path and path[0] in self.root.fields)
+        path = next(whole, None) or next(begun, None)
+        if path is None and EVERYTHING not in column.places:
+            return Absent(column.type, 0)
+        try:
+            return self._build(self.root, path or [], column.type, column.name)
+        except _Slow:
+            return None
 
     def _build(
         self, node: Node | None, path: Sequence[str], kind: pa.DataType, name: str, level: int = 0
@@ -95,6 +97,19 @@ class Plan(Program):
         if node.op >= 0:
             self.want(node)
         return Struct(kind, node, parts)
+
+
+def _is_there(node: Node | None, path: Sequence[str]) -> bool:
+    """Whether the writer schema has something at the path; what is in arrays goes by the array's path."""
+    for name in path:
+        while node is not None and node.kind == "array":
+            node = node.items
+        if node is None:
+            return False
+        if node.kind in ("map", "union"):  # what is within only fastavro can say
+            return True
+        node = node.fields.get(name)
+    return node is not None
 
 
 class _Slow(Exception):

@@ -1,9 +1,9 @@
 """What of a packet may be public: nothing that the survey's room does not list.
 
 New fields come unannounced (forced photometry did), and some hold rows that belong to a collaboration. So
-the rule denies by default: of all record, array, map, bytes and fixed fields only those in `Survey.public`
-stay, and of the listed histories only rows with programid exactly 1. Single values (numbers, strings,
-enums) stay as received: they describe the public detection itself.
+the rule denies by default: of all record, array, map, bytes and fixed fields only those that the survey's
+`public` lists stay, and of the listed histories only the rows that it calls public. Single values (numbers,
+strings, enums) stay as received: they describe the public detection itself.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -12,9 +12,9 @@ from typing import Any
 
 from schemas.avro.writer import WriterSchema, writer_schema
 from schemas.errors import NoSuchColumn, UnsupportedSchema, ZadsError
-from schemas.surveys.registry import SURVEYS, Survey
+from schemas.surveys.registry import SURVEYS
+from schemas.surveys.survey import Survey
 
-PROGRAMID = "programid"
 _HOLDERS = ("record", "array", "map", "bytes", "fixed")
 
 
@@ -29,29 +29,26 @@ def unlisted(writer: WriterSchema) -> frozenset[str]:
     What is in arrays goes by the array's path. Empty for surveys that do not tell public data from other.
     """
     survey = SURVEYS.get(writer.survey)
-    if survey is None or not has_programs(survey):
+    if survey is None or survey.public.everything:
         return frozenset()
     return frozenset(_unlisted(writer.tree, "", survey))
-
-
-def has_programs(survey: Survey) -> bool:
-    """Whether the survey tells public data from other."""
-    return PROGRAMID in survey.names()
 
 
 def refuse_dropping_programid(drop: Sequence[str], survey: str = "ztf") -> None:
     """Raise DropsProgramid when fields that a public channel drops take away what the rule needs.
 
-    That is the alert's own programid and that of each history, unless the whole history is dropped: whoever
-    reads the channel, another public channel for example, would take the rest for not public.
+    That is the field that says whose data it is (ZTF's programid), of the alert and of each history, unless
+    the whole history is dropped: whoever reads the channel, another public channel for example, would take
+    the rest for not public.
     """
     known = SURVEYS.get(survey)
-    if known is None or not has_programs(known):
+    if known is None or known.public.everything:
         return
     paths = {path for name in drop for path in (name, _path(known, name))}
-    own = f"{known.candidate}.{PROGRAMID}"
+    field = known.public.field
+    own = f"{known.candidate}.{field}"
     needed: list[tuple[str, tuple[str, ...]]] = [(own, (own, known.candidate))]
-    needed += [(f"{h}.{PROGRAMID}", (f"{h}.{PROGRAMID}",)) for h in known.histories if h not in paths]
+    needed += [(f"{h}.{field}", (f"{h}.{field}",)) for h in known.public.rows if h not in paths]
     for needs, taken_by in needed:
         if paths.intersection(taken_by):
             raise DropsProgramid(
@@ -72,7 +69,8 @@ def _unlisted(record: Any, path: str, survey: Survey) -> Iterator[str]:
         where = f"{path}.{field['name']}" if path else field["name"]
         if not _holds_more(field["type"]):
             continue
-        inner = _inner(field["type"], where in survey.histories) if where in survey.public else None
+        rule = survey.public
+        inner = _inner(field["type"], where in rule.rows) if where in rule.listed else None
         if inner is None:
             yield where
         elif inner["type"] == "record":

@@ -26,12 +26,12 @@ from schemas.avro.framing import (
     write_long,
 )
 from schemas.avro.program import Compiler, Node, Program
-from schemas.avro.public import PROGRAMID, check_reduced, has_programs, unlisted
+from schemas.avro.public import check_reduced, unlisted
 from schemas.avro.reduce import only, reduced
 from schemas.avro.writer import WriterSchema
 from schemas.errors import NoSuchColumn, NotPublic, UnsupportedSchema
-from schemas.surveys.definitions import PUBLIC_PROGRAMID
-from schemas.surveys.registry import SURVEYS
+from schemas.surveys.registry import SURVEYS, survey_named
+from schemas.surveys.survey import Public
 
 Cut = tuple[int, int, bytes]
 """First byte, byte after the last, what comes instead."""
@@ -74,10 +74,9 @@ def rewrite(
 
 def check_names(names: Sequence[str], survey: str = "ztf") -> None:
     """Raises NoSuchColumn for a name that the newest version of the survey's packets does not have."""
-    if survey not in SURVEYS:
-        raise NoSuchColumn(survey, SURVEYS, what="survey")
+    of = survey_named(survey)
     for name in names:
-        SURVEYS[survey].path(name)
+        of.path(name)
 
 
 @lru_cache(maxsize=64)
@@ -146,13 +145,14 @@ class _Cutter:
     """
 
     def __init__(self, writer: WriterSchema, drop: frozenset[str], public: bool) -> None:
-        self.drop, self.public = drop, public and _has_programs(writer)
+        self.rule = _rule(writer) if public else Public()
+        self.drop, self.public = drop, not self.rule.everything
         schema = reduced(writer.schema, drop) if drop else writer.schema
         if drop:
             check_reduced(writer, schema, drop)
         self.head = container_head(schema)
         self._survey = SURVEYS.get(writer.survey)
-        self._histories = self._survey.histories if self.public and self._survey else ()
+        self._histories = self.rule.rows
         holders = {array for path in drop for array in _arrays_around(Program(writer).root, path)}
         arrays = frozenset(name for name in {*self._histories, *holders} if name not in drop)
         marker = _Marker(drop, arrays)
@@ -177,9 +177,9 @@ class _Cutter:
         return node
 
     def _program_node(self, node: Node | None) -> Node | None:
-        """The programid of a record, or of an array's items, if it is there as a number."""
+        """The field that says whose data it is, of a record or an array's items, if it is a number there."""
         node = node.items if node is not None and node.kind == "array" else node
-        found = node.fields.get(PROGRAMID) if node is not None else None
+        found = node.fields.get(self.rule.field or "") if node is not None else None
         if found is None or found.kind not in ("int", "long"):
             return None
         self.program.want(found)
@@ -202,9 +202,9 @@ class _Cutter:
     def _check_public(self, columns: Columns, records: int) -> None:
         of_the_alert = self._own if self._own and self._own.level == 0 else None
         own = columns.numbers(of_the_alert) if of_the_alert else np.zeros(records)
-        if (own != PUBLIC_PROGRAMID).any():
-            programid = own[own != PUBLIC_PROGRAMID][0]
-            raise NotPublic(f"the alert's programid is {programid}, not {PUBLIC_PROGRAMID}")
+        wanted = self.rule.value
+        if (own != wanted).any():
+            raise NotPublic(f"the alert's {self.rule.field} is {own[own != wanted][0]}, not {wanted}")
 
     def _cuts(self, columns: Columns, begin: int, body: Buffer) -> Iterator[Cut]:
         for path in self.drop:
@@ -234,15 +234,15 @@ class _Cutter:
     def _public_rows(self, columns: Columns, path: str, rows: int) -> np.ndarray:
         if path not in self._histories:
             return np.ones(rows, bool)
-        programid = self._programs[path]
-        return columns.numbers(programid) == PUBLIC_PROGRAMID if programid else np.zeros(rows, bool)
+        program = self._programs[path]
+        return columns.numbers(program) == self.rule.value if program else np.zeros(rows, bool)
 
 
-def _has_programs(writer: WriterSchema) -> bool:
-    """Whether the survey tells public data from other. Raises UnsupportedSchema for a survey not known."""
+def _rule(writer: WriterSchema) -> Public:
+    """What is public in packets of this schema. Raises UnsupportedSchema for a survey not known."""
     if writer.survey not in SURVEYS:
         raise UnsupportedSchema(f"what is public in packets of survey {writer.survey!r} is not known")
-    return has_programs(SURVEYS[writer.survey])
+    return SURVEYS[writer.survey].public
 
 
 def _arrays_around(root: Node, path: str) -> Iterator[str]:

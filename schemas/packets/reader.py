@@ -20,8 +20,9 @@ from schemas.avro.framing import Framed, Framer, Header, SchemaSource, frame
 from schemas.avro.plan import Plan
 from schemas.avro.public import unlisted
 from schemas.avro.writer import WriterSchema
-from schemas.errors import CorruptValue, NoSuchColumn, PacketError, UnsupportedSchema
-from schemas.surveys.registry import SURVEYS, Column, arrow_type
+from schemas.errors import CorruptValue, PacketError, UnsupportedSchema
+from schemas.surveys.arrow import Column, arrow_type
+from schemas.surveys.registry import survey_named
 
 _PLANS = 64  # writer schemas remembered; a stream has a handful
 
@@ -55,6 +56,17 @@ class Batch:
         """How many readable packets of other surveys there are, by survey."""
         return dict(Counter(self.other_packets.values()))
 
+    def renumbered(self, places: Sequence[int]) -> Batch:
+        """The same, when packet i of this batch is packet places[i] of a larger one."""
+        numbers = np.asarray(places, np.int64)
+        return Batch(
+            self.table,
+            numbers[self.packet],
+            [replace(one, index=int(numbers[one.index])) for one in self.refused],
+            {int(numbers[i]): survey for i, survey in self.other_packets.items()},
+            {int(numbers[i]): fields for i, fields in self.unlisted.items()},
+        )
+
     def part(self, start: int, stop: int) -> Batch:
         """What the packets from `start` up to `stop` came to, as if they had been read by themselves."""
         low, high = np.searchsorted(self.packet, [start, stop]).tolist()
@@ -84,10 +96,8 @@ class PacketReader:
         schemas: SchemaSource | None = None,
         bare: Mapping[str, Any] | None = None,
     ) -> None:
-        if survey not in SURVEYS:
-            raise NoSuchColumn(survey, SURVEYS, what="survey")
         self.columns = list(columns)
-        self.survey = SURVEYS[survey]
+        self.survey = survey_named(survey)
         self._wanted = [self.survey.column(name) for name in self.columns]
         self.schema = pa.schema([(column.name, column.type) for column in self._wanted])
         self._framer = Framer(schemas, bare)
@@ -196,6 +206,26 @@ class PacketReader:
                 self._plans = {}
             self._plans[writer] = plan
         return plan
+
+
+def read_by_survey(
+    readers: Sequence[PacketReader], packets: Sequence[bytes]
+) -> list[tuple[PacketReader, Batch]]:
+    """The packets of several surveys, each by the reader of its own.
+
+    Batches number the packets as they were given. What none of the readers is for stands in the last batch's
+    `other_packets`, what cannot be read in the first one's `refused`. Raises what `PacketReader.read` raises.
+    """
+    parts: list[tuple[PacketReader, Batch]] = []
+    left: Sequence[int] = range(len(packets))
+    for reader in readers:
+        if left or not parts:
+            batch = reader.read([packets[i] for i in left]).renumbered(left)
+            left = list(batch.other_packets)
+            parts.append((reader, batch))
+    for _, batch in parts[:-1]:
+        batch.other_packets = {}
+    return parts
 
 
 class _Part(NamedTuple):

@@ -23,8 +23,18 @@ import numpy.typing as npt
 
 from schemas.errors import NoSuchColumn, PacketError
 from schemas.packets.packet import STAMPS, read_packet, stamp
-from schemas.pictures.light_curve import Band, CannotDraw, Epoch, LightCurve, band, headline, light_curve
-from schemas.surveys.definitions import is_positive
+from schemas.pictures.light_curve import (
+    BANDS,
+    Band,
+    CannotDraw,
+    Epoch,
+    LightCurve,
+    band,
+    headline,
+    is_negative,
+    light_curve,
+)
+from schemas.surveys.registry import survey_of_packet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,8 +69,9 @@ def stamp_title(packet: Mapping[str, Any], name: str) -> str:
     ZTF turns the difference image of a negative subtraction round, so that the candidate is bright in it (as
     it is in all 44 negative ones of 203 real packets): unsaid, a fading star looks like a rising one.
     """
-    negative = not is_positive((packet.get("candidate") or {}).get("isdiffpos"))
-    return "Template − Science" if name == "Difference" and negative else name
+    survey = survey_of_packet(packet)
+    turned = survey is not None and survey.stamps.turned and name == "Difference"
+    return "Template − Science" if turned and is_negative(packet) else name
 
 
 def north_up(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -135,7 +146,8 @@ def show(alerts: Any, limit: int = 6) -> Figure:
     are forced photometry (of a signal of three times its error), triangles limits where that has nothing
     either; the alert itself is ringed. Stamps have north up and east left.
 
-    Raises CannotDraw when there is no alert or it is none of ZTF's, PacketError when bytes are no packet.
+    Raises CannotDraw when there is no alert or it is of no survey that we know, PacketError when
+    bytes are no packet.
     """
     packets = packets_of(alerts, limit)
     curves = [light_curve(packet) for packet in packets]
@@ -206,31 +218,31 @@ def _write_headline(axes: Axes, name: str, said: Sequence[str]) -> None:
 
 
 def _draw_light_curve(axes: Axes, curve: LightCurve) -> None:
-    for fid in dict.fromkeys(epoch.fid for epoch in curve.epochs):
-        mine = [epoch for epoch in curve.epochs if epoch.fid == fid]
-        _draw_detections(axes, [e for e in mine if e.detected and e.positive], band(fid), filled=True)
-        _draw_detections(axes, [e for e in mine if e.detected and not e.positive], band(fid), filled=False)
+    for name in dict.fromkeys(epoch.band for epoch in curve.epochs):
+        mine, look = [epoch for epoch in curve.epochs if epoch.band == name], band(name)
         for positive in (True, False):
-            seen = [e for e in mine if e.forced and e.positive == positive]
-            _draw_detections(axes, seen, band(fid), filled=positive, forced=True)
+            seen = [e for e in mine if e.detected and e.positive == positive]
+            _draw_detections(axes, seen, look, filled=positive)
+            forced = [e for e in mine if e.forced and e.positive == positive]
+            _draw_detections(axes, forced, look, filled=positive, forced=True)
         limits = [e for e in mine if e.limit]
         if limits:
             axes.plot(
                 [e.days for e in limits],
-                [e.magnitude for e in limits],
+                [e.value for e in limits],
                 "v",
-                color=band(fid).colour,
+                color=look.colour,
                 markersize=5,
                 markeredgecolor="none",
                 alpha=0.5,
                 zorder=2,
-                label=f"{band(fid).name} limits",
+                label=f"{look.name} limits",
             )
     axes.axvline(0, color=_FAINT, lw=0.8, ls=(0, (4, 3)), zorder=1)
     if curve.now is not None:
         axes.plot(
             [0],
-            [curve.now.magnitude],
+            [curve.now.value],
             marker="o",
             ms=13,
             mfc="none",
@@ -251,7 +263,7 @@ def _draw_detections(
     kind = "forced " if forced else ""
     axes.errorbar(
         [e.days for e in epochs],
-        [e.magnitude for e in epochs],
+        [e.value for e in epochs],
         yerr=[0.0 if math.isnan(e.error) else e.error for e in epochs],
         fmt=look.marker,
         color=look.colour,
@@ -267,17 +279,20 @@ def _draw_detections(
 def _set_axes(axes: Axes, curve: LightCurve) -> None:
     longest = max([epoch.days for epoch in curve.epochs], default=0.0) or 1.0
     axes.set_xlim(longest * 1.04, -longest * 0.04)  # time runs to the right, as ever
-    tops = [e.magnitude - (0 if math.isnan(e.error) else e.error) for e in curve.epochs]
-    bottoms = [e.magnitude + (0 if math.isnan(e.error) else e.error) for e in curve.epochs]
+    errors = [0 if math.isnan(e.error) else e.error for e in curve.epochs]
+    lows = [e.value - error for e, error in zip(curve.epochs, errors, strict=True)]
+    highs = [e.value + error for e, error in zip(curve.epochs, errors, strict=True)]
     if curve.epochs:
-        bright, faint = min(tops), max(bottoms)
-        margin = max(0.09 * (faint - bright), (0.8 - (faint - bright)) / 2, 0.06)
-        axes.set_ylim(faint + margin, bright - margin)  # bright is up
+        low, high = min(lows), max(highs)
+        least = 0.8 if curve.inverted else 0.1 * max(abs(low), abs(high))  # shown at least, in all
+        margin = max(0.09 * (high - low), (least - (high - low)) / 2, 0.06 if curve.inverted else 1e-9)
+        limits = (high + margin, low - margin)  # bright is up
+        axes.set_ylim(limits if curve.inverted else limits[::-1])
     else:
         axes.set_yticks([])
         axes.text(0.5, 0.5, "no magnitude", transform=axes.transAxes, ha="center", va="center", color=_FAINT)
     axes.set_xlabel("days before this alert", fontsize=8.5, color=_INK)
-    axes.set_ylabel("difference magnitude", fontsize=8.5, color=_INK)
+    axes.set_ylabel(curve.label, fontsize=8.5, color=_INK)
     axes.tick_params(labelsize=8, colors=_INK, direction="in", top=True, right=True)
     axes.grid(color="#ececec", lw=0.6)
     axes.set_axisbelow(True)
@@ -365,16 +380,17 @@ def _legend(figure: Figure, curves: Sequence[LightCurve]) -> None:
         return Line2D([], [], ls="none", label=label, **look)
 
     epochs = [epoch for curve in curves for epoch in curve.epochs]
-    fids = sorted({epoch.fid for epoch in epochs}, key=lambda fid: (fid is None, fid))
-    counts = Counter(epoch.fid for epoch in epochs if not epoch.limit)
+    order = list(BANDS)
+    names = sorted({e.band for e in epochs}, key=lambda name: order.index(name) if name in order else 99)
+    counts = Counter(epoch.band for epoch in epochs if not epoch.limit)
     entries = [
         entry(
-            f"{band(f).name}: {counts[f]} point{'s' * (counts[f] != 1)}",
-            marker=band(f).marker,
-            color=band(f).colour,
+            f"{band(name).name}: {counts[name]} point{'s' * (counts[name] != 1)}",
+            marker=band(name).marker,
+            color=band(name).colour,
             ms=6,
         )
-        for f in fids
+        for name in names
     ]
     if any(epoch.forced for epoch in epochs):
         entries.append(entry("small: forced photometry", marker="o", color=_INK, ms=3.5))

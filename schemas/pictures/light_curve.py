@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any, TypeGuard
 
 import numpy as np
 
-from schemas.errors import ZadsError
-from schemas.surveys.definitions import forced_point, is_detection, is_positive, is_usable
+from schemas.errors import PacketError, ZadsError
+from schemas.frame import FrameMaker, value_in_packet
+from schemas.surveys.registry import SURVEYS, survey_of_packet
+from schemas.surveys.survey import LightCurve as Made
+from schemas.surveys.survey import Survey
+from schemas.time import datetime_of_jd
+
+_OWN = ("jd", "band", "exposure", "positive")
+_FORCED = ("jd", "band", "exposure", "positive", "usable", "point", "pointerr")
 
 
 class CannotDraw(ZadsError):
@@ -27,33 +33,35 @@ class Band:
     marker: str
 
 
-# Green, red and yellow as everybody draws ZTF, in the tints of Okabe & Ito (2008) that colour-blind people
-# can tell apart.
-BANDS: Mapping[int | None, Band] = {
-    1: Band("g", "#009E73", "o"),
-    2: Band("r", "#D55E00", "s"),
-    3: Band("i", "#E6A700", "D"),
+# Tints that colour-blind people can tell apart (Okabe & Ito 2008; Tol 2021): green, red and yellow as
+# everybody draws ZTF's g, r and i.
+BANDS: Mapping[str, Band] = {
+    "u": Band("u", "#99CCFF", "p"),
+    "g": Band("g", "#009E73", "o"),
+    "r": Band("r", "#D55E00", "s"),
+    "i": Band("i", "#E6A700", "D"),
+    "z": Band("z", "#AA4499", "P"),
+    "y": Band("y", "#661100", "X"),
 }
-_JD_UNIX = 2440587.5  # JD of 1970-01-01T00:00 UTC
 
 
-def band(fid: int | None) -> Band:
-    """The band of a filter number; an unknown one is grey and says its number."""
-    return BANDS.get(fid) or Band(f"fid {fid}" if fid is not None else "no band", "#666666", "^")
+def band(name: str | None) -> Band:
+    """The look of a band; an unknown one is grey and says its name."""
+    return BANDS.get(name or "") or Band(name or "no band", "#666666", "^")
 
 
 @dataclass(frozen=True)
 class Epoch:
     """One point of a light curve.
 
-    days: before this alert, positive in the past. magnitude: `magpsf` of a detection, that of the flux of
-    forced photometry, else `diffmaglim`. error: mag, NaN for a limit and where the packet has none.
+    days: before this alert, positive in the past. value: as the survey shows it, a magnitude or a flux; for a
+    limit the limiting magnitude. error: in the same unit, NaN for a limit and where the packet has none.
     forced: measured at the object's place where nothing was detected.
     """
 
     days: float
-    fid: int | None
-    magnitude: float
+    band: str | None
+    value: float
     error: float
     detected: bool
     positive: bool
@@ -70,8 +78,8 @@ class LightCurve:
     """What a packet knows of its object: the epochs before the alert (`past`), and the alert itself (`now`).
 
     ignored: rows at or after the alert's own time, which are not past. incomplete: rows without a time, or
-    without a limit where nothing was detected. added: epochs of forced photometry that the history of
-    detections and limits has no row for.
+    without a value. added: epochs of forced photometry that the history of detections and limits has no row
+    for. label: of the axis of values. inverted: whether small values are bright (magnitudes).
     """
 
     past: tuple[Epoch, ...]
@@ -79,6 +87,8 @@ class LightCurve:
     ignored: int
     incomplete: int
     added: int = 0
+    label: str = "difference magnitude"
+    inverted: bool = True
 
     @property
     def epochs(self) -> tuple[Epoch, ...]:
@@ -95,67 +105,110 @@ class LightCurve:
 
 
 def light_curve(packet: Mapping[str, Any]) -> LightCurve:
-    """The light curve in a ZTF packet. Raises CannotDraw when the packet has no `candidate` with a `jd`."""
-    candidate = packet.get("candidate")
-    if not isinstance(candidate, Mapping) or not _is_number(candidate.get("jd")):
+    """The light curve in a packet. Raises CannotDraw when it is of no survey that we know, or has no time."""
+    survey = survey_of_packet(packet)
+    row = None if survey is None else _row(packet, survey)
+    if survey is None or row is None or not _is_number(row["jd"]):
         raise CannotDraw(
-            f"no `candidate` with a `jd` in this packet (it has {', '.join(map(str, list(packet)[:5]))} …)",
-            hint="pictures are of ZTF alerts: give packets as `read_packet` returns them",
+            f"no {_detections()} with a time (`jd`) in this packet (it has {_first_names(packet)} …)",
+            hint="pictures are of the alerts of known surveys: give packets as `read_packet` returns them",
         )
-    jd = candidate["jd"]
-    rows = packet.get("prv_candidates") or []
-    forced = _forced(packet.get("fp_hists") or [], jd)
-    timed = [row for row in rows if _is_number(row.get("jd"))]
-    earlier = [row for row in timed if row["jd"] < jd]
-    past = [epoch for row in earlier if (epoch := _known(row, jd, forced)) is not None]
-    told = {row.get("pid") for row in earlier}
-    alone = [epoch for pid, epoch in forced.items() if pid not in told]
-    now = _epoch(candidate, jd)
+    made, jd = survey.light_curve, row["jd"]
+    history = _history(row, made.detections, [made.value, made.error, made.limit, "positive"])
+    timed = [past for past in history if _is_number(past["jd"])]
+    earlier = [past for past in timed if past["jd"] < jd]
+    forced = _forced(row, made)
+    past = [epoch for one in earlier if (epoch := _known(one, jd, made, forced)) is not None]
+    told = {one["exposure"] for one in earlier}
+    alone = [epoch for exposure, epoch in forced.items() if exposure not in told]
+    now = _epoch(row, jd, made)
     return LightCurve(
         tuple(sorted([*past, *alone], key=lambda epoch: -epoch.days)),
         now if now is not None and now.detected else None,
         ignored=len(timed) - len(earlier),
-        incomplete=len(rows) - len(timed) + len(earlier) - len(past),
+        incomplete=len(history) - len(timed) + len(earlier) - len(past),
         added=len(alone),
+        label=made.label,
+        inverted=made.inverted,
     )
 
 
-def _forced(rows: Any, jd: float) -> dict[Any, Epoch]:
-    """The epochs before `jd` that forced photometry measured, by exposure (`pid`)."""
+def _detections() -> str:
+    return " or ".join(f"`{survey.candidate}`" for survey in SURVEYS.values())
+
+
+def _first_names(packet: Mapping[str, Any]) -> str:
+    return ", ".join(map(str, list(packet)[:5]))
+
+
+def _row(packet: Mapping[str, Any], survey: Survey) -> dict[str, Any] | None:
+    """What pictures look at, by the names of columns; lists for histories."""
+    made = survey.light_curve
+    own = [name for name in (*_OWN, made.value, made.error, made.limit) if name]
+    names = [*own, *(f"{made.detections}.{name}" for name in own)]
+    names += [f"{made.forced}.{name}" for name in _FORCED]
+    try:
+        frame = FrameMaker(names, survey.name, identity=()).of_packets([packet])
+    except PacketError as error:
+        raise CannotDraw(f"this packet cannot be drawn: {error}") from error
+    return {name: frame[name].iloc[0] for name in frame.columns}
+
+
+def _history(row: Mapping[str, Any], history: str, names: Sequence[str | None]) -> list[dict[str, Any]]:
+    wanted = [name for name in ("jd", "band", "exposure", *names) if name]
+    columns = [list(row[f"{history}.{name}"]) for name in wanted]
+    return [dict(zip(wanted, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def _epoch(row: Mapping[str, Any], jd: float, made: Made) -> Epoch | None:
+    detected = _is_there(row[made.value]) or made.limit is None
+    value = row[made.value if detected else str(made.limit)]
+    if not _is_number(value):
+        return None
+    error = row[made.error] if detected else None
+    positive = bool(row["positive"])
+    return Epoch(
+        jd - row["jd"],
+        _word(row["band"]),
+        value,
+        error if _is_number(error) else math.nan,
+        detected,
+        positive,
+    )
+
+
+def _known(row: Mapping[str, Any], jd: float, made: Made, forced: Mapping[Any, Epoch]) -> Epoch | None:
+    """The epoch of a history's row: its detection, else the forced flux of that exposure, else its limit."""
+    epoch = _epoch(row, jd, made)
+    if epoch is not None and epoch.detected:
+        return epoch
+    return forced.get(row["exposure"], epoch)
+
+
+def _forced(row: Mapping[str, Any], made: Made) -> dict[Any, Epoch]:
+    """The epochs before the alert that forced photometry measured, by exposure."""
     epochs: dict[Any, Epoch] = {}
-    for row in rows:
-        flux, time, pid = row.get("forcediffimflux"), row.get("jd"), row.get("pid")
-        if pid is None or not _is_number(time) or time >= jd or not is_usable(flux, row.get("procstatus")):
-            continue
-        error, zeropoint = (row.get(name) for name in ("forcediffimfluxunc", "magzpsci"))
-        magnitude, uncertainty = (float(value) for value in forced_point(flux, error, zeropoint))
-        if math.isfinite(magnitude):
-            epochs[pid] = Epoch(jd - time, row.get("fid"), magnitude, uncertainty, False, flux > 0, True)
+    for one in _history(row, made.forced, _FORCED):
+        there = one["exposure"] is not None and _is_number(one["jd"]) and one["jd"] < row["jd"]
+        if there and one["usable"] and _is_number(one["point"]):
+            epochs[one["exposure"]] = Epoch(
+                days=row["jd"] - one["jd"],
+                band=_word(one["band"]),
+                value=one["point"],
+                error=one["pointerr"],
+                detected=False,
+                positive=bool(one["positive"]),
+                forced=True,
+            )
     return epochs
 
 
-def _known(row: Mapping[str, Any], jd: float, forced: Mapping[Any, Epoch]) -> Epoch | None:
-    """The epoch of a history's row: its detection, else the forced flux of that exposure, else its limit."""
-    epoch = _epoch(row, jd)
-    if epoch is not None and epoch.detected:
-        return epoch
-    return forced.get(row.get("pid"), epoch)
+def _is_there(value: Any) -> bool:
+    return value is not None and value == value
 
 
-def _epoch(row: Mapping[str, Any], jd: float) -> Epoch | None:
-    detected = is_detection(row.get("magpsf"))
-    magnitude = row.get("magpsf" if detected else "diffmaglim")
-    if not _is_number(magnitude):
-        return None
-    error = row.get("sigmapsf") if detected else None
-    return Epoch(
-        days=jd - row["jd"],
-        fid=row.get("fid"),
-        magnitude=magnitude,
-        error=error if _is_number(error) else math.nan,
-        detected=detected,
-        positive=is_positive(row.get("isdiffpos")),
-    )
+def _word(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _is_number(value: Any) -> TypeGuard[float]:
@@ -163,20 +216,33 @@ def _is_number(value: Any) -> TypeGuard[float]:
 
 
 def headline(packet: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """The object's name, and what to say of the alert: magnitude, sign, real-bogus, date (UTC), candid."""
-    candidate = packet.get("candidate") or {}
-    magnitude, error, rb = (candidate.get(name) for name in ("magpsf", "sigmapsf", "rb"))
+    """The object's name, and what to say of the alert: magnitude, sign, how real, date (UTC), candid."""
+    survey = survey_of_packet(packet)
+    if survey is None:
+        return "no objectId", []
+    names = ["band", "mag", "magerr", "positive", "jd", "objectId", survey.rank]
+    row = FrameMaker(names, survey.name, identity=()).of_packets([packet]).iloc[0]
+    candid = value_in_packet(packet, "candid")
+    magnitude, error, rank = (row[name] for name in ("mag", "magerr", survey.rank))
     measured = f"{magnitude:.2f}" if _is_number(magnitude) else "no magnitude"
     if _is_number(error):
         measured += f" ± {error:.2f}"
     said = [
-        f"{band(candidate.get('fid')).name} = {measured}",
-        "" if is_positive(candidate.get("isdiffpos")) else "negative",
-        f"rb {rb:.2f}" if _is_number(rb) else "no rb",
-        utc(candidate.get("jd")),
-        f"candid {packet.get('candid', candidate.get('candid'))}",
+        f"{band(_word(row['band'])).name} = {measured}",
+        "" if row["positive"] else "negative",
+        f"{survey.rank} {rank:.2f}" if _is_number(rank) else f"no {survey.rank}",
+        utc(row["jd"]),
+        f"candid {candid}",
     ]
-    return str(packet.get("objectId") or "no objectId"), [word for word in said if word]
+    return _word(row["objectId"]) or "no objectId", [word for word in said if word]
+
+
+def is_negative(packet: Mapping[str, Any]) -> bool:
+    """Whether the source is not brighter than in the reference image."""
+    survey = survey_of_packet(packet)
+    if survey is None:
+        return False
+    return not FrameMaker(["positive"], survey.name, identity=()).of_packets([packet])["positive"].iloc[0]
 
 
 def utc(jd: float | None) -> str:
@@ -184,7 +250,6 @@ def utc(jd: float | None) -> str:
     if not _is_number(jd):
         return "no date"
     try:
-        moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=round((jd - _JD_UNIX) * 86400))
+        return datetime_of_jd(jd).strftime("%Y-%m-%d %H:%M:%S UTC")
     except OverflowError:
         return f"JD {jd}"
-    return moment.strftime("%Y-%m-%d %H:%M:%S UTC")

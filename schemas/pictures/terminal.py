@@ -89,12 +89,12 @@ def _light_curve(curve: LightCurve, width: int, height: int) -> Text:
     low, high = _shown(curve)
     row = (high - low) / height
     for epoch in sorted(curve.epochs, key=lambda epoch: (epoch is curve.now, epoch.detected, epoch.forced)):
-        x, y, pixel = [-epoch.days], [epoch.magnitude], plotext.pixel(_rgb(band(epoch.fid).colour))
+        x, y, pixel = [-epoch.days], [epoch.value], plotext.pixel(_rgb(band(epoch.band).colour))
         if epoch.error > row:  # a shorter bar would only seem to be one
             figure.draw(figure.error(x, y, [epoch.error], pixel=pixel))
         symbol = "*" if epoch is curve.now else _symbol(epoch)
         figure.draw(figure.signal(x, y, marker=plotext.marker(symbol, pixel)))
-    _set_rulers(figure, max(epoch.days for epoch in curve.epochs) or 1.0, low, high)
+    _set_rulers(figure, max(epoch.days for epoch in curve.epochs) or 1.0, low, high, curve.inverted)
     drawn = Text.from_ansi(str(figure.build()).rstrip("\n"))
     figure.clear()
     drawn.append("\n" + "days before this alert".center(width), style="dim")
@@ -108,25 +108,26 @@ def _symbol(epoch: Epoch) -> str:
         return "▾"
     if epoch.forced:
         return "+" if epoch.positive else "x"
-    letter = band(epoch.fid).name if len(band(epoch.fid).name) == 1 else "o"
+    letter = band(epoch.band).name if len(band(epoch.band).name) == 1 else "o"
     return letter if epoch.positive else letter.upper()
 
 
 def _shown(curve: LightCurve) -> tuple[float, float]:
-    """The magnitudes that the axis covers: all of them and some room, no less than 0.8 mag."""
-    magnitudes = [epoch.magnitude for epoch in curve.epochs]
-    middle, half = (min(magnitudes) + max(magnitudes)) / 2, max(0.4, np.ptp(magnitudes) / 2 * 1.1)
+    """The values that the axis covers: all of them and some room, no less than 0.8 mag."""
+    values = [epoch.value for epoch in curve.epochs]
+    least = 0.4 if curve.inverted else 0.05 * max(map(abs, values)) or 1.0
+    middle, half = (min(values) + max(values)) / 2, max(least, np.ptp(values) / 2 * 1.1)
     return middle - half, middle + half
 
 
-def _set_rulers(figure: Any, longest: float, low: float, high: float) -> None:
+def _set_rulers(figure: Any, longest: float, low: float, high: float, inverted: bool) -> None:
     days, across = list(round_steps(0, longest, most=7)), figure.ruler("x", "lower")
     across.lim(-longest * 1.05, longest * 0.05)
     across.ticks([-day for day in days], [f"{day:g}" for day in days])
     shown, upward = list(round_steps(low, high)), figure.ruler("y", "left")
     upward.lim(low, high)
-    upward.ticks(shown, [f"{magnitude:g}" for magnitude in shown])
-    upward.direction(-1)  # bright is up
+    upward.ticks(shown, [f"{value:g}" for value in shown])
+    upward.direction(-1 if inverted else 1)  # bright is up
 
 
 def round_steps(low: float, high: float, most: int = 5) -> Iterator[float]:
@@ -227,10 +228,10 @@ def _shade(level: float) -> str:
 
 def _key(curve: LightCurve) -> Text:
     """What the symbols that occur mean."""
-    letters = {_symbol(epoch): band(epoch.fid).colour for epoch in curve.past if epoch.detected}
+    letters = {_symbol(epoch): band(epoch.band).colour for epoch in curve.past if epoch.detected}
     key = Text(style="dim")
     if curve.now is not None:
-        key.append("*", style=band(curve.now.fid).colour).append(" this alert   ")
+        key.append("*", style=band(curve.now.band).colour).append(" this alert   ")
     for capital, meaning in ((False, "detected   "), (True, "fainter than the reference   ")):
         found = sorted(letter for letter in letters if letter.isupper() == capital)
         for letter in found:

@@ -18,7 +18,7 @@ from rich.table import Table
 from schemas.errors import PacketError
 from schemas.packets.files import PacketFiles
 from schemas.packets.packet import packet_schema, packet_survey, read_packet, stamp
-from schemas.surveys.definitions import sentinel
+from schemas.surveys.registry import SURVEYS
 
 if TYPE_CHECKING:
     from simulator.packets.cell import SimulatedAlert
@@ -148,7 +148,7 @@ def _quantities(packet: Packet, size: int) -> Mapping[str, Any]:
 
 
 def _present(name: str, value: Any) -> Any:
-    return None if value is None or value == sentinel(name) else value
+    return None if value is None or value == SURVEYS["ztf"].sentinel(name) else value
 
 
 def _difference(name: str, ours: np.ndarray, theirs: np.ndarray) -> Difference:

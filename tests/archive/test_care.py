@@ -37,7 +37,7 @@ def test_what_an_archive_holds(archive: str) -> None:
     assert told.rows == len(night())
     assert told.quarantined == {"not-avro": 2}
     assert list(told.schemas) == ["ztf 4.01"]
-    counts = Counter((str(n.night), int(n.programid or 0)) for n in told.nights for _ in range(n.rows))
+    counts = Counter((str(n.night), int(n.program or 0)) for n in told.nights for _ in range(n.rows))
     rows = rows_of(archive, ["night", "programid"]).to_pylist()
     assert counts == Counter((str(row["night"]), row["programid"]) for row in rows)
     assert told.bytes == sum(file.stat().st_size for file in Path(archive, "ztf").rglob("*.parquet"))

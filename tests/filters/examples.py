@@ -5,9 +5,9 @@ from typing import Annotated, Any
 import pandas as pd
 
 from filters import Filter, alert_filter, history
-from filters.packet import table_of_packets
 from schemas.frame import to_frame
 from tests.filters.packets import alert, detection
+from tests.frames import table_of_packets
 
 
 @alert_filter(

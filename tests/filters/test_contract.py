@@ -9,11 +9,11 @@ import pytest
 
 import filters.errors as wrong
 from filters import history, registered
-from filters.packet import frame_of_packet, table_of_packets
 from schemas.errors import NoSuchColumn, ZadsError
 from schemas.frame import to_frame
 from tests.filters.examples import NIGHT, a_filter, as_designed, frame
 from tests.filters.packets import alert, detection, limit
+from tests.frames import frame_of_packet, table_of_packets
 
 
 class TestTheExample:
@@ -83,7 +83,7 @@ class TestReading:
         ],
     )
     def test_undeclared_in_other_ways(self, reading: Any) -> None:
-        full = to_frame(table_of_packets(NIGHT, ["rb", "drb", "prv_candidates.jd"]), ["rb", "drb", "jd"])
+        full = to_frame(table_of_packets(NIGHT, ["rb", "drb", "jd"]), ["rb", "drb", "jd"])
         with pytest.raises(NoSuchColumn):
             a_filter(reading)(full)
 

@@ -13,11 +13,11 @@ import pytest
 
 import filters.errors as wrong
 from filters import alert_filter, history, load, registered
-from filters.packet import table_of_packets
 from schemas.errors import NoSuchColumn
 from schemas.frame import to_frame
 from tests.filters.examples import NIGHT, as_designed
 from tests.filters.packets import alert, detection
+from tests.frames import table_of_packets
 
 
 class TestDeclaring:
@@ -80,12 +80,12 @@ class TestDeclaring:
         with pytest.raises(NoSuchColumn, match="no survey 'ztff'"):
             alert_filter(survey="ztff", reads=["rb"])(as_designed.function)
 
-    def test_scope_exposure_reads_pid(self) -> None:
+    def test_scope_exposure_reads_exposure(self) -> None:
         @alert_filter(survey="ztf", reads=["rb"], scope="exposure")
         def crowded(alerts: pd.DataFrame) -> Any:
-            return {"x": alerts.groupby("pid")["rb"].transform("size") > 10}
+            return {"x": alerts.groupby("exposure")["rb"].transform("size") > 10}
 
-        assert crowded.reads == ("rb", "pid")
+        assert crowded.reads == ("rb", "exposure")
         assert crowded.scope == "exposure"
 
     def test_reads_may_be_left_out_in_a_notebook(self) -> None:

@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from filters import history
 from filters.errors import BadSelection, FilterError
 from filters.history import History, _kept
-from filters.packet import table_of_packets
 from schemas.errors import NoSuchColumn
 from schemas.frame import to_frame
 from tests.filters.packets import NOW, PHASES, alert, detection, limit, packets
+from tests.frames import table_of_packets
 
-FIELDS = ("jd", "fid", "pid", "magpsf", "isdiffpos", "candid", "night", "positive", "flux")
+FIELDS = ("jd", "fid", "exposure", "magpsf", "isdiffpos", "candid", "night", "positive", "flux")
 READS = ["jd", "fid", "night", *(f"prv_candidates.{name}" for name in FIELDS)]
 
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 
 from filters import registered
-from filters.packet import table_of_packets
 from schemas.frame import to_frame
 from tests.filters.oracle import ORACLE, two_detections_30min
 from tests.filters.packets import PHASES, packets
+from tests.frames import table_of_packets
 
 ZTF = ("ztf_3.2", "ztf_3.3", "ztf_4.01", "ztf_4.02_spark", "ztf_snappy")
 

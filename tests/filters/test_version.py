@@ -11,6 +11,7 @@ import pytest
 
 from filters import load, registered
 from filters.version import _modules, essence, plainly
+from schemas.surveys.registry import module_of
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = '''"""Mine."""
@@ -142,8 +143,10 @@ def test_at_a_prompt_constants_helpers_and_captured_values_count() -> None:
 
 def test_built_in_filters_depend_on_the_rooms_that_make_their_columns() -> None:
     for f in registered().values():
-        names = {name for name, _ in _modules(sys.modules[f.function.__module__])}
-        assert {"filters.contract", "filters.cuts", "schemas.frame", "schemas.surveys.derived"} <= names
+        rooms = [module_of(survey) for survey in f.surveys]
+        names = {name for name, _ in _modules(sys.modules[f.function.__module__], rooms)}
+        columns = {f"{room}.columns" for room in rooms}
+        assert {"filters.contract", "filters.cuts", "schemas.frame", *columns} <= names
         assert not [name for name in names if name.split(".")[0] not in ("", "filters", "schemas")]
     versions = {f.version for f in registered().values()}
     assert len(versions) == len(registered())

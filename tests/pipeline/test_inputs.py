@@ -15,7 +15,7 @@ from pipeline.broker.client import topic_names
 from pipeline.broker.listen import Alert, listen
 from pipeline.channels.channel import Access, ChannelSet
 from pipeline.channels.config import (
-    NIGHTLY_TOPICS,
+    ALL_TOPICS,
     ChannelConfig,
     RunConfig,
     channel_set,
@@ -189,7 +189,7 @@ def test_who_reads_what() -> None:
         ("public", "night", "public"),
         ("inside", "night", "collaboration"),
     )
-    every = channel_set(RunConfig(channels=tables, topics=NIGHTLY_TOPICS))
+    every = channel_set(RunConfig(channels=tables, topics=ALL_TOPICS))
     readers = {
         topic: {channel.name for channel in every.channels if every.reads(channel, topic)}
         for topic in ("ztf_20231012_programid1", "channel.night", "collab.night", "channel.public")

