@@ -273,7 +273,10 @@ def test_saved_packets_are_the_packets(broker: Broker, real_alerts: Path, tmp_pa
         assert packets.read((tmp_path / "kept" / f"{candid}.avro").read_bytes())[0]["candid"] == candid
 
 
-PROGRAM = "import typer; from commands.listen import command as listen; app = typer.Typer(); listen.register(app); app()"
+PROGRAM = (
+    "import typer; from commands.listen import command as listen;"
+    " app = typer.Typer(); listen.register(app); app()"
+)
 
 
 def start(broker: Broker, *arguments: str, **options: Any) -> subprocess.Popen[str]:
