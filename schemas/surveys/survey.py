@@ -264,7 +264,7 @@ class Survey:
         try:
             return name, walk_type(self.type, name)
         except KeyError:
-            known = [*self.names(), *(top.name for top in self.type)]
+            known = [*self.stored_names(), *(top.name for top in self.type)]
             if name.startswith(f"{self.candidate}."):
                 known = [f"{self.candidate}.{inner.name}" for inner in self.type.field(self.candidate).type]
             raise NoSuchColumn(name, known) from None

@@ -188,7 +188,7 @@ def test_no_row_is_lost(packets):
         assert all(epoch.days > 0 for epoch in curve.past)
 
 
-numbers = st.none() | st.floats(allow_nan=True, allow_infinity=True) | st.floats(2458000, 2460000)
+numbers = st.none() | st.floats(allow_nan=True, allow_infinity=True, width=32) | st.floats(2458000, 2460000)
 rows = st.fixed_dictionaries(
     {},
     optional={
