@@ -23,6 +23,7 @@ _COMMANDS = (
     "commands.dead_letters",
     "commands.filters",
     "commands.explain",
+    "commands.objects",
     "commands.channel.command",
     "commands.archive.command",
     "commands.catalogue.command",

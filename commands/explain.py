@@ -13,7 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from commands.filters import Json
-from commands.shared.options import Config, Schemas
+from commands.shared.alerts import What, packets_named
+from commands.shared.options import Archive, Bootstrap, Config, Schemas
+from commands.shared.why import Asked, asked_channel, obstacles, source_of
 from schemas.json_text import to_json
 
 if TYPE_CHECKING:
@@ -44,36 +46,79 @@ class Explained:
 def explain(
     filter_name: Annotated[
         str,
-        typer.Argument(metavar="FILTER", help="Name, path/to/file.py:function or package.module:function."),
+        typer.Argument(
+            metavar="FILTER",
+            help="Name, path/to/file.py:function, package.module:function; or a channel: channel.NAME.",
+        ),
     ],
-    packet: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="File of one or several alerts.")
-    ],
+    what: What,
     param: Annotated[
         list[str] | None, typer.Option(help="Another value of a threshold: name=value; may be repeated.")
     ] = None,
+    archive: Archive = None,
     as_json: Json = False,
     schema_source: Schemas = None,
+    bootstrap: Bootstrap = None,
     config: Config = None,
 ) -> None:
     """Tell for each cut of a filter whether an alert passes it, and on what values.
 
-    Example: `zads explain asteroid 2475433850315015009.avro --param rb_min=0.5`
+    The alert is a candid or an objectId of the archive, or a packet file. Of a channel it also tells what
+    else may keep an alert out: access, topics, whether it was enabled and not suspended when the alert came.
+
+    Example: `zads explain asteroid 2475433850315015009 --param rb_min=0.5`
+
+    Example: `zads explain channel.young_supernova ZTF18abcdefg`
     """
     from commands.shared.bootstrap import schemas
     from filters import load
 
-    chosen = load(filter_name).using(**parameters(param or []))
-    alerts = list(explained(chosen, packet, schemas(schema_source, config)))
+    asked = asked_channel(filter_name, config, bootstrap) if _names_channel(filter_name) else None
+    named = asked.channel.filter if asked is not None else load(filter_name)
+    chosen = named.using(**parameters(param or []))
+    public = asked is not None and asked.channel.public
+    source = schemas(schema_source, config)
+    packets = packets_named(what, archive)
+    alerts = [alert for raw in packets for alert in explained(chosen, raw, what, public, source)]
+    reasons = {a.candid: _reasons(asked, a, what, archive) for a in alerts} if asked is not None else {}
     if as_json:
-        print(to_json([_plain(alert) for alert in alerts], indent=2))
+        print(to_json([_plain(alert) | _told(reasons, alert) for alert in alerts], indent=2))
         return
     console = Console()
     for alert in alerts:
         verdict = "[green]passes[/]" if alert.passes else "[red]does not pass[/]"
         console.print(f"[bold]{alert.objectId}[/], candid {alert.candid}: {verdict} {escape(repr(chosen))}")
         console.print(_table(alert.cuts))
+        if asked is not None:
+            _say_why(console, asked, alert, reasons[alert.candid])
     console.print(_counts(alerts))
+
+
+def _names_channel(named: str) -> bool:
+    from pipeline.channels.channel import COLLABORATION_PREFIX, PUBLIC_PREFIX
+
+    return named.startswith((PUBLIC_PREFIX, COLLABORATION_PREFIX)) and ":" not in named
+
+
+def _reasons(asked: Asked, alert: Explained, what: str, archive: str | None) -> list[str]:
+    """What else keeps the alert out of the channel; of a packet file nothing else is known."""
+    return [] if Path(what).is_file() else obstacles(asked, source_of(archive, alert.candid))
+
+
+def _told(reasons: dict[int, list[str]], alert: Explained) -> dict[str, Any]:
+    return {"obstacles": reasons[alert.candid]} if alert.candid in reasons else {}
+
+
+def _say_why(console: Console, asked: Asked, alert: Explained, reasons: list[str]) -> None:
+    """The verdict on the alert and the channel, in words."""
+    topic = asked.channel.topic
+    stopped = alert.cuts.loc[alert.cuts["stopped"], "cut"]
+    whole = [*(f'its cut "{cut}" stops it' for cut in stopped), *reasons]
+    for reason in whole:
+        console.print(f"[red]not in {topic}[/]: {escape(reason)}", soft_wrap=True, highlight=False)
+    if not whole:
+        words = f"nothing keeps it out of {topic}: `zads listen {topic} --until-drained` shows what is there"
+        console.print(words, soft_wrap=True, highlight=False)
 
 
 def parameters(given: list[str]) -> dict[str, str]:
@@ -87,19 +132,42 @@ def parameters(given: list[str]) -> dict[str, str]:
     return values
 
 
-def explained(chosen: Filter, packet: Path, schemas: SchemaSource | None = None) -> Iterator[Explained]:
-    """Every alert of the file. Raises what is wrong with the packet, FilterError for another survey's."""
+def explained(
+    chosen: Filter, raw: bytes, name: str, public: bool = False, schemas: SchemaSource | None = None
+) -> Iterator[Explained]:
+    """Every alert of a packet.
+
+    Parameters
+    ----------
+    chosen : Filter
+        With its parameters.
+    raw : bytes
+        The packet.
+    name : str
+        What to call it in an error.
+    public : bool
+        As a public channel sees it: without history rows that are not public.
+    schemas : SchemaSource, optional
+        Of packets with Confluent's framing.
+
+    Raises
+    ------
+    PacketError
+        What is wrong with the packet.
+    FilterError
+        It is of another survey.
+    """
     from filters.errors import FilterError
     from schemas.frame import FrameMaker
     from schemas.packets.packet import packet_survey
     from schemas.packets.reader import PacketReader
 
     reads = chosen.require_reads()
-    survey = packet_survey(packet, schemas)
+    survey = packet_survey(raw, schemas)
     if survey not in chosen.surveys:
-        raise FilterError(f"{packet.name} is of {survey}; {chosen.name} is for {chosen.of}")
-    maker = FrameMaker(reads, survey)
-    batch = PacketReader(maker.columns, survey, schemas).read([packet.read_bytes()])
+        raise FilterError(f"{name} is of {survey}; {chosen.name} is for {chosen.of}")
+    maker = FrameMaker(reads, survey, public=public)
+    batch = PacketReader(maker.columns, survey, schemas).read([raw])
     if batch.refused:
         raise batch.refused[0].error
     frame = maker.frame(batch.table)

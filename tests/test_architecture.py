@@ -20,7 +20,18 @@ MAY_IMPORT = {
 """Room -> the rooms that it may import."""
 
 ORDER = {
-    "schemas": ["errors", "json_text", "time", "surveys", "avro", "packets", "frame", "pictures"],
+    "schemas": [
+        "errors",
+        "json_text",
+        "time",
+        "surveys",
+        "avro",
+        "packets",
+        "frame",
+        "dictionary",
+        "tabular",
+        "pictures",
+    ],
     "simulator": ["identity", "compiled", "sky", "measure", "packets", "check"],
     "archive": ["layout", "tables", "write", "read", "replay", "care", "plots"],
     "pipeline": ["broker", "channels", "worker", "live", "clients"],

@@ -10,7 +10,7 @@ import pandas as pd
 from archive.plots.replays import plain_axes
 from archive.read.archive import Archive
 from schemas.errors import ZadsError
-from schemas.packets.packet import read_packet
+from schemas.packets.packet import STAMPS, read_packet
 from schemas.pictures.figure import blank_figure, draw_stamp
 from schemas.pictures.light_curve import band
 from schemas.surveys.registry import SURVEYS
@@ -34,10 +34,16 @@ def plot_light_curve(curve: pd.DataFrame) -> Figure:
     own, what has none comes from the histories of later alerts. Small points are forced photometry of
     exposures without a detection, triangles are limits of those where it measured nothing either.
     """
-    made = _made_as(curve)
-    curve = _with_forced(curve, made)
     figure = blank_figure(9, 3.8)
     axes = figure.add_subplot()
+    draw_curve(axes, curve)
+    return plain_axes(figure, axes)
+
+
+def draw_curve(axes: Axes, curve: pd.DataFrame) -> None:
+    """The same in axes of somebody's figure."""
+    made = _made_as(curve)
+    curve = _with_forced(curve, made)
     first = _first_seen(curve)
     for name in sorted(curve["band"].dropna().unique()):
         _draw_band(axes, curve[curve["band"] == name], name, first, made)
@@ -52,7 +58,6 @@ def plot_light_curve(curve: pd.DataFrame) -> Figure:
     axes.set_xlabel("days since the first detection")
     axes.set_ylabel(made.label)
     axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-    return plain_axes(figure, axes)
 
 
 def _first_seen(curve: pd.DataFrame) -> float:
@@ -133,6 +138,35 @@ def plot_cutouts(archive: Archive, objectId: str, which: str = "Difference") -> 
         [packet] = read_packet(raw)
         draw_stamp(axes, packet, which)
         axes.set_title(f"{band(name).name}, day {jd - first:.2f}", fontsize=9)
+    return figure
+
+
+def plot_object(archive: Archive, objectId: str) -> Figure:
+    """An object on one page: its whole light curve, and stamps of its first, brightest and last alert.
+
+    Raises NoSuchAlert.
+    """
+    curve = archive.light_curve(objectId)
+    alerts = curve[curve["kind"] == "alert"].reset_index(drop=True)
+    made = _made_as(curve)
+    values = alerts[made.value].to_numpy(float)
+    brightest = int(np.argmin(values) if made.inverted else np.argmax(values))
+    picks = sorted({0, brightest, len(alerts) - 1})
+    packets = archive.packets([int(alerts["candid"][row]) for row in picks])
+    figure = blank_figure(9, 3.6 + 2.1 * len(picks))
+    grid = figure.add_gridspec(1 + len(picks), 3, height_ratios=[1.7, *[1] * len(picks)])
+    axes = figure.add_subplot(grid[0, :])
+    draw_curve(axes, curve)
+    axes.set_title(objectId, loc="left", fontsize=11, fontweight="bold")
+    first = _first_seen(curve)
+    for number, (row, raw) in enumerate(zip(picks, packets.values(), strict=True), start=1):
+        [packet] = read_packet(raw)
+        for column, which in enumerate(STAMPS):
+            stamp = figure.add_subplot(grid[number, column])
+            draw_stamp(stamp, packet, which)
+            if not column:
+                seen = band(alerts["band"][row]).name
+                stamp.set_title(f"{seen}, day {alerts['jd'][row] - first:.2f}", fontsize=9, loc="left")
     return figure
 
 

@@ -53,16 +53,33 @@ def stamp(packet: Mapping[str, Any], which: str = "Difference") -> np.ndarray:
     which: "Science", "Template" or "Difference". ZTF stamps are gzipped FITS, Rubin's plain FITS.
     Raises NoSuchColumn when the packet has no such stamp, PacketError when it is no image.
     """
-    spellings = which, f"cutout{which}", f"cutout_{which.lower()}"
-    name = next((spelling for spelling in spellings if packet.get(spelling)), None)
+    name = _stamp_name(packet, which)
     if name is None:
         there = [key for key, value in packet.items() if key.startswith("cutout") and value]
         raise NoSuchColumn(f"cutout{which}", there, what="stamp")
+    return pixels(_stamp_data(packet, name))
+
+
+def stamp_bytes(packet: Mapping[str, Any], which: str = "Difference") -> bytes | None:
+    """The FITS file of a stamp, unpacked; None when the packet has none. Raises PacketError."""
+    name = _stamp_name(packet, which)
+    if name is None:
+        return None
+    data = _stamp_data(packet, name)
+    return _gunzipped(data) if data.startswith(_GZIP) else data
+
+
+def _stamp_name(packet: Mapping[str, Any], which: str) -> str | None:
+    spellings = which, f"cutout{which}", f"cutout_{which.lower()}"
+    return next((spelling for spelling in spellings if packet.get(spelling)), None)
+
+
+def _stamp_data(packet: Mapping[str, Any], name: str) -> bytes:
     cutout = packet[name]
     data = cutout.get("stampData") if isinstance(cutout, Mapping) else cutout
     if not isinstance(data, bytes):
         raise CorruptValue(f"{name} has no stampData")
-    return pixels(data)
+    return data
 
 
 def pixels(data: bytes) -> np.ndarray:

@@ -13,7 +13,7 @@ import commands.explain
 import commands.filters
 from filters import registered
 from filters.errors import BadParameter, FilterError, UnknownFilter
-from schemas.errors import PacketError
+from schemas.errors import PacketError, ZadsError
 from schemas.surveys.registry import SURVEYS
 from tests.filters.packets import alert, detection
 
@@ -122,7 +122,8 @@ def test_explain_says_what_is_wrong(two_alerts: Path, tmp_path: Path) -> None:
     with pytest.raises(BadParameter, match="did you mean 'gap'"):
         run("explain", "two_detections_30min", str(two_alerts), "--param", "gab=20")
     assert run("explain", "pure", str(two_alerts), "--param", "gap").exit_code == 2
-    assert run("explain", "pure", str(tmp_path / "none.avro")).exit_code == 2
+    with pytest.raises(ZadsError, match=r"no file .*none\.avro, and it is no candid"):
+        run("explain", "pure", str(tmp_path / "none.avro"))
     broken = tmp_path / "broken.avro"
     broken.write_bytes(two_alerts.read_bytes()[:-40])
     with pytest.raises(PacketError):

@@ -1,0 +1,86 @@
+"""Alerts by what people call them: a candid, an objectId, or a packet's file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+
+from commands.shared.options import archive_at
+from schemas.errors import ZadsError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from archive.read.archive import Archive as Reader
+
+T = TypeVar("T")
+What = Annotated[
+    str, typer.Argument(metavar="ALERT", help="A candid or an objectId of the archive, or a packet file.")
+]
+
+
+def reader(archive: str | None, survey: str = "ztf") -> Reader:
+    """The archive that `--archive` names, else that of this machine: one survey's part of it."""
+    from archive.read.archive import Archive
+
+    return Archive(archive_at(archive), survey)
+
+
+def readers(archive: str | None) -> list[Reader]:
+    """Every survey's part of the archive that is there; raises NoSuchArchive when none is."""
+    from archive.layout import table_of
+    from archive.tables.store import is_table
+    from schemas.surveys.registry import SURVEYS
+
+    where = archive_at(archive)
+    there = [name for name in SURVEYS if is_table(table_of(where, name))]
+    if not there:
+        reader(archive).files()
+    return [reader(archive, name) for name in there]
+
+
+def is_candid(what: str) -> bool:
+    """Whether what a person wrote is a number that names an alert."""
+    return what.isdigit()
+
+
+def packets_named(what: str, archive: str | None) -> list[bytes]:
+    """The packets that are meant, by time: of a file, of one alert, of all alerts of an object.
+
+    Raises NoSuchAlert, NoSuchArchive; ZadsError for what can be none of the three.
+    """
+    if Path(what).is_file():
+        return [Path(what).read_bytes()]
+    if is_candid(what):
+        _, raw = first_of(archive, lambda part: part.packet(int(what)))
+        return [raw]
+    part, curve = curve_of(what, archive)
+    candids = [int(candid) for candid in curve.loc[curve["kind"] == "alert", "candid"]]
+    return list(part.packets(candids).values())
+
+
+def curve_of(objectId: str, archive: str | None, public: bool = False) -> tuple[Reader, pd.DataFrame]:
+    """The part of the archive that has an object, and its light curve. Raises NoSuchAlert, NoSuchArchive."""
+    if "/" in objectId or objectId.endswith(".avro"):
+        raise ZadsError(
+            f"no file {objectId}, and it is no candid or objectId",
+            hint="give a packet file, a candid (all digits) or an objectId such as ZTF18abcdefg",
+        )
+    return first_of(archive, lambda part: part.light_curve(objectId, public))
+
+
+def first_of(archive: str | None, ask: Callable[[Reader], T]) -> tuple[Reader, T]:
+    """The first survey's part of the archive that has an answer, and the answer. Raises NoSuchAlert."""
+    from archive.read.objects import NoSuchAlert
+
+    missing = None
+    for part in readers(archive):
+        try:
+            return part, ask(part)
+        except NoSuchAlert as error:
+            missing = missing or error
+    assert missing is not None
+    raise missing

@@ -1,0 +1,160 @@
+"""Tables that travel: CSV, ECSV, VOTable, FITS and Parquet, with units and meanings, as astropy reads them.
+
+TOPCAT, Aladin and other tools of the Virtual Observatory read the VOTable, the FITS and the ECSV as they are.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from schemas.dictionary import words_of
+from schemas.errors import ZadsError
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+FORMATS = {
+    ".csv": "ascii.csv",
+    ".ecsv": "ascii.ecsv",
+    ".vot": "votable",
+    ".votable": "votable",
+    ".xml": "votable",
+    ".fits": "fits",
+    ".parquet": "parquet",
+}
+"""Ending of a file's name -> astropy's name of the format."""
+
+_MISSING_WHOLE = np.iinfo(np.int64).min
+
+
+class NoSuchFormat(ZadsError):
+    """A table cannot be written under this name."""
+
+
+def to_astropy(frame: pd.DataFrame, survey: str = "ztf", notes: Mapping[str, Any] | None = None) -> Table:
+    """A frame as an astropy Table: units and meanings where the survey has words for a column.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Whole numbers with missing values become masked columns, dates text in ISO form, booleans stay.
+    survey : str
+        Whose words its columns are.
+    notes : mapping, optional
+        Goes into the table's metadata.
+
+    Returns
+    -------
+    astropy.table.Table
+        Its strings are text of fixed width, "" where missing, so that every format can hold them.
+    """
+    from astropy.table import Column, MaskedColumn, Table
+
+    known = words_of(survey)
+    table = Table(meta=dict(notes or {}))
+    for name in map(str, frame.columns):
+        values = _plain(frame[name])
+        kind = MaskedColumn if isinstance(values, np.ma.MaskedArray) else Column
+        word = known.get(name)
+        unit = word.unit if word is not None and word.unit else None
+        table[name] = kind(values, unit=_unit(unit), description=word.meaning if word is not None else None)
+    return table
+
+
+def write_table(
+    frame: pd.DataFrame, path: str | Path, survey: str = "ztf", notes: Mapping[str, Any] | None = None
+) -> Path:
+    """Write a frame in the format that the file's ending names.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        See `to_astropy`.
+    path : path
+        Ends in one of FORMATS.
+    survey : str
+        Whose words its columns are.
+    notes : mapping, optional
+        Metadata; CSV has no place for it.
+
+    Raises
+    ------
+    NoSuchFormat
+        For another ending.
+    """
+    path = Path(path)
+    kind = FORMATS.get(path.suffix.lower())
+    if kind is None:
+        raise NoSuchFormat(f"cannot write {path}: its ending is none of {', '.join(FORMATS)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "parquet":
+        _write_parquet(frame, path, notes)
+    elif kind == "ascii.csv":
+        frame.to_csv(path, index=False)
+    else:
+        table = to_astropy(frame, survey, _texts(notes, short=kind == "fits"))
+        with warnings.catch_warnings(action="ignore"):  # of units and names that a format spells otherwise
+            table.write(path, format=kind, overwrite=True)
+    return path
+
+
+def _write_parquet(frame: pd.DataFrame, path: Path, notes: Mapping[str, Any] | None) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pandas(frame, preserve_index=False)
+    told = {str(key).encode(): str(value).encode() for key, value in (notes or {}).items()}
+    pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), **told}), path)
+
+
+def _texts(notes: Mapping[str, Any] | None, short: bool) -> dict[str, str]:
+    """Metadata as text; FITS has eight letters for a name and a line for a value."""
+    told = {str(key): str(value) for key, value in (notes or {}).items()}
+    return {key[:8]: value[:60].replace("\n", " ") for key, value in told.items()} if short else told
+
+
+def _plain(column: pd.Series) -> Any:
+    """The values as NumPy has them."""
+    if pd.api.types.is_bool_dtype(column.dtype):
+        if column.isna().any():
+            return np.ma.MaskedArray(column.fillna(False).to_numpy(bool), column.isna().to_numpy(bool))
+        return column.to_numpy(bool)
+    if pd.api.types.is_datetime64_any_dtype(column.dtype):
+        return _dates(column)
+    if pd.api.types.is_integer_dtype(column.dtype):
+        missing = column.isna().to_numpy(bool)
+        whole = (
+            column.fillna(_MISSING_WHOLE).to_numpy(np.int64) if missing.any() else column.to_numpy(np.int64)
+        )
+        return np.ma.MaskedArray(whole, missing) if missing.any() else whole
+    if pd.api.types.is_float_dtype(column.dtype):
+        return column.to_numpy(np.float64, na_value=np.nan)
+    return np.array(
+        ["" if one is None or one is pd.NA or one != one else str(one) for one in column], dtype=str
+    )
+
+
+def _dates(column: pd.Series) -> np.ndarray:
+    """Dates as text: "2023-10-12", or with a time "2023-10-12T03:14:15.123"."""
+    whole = (column.dropna().dt.normalize() == column.dropna()).all()
+    form = "%Y-%m-%d" if whole else "%Y-%m-%dT%H:%M:%S.%f"
+    texts = ["" if pd.isna(one) else one.strftime(form) for one in column]
+    return np.array([text if whole else text[:23] for text in texts], dtype=str)
+
+
+def _unit(name: str | None) -> Any:
+    """astropy's unit; None for one that it does not know."""
+    import astropy.units as u
+
+    if not name:
+        return None
+    try:
+        return u.Unit(name)
+    except ValueError:
+        return None
