@@ -10,24 +10,30 @@ from types import ModuleType
 
 import cloudpickle
 
-import filters.ztf
 from filters.contract import Filter
 from filters.errors import FilterError, UnknownFilter
 from filters.expressions.filter import expression, is_expression
 from schemas.errors import near_names
+from schemas.surveys.registry import SURVEYS
 
 
-def registered() -> dict[str, Filter]:
-    """Name -> filter, for those that come with zads, in the order of their names."""
-    return dict(_built_in())
+def registered(survey: str | None = None) -> dict[str, Filter]:
+    """Name -> filter, for those that come with zads, in the order of their names.
+
+    survey: only those for its alerts.
+    """
+    return {name: f for name, f in _built_in().items() if survey is None or survey in f.surveys}
 
 
 @cache
 def _built_in() -> dict[str, Filter]:
-    found: dict[str, Filter] = {}
-    for info in pkgutil.iter_modules(filters.ztf.__path__, "filters.ztf."):
-        found |= filters_of(importlib.import_module(info.name))
-    return dict(sorted(found.items()))
+    """The filters in filters/<survey>/*.py."""
+    every: dict[str, Filter] = {}
+    here = Path(__file__).parent
+    for survey in SURVEYS:
+        for info in pkgutil.iter_modules([str(here / survey)], f"filters.{survey}."):
+            every |= filters_of(importlib.import_module(info.name))
+    return dict(sorted(every.items()))
 
 
 def filters_of(module: ModuleType) -> dict[str, Filter]:

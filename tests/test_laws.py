@@ -41,7 +41,7 @@ AN_EXPRESSION = expression(
 
 
 def every_filter() -> list[Filter]:
-    return [*registered().values(), with_a_late_cut, AN_EXPRESSION]
+    return [*registered("ztf").values(), with_a_late_cut, AN_EXPRESSION]
 
 
 def frame_of(f: Filter, batch: Packets) -> pd.DataFrame:

@@ -37,7 +37,7 @@ class Lived:
     def replayed(self, access: str, **changes: object) -> Replay:
         """The same again, or with other arguments."""
         given = {"public": ACCESS[access], "versions": "all", **changes}
-        return replay(list(registered().values()), self.archive, **given)
+        return replay(list(registered("ztf").values()), self.archive, **given)
 
     def differing(self, access: str, found: Replay) -> set[str]:
         """The filters whose records are not the same."""
@@ -57,7 +57,7 @@ def live(folder: Path, nights: dict[str, list[bytes]], broker: Broker) -> dict[s
     channels = [
         f'[channels.{access}_{name}]\nfilter = "{name}"\naccess = "{access}"'
         for access in ACCESS
-        for name in registered()
+        for name in registered("ztf")
     ]
     (folder / "zads.toml").write_text("[dispatch]\nmessages = 100\n" + "\n".join(channels))
     servers = broker.bootstrap_servers
@@ -68,7 +68,7 @@ def live(folder: Path, nights: dict[str, list[bytes]], broker: Broker) -> dict[s
     delivered = {
         (access, name): sources(servers, f"{prefix}.{access}_{name}")
         for access, prefix in (("public", "channel"), ("collaboration", "collab"))
-        for name in registered()
+        for name in registered("ztf")
     }
     return {name: lived(name, delivered, folder / name, servers) for name in nights}
 
@@ -127,7 +127,7 @@ def test_live_and_replay_agree(lived: str, access: str, request: pytest.FixtureR
     assert found.complete
     assert found.failures.empty
     assert one.differing(access, found) == set()
-    busy = [name for name in registered() if one.delivered[access, name]]
+    busy = [name for name in registered("ztf") if one.delivered[access, name]]
     assert len(busy) >= 5, f"only {busy} deliver anything: the test would prove little"
 
 
@@ -142,7 +142,7 @@ def test_packet_by_packet_too(lived: str, request: pytest.FixtureRequest) -> Non
 
 def test_another_threshold_on_one_side_is_noticed(simulated: Lived) -> None:
     found = simulated.replayed("public", parameters={"rb_min": 0.7})
-    with_rb = {name for name, f in registered().items() if "rb_min" in f.parameters}
+    with_rb = {name for name, f in registered("ztf").items() if "rb_min" in f.parameters}
     assert {"real_bogus", "pure"} <= simulated.differing("public", found) <= with_rb
 
 

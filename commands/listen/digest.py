@@ -84,8 +84,6 @@ def _line(alert: Alert, values: Mapping[str, Any]) -> dict[str, Any]:
     # The headers are right even where the packet's fields were dropped or cannot be read.
     if (candid := whole(headers.get("candid"))) is not None:
         line["candid"] = candid
-    # Browsers read numbers as floats, which are too short for an int64.
-    line["candid_text"] = None if line["candid"] is None else str(line["candid"])
     line["objectId"] = headers.get("objectId") or line["objectId"]
     for field in {survey.public.field for survey in SURVEYS.values()} - {None}:
         if field and line.get(field) is None and (field in line or field in headers):

@@ -35,10 +35,12 @@ def connection(bootstrap: str | None, config: Path | None) -> tuple[str, dict[st
     return default_bootstrap(named), dict(settings.get("kafka", {}))
 
 
-def schemas(named: str | None, config: Path | None) -> SchemaSource | None:
-    """The schema source that a flag or the configuration's `schemas` names: a registry's URL or a folder."""
+def schemas(named: str | None, config: Path | None, patience: float = 0) -> SchemaSource | None:
+    """The schema source that a flag or the configuration's `schemas` names: a registry's URL, a survey's name
+    or a folder. patience: seconds to wait for an id that a registry does not have yet.
+    """
     where = named or _settings(config).get("schemas")
-    return schema_source(where) if where else None
+    return schema_source(where, patience) if where else None
 
 
 def _settings(config: Path | None) -> dict[str, Any]:

@@ -42,7 +42,9 @@ Archive = Annotated[
 ]
 Schemas = Annotated[
     str | None,
-    typer.Option("--schemas", help="Folder or registry URL with the schemas of Confluent-framed packets."),
+    typer.Option(
+        "--schemas", help="Registry URL, survey or folder with the schemas of Confluent-framed packets."
+    ),
 ]
 Scheduler = Annotated[
     str | None, typer.Option("--scheduler", help="Address of an existing Dask scheduler, tcp://host:port.")

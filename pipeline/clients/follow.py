@@ -40,7 +40,7 @@ from pipeline.broker.client import (
     wait_for_broker,
 )
 from pipeline.broker.listen import committed_ends
-from schemas.errors import ZadsError
+from schemas.errors import NoSchemaSource, ZadsError
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,7 @@ _POLL = 0.2
 _AT_ONCE = 500
 _SILENCE = 15.0
 _ASK_SECONDS = 10.0
+_AGAIN = 1.0
 
 Place = tuple[str, int]
 
@@ -140,7 +141,8 @@ class Follower:
                 if self._keeper.due:
                     self._flush()
                 on_progress(self.followed)
-            self._flush()
+            while not self._flush() and not self._stop.is_set():
+                pass  # its schemas cannot be had now: what was read is still to be kept
         finally:
             self._consumer.close()
         return self.followed
@@ -188,21 +190,30 @@ class Follower:
             self.followed.read += len(records)
         return True
 
-    def _flush(self) -> None:
-        """Have it kept. Where another has gone on with a partition, begin again where the marks are."""
-        stand = self._keeper.flush()
+    def _flush(self) -> bool:
+        """Have it kept. Where another has gone on with a partition, begin again where the marks are.
+
+        False when nothing could be kept, since a schema registry does not answer; what was read stays.
+        """
+        try:
+            stand = self._keeper.flush()
+        except NoSchemaSource as error:  # what was gathered stays, and is tried again
+            log.warning("nothing can be kept now: %s", error)
+            time.sleep(_AGAIN)
+            return False
         if stand is None:
             log.warning("another follower has gone on with one of our partitions; looking where to go on")
             for place, start in self._starts(self._sources).items():
                 self._consumer.seek(TopicPartition(*place, start))
                 self._reached.pop(place, None)
-            return
+            return True
         places = {source: place for place, source in self._sources.items()}
         offsets = [
             TopicPartition(*places[source], offset) for source, offset in stand.items() if source in places
         ]
         if offsets:
             self._consumer.commit(offsets=offsets, asynchronous=True)
+        return True
 
     def _take(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Partitions that are ours now: go on where the keeper stands."""
@@ -214,7 +225,10 @@ class Follower:
 
     def _give_up(self, consumer: Consumer, _: list[TopicPartition]) -> None:
         """The partitions are another's, now or soon: keep what was read of them, or drop it."""
-        self._keeper.flush()
+        try:
+            self._keeper.flush()
+        except NoSchemaSource as error:  # then it is read once more, by whoever has the partitions
+            log.warning("what was read last cannot be kept now: %s", error)
         consumer.unassign()
         self._sources, self._reached = {}, {}
 

@@ -26,8 +26,10 @@ from pipeline.worker.lane import STALE, Behind, Lanes, Moved
 from pipeline.worker.running import RunningNote
 from pipeline.worker.work import Report, Work
 from schemas.avro.framing import schema_source
+from schemas.errors import NoSchemaSource
 
 _PUBLISHING = 8
+_PATIENCE = 60.0  # seconds for a schema id that the registry does not have yet
 _lanes = Lanes()
 
 
@@ -158,6 +160,8 @@ def _why_not(work: Work, error: Exception) -> Report:
     if isinstance(error, Stalled):
         _lanes.drop_all()
         return Report(work, "retry", message=str(error))
+    if isinstance(error, NoSchemaSource):  # the registry's fault, and no packet's: wait for it
+        return Report(work, "retry", message=str(error))
     _lanes.drop(work)
     if isinstance(error, KafkaException):
         code = error.args[0].code() if isinstance(error.args[0], KafkaError) else None
@@ -175,7 +179,7 @@ def _timed(report: Report, stage: str) -> Iterator[None]:
 
 @lru_cache(maxsize=2)
 def _evaluator(channels: bytes, schemas: str) -> Evaluator:
-    return Evaluator(cloudpickle.loads(channels), schema_source(schemas) if schemas else None)
+    return Evaluator(cloudpickle.loads(channels), schema_source(schemas, _PATIENCE) if schemas else None)
 
 
 def _fill_delivered(report: Report, outgoing: Outgoing) -> None:

@@ -6,6 +6,7 @@ Rules: Avro specification "Object Container Files", Confluent wire format.
 """
 
 import json
+import time
 import urllib.error
 import urllib.request
 import zlib
@@ -26,6 +27,9 @@ from schemas.errors import (
     UnknownSchema,
     UnsupportedCodec,
 )
+from schemas.surveys.registry import SURVEYS, survey_named
+
+_AGAIN_SECONDS = 0.1
 
 MAGIC = b"Obj\x01"
 SYNC = 16
@@ -86,17 +90,56 @@ class FolderSource:
         return self._known[number]
 
 
-class RegistrySource:
-    """Schemas from a Confluent schema registry, asked once for each id."""
+class RoomSource:
+    """The schemas that lie in a survey's room, by the ids of the survey's own registry."""
 
-    def __init__(self, url: str, seconds: float = 10) -> None:
+    def __init__(self, survey: str) -> None:
+        self.survey = survey
+
+    def schema(self, number: int) -> Mapping[str, Any]:
+        schema = survey_named(self.survey).numbered(number)
+        if schema is None:
+            raise UnknownSchema(f"schema {number} is not among those of {self.survey} that lie here")
+        return schema
+
+
+class RegistrySource:
+    """Schemas from a Confluent schema registry, asked once for each id.
+
+    seconds: to wait for an answer. attempts: to reach it, before it is said that it does not answer.
+    patience: seconds for which a missing id is taken for one that is still to come: a producer may write
+    before its schema is everywhere. Only after them is a packet refused for it.
+    """
+
+    def __init__(self, url: str, seconds: float = 10, attempts: int = 3, patience: float = 0) -> None:
         self.url, self.seconds = url.rstrip("/"), seconds
+        self.attempts, self.patience = attempts, patience
         self._known: dict[int, Mapping[str, Any]] = {}
+        self._missing_since: dict[int, float] = {}
 
     def schema(self, number: int) -> Mapping[str, Any]:
         if number not in self._known:
-            self._known[number] = self._ask(f"{self.url}/schemas/ids/{number}", number)
+            self._known[number] = self._asked(number)
+            self._missing_since.pop(number, None)
         return self._known[number]
+
+    def _asked(self, number: int) -> Mapping[str, Any]:
+        for attempt in range(1, self.attempts + 1):
+            try:
+                return self._ask(f"{self.url}/schemas/ids/{number}", number)
+            except NoSchemaSource:
+                if attempt == self.attempts:
+                    raise
+                time.sleep(_AGAIN_SECONDS * 2**attempt)
+            except UnknownSchema as error:
+                since = self._missing_since.setdefault(number, time.monotonic())
+                waited = time.monotonic() - since
+                if waited >= self.patience:
+                    raise
+                raise NoSchemaSource(
+                    f"{error}; waiting for it, {waited:.0f} s of {self.patience:.0f} s so far"
+                ) from error
+        raise AssertionError
 
     def _ask(self, address: str, number: int) -> Mapping[str, Any]:
         try:
@@ -118,11 +161,14 @@ class RegistrySource:
         return schema
 
 
-def schema_source(where: str | Path) -> SchemaSource:
-    """A registry for an http(s) address, a folder of <id>.avsc files for anything else."""
+def schema_source(where: str | Path, patience: float = 0) -> SchemaSource:
+    """A registry for an http(s) address, a survey's own schemas for its name, else a folder of them.
+
+    patience: seconds to wait for an id that a registry does not have (yet).
+    """
     if str(where).startswith(("http://", "https://")):
-        return RegistrySource(str(where))
-    return FolderSource(where)
+        return RegistrySource(str(where), patience=patience)
+    return RoomSource(str(where)) if str(where) in SURVEYS else FolderSource(where)
 
 
 class Framer:
@@ -176,7 +222,7 @@ class Framer:
         if self._schemas is None:
             raise UnknownSchema(
                 f"the packet names schema {number}, and no schema source is set",
-                hint="set the address of a schema registry or a folder of <id>.avsc files",
+                hint="name a schema registry, a survey whose schemas lie here (lsst), or a folder of them",
             )
         body = memoryview(raw)[CONFLUENT_HEADER:]
         return Framed(writer_schema(self._schemas.schema(number)), [Block(1, body)])

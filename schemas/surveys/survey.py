@@ -167,6 +167,7 @@ class Survey:
     before the date of a night is read. key: the column whose value keys a Kafka message. rank: the column
     that says how sure it is that the source is real. flux_unit: of `flux`. statistics: columns whose least
     and greatest values the archive keeps for each file. digest: the columns that `zads listen` shows.
+    numbered: the schema with this id in the survey's schema registry, of those that lie here, or None.
     """
 
     name: str
@@ -188,6 +189,7 @@ class Survey:
     flux_unit: str = ""
     statistics: tuple[str, ...] = ()
     digest: tuple[str, ...] = ()
+    numbered: Callable[[int], Mapping[str, Any] | None] = field(default=lambda _: None, repr=False)
 
     @cached_property
     def type(self) -> pa.StructType:

@@ -127,7 +127,7 @@ def test_alerts_are_those_of_a_plain_loop(
 @pytest.mark.parametrize("public", [True, False])
 def test_frames_are_what_the_decoder_gives(kept: Kept, public: bool) -> None:
     """Columns of every filter, values and types, history rows that are not public gone or not."""
-    reads = list(dict.fromkeys(name for f in registered().values() for name in f.require_reads()))
+    reads = list(dict.fromkeys(name for f in registered("ztf").values() for name in f.require_reads()))
     batch = PacketReader(stored_columns(reads, public=public)).read(kept.raw)
     table = batch.table
     if public:

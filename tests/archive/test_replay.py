@@ -56,7 +56,7 @@ def frame_of(alerts: list[SimulatedAlert], reads: Any, public: bool) -> pd.DataF
 def test_every_filter_as_applied_by_hand(
     archive: Archive, alerts: list[SimulatedAlert], public: bool
 ) -> None:
-    found = replay(list(registered().values()), archive, public=public)
+    found = replay(list(registered("ztf").values()), archive, public=public)
     assert found.complete
     for number, f in enumerate(found.filters):
         frame = frame_of(alerts, f.require_reads(), public)
@@ -68,7 +68,7 @@ def test_every_filter_as_applied_by_hand(
 
 
 def test_objects_are_counted_once_a_night(archive: Archive, alerts: list[SimulatedAlert]) -> None:
-    f = registered()["pure_transient"]
+    f = registered("ztf")["pure_transient"]
     frame = frame_of(alerts, [*f.require_reads(), "night"], True)
     found = replay(f, archive).funnel()
     for night, (_, rows) in zip(sorted(found["night"].unique()), frame.groupby("night"), strict=True):
@@ -128,7 +128,7 @@ def test_a_sweep_is_one_pass(archive: Archive) -> None:
     counts = [len(sweep.of(number)) for number in range(20)]
     assert counts == sorted(counts, reverse=True)
     assert sorted(sweep.of(13)["candid"]) == sorted(once.of(0)["candid"])  # 0.65
-    ten = replay(list(registered().values())[:10], archive)
+    ten = replay(list(registered("ztf").values())[:10], archive)
     each = [replay(f, archive) for f in ten.filters]
     assert ten.tally.bytes < sum(one.tally.bytes for one in each) / 2
 

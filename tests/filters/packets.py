@@ -72,7 +72,9 @@ MINUTES_AGO = [5, 19, 20, 21, 29, 30, 31, 60, 300, 600, 1439, 1440, 2000, 3000, 
 
 
 def _strange_numbers() -> list[float]:
-    defaults = {p.default for f in registered().values() for p in f.parameters.values() if p.unit != "min"}
+    defaults = {
+        p.default for f in registered("ztf").values() for p in f.parameters.values() if p.unit != "min"
+    }
     numbers = {float(d) for d in defaults if not isinstance(d, bool | str)}
     around = {f32(f32(n) + step) for n in numbers for step in (-0.25, 0.0, 0.25)}
     return [*sorted(around), math.nan, -999.0, 60.0, 0.0, -0.0, f32(1e30)]
@@ -103,7 +105,7 @@ def columns() -> tuple[list[str], list[str]]:
     """The stored fields that any registered filter reads: of the candidate, of a row of prv_candidates."""
     from schemas.frame import stored_columns
 
-    names = stored_columns([name for f in registered().values() for name in f.require_reads()])
+    names = stored_columns([name for f in registered("ztf").values() for name in f.require_reads()])
     alert = [n for n in names if "." not in n and n not in ("candid", "objectId", "jd")]
     rows = [n.partition(".")[2] for n in names if n.startswith("prv_candidates.")]
     return alert, [n for n in rows if n != "jd"]

@@ -98,14 +98,14 @@ CASES: list[tuple[str, Packet, str | None]] = [
 
 @pytest.mark.parametrize(("name", "packet", "stopped_by"), CASES)
 def test_by_hand(name: str, packet: Packet, stopped_by: str | None) -> None:
-    verdict = registered()[name].one(packet)
+    verdict = registered("ztf")[name].one(packet)
     assert verdict.stopped_by == stopped_by
     assert bool(verdict) == (stopped_by is None)
 
 
 def test_every_filter_has_a_case_that_passes_and_each_cut_one_that_stops() -> None:
     stopped = {(name, cut) for name, _, cut in CASES}
-    for name, f in registered().items():
+    for name, f in registered("ztf").items():
         assert (name, None) in stopped
         own = set(f.one(alert()).cuts) - {cut for parent in f.extends for cut in parent.one(alert()).cuts}
         assert {cut for cut in own if (name, cut) not in stopped} == set(), name
@@ -115,12 +115,12 @@ def test_real_bogus_at_the_threshold() -> None:
     """The real packet of the definitions: float32(0.65) is less than 0.65 once it is widened."""
     widened = float(np.float32(0.65))
     assert widened < 0.65
-    assert not registered()["real_bogus"].one(alert(rb=widened))
-    assert registered()["real_bogus"].using(rb_min=widened).one(alert(rb=widened))
+    assert not registered("ztf")["real_bogus"].one(alert(rb=widened))
+    assert registered("ztf")["real_bogus"].using(rb_min=widened).one(alert(rb=widened))
 
 
 def test_whole_survey() -> None:
-    f = registered()["two_detections_30min"].using(whole_survey=True)
+    f = registered("ztf")["two_detections_30min"].using(whole_survey=True)
     assert f.one(alert([detection(31)], jdstarthist=NOW - 0.05))
     assert f.one(alert([detection(31)], jdstarthist=NOW - 1)).stopped_by == "first of the survey"
     assert f.one(alert([detection(31)], jdstarthist=None)).stopped_by == "first of the survey"

@@ -18,12 +18,12 @@ ZTF = ("ztf_3.2", "ztf_3.3", "ztf_4.01", "ztf_4.02_spark", "ztf_snappy")
 
 
 def verdicts(batch: list[dict[str, Any]], name: str, **parameters: Any) -> list[bool]:
-    f = registered()[name].using(**parameters)
+    f = registered("ztf")[name].using(**parameters)
     return f.passes(to_frame(table_of_packets(batch, f.require_reads()), f.require_reads())).tolist()
 
 
 def test_every_registered_filter_has_an_oracle() -> None:
-    assert set(registered()) == set(ORACLE)
+    assert set(registered("ztf")) == set(ORACLE)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), phases=PHASES)
@@ -57,7 +57,7 @@ def test_real_packets(real_alerts: Path, name: str) -> None:
     from schemas.frame import stored_columns
     from schemas.packets.reader import PacketReader
 
-    f = registered()[name]
+    f = registered("ztf")[name]
     raw = [p.read_bytes() for folder in ZTF for p in sorted((real_alerts / folder).glob("*.avro"))]
     batch = PacketReader(stored_columns(f.require_reads())).read(raw)
     assert not batch.refused

@@ -96,7 +96,7 @@ def test_who_seeks_nothing_is_asked() -> None:
 
 
 def test_every_registered_filter_has_a_purpose() -> None:
-    assert set(SEEKS) == set(registered())
+    assert set(SEEKS) >= set(registered("ztf"))
 
 
 @pytest.fixture(scope="module")

@@ -20,14 +20,14 @@ ALERTS, SEED, NIGHTS = 3000, 7, 3
 @pytest.fixture(scope="module")
 def sky() -> pd.DataFrame:
     """One row an alert: its object, its true class, and for each filter whether it passes."""
-    reads = list(dict.fromkeys(name for f in registered().values() for name in f.require_reads()))
+    reads = list(dict.fromkeys(name for f in registered("ztf").values() for name in f.require_reads()))
     alerts = list(simulate(ALERTS, seed=SEED, nights=NIGHTS, stamps=False))
     batch = PacketReader(stored_columns(reads)).read([alert.packet for alert in alerts])
     assert not batch.refused
     frame = to_frame(batch.table, reads)
     truth = truth_table(alerts).to_pandas()
     assert truth["candid"].tolist() == frame["candid"].tolist()
-    masks = pd.DataFrame({name: f.passes(frame) for name, f in registered().items()})
+    masks = pd.DataFrame({name: f.passes(frame) for name, f in registered("ztf").items()})
     return truth[["objectId", "class"]].join(masks)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from schemas.surveys.arrow import field_types
 from schemas.surveys.lsst.columns import ALERT, FORCED, MISSING, PAST
-from schemas.surveys.lsst.versions import ALIASES, REFERENCE, major_of, schema_of
+from schemas.surveys.lsst.versions import ALIASES, REFERENCE, major_of, numbered, schema_of
 from schemas.surveys.survey import History, LightCurve, Public, Stamps, Survey, Topics
 
 _EPOCH = ("jd", "band", "exposure", "flux", "fluxerr", "mag", "magerr", "positive", "snr")
@@ -79,5 +79,6 @@ SURVEY = Survey(
         "mag",
         "reliability",
     ),
+    numbered=numbered,
     statistics=("candid", "objectId", "midpointMjdTai", "ra", "dec", "band", "psfFlux", "snr", "reliability"),
 )

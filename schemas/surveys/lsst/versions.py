@@ -32,6 +32,11 @@ def schema_id(version: str) -> int:
     return major * 100 + minor
 
 
+def numbered(number: int) -> Mapping[str, Any] | None:
+    """The schema with this id, if it is here."""
+    return next((schema_of(version) for version in versions() if schema_id(version) == number), None)
+
+
 @cache
 def schema_of(version: str) -> dict[str, Any]:
     """The alert schema of a version in one piece: each record is written out where it is first used.

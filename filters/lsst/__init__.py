@@ -1,0 +1,1 @@
+"""The filters for Rubin alerts, one file a science case."""

@@ -1,0 +1,32 @@
+"""Sources that are fainter than in the reference image."""
+
+from typing import Annotated
+
+import pandas as pd
+
+from filters.contract import alert_filter
+from filters.lsst.parts import RELIABLE, no_solar_system_object, reliable_cuts
+
+READS = [*RELIABLE, "ssObjectId", "isNegative", "isDipole", "flux", "fluxerr"]
+
+
+@alert_filter(survey="lsst", reads=READS)
+def negative_source(
+    alerts: pd.DataFrame,
+    *,
+    reliability_min: Annotated[float, ""] = 0.5,
+    snr_min: Annotated[float, ""] = 5,
+) -> dict[str, pd.Series]:
+    """Detected as negative, with a significant negative flux; no dipole, no known mover.
+
+    What has gone: variables near minimum, dips, and transients that were in the reference image.
+
+    Source: `isNegative` and `psfFlux` of the schema lsst.v11_0.diaSource.
+    """
+    return {
+        **reliable_cuts(alerts, reliability_min),
+        "negative": alerts["isNegative"],
+        "no dipole": ~alerts["isDipole"],
+        "no known object": no_solar_system_object(alerts),
+        "significant": alerts["flux"] <= -snr_min * alerts["fluxerr"],
+    }

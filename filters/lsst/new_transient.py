@@ -1,0 +1,48 @@
+"""New transients: reliable, few detections, no mover."""
+
+from typing import Annotated
+
+import pandas as pd
+
+from filters.contract import alert_filter
+from filters.history import history
+from filters.lsst.parts import RELIABLE, first_jd, no_solar_system_object, reliable_cuts
+
+READS = [
+    *RELIABLE,
+    "ssObjectId",
+    "jd",
+    "positive",
+    "isDipole",
+    "diaObject.nDiaSources",
+    "diaObject.firstDiaSourceMjdTai",
+    "prvDiaSources.jd",
+]
+
+
+@alert_filter(survey="lsst", reads=READS)
+def new_transient(
+    alerts: pd.DataFrame,
+    *,
+    reliability_min: Annotated[float, ""] = 0.5,
+    detections_min: Annotated[int, "detections"] = 2,
+    detections_max: Annotated[int, "detections"] = 20,
+    age_max: Annotated[float, "d"] = 10,
+) -> dict[str, pd.Series]:
+    """Reliable, brighter than before, detected a few times, first not long ago; no dipole, no known mover.
+
+    The number of detections is the diaObject's, this one among them. Hosts and stars are not told apart: the
+    packet has no neighbours.
+
+    Source: after the broker Lasair, Smith et al. 2019, RNAAS 3, 26.
+    """
+    past = history(alerts, "prvDiaSources")
+    seen = alerts["diaObject.nDiaSources"]
+    return {
+        **reliable_cuts(alerts, reliability_min),
+        "positive": alerts["positive"],
+        "no dipole": ~alerts["isDipole"],
+        "no known object": no_solar_system_object(alerts),
+        "a few detections": (seen >= detections_min) & (seen <= detections_max),
+        "young": alerts["jd"] - first_jd(alerts, past) <= age_max,
+    }

@@ -1,0 +1,39 @@
+"""Sources that get brighter, by forced photometry."""
+
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+
+from filters.contract import alert_filter
+from filters.history import history
+from filters.lsst.parts import RELIABLE, no_solar_system_object, reliable_cuts, usable_forced
+
+FORCED = [f"prvDiaForcedSources.{name}" for name in ("jd", "band", "flux", "fluxerr", "usable")]
+READS = [*RELIABLE, "ssObjectId", "jd", "band", "flux", "fluxerr", *FORCED]
+
+
+@alert_filter(survey="lsst", reads=READS)
+def rising(
+    alerts: pd.DataFrame,
+    *,
+    reliability_min: Annotated[float, ""] = 0.5,
+    sigmas: Annotated[float, ""] = 5,
+    epochs_min: Annotated[int, "epochs"] = 2,
+) -> dict[str, pd.Series]:
+    """The flux is more than `sigmas` above the last forced flux in the band, and above all before it.
+
+    The step is measured in units of the two errors together. Forced fluxes may be negative.
+
+    Source: the definition of `prvDiaForcedSources` in the schema lsst.v11_0; the significance of a difference
+    of two measurements, sqrt(e1^2 + e2^2).
+    """
+    before = usable_forced(history(alerts, "prvDiaForcedSources"))
+    error = np.hypot(alerts["fluxerr"], before["fluxerr"].last())
+    return {
+        **reliable_cuts(alerts, reliability_min),
+        "no known object": no_solar_system_object(alerts),
+        "enough history": before["flux"].count() >= epochs_min,
+        "rising": alerts["flux"] - before["flux"].last() > sigmas * error,
+        "brightest so far": alerts["flux"] > before["flux"].max(),
+    }

@@ -1,0 +1,34 @@
+"""Moving objects that nobody knows yet."""
+
+from typing import Annotated
+
+import pandas as pd
+
+from filters.contract import alert_filter
+from filters.lsst.parts import RELIABLE, no_solar_system_object, reliable_cuts
+
+READS = [*RELIABLE, "ssObjectId", "positive", "trailLength", "trail_flag_edge", "diaObject.nDiaSources"]
+
+
+@alert_filter(survey="lsst", reads=READS)
+def unknown_mover(
+    alerts: pd.DataFrame,
+    *,
+    reliability_min: Annotated[float, ""] = 0.5,
+    trail_min: Annotated[float, "arcsec"] = 1.5,
+    detections_max: Annotated[int, "detections"] = 1,
+) -> dict[str, pd.Series]:
+    """Reliable, brighter than before, trailed or seen here once only, and no known solar-system object.
+
+    A source without a diaObject was seen once. In 30 s a trail of 1.5 arcsec is a motion of 1.2 deg a day.
+
+    Source: after the solar-system processing of Ivezic et al. 2019, ApJ 873, 111.
+    """
+    trailed = (alerts["trailLength"] >= trail_min) & ~alerts["trail_flag_edge"]
+    seen = alerts["diaObject.nDiaSources"]
+    return {
+        **reliable_cuts(alerts, reliability_min),
+        "positive": alerts["positive"],
+        "no known object": no_solar_system_object(alerts),
+        "trailed or seen once": trailed | seen.isna() | (seen <= detections_max),
+    }
