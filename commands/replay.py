@@ -66,7 +66,8 @@ def replay(
     ] = False,
     as_json: Json = False,
     out: Annotated[
-        Path | None, typer.Option(help="Write the matches to this Parquet file, the summary with them.")
+        Path | None,
+        typer.Option(help="Write the matches to this file: .vot, .ecsv, .csv, .fits, .parquet or .json."),
     ] = None,
     plots: Annotated[
         Path | None, typer.Option(help="Folder for pictures: nights, funnels, sky, examples.")
@@ -158,7 +159,11 @@ def _make_room(out: Path | None, plots: Path | None) -> None:
         if path is not None and not os.access(path, os.W_OK):
             raise ZadsError(f"cannot write to {path}: you have no right to")
     if out is not None and out.is_dir():
-        raise ZadsError(f"cannot write to {out}: it is a folder", hint="--out is a file, matches.parquet")
+        raise ZadsError(f"cannot write to {out}: it is a folder", hint="--out is a file, matches.vot")
+    if out is not None:
+        from schemas.tabular import check_name
+
+        check_name(out, ".json")
 
 
 def _sender(
@@ -247,7 +252,7 @@ def _put_away(found: Replay, as_json: bool, out: Path | None, plots: Path | None
     if as_json:
         print(found.to_json())
     if out is not None:
-        found.to_parquet(out)
+        found.write(out)
         people.print(f"{len(found.matches):,} matches in {out}", soft_wrap=True)
     if plots is not None:
         from archive.plots.replays import save_plots

@@ -6,7 +6,7 @@ TOPCAT, Aladin and other tools of the Virtual Observatory read the VOTable, the 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,11 @@ def to_astropy(frame: pd.DataFrame, survey: str = "ztf", notes: Mapping[str, Any
 
 
 def write_table(
-    frame: pd.DataFrame, path: str | Path, survey: str = "ztf", notes: Mapping[str, Any] | None = None
+    frame: pd.DataFrame,
+    path: str | Path,
+    survey: str = "ztf",
+    notes: Mapping[str, Any] | None = None,
+    kind: str | None = None,
 ) -> Path:
     """Write a frame in the format that the file's ending names.
 
@@ -82,6 +86,8 @@ def write_table(
         Whose words its columns are.
     notes : mapping, optional
         Metadata; CSV has no place for it.
+    kind : str, optional
+        A value of FORMATS, whatever the ending.
 
     Raises
     ------
@@ -89,28 +95,44 @@ def write_table(
         For another ending.
     """
     path = Path(path)
-    kind = FORMATS.get(path.suffix.lower())
     if kind is None:
-        raise NoSuchFormat(f"cannot write {path}: its ending is none of {', '.join(FORMATS)}")
+        check_name(path)
+        kind = FORMATS[path.suffix.lower()]
     path.parent.mkdir(parents=True, exist_ok=True)
     if kind == "parquet":
         _write_parquet(frame, path, notes)
     elif kind == "ascii.csv":
         frame.to_csv(path, index=False)
     else:
+        if kind == "fits":  # whose text is ASCII
+            frame = _with_texts(frame, lambda text: text.encode("ascii", "replace").decode())
         table = to_astropy(frame, survey, _texts(notes, short=kind == "fits"))
         with warnings.catch_warnings(action="ignore"):  # of units and names that a format spells otherwise
             table.write(path, format=kind, overwrite=True)
     return path
 
 
+def check_name(path: Path, *more: str) -> None:
+    """Raises NoSuchFormat for an ending that names no format; more: those that somebody else writes."""
+    if path.suffix.lower() not in (*FORMATS, *more):
+        raise NoSuchFormat(f"cannot write {path}: its ending is none of {', '.join([*FORMATS, *more])}")
+
+
 def _write_parquet(frame: pd.DataFrame, path: Path, notes: Mapping[str, Any] | None) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.Table.from_pandas(frame, preserve_index=False)
+    # astropy reads no missing text.
+    table = pa.Table.from_pandas(_with_texts(frame, lambda text: text), preserve_index=False)
     told = {str(key).encode(): str(value).encode() for key, value in (notes or {}).items()}
     pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), **told}), path)
+
+
+def _with_texts(frame: pd.DataFrame, spell: Callable[[str], str]) -> pd.DataFrame:
+    """The frame with its text spelled by a function, "" where it is missing."""
+    texts = [name for name in frame.columns if pd.api.types.is_string_dtype(frame[name].dtype)]
+    spelled = {n: ["" if pd.isna(one) else spell(str(one)) for one in frame[n]] for n in texts}
+    return frame.assign(**{str(n): pd.array(values, dtype="str") for n, values in spelled.items()})
 
 
 def _texts(notes: Mapping[str, Any] | None, short: bool) -> dict[str, str]:
@@ -129,15 +151,11 @@ def _plain(column: pd.Series) -> Any:
         return _dates(column)
     if pd.api.types.is_integer_dtype(column.dtype):
         missing = column.isna().to_numpy(bool)
-        whole = (
-            column.fillna(_MISSING_WHOLE).to_numpy(np.int64) if missing.any() else column.to_numpy(np.int64)
-        )
+        whole = (column.fillna(_MISSING_WHOLE) if missing.any() else column).to_numpy(np.int64)
         return np.ma.MaskedArray(whole, missing) if missing.any() else whole
     if pd.api.types.is_float_dtype(column.dtype):
         return column.to_numpy(np.float64, na_value=np.nan)
-    return np.array(
-        ["" if one is None or one is pd.NA or one != one else str(one) for one in column], dtype=str
-    )
+    return np.array(["" if pd.isna(one) else str(one) for one in column], dtype=str)
 
 
 def _dates(column: pd.Series) -> np.ndarray:

@@ -13,26 +13,31 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from archive.layout import table_schema
 from archive.read.columns import Tally
 from archive.replay.funnels import NightSum
-from archive.replay.trial import SOURCE
+from archive.replay.trial import FACTS, SOURCE
 from filters import Filter
 from filters.errors import FilterError
 from schemas.json_text import to_json as json_text
 from schemas.surveys.registry import survey_named
+from schemas.tabular import to_astropy, write_table
+from schemas.time import SECONDS, UNIX_0
 
 if TYPE_CHECKING:
+    from astropy.table import Table as AstropyTable
+
     from archive.read.archive import Archive
 
 
 def match_columns(survey: str) -> list[str]:
-    """Columns of the matches; replayed with versions="all" also those of the source record."""
+    """Columns of the matches, before the values that the filters read; replayed with versions="all" there are
+    also those of the source record."""
     field = survey_named(survey).public.field
     program = [] if field is None else [field]
-    return ["candid", "objectId", "night", *program, "filter", "version", "parameters"]
+    where = ["ra", "dec", "jd", "utc", "band", "mag", "magerr"]
+    return ["candid", "objectId", *where, "night", *program, "filter", "version", "parameters"]
 
 
 NIGHTS = ("filter", "night", "alerts", "objects", "of", "unjudged", "complete")
@@ -208,11 +213,38 @@ class Replay:
         """Summary and matches; candids also as text (see `schemas.json_text`)."""
         return json_text({**self.summary(), "matches": _records(self.matches.drop(columns="variant"))})
 
+    def write(self, path: str | Path) -> Path:
+        """The matches as a file: .csv, .ecsv, .vot, .fits, .parquet, or .json with the summary.
+
+        What they are of (filters, parameters, archive, funnel) goes along as metadata under "zads", where the
+        format has a place for it. Raises NoSuchFormat.
+        """
+        if str(path).lower().endswith(".json"):
+            Path(path).write_text(self.to_json())
+            return Path(path)
+        return write_table(self._shown, path, self.archive.survey, {"zads": json.dumps(self.summary())})
+
     def to_parquet(self, path: str | Path) -> None:
         """The matches as a Parquet file; the summary is in its metadata, under "zads"."""
-        table = pa.Table.from_pandas(self.matches.drop(columns="variant"), preserve_index=False)
-        notes = {**(table.schema.metadata or {}), b"zads": json.dumps(self.summary()).encode()}
-        pq.write_table(table.replace_schema_metadata(notes), path)
+        notes = {"zads": json.dumps(self.summary())}
+        write_table(self._shown, Path(path), self.archive.survey, notes, kind="parquet")
+
+    def to_csv(self, path: str | Path) -> None:
+        """The matches as comma-separated values."""
+        self._shown.to_csv(path, index=False)
+
+    def to_votable(self, path: str | Path) -> None:
+        """The matches as a VOTable, which TOPCAT and Aladin read; units and meanings with them."""
+        notes = {"zads": json.dumps(self.summary())}
+        write_table(self._shown, Path(path), self.archive.survey, notes, kind="votable")
+
+    def to_astropy(self) -> AstropyTable:
+        """The matches as an astropy Table with units and meanings."""
+        return to_astropy(self._shown, self.archive.survey, {"zads": json.dumps(self.summary())})
+
+    @property
+    def _shown(self) -> pd.DataFrame:
+        return self.matches.drop(columns="variant")
 
 
 def gathered(
@@ -250,15 +282,15 @@ def _matches(
     if not tables:
         types = table_schema(survey)
         kinds = {n: types.field(n).type for n in ("candid", "objectId", *program, *own)}
+        kinds |= dict.fromkeys(FACTS, pa.float64()) | {"band": pa.string()}
         kinds |= {"variant": pa.int32(), "night": pa.date32()}
         tables = [pa.table({name: pa.array([], kind) for name, kind in kinds.items()})]
-    whole = pa.concat_tables(tables).combine_chunks()
+    whole = pa.concat_tables(tables, promote_options="default").combine_chunks()
     number = whole["variant"].to_numpy()
-    frame = whole.select(["candid", "objectId", *own, "variant"]).to_pandas(types_mapper=_WHOLE.get)
-    frame = frame.astype({"candid": "int64", "variant": "int32"})
+    frame = whole.drop_columns(["night"]).to_pandas(types_mapper=_WHOLE.get)
+    frame = frame.astype({"candid": "int64", "variant": "int32", **dict.fromkeys(program, "Int32")})
     frame["night"] = whole["night"].cast(pa.timestamp("s")).to_numpy()
-    for name in program:
-        frame[name] = whole[name].to_pandas().astype("Int32")
+    frame["utc"] = _moments(frame["jd"])
     for name, values in (
         ("filter", [f.name for f in filters]),
         ("version", [f.version for f in filters]),
@@ -266,7 +298,15 @@ def _matches(
     ):
         frame[name] = pd.array(values, dtype="str").take(number)
     order = np.lexsort([frame["candid"], frame["night"], frame["variant"]])
-    return frame[[*match_columns(survey), *own, "variant"]].iloc[order].reset_index(drop=True)
+    first = match_columns(survey)
+    values = [name for name in frame.columns if name not in (*first, *own, "variant")]
+    return frame[[*first, *values, *own, "variant"]].iloc[order].reset_index(drop=True)
+
+
+def _moments(jd: pd.Series) -> pd.Series:
+    """Julian dates (days, UTC) as moments, to a millisecond."""
+    milliseconds = ((jd - UNIX_0) * SECONDS * 1000).round()
+    return pd.to_datetime(milliseconds, unit="ms", errors="coerce").astype("datetime64[ms]")
 
 
 def compared(first: pd.DataFrame, second: pd.DataFrame, names: str, against: str) -> Comparison:
@@ -312,6 +352,8 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     plain = table.copy()
     if "night" in plain:
         plain["night"] = [None if pd.isna(n) else str(pd.Timestamp(n).date()) for n in plain["night"]]
+    if "utc" in plain:
+        plain["utc"] = [None if pd.isna(t) else t.isoformat(timespec="milliseconds") for t in plain["utc"]]
     if "parameters" in plain:
         plain["parameters"] = [json.loads(text) for text in plain["parameters"]]
     rows = plain.astype(object).where(plain.notna(), None).to_dict("records")

@@ -24,11 +24,15 @@ from archive.read.objects import decoded
 from archive.read.view import View
 from filters import Filter
 from schemas.errors import one_line
+from schemas.frame import FrameMaker, frame_maker
 from schemas.surveys.registry import survey_named
 
 Way = Literal["dataframe", "bag"]
 SOURCE = ("_topic", "_partition", "_offset", "_file")
 """What names a source record."""
+
+FACTS = ("ra", "dec", "jd", "band", "mag", "magerr")
+"""Columns that each match carries, whatever its filter reads: all surveys have them."""
 
 _IDENTITY = ("candid", "objectId")
 _MOST_FAILURES = 20
@@ -100,6 +104,7 @@ class Trial:
         outcome = Outcome(share[0].night, len(self.filters))
         extra = [
             *_IDENTITY,
+            *dict.fromkeys(name for maker in self._facts() for name in maker.columns),
             *(SOURCE if self.sources else ()),
             *((SCHEMA, BODY) if self.way == "bag" else ()),
         ]
@@ -147,10 +152,23 @@ class Trial:
     def _note_matches(self, outcome: Outcome, number: int, mask: np.ndarray, table: pa.Table) -> None:
         rows = np.flatnonzero(mask)
         if len(rows):
-            names = [*_IDENTITY, *self._program, *(SOURCE if self.sources else ())]
-            found = table.select(names).take(pa.array(rows)).combine_chunks()
+            maker = self._facts()[number]
+            own = [*self._program, *(SOURCE if self.sources else ())]
+            chosen = table.select(list(dict.fromkeys([*maker.columns, *own]))).take(pa.array(rows))
+            frame = maker.frame(chosen)
+            facts = pa.Table.from_pandas(frame.drop(columns=own, errors="ignore"), preserve_index=False)
+            facts = facts.replace_schema_metadata(None)
+            for name in own:
+                facts = facts.append_column(name, chosen[name])
             variant = pa.repeat(pa.scalar(number, pa.int32()), len(rows))
-            outcome.matches.append(found.append_column("variant", variant))
+            outcome.matches.append(facts.append_column("variant", variant))
+
+    def _facts(self) -> list[FrameMaker]:
+        """For each filter what makes the columns that its matches carry: FACTS, and the values it reads."""
+        survey = survey_named(self.view.survey)
+        scalars = set(survey.scalars()) - {"night"}  # which each match has by its partition
+        reads = [[name for name in f.reads or () if name in scalars] for f in self.filters]
+        return [frame_maker([*FACTS, *own], survey.name) for own in reads]
 
     @property
     def _program(self) -> list[str]:

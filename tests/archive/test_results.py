@@ -5,20 +5,25 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from astropy.table import Table
+from astropy.time import Time
 
 from archive.plots.replays import plot_examples, plot_funnel, plot_nights, plot_sky, save_plots
 from archive.read.archive import Archive
 from archive.read.stream import in_time_order
 from archive.replay.replay import replay
-from archive.replay.results import Replay
+from archive.replay.results import Replay, match_columns
 from archive.write.ingest import ingest
 from filters.errors import FilterError
 from schemas.errors import ZadsError
+from schemas.tabular import NoSuchFormat, write_table
 from simulator import simulate
 from tests.archive.helpers import records_in, write_packets
 
@@ -49,19 +54,88 @@ def test_labels_tell_filters_apart(found: Replay) -> None:
 
 def test_matches_say_all_that_a_header_says(found: Replay) -> None:
     rows = found.of(1)
-    assert rows.columns.tolist() == [
-        "candid",
-        "objectId",
-        "night",
-        "programid",
-        "filter",
-        "version",
-        "parameters",
-        "variant",
-    ]
+    assert rows.columns.tolist() == [*match_columns("ztf"), *VALUES, "variant"]
     assert json.loads(rows["parameters"][0]) == {"rb_min": 0.8}
     assert set(rows["version"]) == {found.filters[1].version}
     assert set(rows["programid"]) == {1}
+
+
+VALUES = ["rb", "positive", "distpsnr1", "sgscore1", "ssdistnr"]
+"""What the two filters read of an alert itself, beside what all matches have."""
+
+
+def test_matches_carry_the_values_of_the_alert(found: Replay, archive: Archive) -> None:
+    for number in range(3):
+        rows = found.of(number)
+        assert len(rows) > 3
+        for row in rows.iloc[:: max(1, len(rows) // 5)].to_dict("records"):
+            [packet] = records_in(archive.packet(row["candid"]))
+            candidate = packet["candidate"]
+            for name in ("ra", "dec", "jd", "rb"):
+                if name in candidate and (name != "rb" or number < 2):
+                    assert row[name] == candidate[name], name
+            assert (row["mag"], row["band"]) == (candidate["magpsf"], " gri"[candidate["fid"]])
+            assert abs((Time(row["utc"]) - Time(candidate["jd"], format="jd")).sec) < 0.001
+            if number == 2:
+                assert row["positive"] == (candidate["isdiffpos"] in ("t", "1"))
+
+
+@pytest.mark.parametrize("name", ["m.vot", "m.ecsv", "m.fits", "m.csv", "m.parquet", "m.xml"])
+def test_matches_travel(found: Replay, tmp_path: Path, name: str) -> None:
+    """As astropy reads them: every row, every digit of a candid, units."""
+    read = Table.read(found.write(tmp_path / "new" / name))
+    rows = found.matches
+    assert [int(c) for c in read["candid"]] == rows["candid"].tolist()
+    assert np.allclose(read["ra"], rows["ra"])
+    assert [str(o) for o in read["objectId"]] == rows["objectId"].tolist()
+    assert str(read["utc"][0])[:19].replace(" ", "T") == rows["utc"][0].isoformat()[:19]
+    assert str(read["night"][0])[:10] == str(rows["night"][0])[:10]
+    if name not in ("m.csv", "m.parquet"):
+        assert (str(read["ra"].unit), str(read["jd"].unit)) == ("deg", "d")
+        assert len(read["mag"].description) > 5
+    assert len(found.to_astropy()) == len(rows)
+    found.to_astropy().pprint(max_lines=4)
+
+
+def test_an_ending_that_names_no_format(found: Replay, tmp_path: Path) -> None:
+    with pytest.raises(NoSuchFormat, match=r"\.vot"):
+        found.write(tmp_path / "m.doc")
+
+
+NOW = "2020-01-01T10:00:00"
+FRAMES = {
+    "nothing there": ([None], [None], [None], [None], [None]),
+    "some missing": ([1, None], [1.5, None], [True, None], ["é", None], [NOW[:10], None]),
+    "large numbers": ([2**62, -1], [0.0, 1.0], [True, False], ["", ""], [NOW, NOW[:10]]),
+    "no date": ([None, None], [1.0, 1.0], [None, True], ["a", "b"], [None, None]),
+}
+
+
+@pytest.mark.parametrize("name", ["t.vot", "t.ecsv", "t.fits", "t.parquet", "t.csv"])
+@pytest.mark.parametrize("columns", FRAMES.values(), ids=FRAMES)
+def test_any_frame_is_read_by_astropy(tmp_path: Path, name: str, columns: tuple[list, ...]) -> None:
+    """Missing numbers, dates, words and truths too."""
+    kinds = {
+        "whole": "Int64",
+        "number": "float64",
+        "truth": "boolean",
+        "word": "str",
+        "date": "datetime64[s]",
+    }
+    made = {n: pd.array(v, dtype=k) for (n, k), v in zip(kinds.items(), columns, strict=True)}
+    with warnings.catch_warnings(action="ignore"):
+        read = Table.read(write_table(pd.DataFrame(made), tmp_path / name))
+    assert len(read) == len(columns[0])
+    if name in ("t.csv", "t.parquet"):  # which have no types for what is missing, or others
+        return
+    for value, told in zip(read["whole"], columns[0], strict=True):
+        missing = value is np.ma.masked or int(value) == np.iinfo(np.int64).min
+        assert (None if missing else int(value)) == told
+    words = ["" if w is np.ma.masked else str(w) for w in read["word"]]
+    assert words == [
+        "" if w is None else w.encode("ascii", "replace").decode() if ".fits" in name else w
+        for w in columns[3]
+    ]
 
 
 def test_a_comparison_by_sets(found: Replay) -> None:
