@@ -11,6 +11,9 @@ from typing import Any
 
 _PUBLIC = {
     "alert_filter": "filters",
+    "add_catalogue": "commands.catalogue.build",
+    "add_notices": "filters.external.add",
+    "add_region": "filters.external.add",
     "expression": "filters",
     "history": "filters",
     "registered": "filters",
@@ -19,8 +22,8 @@ _PUBLIC = {
     "read_packet": "schemas.packets.packet",
     "stamp": "schemas.packets.packet",
     "PacketReader": "schemas.packets.reader",
-    "stored_columns": "schemas.frame",
-    "to_frame": "schemas.frame",
+    "stored_columns": "filters.external.externals",
+    "to_frame": "filters.external.externals",
     "show": "schemas.pictures.figure",
     "simulate": "simulator",
     "Archive": "archive.read.archive",

@@ -21,10 +21,11 @@ from filters import cuts, travel
 from filters import traced as trace
 from filters import version as source
 from filters.errors import FilterError, ReadsRequired
+from filters.external.externals import Unchecked, frame_maker
 from filters.parameters import Parameter, parameters_of, with_values
 from filters.view import AlertView
 from schemas.errors import NoSuchColumn
-from schemas.frame import IDENTITY, frame_maker
+from schemas.frame import IDENTITY, FrameMaker
 from schemas.surveys.registry import module_of, survey_named
 
 Cuts = Mapping[str, Any]
@@ -219,7 +220,7 @@ def complete(reads: Iterable[str], surveys: Sequence[str], scope: str) -> tuple[
     if scope == "exposure":
         wanted["exposure"] = None
     for survey in surveys:
-        frame_maker(tuple(wanted), survey)
+        FrameMaker(tuple(wanted), survey, external=Unchecked())
     return tuple(wanted)
 
 

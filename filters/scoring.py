@@ -16,8 +16,9 @@ import pandas as pd
 
 from filters.contract import Filter
 from filters.errors import FilterError
+from filters.external.externals import frame_maker
 from schemas.errors import near_names
-from schemas.frame import FrameMaker, is_public
+from schemas.frame import is_public
 from schemas.packets.reader import PacketReader
 
 UNREADABLE = ("corrupt", "truncated")
@@ -143,7 +144,7 @@ def ask(chosen: Filter, packets: Iterable[bytes], public: bool = False) -> Answe
     public: only alerts of programid 1, with public history rows. Raises ReadsRequired, NoSuchColumn.
     """
     reads = chosen.require_reads()
-    makers = [FrameMaker(reads, survey, public) for survey in chosen.surveys]
+    makers = [frame_maker(reads, survey, public) for survey in chosen.surveys]
     readers = [PacketReader(maker.columns, maker.survey.name) for maker in makers]
     asked: set[int] = set()
     passed: set[int] = set()

@@ -6,9 +6,11 @@ computed. Types come from the survey's schema, never from the batch, so that any
 batches gives the same columns.
 """
 
+import difflib
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -30,14 +32,32 @@ TEXT = pd.StringDtype("pyarrow", na_value=np.nan)
 """The type of words: pandas' own "str", missing as NaN."""
 
 
+PLACE = ("ra", "dec", "jd")
+"""What external columns are made from: where (degrees) and when (days UTC) an alert is."""
+
+
+class External(Protocol):
+    """Columns that no packet has: of catalogues, regions, sky maps. Their names have a dot: "galex.sep"."""
+
+    def check(self, names: Sequence[str]) -> None:
+        """Raise a ZadsError when one of these columns is not there."""
+
+    def columns(
+        self, names: Sequence[str], ra: np.ndarray, dec: np.ndarray, jd: np.ndarray
+    ) -> Mapping[str, Any]:
+        """The columns, of alerts at these places ((n,) degrees) and times ((n,) days UTC)."""
+
+
 class FrameMaker:
     """Makes the frames of some columns of one survey. What does not depend on a batch is worked out once.
 
     reads: the columns to show, stored or computed. public: leave out the rows of histories that are not
     public (whole alerts are the caller's to drop, see `is_public`). identity: columns that are always shown.
+    external: where columns come from that are not the survey's; None: there are none.
     columns: the stored columns to decode or read. touched: the histories of which something is read.
 
-    Raises NoSuchColumn for a name that the survey does not have.
+    Raises NoSuchColumn for a name that the survey does not have, and what `external` raises for one that it
+    does not have.
     """
 
     def __init__(
@@ -46,18 +66,34 @@ class FrameMaker:
         survey: str,
         public: bool = False,
         identity: Sequence[str] = IDENTITY,
+        external: External | None = None,
     ) -> None:
         self.survey = survey_named(survey)
         self.reads = tuple(dict.fromkeys([*reads, *identity]))
+        self._external, self._outside = external, self._names_outside(external)
         self._first = identity
         self.field = None if not public else self.survey.public.field
         past = [history for name in self.reads if (history := self.survey.split(name)[0])]
         self.touched = tuple(dict.fromkeys(past))
         self.columns = self._columns()
-        self._parts = [_Part(self.survey, name) for name in self.reads]
+        own = [name for name in (*self.reads, *self._place()) if name not in self._outside]
+        self._parts = {name: _Part(self.survey, name) for name in own}
+
+    def _names_outside(self, external: External | None) -> tuple[str, ...]:
+        """Those of `reads` that are for `external`."""
+        if external is None:
+            return ()
+        names = tuple(name for name in self.reads if may_be_external(name, self.survey))
+        if names:
+            external.check(names)
+        return names
+
+    def _place(self) -> tuple[str, ...]:
+        return PLACE if self._outside else ()
 
     def _columns(self) -> list[str]:
-        wanted = [stored for name in (*self._first, *self.reads) for stored in self.survey.inputs(name)]
+        own = [name for name in (*self._first, *self.reads, *self._place()) if name not in self._outside]
+        wanted = [stored for name in own for stored in self.survey.inputs(name)]
         for history in self.touched:
             wanted.append(clock(self.survey, history))
             if self.field is not None:
@@ -78,8 +114,18 @@ class FrameMaker:
         double. Raises NoSuchColumn when the table lacks a column, CorruptValue for an alert without `candid`.
         """
         batch = _Batch(table, self.survey, self.field)
-        columns = {part.name: part.column(batch) for part in self._parts}
-        return pd.DataFrame(columns, index=pd.RangeIndex(table.num_rows), copy=False)
+        columns: dict[str, Any] = self._external_columns(batch)
+        for name in self.reads:
+            if name not in columns:
+                columns[name] = self._parts[name].column(batch)
+        ordered = {name: columns[name] for name in self.reads}
+        return pd.DataFrame(ordered, index=pd.RangeIndex(table.num_rows), copy=False)
+
+    def _external_columns(self, batch: "_Batch") -> dict[str, Any]:
+        if not self._outside or self._external is None:
+            return {}
+        place = (np.asarray(self._parts[name].column(batch), float) for name in PLACE)
+        return dict(self._external.columns(self._outside, *place))
 
     def of_packets(self, packets: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         """The frame of packets as plain dictionaries. A field that a packet lacks is missing, as in a batch.
@@ -98,6 +144,22 @@ class FrameMaker:
             except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
                 raise CorruptValue(f"{name} does not fit {kind}: {error}") from error
         return pa.table(columns)
+
+
+_EXTERNAL = re.compile(r"[a-z][a-z0-9_]{0,40}")
+
+
+def may_be_external(name: str, survey: Survey) -> bool:
+    """Whether a name is not the survey's own and looks like that of a catalogue, region or sky map.
+
+    What is nearly a history or record of the survey is taken for a slip ("prv_candidate.jd").
+    """
+    head, dot, _ = name.partition(".")
+    if not dot or not _EXTERNAL.fullmatch(head) or head in survey.names():
+        return False
+    records = {known.partition(".")[0] for known in survey.names() if "." in known}
+    records |= {survey.candidate, *survey.histories, *survey.stamps.fields.values()}
+    return not difflib.get_close_matches(head, records, n=1, cutoff=0.75)
 
 
 @lru_cache(maxsize=256)

@@ -14,8 +14,9 @@ from archive.read.columns import BATCH_ROWS, PieceReader
 from archive.read.cones import Cone
 from archive.read.fragments import WHOLE, Piece
 from archive.read.where import Condition
+from filters.external.externals import Externals, frame_maker
 from schemas.errors import NoSuchColumn
-from schemas.frame import IDENTITY, FrameMaker, frame_maker
+from schemas.frame import IDENTITY, FrameMaker
 from schemas.surveys.registry import survey_named
 from schemas.surveys.survey import Public
 
@@ -27,7 +28,8 @@ class View:
     """How rows become the frame that a filter sees.
 
     columns: names that a filter may read, and the archive's own ("_topic", "_healpix_29", ...). public: only
-    alerts and history rows that are public. cone, conditions: which rows.
+    alerts and history rows that are public. cone, conditions: which rows. externals: where
+    columns of catalogues, regions and sky maps come from.
     """
 
     columns: tuple[str, ...]
@@ -35,6 +37,7 @@ class View:
     public: bool = False
     cone: Cone | None = None
     conditions: tuple[Condition, ...] = ()
+    externals: Externals | None = None
 
     @property
     def own(self) -> list[str]:
@@ -60,7 +63,7 @@ class View:
     @property
     def maker(self) -> FrameMaker:
         """Makes the frames, with all rows of histories."""
-        return frame_maker(self.reads, self.survey)
+        return frame_maker(self.reads, self.survey, externals=self.externals)
 
     @property
     def rule(self) -> Public | None:
@@ -105,7 +108,7 @@ class View:
         """Without the rows that are not public, where the reader has found some."""
         names, rule = table.schema.names, self.rule
         mixed = rule is not None and any(f"{history}.{rule.field}" in names for history in self.checked)
-        maker = frame_maker(self.reads, self.survey, public=True) if mixed else self.maker
+        maker = frame_maker(self.reads, self.survey, True, self.externals) if mixed else self.maker
         return maker.frame(table)
 
     def _mask(self, frame: pd.DataFrame) -> np.ndarray | None:

@@ -27,6 +27,7 @@ from archive.replay.results import Replay, gathered
 from archive.replay.trial import Outcome, Trial, Way
 from filters import Filter, load
 from filters.errors import BadParameter, FilterError
+from filters.external.externals import Externals, external_names
 from schemas.errors import near_names
 
 SHARE_ROWS = 262_144
@@ -61,22 +62,24 @@ def replay(
     cluster: Any = None,
     threads: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    externals: Externals | None = None,
 ) -> Replay:
     """Run filters over nights of an archive as the live stream would have; one pass for all of them.
 
-    filters: filters or their names (`filters.load`). nights, cone, where, versions: as for `Archive.alerts`.
-    parameters: {"rb_min": 0.7} for every filter that has it, {"real_bogus.rb_min": 0.7} for one; a list of
-    values is a sweep (several lists: every combination); a list of such dictionaries tries each. public:
-    see what a public channel sees: alerts and history rows that are public. versions: "all" replays each
-    source record, as live. way: "bag" asks packet by packet, for filters without `reads`; the same result,
-    slower. cluster: a `distributed` client, cluster or address; without one, threads of this process.
+    filters: filters or their names (`filters.load`). nights, cone, where, versions: as for
+    `Archive.alerts`. parameters: {"rb_min": 0.7} for every filter that has it, {"real_bogus.rb_min": 0.7}
+    for one; a list of values is a sweep (several lists: every combination); a list of such dictionaries
+    tries each. public: see what a public channel sees: alerts and history rows that are public. versions:
+    "all" replays each source record, as live. way: "bag" asks packet by packet, for filters without
+    `reads`; the same result, slower. externals: catalogues, regions and sky maps; those in use now where
+    left out. cluster: a `distributed` client, cluster or address; without one, threads of this process.
 
     Ctrl-C ends it early: what is there by then is returned, with `complete` false.
     Raises BadParameter, FilterError for another survey's filter, ReadsRequired, BadNights, NoSuchArchive.
     """
     source = archive if isinstance(archive, Archive) else Archive(archive)
     chosen = variants([filters] if isinstance(filters, (Filter, str)) else filters, parameters)
-    trial = _trial(chosen, source, source.view((), cone, where, public), versions, way)
+    trial = _trial(chosen, source, source.view((), cone, where, public), versions, way, externals)
     began, tally = time.monotonic(), Tally()
     few = max(1, SHARE_ROWS // (1 + len(chosen) // _FILTERS))
     rows = WHOLE if trial.whole_nights else _BAG_ROWS if way == "bag" else few
@@ -117,12 +120,22 @@ def _values(f: Filter, every: Sequence[Filter], given: Mapping[str, Any]) -> Ite
         yield dict(zip(lists, values, strict=True))
 
 
-def _trial(chosen: Sequence[Filter], source: Archive, view: View, versions: Versions, way: Way) -> Trial:
+def _trial(
+    chosen: Sequence[Filter],
+    source: Archive,
+    view: View,
+    versions: Versions,
+    way: Way,
+    externals: Externals | None,
+) -> Trial:
     for f in chosen:
         if source.survey not in f.surveys:
             raise FilterError(f"{f.name} is for {f.of}, this archive's table is of {source.survey}")
     reads = () if way == "bag" else dict.fromkeys(name for f in chosen for name in f.require_reads())
-    return Trial(tuple(chosen), source.path, replace(view, columns=tuple(reads)), versions == "all", way)
+    outside = external_names(reads, [source.survey])
+    pinned = (externals or Externals()).pinned(outside) if outside else None
+    chosen_view = replace(view, columns=tuple(reads), externals=pinned)
+    return Trial(tuple(chosen), source.path, chosen_view, versions == "all", way)
 
 
 def _sum(*tallies: Tally) -> Tally:

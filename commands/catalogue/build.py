@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from filters.catalogues import CatalogueError, Catalogues, Description
-from filters.catalogues.description import NAME, CatalogueColumn, Kind, Motion
+from filters.catalogues import Description, describe
+from filters.catalogues.description import CatalogueColumn, Kind, Motion
 from filters.catalogues.match import healpix
+from filters.external import Store
+from filters.external.store import NAME, ExternalError
 from schemas.errors import near_names
 
 RA_NAMES = ("ra", "raj2000", "ra_icrs", "_raj2000", "alpha_j2000", "ra_deg", "radeg", "ramean", "s_ra")
@@ -37,6 +37,7 @@ LEAST_MARGIN = 10.0
 _MOTION_YEARS = 60.0
 _CELL_ROWS = 500_000
 _FOOTPRINT_ORDER = 8
+_FOOTPRINT = "footprint.npy"
 
 
 def add_catalogue(
@@ -84,7 +85,7 @@ def add_catalogue(
     owner
         Whom to ask about it.
     root
-        The folder of catalogues; ZADS_CATALOGUES or ~/.zads/catalogues where left out.
+        The folder of external information; ZADS_EXTERNAL or ~/.zads/external where left out.
 
     Returns
     -------
@@ -93,13 +94,13 @@ def add_catalogue(
 
     Raises
     ------
-    CatalogueError
+    ExternalError
         For a file that cannot be read, a name that cannot be used, positions that are not there.
     """
     if not NAME.fullmatch(name):
-        raise CatalogueError(f"catalogue name {name!r}: a lower-case letter, then letters, digits and _")
+        raise ExternalError(f"catalogue name {name!r}: a lower-case letter, then letters, digits and _")
     if radius <= 0:
-        raise CatalogueError(f"the radius of {name} is {radius} arcsec; it must be more than 0")
+        raise ExternalError(f"the radius of {name} is {radius} arcsec; it must be more than 0")
     frame, described = _read(source)
     frame = _renamed(frame, columns, {c for c in (ra, dec, radius_column, *(motion or ())[:2]) if c})
     ra, dec = _position(frame, ra, RA_NAMES), _position(frame, dec, DEC_NAMES)
@@ -108,7 +109,7 @@ def add_catalogue(
     moving = Motion(*motion) if motion else None
     margin = max(LEAST_MARGIN, _widest(frame, radius, radius_column), radius) + _travel(frame, moving)
     options = repr((name, radius, margin, ra, dec, meant, moving, radius_column, str(footprint)))
-    about = {
+    about: dict[str, Any] = {
         "name": name,
         "version": _version(frame, options),
         "rows": len(frame),
@@ -123,11 +124,11 @@ def add_catalogue(
         "added": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         "owner": owner,
     }
-    store = Catalogues(root)
-    if about["version"] not in store.versions(name):
-        _write(store.root / name, frame, about, footprint)
-    store.use(name, str(about["version"]))
-    return store.describe(name)
+    covered = _footprint(footprint, frame[ra].to_numpy(), frame[dec].to_numpy())
+    made = Description(**about, primary=name, footprint="all" if covered is None else _FOOTPRINT)
+    store = Store(root)
+    store.add(name, made.version, made.plain(), lambda folder: _write(folder, frame, made, covered))
+    return describe(store, name)
 
 
 def _read(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, dict[str, tuple[str, str]]]:
@@ -136,7 +137,7 @@ def _read(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, dict[str, tu
         return source.reset_index(drop=True), {}
     path = Path(source)
     if not path.exists():
-        raise CatalogueError(f"no file at {path}")
+        raise ExternalError(f"no file at {path}")
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
             return pd.read_parquet(path), {}
@@ -145,7 +146,7 @@ def _read(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, dict[str, tu
         return _by_astropy(path)
     except Exception as error:  # whatever a parser of somebody else's format raises
         why = (str(error) or type(error).__name__).splitlines()[0]
-        raise CatalogueError(f"{path} cannot be read as a table: {why}") from error
+        raise ExternalError(f"{path} cannot be read as a table: {why}") from error
 
 
 def _by_astropy(path: Path) -> tuple[pd.DataFrame, dict[str, tuple[str, str]]]:
@@ -165,7 +166,7 @@ def _renamed(frame: pd.DataFrame, columns: Sequence[str] | None, needed: set[str
     if columns is not None:
         for column in columns:
             if column not in frame.columns:
-                raise CatalogueError(f"no column {column!r}; {near_names(column, frame.columns)}")
+                raise ExternalError(f"no column {column!r}; {near_names(column, frame.columns)}")
         places = [c for c in frame.columns if str(c).lower() in (*RA_NAMES, *DEC_NAMES) or c in needed]
         frame = frame[list(dict.fromkeys([*columns, *places]))]
     return frame.rename(columns={c: _plain(str(c)) for c in frame.columns})
@@ -178,24 +179,24 @@ def _plain(name: str) -> str:
 def _position(frame: pd.DataFrame, named: str | None, usual: Sequence[str]) -> str:
     if named is not None:
         if named not in frame.columns:
-            raise CatalogueError(f"no column {named!r}; {near_names(named, frame.columns)}")
+            raise ExternalError(f"no column {named!r}; {near_names(named, frame.columns)}")
         return named
     lower = {str(column).lower(): str(column) for column in reversed(frame.columns)}
     for name in usual:
         if name in lower:
             return lower[name]
-    raise CatalogueError(
+    raise ExternalError(
         f"no column looks like {usual[0]} in degrees (there are {', '.join(map(str, frame.columns))})",
         hint="name it: --ra COLUMN --dec COLUMN",
     )
 
 
 def _with_places(frame: pd.DataFrame, ra: str, dec: str, name: str) -> pd.DataFrame:
-    """The rows that have a place on the sky. Raises CatalogueError when that is none, or not degrees."""
+    """The rows that have a place on the sky. Raises ExternalError when that is none, or not degrees."""
     places = frame[[ra, dec]].apply(pd.to_numeric, errors="coerce")
     usable = places[ra].between(0, 360) & places[dec].between(-90, 90)
     if not usable.any():
-        raise CatalogueError(f"no row of {name} has {ra} from 0 to 360 and {dec} from -90 to 90 degrees")
+        raise ExternalError(f"no row of {name} has {ra} from 0 to 360 and {dec} from -90 to 90 degrees")
     kept = frame[usable].reset_index(drop=True)
     kept[ra], kept[dec] = places[ra][usable].to_numpy(float) % 360, places[dec][usable].to_numpy(float)
     return kept
@@ -217,7 +218,7 @@ def _columns(
         meant[column] = CatalogueColumn(kind, units.get(column, unit), meaning, tuple(words))
     for wrong in set(units) | (set(nulls) if isinstance(nulls, Mapping) else set()):
         if wrong not in meant:
-            raise CatalogueError(f"no column {wrong!r}; {near_names(str(wrong), meant)}")
+            raise ExternalError(f"no column {wrong!r}; {near_names(str(wrong), meant)}")
     return meant
 
 
@@ -233,7 +234,7 @@ def _widest(frame: pd.DataFrame, radius: float, radius_column: str) -> float:
     if not radius_column:
         return radius
     if radius_column not in frame.columns:
-        raise CatalogueError(f"no column {radius_column!r}; {near_names(radius_column, frame.columns)}")
+        raise ExternalError(f"no column {radius_column!r}; {near_names(radius_column, frame.columns)}")
     return float(frame[radius_column].max())
 
 
@@ -243,7 +244,7 @@ def _travel(frame: pd.DataFrame, motion: Motion | None) -> float:
         return 0.0
     for column in (motion.pmra, motion.pmdec):
         if column not in frame.columns:
-            raise CatalogueError(f"no column {column!r}; {near_names(column, frame.columns)}")
+            raise ExternalError(f"no column {column!r}; {near_names(column, frame.columns)}")
     fastest = np.hypot(frame[motion.pmra].fillna(0), frame[motion.pmdec].fillna(0)).max()
     return float(fastest) / 1000 * _MOTION_YEARS
 
@@ -255,44 +256,29 @@ def _version(frame: pd.DataFrame, options: str) -> str:
     return digest.hexdigest()[:12]
 
 
-def _write(folder: Path, frame: pd.DataFrame, about: dict[str, Any], footprint: str | Path) -> None:
-    """Write a version aside, and put it in place when it is whole."""
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".adding-", dir=folder))
-    try:
-        margins = _write_hats(aside, frame, about)
-        covered = _footprint(footprint, frame[about["ra"]].to_numpy(), frame[about["dec"]].to_numpy())
-        if covered is not None:
-            np.save(aside / "footprint.npy", covered)
-        where = "all" if covered is None else "footprint.npy"
-        Description(**about, primary=about["name"], margins=margins, footprint=where).write(aside)
-        aside.chmod(0o755)
-        aside.rename(folder / about["version"])
-    except BaseException:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
+def _write(folder: Path, frame: pd.DataFrame, about: Description, covered: np.ndarray | None) -> None:
+    """The files of a version: HATS, and the footprint."""
+    _write_hats(folder, frame, about)
+    if covered is not None:
+        np.save(folder / _FOOTPRINT, covered)
 
 
-def _write_hats(folder: Path, frame: pd.DataFrame, about: dict[str, Any]) -> str:
-    """A HATS collection; returns the folder of the margin cache, "" where no source is near a cell's edge."""
+def _write_hats(folder: Path, frame: pd.DataFrame, about: Description) -> None:
+    """A HATS collection: the catalogue, and its margin cache where a source is near a cell's edge."""
     import dask
     import lsdb
 
     with dask.config.set(scheduler="threads", num_workers=1):
         made = lsdb.from_dataframe(
             frame,
-            ra_column=about["ra"],
-            dec_column=about["dec"],
-            catalog_name=about["name"],
+            ra_column=about.ra,
+            dec_column=about.dec,
+            catalog_name=about.name,
             partition_rows=_CELL_ROWS,
-            margin_threshold=about["margin"],
+            margin_threshold=about.margin,
             should_generate_moc=False,
         )
         made.write_catalog(folder, progress_bar=False, should_write_skymap=False, overwrite=True)
-    others = [
-        path.parent.name for path in folder.glob("*/hats.properties") if path.parent.name != about["name"]
-    ]
-    return others[0] if others else ""
 
 
 def _footprint(footprint: str | Path, ra: np.ndarray, dec: np.ndarray) -> np.ndarray | None:
@@ -309,5 +295,5 @@ def _footprint(footprint: str | Path, ra: np.ndarray, dec: np.ndarray) -> np.nda
         try:
             moc = MOC.load(str(footprint), format="fits")
         except Exception as error:
-            raise CatalogueError(f"{footprint} is no MOC in FITS: {error}") from error
+            raise ExternalError(f"{footprint} is no MOC in FITS: {error}") from error
     return np.asarray(moc.to_depth29_ranges, np.int64)

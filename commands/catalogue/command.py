@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 Root = Annotated[
     Path | None,
     typer.Option(
-        "--root", help="Folder of catalogues.", show_default="ZADS_CATALOGUES or ~/.zads/catalogues"
+        "--root",
+        help="Folder of catalogues, regions and sky maps.",
+        show_default="ZADS_EXTERNAL or ~/.zads/external",
     ),
 ]
 Name = Annotated[str, typer.Argument(help="The catalogue.")]
@@ -96,12 +98,13 @@ def list_(root: Root = None) -> None:
 
     Example: `zads catalogue list`
     """
-    from filters.catalogues import Catalogues
+    from filters.catalogues import describe
+    from filters.external import Store
 
-    store = Catalogues(root)
+    store = Store(root)
     table = Table("catalogue", "sources", "radius", "version", "owner", "added", box=None)
-    for name in store.names():
-        about = store.describe(name)
+    for name in store.names("catalogue"):
+        about = describe(store, name)
         table.add_row(name, f"{about.rows:,}", _reach(about), about.version, about.owner, about.added)
     if not table.row_count:
         people.print(f"no catalogues in {store.root} yet: `zads catalogue add FILE --name NAME`")
@@ -114,11 +117,12 @@ def show(name: Name, root: Root = None) -> None:
 
     Example: `zads catalogue show galex`
     """
-    from filters.catalogues import Catalogues
+    from filters.catalogues import describe
     from filters.catalogues.description import MADE
+    from filters.external import Store
 
-    store = Catalogues(root)
-    about = store.describe(name)
+    store = Store(root)
+    about = describe(store, name)
     people.print(
         f"{name}: {about.rows:,} sources of {about.source}, version {about.version}, {_reach(about)}"
     )
@@ -137,9 +141,9 @@ def remove(name: Name, root: Root = None) -> None:
 
     Example: `zads catalogue remove galex`
     """
-    from filters.catalogues import Catalogues
+    from filters.external import Store
 
-    Catalogues(root).remove(name)
+    Store(root).remove(name)
     people.print(f"{name} is gone")
 
 

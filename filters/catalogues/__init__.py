@@ -2,10 +2,9 @@
 
 A catalogue is a HATS folder (Parquet by HEALPix cell, with a margin cache; lsdb reads it) and a small file
 that says what its columns mean. `description` ← `tiles` (cells in memory) ← `match` (who is near) ← `columns`
-(what a filter sees); `store` finds catalogues by name.
+(what a filter sees).
 """
 
-from filters.catalogues.description import CatalogueError, Description
-from filters.catalogues.store import Catalogues, NoSuchCatalogue
+from filters.catalogues.description import Description, describe
 
-__all__ = ["CatalogueError", "Catalogues", "Description", "NoSuchCatalogue"]
+__all__ = ["Description", "describe"]

@@ -15,7 +15,7 @@ from filters.catalogues.tiles import Tiles
 from schemas.errors import NoSuchColumn
 from schemas.frame import TEXT
 
-EMPTY: dict[str, Any] = {
+TYPES: dict[str, Any] = {
     "number": "float64",
     "integer": "Int64",
     "text": TEXT,
@@ -75,7 +75,7 @@ class Crossmatch:
             found["count"] = np.bincount(pairs.place, minlength=len(ra))
         if "covered" in names:
             found["covered"] = self.covers(ra, dec)
-        return {name: pd.Series(found[name], dtype=EMPTY[self.about.column(name).kind]) for name in names}
+        return {name: pd.Series(found[name], dtype=TYPES[self.about.column(name).kind]) for name in names}
 
     def covers(self, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
         """Whether places are inside the footprint (bool)."""

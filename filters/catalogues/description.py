@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from filters.errors import FilterError
+from filters.external.store import ExternalError, Store
 
-FILE = "zads.json"
-NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
 Kind = Literal["number", "integer", "text", "flag"]
 MADE = {
     "sep": ("number", "arcsec", "distance to the nearest source within the radius"),
@@ -20,10 +17,6 @@ MADE = {
     "covered": ("flag", "", "whether the place is inside the catalogue's footprint"),
 }
 """Columns that every catalogue has beside its own: kind, unit, meaning."""
-
-
-class CatalogueError(FilterError):
-    """A catalogue cannot be read, or not be used as asked."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +43,8 @@ class Description:
     """A version of a catalogue.
 
     name, version: "galex" and twelve digits of a hash over its content. radius, margin: arcsec; sources
-    farther than the radius do not match, the margin cache reaches as far as the margin. primary, margins:
-    HATS folders below the catalogue's own. radius_column: each source's own radius in arcsec ("" for none).
+    farther than the radius do not match, the margin cache reaches as far as the margin. primary: the HATS
+    folder below the catalogue's own. radius_column: each source's own radius in arcsec ("" for none).
     footprint: "all" or a file of HEALPix ranges. source: where it came from.
     """
 
@@ -61,7 +54,6 @@ class Description:
     radius: float
     margin: float
     primary: str
-    margins: str
     ra: str
     dec: str
     columns: dict[str, CatalogueColumn]
@@ -77,6 +69,12 @@ class Description:
         """A file or folder of the catalogue."""
         return Path(self.folder) / part
 
+    @property
+    def margins(self) -> Path | None:
+        """The folder of the margin cache; None where no source is near a cell's edge."""
+        every = (path.parent for path in Path(self.folder).glob("*/hats.properties"))
+        return next((folder for folder in every if folder.name != self.primary), None)
+
     def column(self, name: str) -> CatalogueColumn:
         """A column, its own or made ("sep"). Raises KeyError."""
         if name in MADE:
@@ -88,21 +86,26 @@ class Description:
         """Every column that a filter may read of it, without the catalogue's name."""
         return [*MADE, *self.columns]
 
-    def write(self, folder: Path) -> None:
-        """Write the description beside the data."""
+    def plain(self) -> dict[str, Any]:
+        """As plain values, for the file beside the data."""
         plain = {key: value for key, value in asdict(self).items() if key != "folder"}
-        (folder / FILE).write_text(json.dumps(plain, indent=1))
+        return {"what": "catalogue", **plain}
 
 
-def read_description(folder: Path) -> Description:
-    """The description in a catalogue's folder. Raises CatalogueError."""
-    try:
-        plain = json.loads((folder / FILE).read_text())
-    except (OSError, ValueError) as error:
-        raise CatalogueError(f"the catalogue at {folder} cannot be read: {error}") from None
-    plain["columns"] = {
+def read_description(folder: Path, plain: Mapping[str, Any]) -> Description:
+    """The description that a catalogue's file in `folder` holds as plain values."""
+    values = {key: value for key, value in plain.items() if key != "what"}
+    values["columns"] = {
         name: CatalogueColumn(**{**column, "nulls": tuple(column["nulls"])})
         for name, column in plain["columns"].items()
     }
-    plain["motion"] = Motion(**plain["motion"]) if plain["motion"] else None
-    return Description(**plain, folder=str(folder))
+    values["motion"] = Motion(**plain["motion"]) if plain["motion"] else None
+    return Description(**values, folder=str(folder))
+
+
+def describe(store: Store, name: str, version: str = "") -> Description:
+    """A catalogue of the store. Raises NoSuchExternal, and ExternalError for what is no catalogue."""
+    about = store.about(name, version)
+    if about["what"] != "catalogue":
+        raise ExternalError(f"'{name}' is a {about['what']}, not a catalogue")
+    return read_description(store.folder(name, version), about)

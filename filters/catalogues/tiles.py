@@ -13,7 +13,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from scipy.spatial import cKDTree
 
-from filters.catalogues.description import CatalogueError, Description
+from filters.catalogues.description import Description
+from filters.external.store import ExternalError
 
 MAS = 1 / 3_600_000
 """Degrees in a milliarcsecond."""
@@ -71,6 +72,7 @@ class Tiles:
         self.loads = 0
         self._kept: OrderedDict[int, Tile] = OrderedDict()
         self._lock = threading.Lock()
+        self._margins = about.margins
         cells = _cells(about.path(about.primary))
         order, pixel = cells["Norder"].to_numpy(), cells["Npix"].to_numpy()
         shift = 2 * (29 - order)
@@ -86,7 +88,7 @@ class Tiles:
         return np.where(inside, number, -1)
 
     def tile(self, number: int) -> Tile:
-        """A cell with its margin. Raises CatalogueError when its file cannot be read."""
+        """A cell with its margin. Raises ExternalError when its file cannot be read."""
         with self._lock:
             if number in self._kept:
                 self._kept.move_to_end(number)
@@ -109,11 +111,10 @@ class Tiles:
             parts = [
                 pq.read_table(self.about.path(self.about.primary) / where, columns=columns, partitioning=None)
             ]
-            margin = self.about.path(self.about.margins) / where
-            if self.about.margins and margin.is_file():
-                parts.append(pq.read_table(margin, columns=columns, partitioning=None))
+            if self._margins is not None and (self._margins / where).is_file():
+                parts.append(pq.read_table(self._margins / where, columns=columns, partitioning=None))
         except (OSError, pa.ArrowException) as error:
-            raise CatalogueError(f"the catalogue {self.about.name} cannot be read: {error}") from error
+            raise ExternalError(f"the catalogue {self.about.name} cannot be read: {error}") from error
         return Tile(pa.concat_tables(parts, promote_options="permissive").combine_chunks(), self.about)
 
 
@@ -121,7 +122,7 @@ def _cells(folder: Path) -> pd.DataFrame:
     try:
         cells = pa.csv.read_csv(folder / "partition_info.csv").to_pandas()
     except (OSError, pa.ArrowException) as error:
-        raise CatalogueError(f"{folder} is no HATS catalogue: {error}") from error
+        raise ExternalError(f"{folder} is no HATS catalogue: {error}") from error
     return cells.astype({"Norder": "int64", "Npix": "int64"})
 
 

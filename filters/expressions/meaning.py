@@ -28,7 +28,7 @@ from filters.expressions.terms import (
 from filters.expressions.values import Kind
 from filters.parameters import Parameter
 from schemas.errors import NoSuchColumn, near_names
-from schemas.frame import frame_maker
+from schemas.frame import frame_maker, may_be_external
 from schemas.surveys.registry import survey_named
 
 _COMPARE: dict[type, Callable[[Any, Any], Any]] = {
@@ -69,7 +69,7 @@ AGGREGATES: dict[str, Kind] = {
     "sum": "number",
 }
 """Words that make one value an alert of the past epochs of a history, and the kind of that value."""
-_KIND_NAMES = {"number": "a number", "text": "text", "flag": "true or false"}
+_KIND_NAMES = {"number": "a number", "text": "text", "flag": "true or false", "any": "a value"}
 
 
 class Reader:
@@ -99,7 +99,7 @@ class Reader:
         part = self._part(node)
         if part.history:
             raise BadExpression(f"`{text_of(node)}` has a value an epoch: {_HOW_TO_AGGREGATE}")
-        if part.kind != "flag":
+        if part.kind not in ("flag", "any"):
             raise BadExpression(
                 f"`{text_of(node)}` is {_KIND_NAMES[part.kind]}: compare it, or ask missing(...)"
             )
@@ -137,6 +137,8 @@ class Reader:
 
     def _kind(self, name: str) -> Kind:
         """The kind of a column's values, as a frame without rows has it. Raises NoSuchColumn."""
+        if may_be_external(name, self._survey):
+            return "any"
         if name not in self._kinds:
             nothing = frame_maker([name], self._survey.name).of_packets([])
             self._kinds[name] = _kind_of_column(nothing[name])
@@ -151,7 +153,7 @@ class Reader:
         if any(type(op) not in _COMPARE for op in node.ops):
             raise BadExpression(f"`{text_of(node)}`: write `in` in a term of its own")
         for left, right in itertools.pairwise(operands):
-            if left.kind != right.kind:
+            if left.kind != right.kind and "any" not in (left.kind, right.kind):
                 raise BadExpression(
                     f"`{text_of(node)}` compares {_KIND_NAMES[left.kind]} with {_KIND_NAMES[right.kind]}"
                 )
@@ -165,7 +167,8 @@ class Reader:
         operand = self._part(node.left)
         choices = tuple(self._part(choice) for choice in listed.elts)
         for choice in choices:
-            if not isinstance(choice, Literal | Threshold) or choice.kind != operand.kind:
+            same = operand.kind in (choice.kind, "any")
+            if not isinstance(choice, Literal | Threshold) or not same:
                 raise BadExpression(f"`{text_of(node)}`: the list holds {_KIND_NAMES[operand.kind]} only")
         wanted = isinstance(node.ops[0], ast.In)
         return Membership("flag", *_of_all((operand,), node), operand, choices, wanted)
@@ -187,13 +190,13 @@ class Reader:
     def _calculated(self, node: ast.expr, inner: tuple[ast.expr, ...], operation: Callable[..., Any]) -> Part:
         operands = tuple(self._part(part) for part in inner)
         for operand, part in zip(operands, inner, strict=True):
-            if operand.kind != "number":
+            if operand.kind not in ("number", "any"):
                 raise BadExpression(f"`{text_of(part)}` is {_KIND_NAMES[operand.kind]}, not a number")
         return Calculation("number", *_of_all(operands, node), operands, operation)
 
     def _flag(self, node: ast.expr) -> Part:
         part = self._part(node)
-        if part.kind != "flag":
+        if part.kind not in ("flag", "any"):
             raise BadExpression(
                 f"`{text_of(node)}` is {_KIND_NAMES[part.kind]}, not true or false: compare it"
             )

@@ -13,7 +13,10 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-Kind = Literal["number", "text", "flag"]
+from filters.errors import BadCut
+
+Kind = Literal["number", "text", "flag", "any"]
+"""What values are; "any": an external column's, known when it is read."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ def of_column(column: Any) -> Values:
 def compare(comparison: Callable[[Any, Any], Any], left: Values, right: Values) -> Values:
     """True where both are there and the comparison holds."""
     if _is_text(left) or _is_text(right):
+        if not (_is_text(left) and _is_text(right)):
+            raise BadCut("an expression compares text with a number")
         return Values(_compared_text(comparison, left, right))
     a, b = _same_numbers(left, right)
     with np.errstate(invalid="ignore"):
@@ -78,7 +83,7 @@ def _is_whole(data: Any) -> bool:
 
 
 def _is_flag(data: Any) -> bool:
-    return data.dtype == bool if isinstance(data, np.ndarray) else isinstance(data, bool)
+    return data.dtype == bool if isinstance(data, np.ndarray) else isinstance(data, bool | np.bool_)
 
 
 def _is_text(values: Values) -> bool:
@@ -155,6 +160,8 @@ def calculate(operation: Callable[..., Any], *operands: Values) -> Values:
 def spread(values: Values, length: int, kind: Kind) -> np.ndarray:
     """An array of this length, of what may be one value for all: float64 for numbers, bool for flags."""
     data: Any = values.data if kind == "flag" else values.floats
+    if kind == "flag" and not _is_flag(data):
+        raise BadCut("an expression's term is neither true nor false: compare it")
     if isinstance(data, np.ndarray) and data.ndim:
         return data
     return np.full(length, data, bool if kind == "flag" else float)

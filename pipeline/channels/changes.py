@@ -17,6 +17,7 @@ from schemas.errors import ZadsError
 log = logging.getLogger(__name__)
 
 _AGAIN_SECONDS = 2.0
+_EXTERNAL_SECONDS = 1.0
 
 
 def channels_now(config: RunConfig, names: list[str] | None = None) -> ChannelSet:
@@ -30,19 +31,27 @@ def channels_now(config: RunConfig, names: list[str] | None = None) -> ChannelSe
 def channels_to_come(
     config: RunConfig, names: list[str] | None, begun_with: ChannelSet
 ) -> Iterator[ChannelSet | None]:
-    """Each later set of channels, as the registry changes; None a few times a second.
+    """Each later set of channels, as the registry or external information changes; None a few times a second.
 
     A set that cannot be loaded here is reported, and the one before stays in force: the operator sees it,
     and no channel stops for another's sake.
     """
-    seen = begun_with.registered
+    seen, now, latest = begun_with.registered, begun_with, None
+    looked = time.monotonic()
     for registry in _followed(config):
-        if registry is None or not registry.is_news_after(seen):
+        latest = registry or latest
+        news = registry is not None and registry.is_news_after(seen)
+        if not news and time.monotonic() - looked > _EXTERNAL_SECONDS:
+            looked = time.monotonic()
+            news = now.externals.have_moved()
+        if not news:
             yield None
             continue
-        seen = registry.registered
         try:
-            yield channel_set(config, names, registry)
+            latest = latest or read_registry(config.bootstrap_servers, **config.client)
+            seen = latest.registered
+            now = channel_set(config, names, latest)
+            yield now
         except ZadsError as error:
             log.error("the channels stay as they are: %s", error)
             yield None

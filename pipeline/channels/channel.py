@@ -12,6 +12,7 @@ from typing import Any, Literal
 import cloudpickle
 
 from filters import Filter
+from filters.external.externals import Externals, external_names
 from pipeline.channels.expected import Expected
 from pipeline.channels.limits import Limits
 from schemas.surveys.registry import program_of_topic
@@ -78,6 +79,11 @@ class Channel:
         }
 
     @cached_property
+    def external_reads(self) -> tuple[str, ...]:
+        """The columns of catalogues, regions and sky maps that the filter reads."""
+        return tuple(external_names(self.filter.reads or (), self.filter.surveys))
+
+    @cached_property
     def headers(self) -> list[tuple[str, bytes]]:
         """The Kafka headers that are the same on each of the channel's alerts."""
         return [
@@ -127,12 +133,14 @@ class ChannelSet:
 
     topics: the pattern of the topics that the run reads, "" for any. inputs: topics of channels that are
     read too, for the channels that have them as their input, those that are paused now among them.
+    externals: the catalogues, regions and sky maps that the filters read, each at one version.
     """
 
     channels: tuple[Channel, ...]
     registered: Registered | None = None  # how much of the registry it takes into account
     topics: str = ""
     inputs: tuple[str, ...] = ()
+    externals: Externals = field(default_factory=Externals)
 
     @property
     def surveys(self) -> tuple[str, ...]:
@@ -141,14 +149,26 @@ class ChannelSet:
 
     @cached_property
     def version(self) -> str:
-        """A hash of every channel's description, its filter's source included; before it the registry's."""
+        """A hash of every channel's description, its filter's source included, and of the versions of what is
+        external; before it the registry's."""
         described = json.dumps([channel.describe() for channel in self.channels], sort_keys=True)
+        if self.externals.versions:
+            described += json.dumps(dict(self.externals.versions))
         told = hashlib.sha256(described.encode()).hexdigest()[:12]
         return told if self.registered is None else f"{self.registered}:{told}"
 
     def reads(self, channel: Channel, topic: str) -> bool:
         """Whether `channel` is to see the records of `topic`: what is an input is nobody else's."""
         return channel.reads_topic(topic) and (bool(channel.input) or bool(re.match(self.topics, topic)))
+
+    def external_header(self, channel: Channel) -> list[tuple[str, bytes]]:
+        """The Kafka header that says which versions of external information a channel's filter has read."""
+        versions = {
+            name.partition(".")[0] for name in channel.external_reads
+        } & self.externals.versions.keys()
+        if not versions:
+            return []
+        return [("external", json.dumps({n: self.externals.versions[n] for n in sorted(versions)}).encode())]
 
     def to_bytes(self) -> bytes:
         """For a worker: filters from a user's file travel by value."""

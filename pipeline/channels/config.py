@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from filters import filter_or_expression, load, registered
+from filters.external.externals import Externals
 from pipeline.channels.channel import NAME, Access, Channel, ChannelSet, input_topics
 from pipeline.channels.inputs import Reading, refuse_wrong_inputs
 from pipeline.channels.limits import Limits
@@ -107,6 +108,7 @@ class RunConfig(BaseSettings):
     replica: str = "0"
     topics: str = ALL_TOPICS
     schemas: str = ""
+    external: str = ""
     dask: DaskConfig = Field(default_factory=DaskConfig)
     dispatch: DispatchConfig = Field(default_factory=DispatchConfig)
     limits: LimitsConfig = Field(default_factory=LimitsConfig)
@@ -204,7 +206,21 @@ def channel_set(
     refuse_wrong_inputs([channel.name for channel in channels], known)
     registered_so_far = registry.registered if registry is not None else None
     everything = tuple(channels), registered_so_far, config.topics
-    return ChannelSet(*everything, tuple(sorted(inputs)))
+    return ChannelSet(*everything, tuple(sorted(inputs)), _externals(channels, config))
+
+
+def _externals(channels: Sequence[Channel], config: RunConfig) -> Externals:
+    """The versions in use now of what the filters read beside the alert.
+
+    Raises ConfigError naming the channel.
+    """
+    every = Externals(config.external or None)
+    for channel in channels:
+        try:
+            every.check(channel.external_reads)
+        except ZadsError as error:
+            raise ConfigError(f"channel {channel.name}: {error}", hint=error.hint) from error
+    return every.pinned(name for channel in channels for name in channel.external_reads)
 
 
 def _running(definition: Definition) -> list[Channel]:

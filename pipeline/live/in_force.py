@@ -80,6 +80,9 @@ def _by_name(channels: ChannelSet) -> dict[str, Channel]:
 
 def _tell(old: ChannelSet, new: ChannelSet) -> None:
     before, after = _by_name(old), _by_name(new)
+    for name, version in new.externals.versions.items():
+        if old.externals.versions.get(name) != version:
+            log.info("%s: version %s from now on", name, version)
     for name in sorted(before.keys() | after.keys()):
         if name not in after:
             log.info("channel %s: off", name)

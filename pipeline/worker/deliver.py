@@ -40,6 +40,7 @@ class Outgoing:
     ) -> None:
         self._source, self._verdicts, self._records, self._schemas = source, verdicts, records, schemas
         self._channels = {channel.name: channel for channel in channels.channels}
+        self._external = {name: channels.external_header(one) for name, one in self._channels.items()}
         self._rewritten: dict[tuple[int, tuple[str, ...], bool], bytes] = {}
         self._hidden: dict[str, set[int]] = {}
         self.delivered: dict[str, list[Match]] = {}
@@ -76,7 +77,7 @@ class Outgoing:
             return _undelivered(
                 channel, match, "oversize", f"{len(value):,} bytes, more than a record may have"
             )
-        headers = _headers(channel, match, source)
+        headers = [*_headers(channel, match, source), *self._external[channel.name]]
         paced.produce(topic=channel.topic, value=value, key=source.key(), headers=headers)
         return None
 
@@ -134,6 +135,7 @@ def applied_record(channels: ChannelSet, work: Work) -> dict[str, Any]:
         "offset": work.low,
         "version": work.version,
         "channels": [channel.describe() for channel in channels.channels],
+        "external": dict(channels.externals.versions),
     }
     return {
         "topic": APPLIED_TOPIC,

@@ -186,7 +186,7 @@ class _Surveyor:
         self.survey: Survey = SURVEYS[name]
         mine = [channel for channel in channels.channels if name in channel.filter.surveys]
         self.accesses = [
-            _Access(some, FrameMaker(_reads(some), name, public), public)
+            _Access(some, FrameMaker(_reads(some), name, public, external=channels.externals), public)
             for public in (True, False)
             if (some := [channel for channel in mine if channel.public == public])
         ]

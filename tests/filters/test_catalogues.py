@@ -18,9 +18,11 @@ from typer.testing import CliRunner
 
 from commands import application
 from commands.catalogue.build import add_catalogue
-from filters.catalogues import CatalogueError, Catalogues, NoSuchCatalogue
+from filters.catalogues import describe
 from filters.catalogues.columns import Crossmatch
 from filters.catalogues.match import nearest, within
+from filters.external import NoSuchExternal, Store
+from filters.external.store import ExternalError
 from schemas.errors import NoSuchColumn
 
 RADIUS = 5.0
@@ -55,7 +57,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_all_pairs_are_those_of_astropy(root: Path) -> None:
-    matcher = Crossmatch(Catalogues(root).describe("crowd"))
+    matcher = Crossmatch(describe(Store(root), "crowd"))
     cat_ra, cat_dec = sky(4000, 1)
     ra, dec = sky(3000, 2)
     ours = within(matcher.tiles, ra, dec, RADIUS)
@@ -75,7 +77,7 @@ def test_all_pairs_are_those_of_astropy(root: Path) -> None:
 
 
 def test_columns_of_the_nearest_are_those_that_astropy_names(root: Path) -> None:
-    matcher = Crossmatch(Catalogues(root).describe("crowd"))
+    matcher = Crossmatch(describe(Store(root), "crowd"))
     cat_ra, cat_dec = sky(4000, 1)
     ra, dec = sky(3000, 3)
     columns = matcher.columns(["sep", "match", "count", "covered", "id", "mag", "name", "big"], ra, dec)
@@ -99,7 +101,7 @@ def test_columns_of_the_nearest_are_those_that_astropy_names(root: Path) -> None
 
 
 def test_nothing_and_nowhere_have_the_same_types(root: Path) -> None:
-    matcher = Crossmatch(Catalogues(root).describe("crowd"))
+    matcher = Crossmatch(describe(Store(root), "crowd"))
     names = ["sep", "match", "count", "covered", "id", "mag", "name", "big"]
     full = matcher.columns(names, *sky(100, 3))
     odd = np.array([np.nan, 1.0, 400.0, np.inf])
@@ -115,7 +117,7 @@ def test_nothing_and_nowhere_have_the_same_types(root: Path) -> None:
 @settings(max_examples=30)
 @given(st.lists(st.integers(0, 2999), max_size=60), st.integers(0, 60))
 def test_neighbours_in_a_batch_change_nothing(shared_root: Path, chosen: list[int], cut: int) -> None:
-    matcher = Crossmatch(Catalogues(shared_root).describe("crowd"))
+    matcher = Crossmatch(describe(Store(shared_root), "crowd"))
     ra, dec = (values[chosen] for values in sky(3000, 3))
     whole = nearest(matcher.tiles, ra, dec, RADIUS)
     parts = [nearest(matcher.tiles, ra[s], dec[s], RADIUS) for s in (slice(None, cut), slice(cut, None))]
@@ -130,14 +132,14 @@ def shared_root(root: Path) -> Path:
 
 
 def test_lsdb_reads_it(root: Path) -> None:
-    about = Catalogues(root).describe("crowd")
+    about = describe(Store(root), "crowd")
     frame = lsdb.open_catalog(about.folder).compute()
     assert len(frame) == 4000
     assert set(frame["name"]) == {f"s{i}" for i in range(4000)}
 
 
 def test_few_cells_in_memory_give_the_same(root: Path) -> None:
-    about = Catalogues(root).describe("crowd")
+    about = describe(Store(root), "crowd")
     roomy, tight = Crossmatch(about), Crossmatch(about, most_bytes=1)
     ra, dec = sky(500, 5)
     assert roomy.columns(["sep"], ra, dec)["sep"].equals(tight.columns(["sep"], ra, dec)["sep"])
@@ -210,19 +212,19 @@ def test_versions(tmp_path: Path) -> None:
     first = add_catalogue(frame, "x", 3.0, root=tmp_path)
     assert add_catalogue(frame, "x", 3.0, root=tmp_path).version == first.version
     second = add_catalogue(frame.assign(mag=18.0), "x", 3.0, root=tmp_path)
-    store = Catalogues(tmp_path)
+    store = Store(tmp_path)
     assert store.versions("x") == [first.version, second.version]
-    assert store.describe("x").version == second.version
+    assert describe(store, "x").version == second.version
     assert (
-        Crossmatch(store.describe("x", first.version)).columns(["mag"], np.array([10.0]), np.array([20.0]))[
+        Crossmatch(describe(store, "x", first.version)).columns(["mag"], np.array([10.0]), np.array([20.0]))[
             "mag"
         ][0]
         == 19
     )
-    with pytest.raises(NoSuchCatalogue, match="has no version"):
-        store.describe("x", "nonsense")
-    with pytest.raises(NoSuchCatalogue, match="no catalogue 'y'"):
-        store.describe("y")
+    with pytest.raises(NoSuchExternal, match="has no version"):
+        describe(store, "x", "nonsense")
+    with pytest.raises(NoSuchExternal, match="no catalogue, region or sky map 'y'"):
+        describe(store, "y")
 
 
 def test_what_cannot_be_added_is_said(tmp_path: Path) -> None:
@@ -234,10 +236,10 @@ def test_what_cannot_be_added_is_said(tmp_path: Path) -> None:
         ((good * 1000, "x", 3.0), "from 0 to 360"),
         ((tmp_path / "nothing.csv", "x", 3.0), "no file"),
     ):
-        with pytest.raises(CatalogueError, match=says):
+        with pytest.raises(ExternalError, match=says):
             add_catalogue(*arguments, root=tmp_path)
     (tmp_path / "broken.fits").write_bytes(b"SIMPLE")
-    with pytest.raises(CatalogueError, match="cannot be read as a table"):
+    with pytest.raises(ExternalError, match="cannot be read as a table"):
         add_catalogue(tmp_path / "broken.fits", "x", 3.0, root=tmp_path)
     assert not list(tmp_path.glob("x/*"))
 

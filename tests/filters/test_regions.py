@@ -16,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mocpy import MOC
 
+from filters.external.add import add_region
+from filters.external.store import ExternalError
 from filters.regions.area import Area, BadRegion, everywhere, read_area
 from filters.regions.skymap import BadSkyMap, SkyMap, read_fits, read_notice
 from filters.regions.skymaps import SkyMaps
@@ -138,7 +140,7 @@ def test_of_several_maps_the_one_that_holds_an_alert_best() -> None:
 
 
 def test_the_simulated_merger_s_notices() -> None:
-    """The merger is inside the 90 % areas of its notices, the update's is smaller, a retracted event is void."""
+    """The merger is inside the 90 % areas, the update's is smaller, and a retracted event is void."""
     month = Month(nights=6, density=0.05, seed=3, fields=2, quadrants=2, merging=True, stamps=False)
     merger = month.merger(month.survey())
     assert merger is not None
@@ -155,6 +157,16 @@ def test_the_simulated_merger_s_notices() -> None:
     assert own["UPDATE"].area(0.9).square_degrees < own["PRELIMINARY"].area(0.9).square_degrees
     in_force = SkyMaps.after(notices)
     assert [one.event for one in in_force.maps] == [merger.name]
+
+
+TAKEN = ["field", "rb", "sky", "coords", "prv_candidate", "diaSource", "Bad", "candidate"]
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_a_name_that_alerts_have_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ExternalError, match="the name"):
+        add_region(name, "cone 1 2 3", tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_no_map_is_said() -> None:

@@ -1,0 +1,128 @@
+"""Regions and sky maps into the folder of external information."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from filters.external.store import ExternalError, Store
+from filters.regions.area import read_area
+from filters.regions.skymap import Notice, SkyMap, read_fits, read_notice
+from filters.regions.skymaps import WINDOW
+
+
+def add_region(name: str, text: str, root: str | Path | None = None) -> str:
+    """Add a region that filters read as `name.inside`; returns its version.
+
+    Parameters
+    ----------
+    name
+        Lower-case letters, digits and _.
+    text
+        "cone RA DEC RADIUS", "polygon RA DEC …", or a MOC file (see `read_area`).
+    root
+        The folder of external information.
+
+    Raises
+    ------
+    BadRegion
+        For a text that is no region.
+    ExternalError
+        For a name that cannot be used.
+    """
+    area = read_area(text)
+    version = hashlib.sha256(area.ranges.tobytes()).hexdigest()[:12]
+    about = {"what": "region", "name": name, "text": text, "ranges": "ranges.npy"}
+    about["square_degrees"] = str(round(area.square_degrees, 4))
+    Store(root).add(name, version, about, lambda folder: np.save(folder / "ranges.npy", area.ranges))
+    return version
+
+
+def add_notices(
+    name: str, contents: Iterable[bytes], root: str | Path | None = None, window: float = WINDOW
+) -> list[Notice]:
+    """Add sky maps, updates and retractions, in their order; filters read them as `name.level`.
+
+    Parameters
+    ----------
+    name
+        Of the collection, "skymaps" for instance.
+    contents
+        Multi-order FITS files, or notices as JSON with the map in them. A map of an event that has one
+        supersedes it; a retraction makes the event void.
+    root
+        The folder of external information.
+    window
+        days after an event in which its map counts.
+
+    Returns
+    -------
+    list
+        The notices.
+
+    Raises
+    ------
+    BadSkyMap
+        For what is neither.
+    """
+    store = Store(root)
+    if name in store.names() and store.about(name)["what"] != "skymaps":
+        raise ExternalError(f"'{name}' is a {store.about(name)['what']}: give the sky maps another name")
+    kept = _kept(store, name)
+    notices = []
+    for content in contents:
+        notice = _notice(content)
+        notices.append(notice)
+        if notice.map is None:
+            kept.pop(notice.event, None)
+        else:
+            number = kept[notice.event]["number"] + 1 if notice.event in kept else 0
+            kept[notice.event] = {"number": number, "content": _fits_of(content)}
+    _write(store, name, kept, window)
+    return notices
+
+
+def _kept(store: Store, name: str) -> dict[str, dict[str, Any]]:
+    """Event -> number and content of its newest map."""
+    if name not in store.names():
+        return {}
+    folder = store.folder(name)
+    return {
+        one["event"]: {"number": one["number"], "content": (folder / one["file"]).read_bytes()}
+        for one in store.about(name)["maps"]
+    }
+
+
+def _write(store: Store, name: str, kept: dict[str, dict[str, Any]], window: float) -> None:
+    digest = hashlib.sha256(repr(window).encode())
+    maps = []
+    for event, one in sorted(kept.items()):
+        digest.update(event.encode() + str(one["number"]).encode() + hashlib.sha256(one["content"]).digest())
+        maps.append({"event": event, "number": one["number"], "file": f"{event}.fits"})
+
+    def write(folder: Path) -> None:
+        for event, one in kept.items():
+            (folder / f"{event}.fits").write_bytes(one["content"])
+
+    about = {"what": "skymaps", "name": name, "window": window, "maps": maps}
+    store.add(name, digest.hexdigest()[:12], about, write)
+
+
+def _notice(content: bytes) -> Notice:
+    if content.lstrip()[:1] in (b"{", b"["):
+        return read_notice(content)
+    made: SkyMap = read_fits(content)
+    return Notice(made.event, "MAP", made.jd, made)
+
+
+def _fits_of(content: bytes) -> bytes:
+    import base64
+    import json
+
+    if content.lstrip()[:1] != b"{":
+        return content
+    return base64.b64decode(json.loads(content)["event"]["skymap"])

@@ -1,0 +1,168 @@
+"""All external information that filters read, each at one version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from filters.external import coordinates
+from filters.external.opened import Opened, opened, series
+from filters.external.store import NoSuchExternal, Store
+from schemas.frame import FrameMaker, Table, may_be_external
+from schemas.surveys.registry import survey_named
+
+
+class Externals:
+    """Makes external columns for frames (`schemas.frame.External`). Immutable; pickles as its arguments.
+
+    root: the folder, ZADS_EXTERNAL or ~/.zads/external where it is left out. versions: name -> the version to
+    use; what is not named is read in the version in use at that moment.
+    """
+
+    def __init__(self, root: str | Path | None = None, versions: Mapping[str, str] | None = None) -> None:
+        self.store = Store(root)
+        self.versions = MappingProxyType(dict(sorted((versions or {}).items())))
+
+    def _key(self) -> tuple[str, tuple[tuple[str, str], ...]]:
+        return str(self.store.root), tuple(self.versions.items())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Externals, (str(self.store.root), dict(self.versions))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Externals) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def opened(self, name: str) -> Opened:
+        """One of them. Raises NoSuchExternal, ExternalError."""
+        if name == coordinates.NAME:
+            return coordinates.COORDINATES
+        return opened(str(self.store.folder(name, self.versions.get(name, ""))))
+
+    def pinned(self, names: Iterable[str]) -> Externals:
+        """The same for these columns, at the versions in use now where none is named.
+
+        Raises NoSuchExternal.
+        """
+        heads = dict.fromkeys(name.partition(".")[0] for name in names)
+        versions = {
+            head: self.versions.get(head) or self.store.current(head)
+            for head in heads
+            if head != coordinates.NAME
+        }
+        return Externals(self.store.root, versions)
+
+    def have_moved(self) -> bool:
+        """Whether another version of something is in use by now. What has gone has not moved."""
+        there = set(self.store.names())
+        return any(name in there and self.store.current(name) != v for name, v in self.versions.items())
+
+    def check(self, names: Sequence[str]) -> None:
+        """Raise NoSuchExternal or NoSuchColumn when one of these columns is not there."""
+        nothing = np.zeros(0)
+        self.columns(names, nothing, nothing, nothing)
+
+    def columns(
+        self, names: Sequence[str], ra: np.ndarray, dec: np.ndarray, jd: np.ndarray
+    ) -> Mapping[str, Any]:
+        """The columns, of alerts at these places ((n,) degrees) and times ((n,) days UTC)."""
+        heads: dict[str, list[str]] = {}
+        for name in names:
+            head, _, column = name.partition(".")
+            heads.setdefault(head, []).append(column)
+        made: dict[str, Any] = {}
+        for head, columns in heads.items():
+            made |= series(head, self.opened(head), columns, (ra, dec, jd))
+        return made
+
+
+class Unchecked:
+    """Stands for external information that need not be there yet: where a filter is only declared."""
+
+    def check(self, names: Sequence[str]) -> None:
+        """Anything that may be external is fine."""
+
+    def columns(
+        self, names: Sequence[str], ra: np.ndarray, dec: np.ndarray, jd: np.ndarray
+    ) -> Mapping[str, Any]:
+        """Never asked for. Raises NoSuchExternal."""
+        raise NoSuchExternal(f"{', '.join(names)} cannot be made here")
+
+
+def external_names(reads: Iterable[str], surveys: Iterable[str]) -> list[str]:
+    """Those of the columns that are external."""
+    of = [survey_named(name) for name in surveys]
+    return [name for name in reads if any(may_be_external(name, survey) for survey in of)]
+
+
+@lru_cache(maxsize=256)
+def _maker(reads: tuple[str, ...], survey: str, public: bool, externals: Externals) -> FrameMaker:
+    return FrameMaker(reads, survey, public, external=externals)
+
+
+def frame_maker(
+    reads: Sequence[str], survey: str = "ztf", public: bool = False, externals: Externals | None = None
+) -> FrameMaker:
+    """What makes frames of these columns, external ones too; the same one each time.
+
+    Parameters
+    ----------
+    reads
+        Columns of the survey, and such as "galex.sep".
+    survey
+        Whose alerts.
+    public
+        Leave out rows of histories that are not public.
+    externals
+        Where external columns come from; what is in use now in the usual folder where left out.
+
+    Raises
+    ------
+    NoSuchColumn
+        For a name that nothing has.
+    NoSuchExternal
+        For a catalogue, region or sky map that is not there.
+    """
+    outside = external_names(reads, [survey])
+    given = externals or Externals()
+    return _maker(tuple(reads), survey, public, given.pinned(outside) if outside else Externals())
+
+
+def stored_columns(reads: Sequence[str], survey: str = "ztf", public: bool = False) -> list[str]:
+    """What the reader (or the archive) must bring so that `to_frame` can show `reads`.
+
+    Raises NoSuchColumn.
+    """
+    return frame_maker(reads, survey, public).columns
+
+
+def to_frame(table: Table, reads: Sequence[str], survey: str = "ztf", public: bool = False) -> pd.DataFrame:
+    """The frame that a filter with these `reads` sees, of a table with the columns of `stored_columns`.
+
+    Parameters
+    ----------
+    table
+        The raw columns, one row an alert.
+    reads
+        The columns to show, external ones too.
+    survey
+        Whose alerts these are.
+    public
+        Leave out rows of histories that are not public.
+
+    Raises
+    ------
+    NoSuchColumn
+        When the table lacks a column.
+    CorruptValue
+        For an alert without `candid`.
+    """
+    return frame_maker(reads, survey, public).frame(table)

@@ -1,0 +1,103 @@
+"""One catalogue, region or collection of sky maps, ready to be asked about alerts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from filters.catalogues.columns import TYPES, Crossmatch
+from filters.catalogues.description import read_description
+from filters.external.store import FILE, ExternalError
+from filters.regions import area, skymaps
+from filters.regions.skymap import read_fits
+from schemas.errors import NoSuchColumn
+
+
+class Opened(Protocol):
+    """What each kind can do."""
+
+    @property
+    def kinds(self) -> Mapping[str, tuple[str, str, str]]:
+        """Column -> kind of its values, unit, meaning."""
+
+    def columns(
+        self, names: Sequence[str], ra: np.ndarray, dec: np.ndarray, jd: np.ndarray
+    ) -> Mapping[str, Any]:
+        """Columns of alerts at these places (degrees) and times (days UTC)."""
+
+
+class _Catalogue:
+    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+        self._matcher = Crossmatch(read_description(folder, about))
+        described = self._matcher.about
+        columns = {name: described.column(name) for name in described.names()}
+        self.kinds = {name: (c.kind, c.unit, c.meaning) for name, c in columns.items()}
+
+    def columns(
+        self, names: Sequence[str], ra: np.ndarray, dec: np.ndarray, jd: np.ndarray
+    ) -> Mapping[str, Any]:
+        return self._matcher.columns(names, ra, dec, jd)
+
+
+class _Region:
+    kinds = area.COLUMNS
+
+    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+        self._area = area.Area(np.load(folder / about["ranges"]))
+
+    def columns(
+        self, names: Sequence[str], ra: np.ndarray, dec: np.ndarray, jd: np.ndarray
+    ) -> Mapping[str, Any]:
+        return area.columns(self._area, names, ra, dec)
+
+
+class _SkyMaps:
+    kinds = skymaps.COLUMNS
+
+    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+        maps = [
+            read_fits((folder / one["file"]).read_bytes(), one["event"], one["number"])
+            for one in about["maps"]
+        ]
+        self._maps = skymaps.SkyMaps(maps, about["window"])
+
+    def columns(
+        self, names: Sequence[str], ra: np.ndarray, dec: np.ndarray, jd: np.ndarray
+    ) -> Mapping[str, Any]:
+        return self._maps.columns(names, ra, dec, jd)
+
+
+_KINDS: dict[str, Callable[[Path, dict[str, Any]], Opened]] = {
+    "catalogue": _Catalogue,
+    "region": _Region,
+    "skymaps": _SkyMaps,
+}
+"""What -> how it is opened. Another kind is another line."""
+
+
+@lru_cache(maxsize=64)
+def opened(folder: str) -> Opened:
+    """A version, opened once a process: it never changes. Raises ExternalError."""
+    try:
+        about = json.loads((Path(folder) / FILE).read_text())
+        return _KINDS[about["what"]](Path(folder), about)
+    except (OSError, ValueError, KeyError) as error:
+        raise ExternalError(f"{folder} cannot be read: {error!r}") from error
+
+
+def series(name: str, one: Opened, names: Sequence[str], place: Sequence[np.ndarray]) -> dict[str, Any]:
+    """Columns of one of them under their dotted names, typed alike in every batch. Raises NoSuchColumn."""
+    for column in names:
+        if column not in one.kinds:
+            raise NoSuchColumn(f"{name}.{column}", [f"{name}.{known}" for known in one.kinds])
+    made = one.columns(names, *place)
+    return {
+        f"{name}.{column}": pd.Series(made[column], dtype=TYPES[one.kinds[column][0]]).array
+        for column in names
+    }

@@ -1,0 +1,134 @@
+"""A folder of external information: ROOT/NAME/VERSION/…, and ROOT/NAME/current: the version in use.
+
+A version never changes: its name is a hash over its content. So whoever has read one may keep it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from filters.errors import FilterError
+from schemas.errors import near_names
+from schemas.frame import may_be_external
+from schemas.surveys.registry import SURVEYS
+
+FILE = "zads.json"
+NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
+_CURRENT = "current"
+
+
+class ExternalError(FilterError):
+    """External information cannot be read, or not be used as asked."""
+
+
+class NoSuchExternal(ExternalError):
+    """No catalogue, region or sky maps of that name, or no such version."""
+
+
+def default_root() -> Path:
+    """ZADS_EXTERNAL, else `external` in ZADS_HOME (~/.zads)."""
+    home = Path(os.environ.get("ZADS_HOME") or Path.home() / ".zads")
+    return Path(os.environ.get("ZADS_EXTERNAL") or home / "external")
+
+
+class Store:
+    """What there is in a folder. root: ZADS_EXTERNAL or ~/.zads/external where it is left out."""
+
+    def __init__(self, root: str | Path | None = None) -> None:
+        self.root = default_root() if root is None else Path(root)
+
+    def names(self, what: str = "") -> list[str]:
+        """Those that are in use, sorted; only of one kind: "catalogue", "region" or "skymaps"."""
+        names = sorted(path.parent.name for path in self.root.glob(f"*/{_CURRENT}"))
+        return [name for name in names if not what or self.about(name)["what"] == what]
+
+    def versions(self, name: str) -> list[str]:
+        """The versions that are there, the oldest first."""
+        made = [path.parent for path in (self.root / name).glob(f"[!.]*/{FILE}")]
+        return [path.name for path in sorted(made, key=lambda path: (path / FILE).stat().st_mtime_ns)]
+
+    def current(self, name: str) -> str:
+        """The version in use. Raises NoSuchExternal."""
+        try:
+            return (self.root / name / _CURRENT).read_text().strip()
+        except OSError:
+            raise NoSuchExternal(
+                f"no catalogue, region or sky map '{name}' in {self.root}; {near_names(name, self.names())}",
+                hint="`zads catalogue add FILE --name NAME` and `zads region add NAME` add one",
+            ) from None
+
+    def folder(self, name: str, version: str = "") -> Path:
+        """Where a version is, the one in use or the one named. Raises NoSuchExternal."""
+        chosen = version or self.current(name)
+        if not (self.root / name / chosen / FILE).is_file():
+            self.current(name)
+            known = ", ".join(self.versions(name))
+            raise NoSuchExternal(f"'{name}' has no version {chosen} (there are {known})")
+        return self.root / name / chosen
+
+    def about(self, name: str, version: str = "") -> dict[str, Any]:
+        """What the version says of itself, as plain values. Raises NoSuchExternal, ExternalError."""
+        folder = self.folder(name, version)
+        try:
+            plain: dict[str, Any] = json.loads((folder / FILE).read_text())
+        except (OSError, ValueError) as error:
+            raise ExternalError(f"'{name}' at {folder} cannot be read: {error}") from None
+        return plain
+
+    def add(self, name: str, version: str, about: dict[str, Any], write: Callable[[Path], None]) -> None:
+        """Write a version that is not there yet, and put it in use.
+
+        Parameters
+        ----------
+        name, version
+            What it is called; the version is a hash over its content.
+        about
+            What it says of itself, plain values; with "what".
+        write
+            Writes its other files into a folder, which becomes visible when all is written.
+
+        Raises
+        ------
+        ExternalError
+            For a name that cannot be used.
+        """
+        if not NAME.fullmatch(name):
+            raise ExternalError(f"the name {name!r}: a lower-case letter, then letters, digits and _")
+        for survey in SURVEYS.values():
+            if name == "coords" or not may_be_external(f"{name}.x", survey):
+                raise ExternalError(f"the name {name!r} is too near to one that alerts have: choose another")
+        place = self.root / name
+        if version not in self.versions(name):
+            place.mkdir(parents=True, exist_ok=True)
+            aside = Path(tempfile.mkdtemp(prefix=".adding-", dir=place))
+            try:
+                write(aside)
+                (aside / FILE).write_text(json.dumps(about, indent=1))
+                aside.chmod(0o755)
+                aside.rename(place / version)
+            except BaseException:
+                shutil.rmtree(aside, ignore_errors=True)
+                if not any(place.iterdir()):
+                    place.rmdir()
+                raise
+        self.use(name, version)
+
+    def use(self, name: str, version: str) -> None:
+        """Make a version the one in use, at once for everybody who asks from now on."""
+        pointer = self.root / name / _CURRENT
+        fresh = pointer.with_suffix(f".{os.getpid()}")
+        fresh.write_text(version + "\n")
+        fresh.replace(pointer)
+
+    def remove(self, name: str) -> None:
+        """Take it away with all its versions. Raises NoSuchExternal."""
+        self.current(name)
+        (self.root / name / _CURRENT).unlink()
+        shutil.rmtree(self.root / name)
