@@ -21,6 +21,7 @@ from commands.shared.options import (
     Bootstrap,
     Config,
     Scheduler,
+    Survey,
     archive_at,
     counting_bar,
     people,
@@ -28,6 +29,7 @@ from commands.shared.options import (
 from schemas.errors import ZadsError
 
 if TYPE_CHECKING:
+    from archive.read.archive import Archive as Reader
     from archive.replay.replay import Progress as SoFar
     from archive.replay.results import Replay
 
@@ -54,6 +56,7 @@ def replay(
         list[str] | None,
         typer.Option(help="name=value, or filter.name=value; name=0.5,0.6,0.7 tries each. Repeatable."),
     ] = None,
+    survey: Survey = None,
     cone: Annotated[
         str | None,
         typer.Option(help='Only this part of the sky: "ra dec radius", as in "10.5 -3 1deg".'),
@@ -98,7 +101,7 @@ def replay(
     versions = "all" if all_versions else "newest"
     chosen = {"nights": nights, "cone": on_sky, "versions": versions, "public": not collaboration}
     # A replay may take an hour: whatever would stop its result on the way out is to be told before it.
-    where = archive_at(archive)
+    where = _part(archive_at(archive), survey, filters)
     _require_nights(where, nights)
     _make_room(out, plots)
     send = _sender(to_topic, speed, bootstrap, config)
@@ -133,17 +136,33 @@ def _say_what_is_missing(
         raise typer.BadParameter("--param, --json, --out and --plots want a filter: name one")
 
 
-def _require_nights(where: str, nights: str | None) -> None:
+def _part(address: str, survey: str | None, filters: list[str] | None) -> Reader:
+    """The survey's part of the archive that the filters are for. Raises ZadsError when it is not clear."""
+    from archive.read.archive import Archive as Part
+    from archive.tables.store import surveys_in
+    from filters import load
+
+    chosen = [load(name) for name in filters or ()]
+    there = [survey] if survey is not None else surveys_in(address)
+    common = [name for name in there if all(name in f.surveys for f in chosen)]
+    if len(common) > 1 and not chosen:
+        raise ZadsError(f"the archive has {', '.join(common)}", hint="say which with --survey")
+    # Without a part for all of them the replay says which filter is for another survey.
+    return Part(address, (common or there)[0])
+
+
+def _require_nights(where: Reader, nights: str | None) -> None:
     """Raises ZadsError when the archive has none of the nights: most likely they were mistyped."""
-    from archive.read.archive import Archive as Reader
     from archive.read.fragments import nights_of
 
-    wanted, files = nights_of(nights), Reader(where).files()
+    wanted, files = nights_of(nights), where.files()
     if not any(wanted.holds(file.night) for file in files):
         there = sorted({str(file.night) for file in files if file.night is not None})
         span = f"it has {len(there)}, {there[0]} to {there[-1]}" if there else "it has none"
         words = f"none of the nights {nights}" if nights else "no nights"
-        raise ZadsError(f"{words} in the archive {where}", hint=f"{span}; `zads archive info` lists them")
+        raise ZadsError(
+            f"{words} in the archive {where.path}", hint=f"{span}; `zads archive info` lists them"
+        )
 
 
 def _make_room(out: Path | None, plots: Path | None) -> None:
@@ -201,7 +220,7 @@ def _cone(given: str | None) -> tuple[str, ...] | None:
 
 
 def _replayed(
-    filters: list[str], where: str, values: dict[str, Any], cluster: Any, chosen: dict[str, Any]
+    filters: list[str], where: Reader, values: dict[str, Any], cluster: Any, chosen: dict[str, Any]
 ) -> Replay:
     from archive.replay.replay import replay as run
 
@@ -293,14 +312,13 @@ def _funnel(found: Replay) -> Table:
 
 
 def _rehearse(
-    found: Replay | None, where: str, chosen: dict[str, Any], send: Callable[..., int], topic: str
+    found: Replay | None, where: Reader, chosen: dict[str, Any], send: Callable[..., int], topic: str
 ) -> None:
     """Send the packets that pass, or all of them, and say how many; Ctrl-C ends it early."""
-    from archive.read.archive import Archive as Reader
     from archive.read.stream import in_time_order, record_keys
 
     wanted = None if found is None else found.matches
-    packets = in_time_order(Reader(where), wanted=wanted, **chosen)
+    packets = in_time_order(where, wanted=wanted, **chosen)
     sent = 0
     with counting_bar() as bar:
         total = None if wanted is None else len(wanted.drop_duplicates(record_keys(wanted)))

@@ -119,6 +119,15 @@ def confluent(record: Mapping[str, Any], version: str = "11.0") -> bytes:
     return b"\0" + schema_id(version).to_bytes(4, "big") + stream.getvalue()
 
 
+def read(raw: bytes) -> dict[str, Any]:
+    """A packet of either framing by fastavro alone, with the schema that it was written with."""
+    if raw.startswith(b"Obj"):
+        return next(iter(fastavro.reader(io.BytesIO(raw))))  # type: ignore[return-value]
+    number = int.from_bytes(raw[1:5], "big")
+    schema = parsed(f"{number // 100}.{number % 100}")
+    return fastavro.schemaless_reader(io.BytesIO(raw[5:]), schema, None)  # type: ignore[return-value]
+
+
 @dataclass
 class Registry:
     """How the registry behaves: slow (seconds), broken (a status for every answer), missing (ids)."""

@@ -15,7 +15,7 @@ import pytest
 
 from archive.read.archive import Archive
 from archive.replay.replay import Replay, replay
-from archive.write.appender import Appender
+from archive.write.appenders import Appenders
 from cluster.kafka.broker import Broker
 from filters import registered
 from pipeline.broker.listen import listen
@@ -77,7 +77,7 @@ def lived(
     night_name: str, delivered: dict[tuple[str, str], list[Place]], folder: Path, servers: str
 ) -> Lived:
     """One night's part of what was delivered, and its archive."""
-    Follower(Appender(str(folder)), f"^{night_name}$", servers, night_name).run(until_drained=True)
+    Follower(Appenders(str(folder)), f"^{night_name}$", servers, night_name).run(until_drained=True)
     its_own = {
         channel: [place for place in places if place[0] == night_name]
         for channel, places in delivered.items()

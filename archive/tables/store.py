@@ -36,6 +36,7 @@ from archive.layout import (
 )
 from schemas.avro.framing import Buffer
 from schemas.errors import ZadsError
+from schemas.surveys.registry import SURVEYS
 
 # What Hive's convention and Delta writers name the folder of a null.
 _NULL = "__HIVE_DEFAULT_PARTITION__"
@@ -64,6 +65,14 @@ def survey_table(address: str, survey: str = "ztf") -> DeltaTable:
     """A survey's table, made if it is not there."""
     schema, limited = table_schema(survey), ",".join(statistics(survey))
     return _made(address, schema, list(partitions(survey)), f"alerts of {survey}", limited)
+
+
+def surveys_in(archive: str) -> list[str]:
+    """The surveys that the archive has a table of. Raises NoSuchArchive when there is none."""
+    there = [name for name in SURVEYS if is_table(f"{archive.rstrip('/')}/{name}")]
+    if not there:
+        raise NoSuchArchive(f"no archive table in {archive}", hint="`zads archive ingest PATH` makes one")
+    return there
 
 
 def plain_table(address: str, schema: pa.Schema) -> DeltaTable:

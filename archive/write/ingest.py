@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from archive.write.intake import Intake
+from archive.write.intake import Intakes
 from archive.write.summary import Summary, from_plain, total
 from schemas.avro.framing import SchemaSource
 from schemas.packets.files import PacketFiles
@@ -31,16 +31,17 @@ Progress = Callable[[Summary], None]
 def ingest(
     paths: str | Path | Sequence[str | Path],
     archive: str | Path,
-    survey: str = "ztf",
+    survey: str | None = None,
     client: Any = None,
     schemas: SchemaSource | None = None,
     progress: Progress | None = None,
 ) -> Summary:
-    """Keep the survey's packets of files, folders (recursively) and tarballs (streamed), each once.
+    """Keep the packets of files, folders (recursively) and tarballs (streamed), each once.
 
-    What cannot be kept goes to the quarantine with its reason. client: a `distributed.Client` whose workers
-    reach both the packets and the archive under the same paths; without one, threads of this process do the
-    work. schemas: for Confluent framing. progress: is told now and then how far it is.
+    survey: only this one's; None: each survey's packets in the table of its own. What cannot be kept goes to
+    the quarantine with its reason. client: a `distributed.Client` whose workers reach both the packets and
+    the archive under the same paths; without one, threads of this process do the work. schemas: for Confluent
+    framing. progress: is told now and then how far it is.
 
     Raises NoSuchPackets for a path that is not there, NoSchemaSource when a registry does not answer.
     """
@@ -48,13 +49,13 @@ def ingest(
     tell = progress or (lambda _: None)
     if client is not None:
         return _Shares(client, files, str(archive), survey, schemas, tell).run()
-    intake = Intake(str(archive), survey, schemas)
+    intake = Intakes(str(archive), survey, schemas)
     intake.summary.total_bytes = files.total_bytes
     return intake.take(files, tell)
 
 
 def take_share(
-    number: int, paths: list[Path], archive: str, survey: str, schemas: SchemaSource | None
+    number: int, paths: list[Path], archive: str, survey: str | None, schemas: SchemaSource | None
 ) -> Summary:
     """One worker's share of the files; it tells how far it is through Dask's events."""
     from distributed import get_worker
@@ -67,7 +68,7 @@ def take_share(
             worker.log_event(_TOPIC, {"share": number, **summary.plain()})
             told = time.monotonic()
 
-    return Intake(archive, survey, schemas).take(PacketFiles(paths), tell)
+    return Intakes(archive, survey, schemas).take(PacketFiles(paths), tell)
 
 
 class _Shares:
@@ -78,7 +79,7 @@ class _Shares:
         client: Any,
         files: PacketFiles,
         archive: str,
-        survey: str,
+        survey: str | None,
         schemas: SchemaSource | None,
         tell: Progress,
     ) -> None:

@@ -11,7 +11,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from deltalake.exceptions import CommitFailedError
@@ -24,8 +23,10 @@ from archive.write.known import KnownPackets
 from archive.write.quarantine import Quarantine
 from archive.write.rows import Identity, Record, RowMaker, Unkept
 from archive.write.summary import Summary
-from schemas.avro.framing import SchemaSource
+from schemas.avro.framing import Framer, SchemaSource
+from schemas.errors import PacketError
 from schemas.packets.files import PacketFile, PacketFiles
+from schemas.surveys.registry import SURVEYS
 
 BATCH_PACKETS = 8_192
 BATCH_BYTES = 128_000_000
@@ -57,46 +58,46 @@ class _Written(NamedTuple):
     skipped: int
 
 
-@dataclass
 class Intake:
-    """One process at work. Raises NoSchemaSource when a registry does not answer."""
+    """Packets of one survey into its table, by threads of this process.
 
-    archive: str
-    survey: str = "ztf"
-    schemas: SchemaSource | None = None
+    summary: counts what becomes of them. Raises NoSchemaSource when a registry does not answer.
+    """
 
-    def __post_init__(self) -> None:
-        self._address = table_of(self.archive, self.survey)
-        survey_table(self._address, self.survey)
+    def __init__(
+        self,
+        archive: str,
+        survey: str,
+        schemas: SchemaSource | None,
+        summary: Summary,
+        quarantine: Quarantine,
+    ) -> None:
+        self.survey, self.summary = survey, summary
+        self._address = table_of(archive, survey)
+        survey_table(self._address, survey)
         self._known = KnownPackets(self._address)
-        self._maker = RowMaker(self.survey, self.schemas)
-        self._schemas = SchemaKeeper(self.archive, self.survey)
-        self._quarantine = Quarantine(self.archive)
+        self._maker = RowMaker(survey, schemas)
+        self._schemas = SchemaKeeper(archive, survey)
+        self._quarantine = quarantine
         self._stamp = 0
-        self.summary = Summary()
+        self._under_way: deque[tuple[_Batch, Future[_Written]]] = deque()
+        self._threads = ThreadPoolExecutor(_THREADS, f"zads-intake-{survey}")
 
-    def take(self, files: PacketFiles, progress: Callable[[Summary], None]) -> Summary:
-        """Keep what the files hold; `progress` is told after each batch."""
-        began = time.monotonic()
-        for _ in self._through(_batches(files)):
-            self.summary.read_bytes, self.summary.seconds = files.read_bytes, time.monotonic() - began
-            progress(self.summary)
-        self.summary.damaged, self.summary.read_bytes = files.damaged, files.total_bytes
-        self.summary.seconds = time.monotonic() - began
-        return self.summary
+    def put(self, records: list[Record]) -> None:
+        """Have records made into files, side by side; the first of them become part of the table."""
+        batch = _Batch(records, self._next_stamp(len(records)))
+        self._under_way.append((batch, self._threads.submit(self._write, batch)))
+        if len(self._under_way) >= _AHEAD or self._under_way[0][1].done():
+            self._finish(*self._under_way.popleft())
 
-    def _through(self, batches: Iterable[list[Record]]) -> Iterator[None]:
-        under_way: deque[tuple[_Batch, Future[_Written]]] = deque()
-        with ThreadPoolExecutor(_THREADS, "zads-intake") as threads:
-            for records in batches:
-                batch = _Batch(records, self._next_stamp(len(records)))
-                under_way.append((batch, threads.submit(self._write, batch)))
-                if len(under_way) >= _AHEAD or under_way[0][1].done():
-                    self._finish(*under_way.popleft())
-                    yield
-            while under_way:
-                self._finish(*under_way.popleft())
-                yield
+    def finish(self) -> None:
+        """Make all of them part of the table."""
+        while self._under_way:
+            self._finish(*self._under_way.popleft())
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._threads.shutdown(cancel_futures=True)
 
     def _next_stamp(self, packets: int) -> int:
         """No two rows have the same time, and the later packet has the later one."""
@@ -153,6 +154,70 @@ class Intake:
             told.files += 1
             told.stored_bytes += file.add.size
         told.raw_bytes += sum(len(record.raw) for record in batch.records)
+
+
+class Intakes:
+    """Packets into the tables of their surveys. survey: into this one's only; None: each into its own.
+
+    Raises NoSchemaSource when a registry does not answer.
+    """
+
+    def __init__(self, archive: str, survey: str | None = None, schemas: SchemaSource | None = None) -> None:
+        self._archive, self._survey, self._sources = archive, survey, schemas
+        self._framer = Framer(schemas)
+        self._quarantine = Quarantine(archive)
+        self._intakes: dict[str, Intake] = {}
+        self.summary = Summary()
+
+    def take(self, files: PacketFiles, progress: Callable[[Summary], None]) -> Summary:
+        """Keep what the files hold; `progress` is told after each batch."""
+        began = time.monotonic()
+        if self._survey is not None:
+            self._intake(self._survey)  # its table is there even when no packet is
+        try:
+            for records in _batches(files):
+                for survey, its_own in self._sorted(records).items():
+                    self._intake(survey).put(its_own)
+                self.summary.read_bytes, self.summary.seconds = files.read_bytes, time.monotonic() - began
+                progress(self.summary)
+            for intake in self._intakes.values():
+                intake.finish()
+                progress(self.summary)
+        finally:
+            for intake in self._intakes.values():
+                intake.close()
+        self.summary.damaged, self.summary.read_bytes = files.damaged, files.total_bytes
+        self.summary.seconds = time.monotonic() - began
+        return self.summary
+
+    def _intake(self, survey: str) -> Intake:
+        if survey not in self._intakes:
+            shared = self._sources, self.summary, self._quarantine
+            self._intakes[survey] = Intake(self._archive, survey, *shared)
+        return self._intakes[survey]
+
+    def _sorted(self, records: list[Record]) -> dict[str, list[Record]]:
+        """The records by survey; what is of none goes into the quarantine."""
+        if self._survey is not None:
+            return {self._survey: records}
+        by_survey: dict[str, list[Record]] = {}
+        unkept: list[Unkept] = []
+        for record in records:
+            try:
+                survey = self._framer.frame(record.raw).writer.survey
+            except PacketError as error:
+                unkept.append(Unkept(record, error.reason, str(error)))
+                continue
+            if survey in SURVEYS:
+                by_survey.setdefault(survey, []).append(record)
+            else:
+                why = f"a packet of {survey}, a survey that the archive has no table for"
+                unkept.append(Unkept(record, "other-survey", why, survey))
+        added = self._quarantine.add_new(unkept, int(time.time() * 1e6))
+        self.summary.quarantined.update(one.reason for one in added)
+        self.summary.quarantined_before += len(unkept) - len(added)
+        self.summary.raw_bytes += sum(len(one.record.raw) for one in unkept)
+        return by_survey
 
 
 def _batches(files: Iterable[PacketFile]) -> Iterator[list[Record]]:

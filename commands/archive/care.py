@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from commands.shared.options import Archive, Bootstrap, Config, archive_at, people
+from commands.shared.options import Archive, Bootstrap, Config, Survey, archive_at, people
 from schemas.json_text import to_json
 
 if TYPE_CHECKING:
@@ -31,7 +31,8 @@ def register(app: typer.Typer) -> None:
 
 def info(
     archive: Archive = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output.")] = False,
+    survey: Survey = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a survey and line.")] = False,
 ) -> None:
     """Nights, rows, bytes, schemas and what is in quarantine.
 
@@ -42,10 +43,23 @@ def info(
     """
     from archive.care.care import info as look
 
-    told = look(archive_at(archive))
-    if as_json:
-        print(to_json(_plain(told)))
-        return
+    for name in _surveys(archive, survey):
+        told = look(archive_at(archive), name)
+        if as_json:
+            print(to_json(_plain(told)))
+        else:
+            _show(told)
+
+
+def _surveys(archive: str | None, survey: str | None) -> list[str]:
+    """The survey that was named, else all that the archive has a table of. Raises NoSuchArchive."""
+    from archive.tables.store import surveys_in
+
+    return [survey] if survey is not None else surveys_in(archive_at(archive))
+
+
+def _show(told: Info) -> None:
+    """A survey's table for people."""
     table = Table("night", "program", "rows", "files", "MB", box=None)
     for column in table.columns[2:]:
         column.justify = "right"
@@ -85,12 +99,13 @@ def quarantine(
 
     Example: `zads archive quarantine --json | jq .reason`
     """
-    from archive.layout import table_of
-    from archive.tables.store import open_table
+    from archive.layout import QUARANTINE, table_of
+    from archive.tables.store import is_table, surveys_in
     from archive.write.quarantine import Quarantine
 
     address = archive_at(archive)
-    open_table(table_of(address, "ztf"))
+    if not is_table(table_of(address, QUARANTINE)):
+        surveys_in(address)  # raises NoSuchArchive
     rows = Quarantine(address).rows()
     table = Table("", "reason", "packet", "why", box=None)
     table.columns[2].overflow = "fold"  # the end of a path says most
@@ -112,6 +127,7 @@ def quarantine(
 
 def check(
     archive: Archive = None,
+    survey: Survey = None,
     night: Nights = None,
     kafka: Annotated[
         bool, typer.Option("--kafka", help="Ask the broker whether missing offsets held records.")
@@ -128,15 +144,18 @@ def check(
     """
     from archive.care.check import check as inspect
 
-    with people.status("checking") as status:
-        checked = inspect(
-            archive_at(archive),
-            nights=night or None,
-            progress=lambda c, files: status.update(f"{c.files} of {files} files, {c.rows:,} rows"),
-        )
-    sound = _report(checked)
-    if kafka and not _all_there(checked, bootstrap, config):
-        sound = False
+    sound = True
+    for name in _surveys(archive, survey):
+        with people.status(f"checking {name}") as status:
+            checked = inspect(
+                archive_at(archive),
+                name,
+                nights=night or None,
+                progress=lambda c, files: status.update(f"{c.files} of {files} files, {c.rows:,} rows"),
+            )
+        sound &= _report(checked)
+        if kafka and not _all_there(checked, bootstrap, config):
+            sound = False
     if not sound:
         raise typer.Exit(1)
 
@@ -174,6 +193,7 @@ def _all_there(checked: Checked, bootstrap: str | None, config: Path | None) -> 
 
 def optimize(
     archive: Archive = None,
+    survey: Survey = None,
     night: Nights = None,
 ) -> None:
     """Put small files together, in the order of the sky; readers and the archiver are not disturbed.
@@ -185,16 +205,18 @@ def optimize(
     """
     from archive.write.optimize import optimize as put_together
 
-    with people.status("optimizing") as status:
-        done = put_together(
-            archive_at(archive),
-            nights=night or None,
-            progress=lambda d: status.update(f"{d.before:,} files into {d.after:,}"),
-        )
-    if not done.before:
-        people.print("nothing to do: no night has files that lie on the same part of the sky")
-        return
-    people.print(f"{done.before:,} files are now {done.after:,} ({done.bytes / 1e6:,.1f} MB)")
+    for name in _surveys(archive, survey):
+        with people.status(f"optimizing {name}") as status:
+            done = put_together(
+                archive_at(archive),
+                name,
+                nights=night or None,
+                progress=lambda d: status.update(f"{d.before:,} files into {d.after:,}"),
+            )
+        if done.before:
+            people.print(f"{name}: {done.before:,} files are now {done.after:,} ({done.bytes / 1e6:,.1f} MB)")
+        else:
+            people.print(f"{name}: nothing to do: no night has files that lie on the same part of the sky")
 
 
 def vacuum(
@@ -216,7 +238,12 @@ def vacuum(
             f"somebody may be reading or writing files of the last {RETENTION_HOURS} hours",
             hint="stop them and use --force",
         )
-    removed = remove(archive_at(archive), hours=hours, dry_run=dry_run, force=force)
-    for path in removed:
+    surveys = _surveys(archive, None)
+    removed = [
+        path
+        for name in surveys
+        for path in remove(archive_at(archive), name, hours=hours, dry_run=dry_run, force=force)
+    ]
+    for path in dict.fromkeys(removed):
         print(path)
     people.print(f"{len(removed):,} files {'would be' if dry_run else 'were'} removed")

@@ -18,6 +18,7 @@ from commands.shared.options import (
     Config,
     Scheduler,
     Schemas,
+    Survey,
     archive_at,
     counting_bar,
     people,
@@ -33,6 +34,7 @@ app = typer.Typer(
 )
 # The alerts of a night that goes on come first: the archiver takes what the machine has left.
 NICENESS = 19
+_PATIENCE = 60.0  # seconds for a schema id that the registry does not have yet
 
 
 def register(main: typer.Typer) -> None:
@@ -51,6 +53,7 @@ def ingest(
         int, typer.Option(min=0, help="Workers of a Dask cluster on this machine; 0: threads of one process.")
     ] = 0,
     scheduler: Scheduler = None,
+    survey: Survey = None,
     schema_source: Schemas = None,
     config: Config = None,
 ) -> None:
@@ -74,7 +77,7 @@ def ingest(
         def show(so_far: Summary) -> None:
             bar.update(task, completed=so_far.done, counted=_counted(so_far))
 
-        summary = keep([path.absolute() for path in paths], address, "ztf", client, source, show)
+        summary = keep([path.absolute() for path in paths], address, survey, client, source, show)
     _report(summary, address)
     if summary.damaged:
         raise typer.Exit(1)
@@ -132,10 +135,11 @@ def follow(
     until_drained: Annotated[
         bool, typer.Option("--until-drained", help="Keep everything that is there now, then stop.")
     ] = False,
+    survey: Survey = None,
     bootstrap: Bootstrap = None,
     config: Config = None,
 ) -> None:
-    """Keep every record of the nightly topics as it arrives, each exactly once.
+    """Keep every record of the surveys' topics as it arrives, each exactly once.
 
     Goes on for ever, as a consumer group of its own. How far it is stands in the archive itself: killed at
     any moment, the next run goes on from there. Ctrl-C writes what was read and ends.
@@ -143,6 +147,7 @@ def follow(
     Example: `zads archive follow --archive /data/alerts`
     """
     from archive.write.appender import Appender, Limits
+    from archive.write.appenders import Appenders
     from commands.shared.bootstrap import connection, schemas
     from pipeline.clients.follow import Followed, Follower, stopped_by_signals
     from schemas.surveys.registry import topics_pattern
@@ -150,8 +155,10 @@ def follow(
     os.nice(NICENESS)
     broker, kafka = connection(bootstrap, config)
     address = archive_at(archive)
-    appender = Appender(address, "ztf", schemas(None, config), Limits(seconds=seconds))
-    follower = Follower(appender, topics or topics_pattern(["ztf"]), broker, group, replica, **kafka)
+    source, limits = schemas(None, config, _PATIENCE), Limits(seconds=seconds)
+    appender = Appender(address, survey, source, limits) if survey else Appenders(address, source, limits)
+    pattern = topics or topics_pattern(None if survey is None else [survey])
+    follower = Follower(appender, pattern, broker, group, replica, **kafka)
 
     def told(followed: Followed) -> str:
         kept = appender.appended

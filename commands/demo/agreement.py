@@ -28,32 +28,40 @@ class Agreement:
 
 def archive_topics(bootstrap: str, pattern: str, folder: Path) -> int:
     """Keep everything that is in the topics now in an archive in `folder`; the number of alerts kept."""
-    from archive.write.appender import Appender
+    from archive.write.appenders import Appenders
     from pipeline.clients.follow import Follower
 
-    appender = Appender(str(folder))
+    appender = Appenders(str(folder))
     Follower(appender, pattern, bootstrap, "zads-demo-archive").run(until_drained=True)
     return appender.appended.kept
 
 
 def agreements(bootstrap: str, channels: ChannelSet, folder: Path) -> list[Agreement]:
     """Each channel's messages beside a replay of its filter over the archive, by source record."""
+    from archive.read.archive import Archive
     from archive.replay.replay import replay
+    from archive.tables.store import surveys_in
 
-    found = []
-    for access in ("public", "collaboration"):
-        chosen = [channel for channel in channels.channels if channel.access == access]
-        if chosen:
-            again = replay([c.filter for c in chosen], folder, versions="all", public=access == "public")
-            found += [_agreement(bootstrap, channel, again, n) for n, channel in enumerate(chosen)]
-    return found
+    replayed: dict[str, Counter[Place]] = {channel.name: Counter() for channel in channels.channels}
+    for survey in surveys_in(str(folder)):
+        for access in ("public", "collaboration"):
+            ours = [c for c in channels.channels if c.access == access and survey in c.filter.surveys]
+            if ours:
+                part, public = Archive(folder, survey), access == "public"
+                again = replay([c.filter for c in ours], part, versions="all", public=public)
+                for number, channel in enumerate(ours):
+                    replayed[channel.name] += _places(again, number)
+    return [_agreement(bootstrap, channel, replayed[channel.name]) for channel in channels.channels]
 
 
-def _agreement(bootstrap: str, channel: Channel, again: Replay, number: int) -> Agreement:
+def _places(again: Replay, number: int) -> Counter[Place]:
+    """The source records of a filter's matches."""
     matches = again.of(number)
-    replayed = Counter(
-        zip(matches["_topic"], matches["_partition"].tolist(), matches["_offset"].tolist(), strict=True)
-    )
+    partitions, offsets = matches["_partition"].tolist(), matches["_offset"].tolist()
+    return Counter(zip(matches["_topic"], partitions, offsets, strict=True))
+
+
+def _agreement(bootstrap: str, channel: Channel, replayed: Counter[Place]) -> Agreement:
     live = Counter(_delivered(bootstrap, channel.topic))
     differing = (live - replayed) + (replayed - live)
     return Agreement(channel.name, live.total(), replayed.total(), differing.total())

@@ -40,6 +40,10 @@ Archive = Annotated[
         show_default="archive in ZADS_HOME",
     ),
 ]
+Survey = Annotated[
+    str | None,
+    typer.Option("--survey", help="Only this survey's alerts: ztf, lsst.", show_default="every survey's"),
+]
 Schemas = Annotated[
     str | None,
     typer.Option(

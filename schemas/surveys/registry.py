@@ -4,6 +4,7 @@ import copyreg
 import importlib
 import os
 import pkgutil
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,12 @@ def topics_pattern(names: Iterable[str] | None = None) -> str:
     """A regular expression for the topics of these surveys, or of all."""
     chosen = SURVEYS.values() if names is None else [survey_named(name) for name in names]
     return f"^({'|'.join(survey.topics.pattern for survey in chosen)})$"
+
+
+def survey_of_topic(topic: str) -> str | None:
+    """The survey whose topics are called so; None for any other topic."""
+    names = (name for name, survey in SURVEYS.items() if re.fullmatch(survey.topics.pattern, topic))
+    return next(names, None)
 
 
 def program_of_topic(topic: str) -> tuple[Survey, int] | None:

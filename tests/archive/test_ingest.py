@@ -46,7 +46,7 @@ def readable(file: Path) -> list[dict]:
 
 
 def test_every_readable_packet_of_the_real_ones_once(real_alerts: Path, tmp_path: Path) -> None:
-    summary = ingest(real_alerts, tmp_path)
+    summary = ingest(real_alerts, tmp_path, "ztf")
     files = sorted(real_alerts.rglob("*.avro"))
     expected = [record for file in files for record in readable(file)]
     words = set(as_words(expected))
