@@ -54,7 +54,7 @@ def run(
 
     Example: `zads run --channels young_supernova,asteroid --until-drained`
     """
-    from commands.shared.view import EXIT_SUSPENDED, LiveView, summarise
+    from commands.shared.view import EXIT_INCOMPLETE, EXIT_SUSPENDED, LiveView, summarise
     from pipeline.channels.changes import channels_now, channels_to_come
     from pipeline.live.run import run_live
 
@@ -83,6 +83,8 @@ def run(
     summarise(statistics, chosen, people)
     if statistics.suspended:
         raise typer.Exit(EXIT_SUSPENDED)
+    if statistics.incomplete:
+        raise typer.Exit(EXIT_INCOMPLETE)
     if until_drained and statistics.stopped:
         people.print(f"stopped with {statistics.lag:,} records left: the next run does them")
         raise typer.Exit(EXIT_STOPPED)

@@ -20,6 +20,8 @@ _PLAIN_SECONDS = 5.0
 # librdkafka says so of each first transaction, and then succeeds.
 _HARMLESS = (": retrying",)
 EXIT_SUSPENDED = 3
+EXIT_INCOMPLETE = 4
+"""Records were lost unread, or some partitions cannot be read."""
 
 
 class LiveView:
@@ -68,6 +70,10 @@ def _headline(statistics: Statistics) -> Text:
         f"{statistics.workers} workers",
         f"{dead:,} dead letters",
     ]
+    if statistics.set_aside:
+        parts.append(f"{len(statistics.set_aside)} partitions set aside")
+    if statistics.lost:
+        parts.append(f"records lost in {len(statistics.lost)} partitions")
     if statistics.attempts_lost:
         parts.append(f"{statistics.attempts_lost} attempts redone")
     return Text(" · ".join(parts), style="bold")
@@ -118,6 +124,13 @@ def summarise(statistics: Statistics, channels: ChannelSet, console: Console) ->
         console.print(f"{count:,} packets of survey {survey} were counted, not evaluated")
     for reason, count in statistics.dead_letters.most_common():
         console.print(f"{count:,} dead letters: {reason}  (zads dead-letters list)")
+    for topic, unread in sorted(statistics.made_again.items()):
+        records = f": {unread:,} records of the one before were deleted unread" if unread else ""
+        console.print(f"[yellow]topic {topic}[/] was made again and read from its beginning{records}")
+    for partition, why in sorted(statistics.lost.items()):
+        console.print(f"[bold red]{partition}[/]: {why}", soft_wrap=True)
+    for partition, why in sorted(statistics.set_aside.items()):
+        console.print(f"[bold red]{partition} could not be read[/]: {why}", soft_wrap=True)
     for (night, channel), surprise in sorted(statistics.unexpected.told.items()):
         console.print(f"[yellow]channel {channel}[/], night {night}: {surprise}")
     for channel, why in statistics.suspended.items():

@@ -6,7 +6,6 @@ import difflib
 import logging
 import re
 import time
-from collections.abc import Iterable
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -107,18 +106,6 @@ def static_member(group: str, replica: str) -> dict[str, Any]:
         "session.timeout.ms": 6_000,
         "heartbeat.interval.ms": 2_000,
     }
-
-
-def left_out(admin: AdminClient, pattern: str, assigned: Iterable[str], timeout: float = 10.0) -> set[str]:
-    """The topics that match `pattern` (re.match) and are not among those `assigned` to a static member.
-
-    To be asked once after a start. A static member that comes back within its session is given what it had
-    before, without a rebalance. The client had seen the topics that came meanwhile when it joined, so it
-    does not take them for news, and nobody would ever read them. Subscribing a second time is a rebalance.
-    Raises KafkaException when the broker does not answer.
-    """
-    known = admin.list_topics(timeout=timeout).topics
-    return {name for name in known if re.match(pattern, name)} - set(assigned)
 
 
 def producer_settings(bootstrap: str, **extra: Any) -> dict[str, Any]:

@@ -26,6 +26,7 @@ class RangeReader:
         self.partition = partition
         self._arrived: list[Message] = []  # read past the end of the last range
         self._position = -1
+        self.epoch = -1  # of the leader that wrote the last record read, or the one before the range
         self.consumer = Consumer(
             {
                 **kafka,
@@ -41,14 +42,17 @@ class RangeReader:
             }
         )
 
-    def read(self, low: int, high: int) -> list[Message]:
+    def read(self, low: int, high: int, epoch: int = -1) -> list[Message]:
         """The records with low <= offset < high, in order.
 
         The range ends at the last offset below `high`, at the first record at or past it, or at an
-        end-of-partition event there: never by count, since offsets have gaps. Raises Stalled after
-        20 s without an answer.
+        end-of-partition event there: never by count, since offsets have gaps. With the leader epoch of the
+        record before `low`, librdkafka notices when the log was cut below it. Raises Stalled after 20 s
+        without an answer.
         """
-        self._seek(low)
+        if low >= high:
+            return []
+        self._seek(low, epoch)
         records: list[Message] = []
         deadline = time.monotonic() + _STALL_SECONDS
         while time.monotonic() < deadline:
@@ -59,6 +63,7 @@ class RangeReader:
                 is_record = message.error() is None
                 if is_record and not past:
                     records.append(message)
+                    self.epoch = _epoch(message)
                 if past or (is_record and message.offset() == high - 1):
                     self._arrived = arrived[index + (not past) :]
                     self._position = high
@@ -72,16 +77,22 @@ class RangeReader:
         first = self.consumer.poll(0.5)
         return [] if first is None else [first, *self.consumer.consume(_MOST_AT_ONCE, 0)]
 
-    def _seek(self, low: int) -> None:
+    def _seek(self, low: int, epoch: int) -> None:
         if self._position == low:
             return
-        self._arrived = []
-        self.consumer.assign([TopicPartition(*self.partition, low)])
+        self._arrived, self.epoch = [], epoch
+        known = (None, epoch) if epoch >= 0 else ()
+        self.consumer.assign([TopicPartition(*self.partition, low, *known)])
         self._position = low
 
     def close(self) -> None:
         """Let go of the partition."""
         self.consumer.close()
+
+
+def _epoch(message: Message) -> int:
+    epoch = message.leader_epoch()
+    return -1 if epoch is None else epoch
 
 
 def _offset(message: Message) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPa
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from pipeline.broker.client import PASSING, BrokerError, admin_client, passes_by_itself, sentence, unreachable
+from pipeline.broker.faults import Fault, fault_of
 from pipeline.broker.partition import Partition
 
 _NOT_YET = {
@@ -89,10 +91,30 @@ def partitions_of(admin: AdminClient, names: Iterable[str], timeout: float = 10.
     return [Partition(name, number) for name in names if name in known for number in known[name].partitions]
 
 
+def left_out(
+    admin: AdminClient, pattern: str, group: str, assigned: Iterable[Partition], timeout: float = 10.0
+) -> set[Partition]:
+    """The partitions of topics that match `pattern` (re.match) and that no member of the group has.
+
+    To be asked once after a start. A static member that comes back within its session is given what it had
+    before, without a rebalance. The client had seen the topics and partitions that came meanwhile when it
+    joined, so it does not take them for news, and nobody would ever read them. Subscribing a second time is a
+    rebalance. `assigned`: what the asking member has. Raises KafkaException when the broker does not answer.
+    """
+    known = admin.list_topics(timeout=timeout).topics
+    there = set(partitions_of(admin, [name for name in known if re.match(pattern, name)], timeout))
+    if not (missing := there - set(assigned)):
+        return set()
+    (answer,) = admin.describe_consumer_groups([group], request_timeout=timeout).values()
+    members = answer.result().members
+    theirs = [place for member in members for place in member.assignment.topic_partitions]
+    return missing - {Partition(place.topic, place.partition) for place in theirs}
+
+
 def topic_ids(admin: AdminClient, names: Iterable[str], timeout: float = 10.0) -> dict[str, str]:
     """The id that Kafka gave each topic when it was made: one made again has another, and counts anew.
 
-    A topic that is not there is left out. Raises BrokerError.
+    A topic that is not there, or that we may not look at, is left out. Raises BrokerError.
     """
     wanted = list(names)
     if not wanted:
@@ -102,7 +124,7 @@ def topic_ids(admin: AdminClient, names: Iterable[str], timeout: float = 10.0) -
         try:
             ids[name] = str(future.result().topic_id)
         except KafkaException as error:
-            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+            if fault_of(error.args[0], "read") is not Fault.INPUT:
                 raise BrokerError(f"cannot look at {name}: {sentence(error.args[0])}") from None
     return ids
 

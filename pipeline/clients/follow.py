@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from confluent_kafka import (
@@ -24,15 +24,14 @@ from confluent_kafka import (
     KafkaError,
     KafkaException,
     Message,
-    TopicCollection,
     TopicPartition,
 )
+from confluent_kafka.admin import AdminClient
 
 from pipeline.broker.client import (
     BrokerError,
     admin_client,
     consumer_settings,
-    left_out,
     passes_by_itself,
     sentence,
     static_member,
@@ -40,6 +39,8 @@ from pipeline.broker.client import (
     wait_for_broker,
 )
 from pipeline.broker.listen import committed_ends
+from pipeline.broker.partition import Partition
+from pipeline.broker.topics import left_out, topic_ids
 from schemas.errors import NoSchemaSource, ZadsError
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ _AT_ONCE = 500
 _SILENCE = 15.0
 _ASK_SECONDS = 10.0
 _AGAIN = 1.0
+_PROOF_SECONDS = 0.5
 
 Place = tuple[str, int]
 
@@ -63,6 +65,15 @@ class Received(NamedTuple):
     timestamp: int | None
     key: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
+
+
+class _Arrived(NamedTuple):
+    """Records of one source, not yet known to be of the topic that we take it for."""
+
+    topic: str
+    source: str
+    records: list[Received]
+    next_offset: int
 
 
 class Keeper(Protocol):
@@ -85,10 +96,16 @@ class Keeper(Protocol):
 
 @dataclass
 class Followed:
-    """How far it is. read: records; partitions: that are ours now."""
+    """How far it is.
+
+    read: records; partitions: that are ours now. lost: partition -> what can no longer be read; made_again:
+    topics that were made again under us, and were read from their beginning.
+    """
 
     read: int = 0
     partitions: int = 0
+    lost: dict[str, str] = field(default_factory=dict)
+    made_again: list[str] = field(default_factory=list)
 
 
 class Replaced(ZadsError):
@@ -116,6 +133,10 @@ class Follower:
         self._pattern = topics if topics.startswith("^") else f"^{topics}$"
         self._sources: dict[Place, str] = {}  # of the partitions that are ours
         self._reached: dict[Place, int] = {}
+        self._ids: dict[str, str] = {}  # of the topics of these partitions
+        self._unproved: list[_Arrived] = []
+        self._proved = time.monotonic()
+        self._asking: AdminClient | None = None
         self._stop = threading.Event()
         self._confirmed = False  # that the group's first answer leaves no topic out
         self.followed = Followed()
@@ -138,6 +159,7 @@ class Follower:
                     heard = time.monotonic()
                 if self._sources and not self._confirmed:
                     self._confirm()
+                self._prove(_PROOF_SECONDS)
                 if self._keeper.due:
                     self._flush()
                 on_progress(self.followed)
@@ -157,21 +179,22 @@ class Follower:
         )
 
     def _confirm(self) -> None:
-        """Once after a start: join again if the group's first answer leaves out a topic that is there."""
+        """Once after a start: join again if the group's first answer leaves out a partition that is there."""
         admin = admin_client(self._bootstrap, **self._kafka)
         try:
-            missing = left_out(admin, self._pattern, (topic for topic, _ in self._sources), _ASK_SECONDS)
+            ours = (Partition(*place) for place in self._sources)
+            missing = left_out(admin, self._pattern, self._group, ours, _ASK_SECONDS)
         except KafkaException as error:
             log.debug("the topics are not known yet: %s", error)
             return
         if missing:
-            log.info("joining the group again for %s", ", ".join(sorted(missing)))
+            log.info("joining the group again for %s", ", ".join(map(str, sorted(missing))))
             self._sources = {}  # until the group has answered: nothing is drained before
             self._subscribe()
         self._confirmed = True
 
     def _receive(self) -> bool:
-        """Hand what has arrived to the keeper; whether anything has."""
+        """Take what has arrived; whether anything has."""
         first = self._consumer.poll(_POLL)
         if first is None:
             return False
@@ -186,15 +209,57 @@ class Follower:
                 records.append(received_of(message))
                 self._reached[place] += 1
         for place, records in arrived.items():
-            self._keeper.append(self._sources[place], records, self._reached[place])
-            self.followed.read += len(records)
+            self._unproved.append(_Arrived(place[0], self._sources[place], records, self._reached[place]))
         return True
+
+    def _prove(self, seconds: float = 0.0) -> None:
+        """Hand what has arrived to the keeper, once it is known of which topic it is; at most each `seconds`.
+
+        A topic that is deleted and made again keeps its name, and offsets: what was read is of the topic that
+        had been there before only if that is there still. Otherwise the new one is read from its beginning.
+        """
+        if not self._unproved or time.monotonic() - self._proved < seconds:
+            return
+        topics = {arrived.topic for arrived in self._unproved}
+        try:
+            now = topic_ids(self._admin(), topics, _ASK_SECONDS)
+        except BrokerError as error:
+            log.warning("the topics are not known, asking again: %s", error)
+            return
+        self._proved, unproved = time.monotonic(), self._unproved
+        self._unproved = []
+        changed = {topic for topic in topics if topic in now and now[topic] != self._ids[topic]}
+        for arrived in unproved:
+            if arrived.topic not in changed:
+                self._keeper.append(arrived.source, arrived.records, arrived.next_offset)
+                self.followed.read += len(arrived.records)
+        if changed:
+            self._begin_again(changed)
+
+    def _begin_again(self, topics: set[str]) -> None:
+        """Read topics that were made again from their beginning."""
+        for topic in sorted(topics):
+            log.warning("topic %s was deleted and made again: keeping it from its beginning", topic)
+            self.followed.made_again.append(topic)
+        while not self._flush() and not self._stop.is_set():
+            pass  # what was gathered of the topic before is not dropped
+        places = [place for place in self._sources if place[0] in topics]
+        self._sources |= self._named(places)
+        for place, start in self._starts({place: self._sources[place] for place in places}).items():
+            self._reached.pop(place, None)
+            self._consumer.seek(TopicPartition(*place, start))
+
+    def _admin(self) -> AdminClient:
+        if self._asking is None:
+            self._asking = admin_client(self._bootstrap, **self._kafka)
+        return self._asking
 
     def _flush(self) -> bool:
         """Have it kept. Where another has gone on with a partition, begin again where the marks are.
 
         False when nothing could be kept, since a schema registry does not answer; what was read stays.
         """
+        self._prove()
         try:
             stand = self._keeper.flush()
         except NoSchemaSource as error:  # what was gathered stays, and is tried again
@@ -206,6 +271,7 @@ class Follower:
             for place, start in self._starts(self._sources).items():
                 self._consumer.seek(TopicPartition(*place, start))
                 self._reached.pop(place, None)
+            self._unproved = []
             return True
         places = {source: place for place, source in self._sources.items()}
         offsets = [
@@ -225,10 +291,12 @@ class Follower:
 
     def _give_up(self, consumer: Consumer, _: list[TopicPartition]) -> None:
         """The partitions are another's, now or soon: keep what was read of them, or drop it."""
+        self._prove()
         try:
             self._keeper.flush()
         except NoSchemaSource as error:  # then it is read once more, by whoever has the partitions
             log.warning("what was read last cannot be kept now: %s", error)
+        self._unproved = []
         consumer.unassign()
         self._sources, self._reached = {}, {}
 
@@ -237,17 +305,17 @@ class Follower:
         topics = sorted({topic for topic, _ in places})
         if not topics:
             return {}
-        admin = admin_client(self._bootstrap, **self._kafka)  # alive until its futures are done
+        admin = self._admin()
         cluster = admin.describe_cluster(request_timeout=_ASK_SECONDS)
-        told = admin.describe_topics(TopicCollection(topics), request_timeout=_ASK_SECONDS)
         try:
-            identity = {topic: str(future.result().topic_id) for topic, future in told.items()}
             here = cluster.result().cluster_id
         except KafkaException as error:
             raise BrokerError(f"cannot tell the topics apart: {sentence(error.args[0])}") from None
+        self._ids |= topic_ids(admin, topics, _ASK_SECONDS)
         return {
-            (topic, number): f"{here}/{identity[topic]}/{self._group}/{topic}/{number}"
+            (topic, number): f"{here}/{self._ids[topic]}/{self._group}/{topic}/{number}"
             for topic, number in places
+            if topic in self._ids
         }
 
     def _starts(self, sources: dict[Place, str]) -> dict[Place, int]:
@@ -257,10 +325,17 @@ class Follower:
         for place, source in sources.items():
             starts[place] = marks.get(source, OFFSET_BEGINNING)
             if source in marks:
-                low, _ = self._consumer.get_watermark_offsets(TopicPartition(*place), _ASK_SECONDS)
+                low, high = self._consumer.get_watermark_offsets(TopicPartition(*place), _ASK_SECONDS)
                 if low > marks[source]:
-                    log.error("%s/%d: offsets %d to %d were deleted unread", *place, marks[source], low)
+                    words = f"offsets {marks[source]} to {low - 1} were deleted before they were kept"
+                    self._lost(place, words)
+                if high < marks[source]:
+                    self._lost(place, f"the archive stands at offset {marks[source]}, beyond the end, {high}")
         return starts
+
+    def _lost(self, place: Place, words: str) -> None:
+        log.error("%s/%d: %s", *place, words)
+        self.followed.lost[str(Partition(*place))] = words
 
     def _ends(self) -> dict[Place, int]:
         """How far each partition can be read now, of all topics that match."""
@@ -273,7 +348,7 @@ class Follower:
 
     def _drained(self, ends: dict[Place, int] | None) -> bool:
         """Whether every partition that is ours has been read to where it ended."""
-        if ends is None or not self._sources or not self._confirmed:
+        if ends is None or not self._sources or not self._confirmed or self._unproved:
             return False
         return all(self._reached.get(place, -1) >= ends.get(place, 0) for place in self._sources)
 

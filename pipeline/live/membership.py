@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from confluent_kafka import (
-    OFFSET_INVALID,
     Consumer,
     IsolationLevel,
     KafkaError,
@@ -21,9 +20,11 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from pipeline.broker.client import left_out, static_member
+from pipeline.broker.client import sentence, static_member
+from pipeline.broker.faults import Fault, fault_of
 from pipeline.broker.partition import Partition
-from pipeline.broker.topics import partitions_of
+from pipeline.broker.topics import left_out, partitions_of, topic_ids
+from pipeline.worker.position import Standing, standing
 from schemas.errors import ZadsError
 
 log = logging.getLogger(__name__)
@@ -48,9 +49,10 @@ class Membership:
     def __init__(
         self, kafka: dict[str, str], group: str, replica: str, topics: str, others: Iterable[str] = ()
     ) -> None:
-        self._kafka = kafka
+        self._kafka, self._group = kafka, group
         self._admin = AdminClient(kafka)
         self._assigned: set[Partition] = set()
+        self.unreadable: dict[Partition, str] = {}  # that the broker says nothing of, and why
         self.changed = False  # since the owner of this flag cleared it
         self._consumer = Consumer(
             {
@@ -108,16 +110,16 @@ class Membership:
         )
 
     def _confirm_assignment(self) -> None:
-        """Once after a start: join again if the group's first answer leaves out a topic that is there."""
+        """Once after a start: join again if the group's first answer leaves out a partition that is there."""
         try:
-            there = (partition.topic for partition in self._assigned)
-            missing = left_out(self._admin, "|".join(self._patterns), there, _KAFKA_SECONDS)
+            pattern = "|".join(self._patterns)
+            missing = left_out(self._admin, pattern, self._group, self._assigned, _KAFKA_SECONDS)
         except KafkaException as error:
             log.debug("the topics are not known yet: %s", error)
             return
         self._confirmed = True
         if missing:
-            log.info("joining the group again for %s", ", ".join(sorted(missing)))
+            log.info("joining the group again for %s", ", ".join(map(str, sorted(missing))))
             self._subscribe()
 
     @property
@@ -125,29 +127,39 @@ class Membership:
         """Proof of membership in the present generation: a worker's commit is refused without it."""
         return self._consumer.consumer_group_metadata()
 
-    def committed(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        """Where the group stands: the committed offset or, before the first commit, the beginning."""
-        wanted = [TopicPartition(*partition) for partition in partitions]
+    def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
+        """The id of each topic that is there. Raises BrokerError."""
+        return topic_ids(self._admin, topics, _KAFKA_SECONDS)
+
+    def committed(
+        self, partitions: Iterable[Partition], ids: Mapping[str, str] | None = None
+    ) -> dict[Partition, Standing]:
+        """Where the group stands: the committed offset or, before the first commit, the beginning.
+
+        `ids`: of the topics as they are now (see topic_ids). A partition that cannot be read is left out.
+        """
+        wanted = list(partitions)
         if not wanted:
             return {}
-        beginnings = self._offsets(
-            [Partition(tp.topic, tp.partition) for tp in wanted], OffsetSpec.earliest()
-        )
+        beginnings = self._offsets(wanted, OffsetSpec.earliest())
+        asked = [TopicPartition(*partition) for partition in beginnings]
         answered = {}
-        for tp in self._consumer.committed(wanted, _KAFKA_SECONDS):
+        for tp in self._consumer.committed(asked, _KAFKA_SECONDS) if asked else ():
+            partition = Partition(tp.topic, tp.partition)
+            if tp.error is not None and fault_of(tp.error, "read") is Fault.INPUT:
+                self.unreadable[partition] = sentence(tp.error)
+                continue
             if tp.error is not None:
                 raise KafkaException(tp.error)
-            partition = Partition(tp.topic, tp.partition)
-            beginning = beginnings[partition]
-            if tp.offset != OFFSET_INVALID and tp.offset < beginning:
-                log.error(
-                    "%s: offsets %d to %d were deleted before they were read", partition, tp.offset, beginning
-                )
-            answered[partition] = beginning if tp.offset == OFFSET_INVALID else max(tp.offset, beginning)
+            answered[partition] = standing(tp, (ids or {}).get(tp.topic, ""), beginnings[partition])
         return answered
 
     def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
-        """How far each partition can be read: its last stable offset."""
+        """How far each partition can be read: its last stable offset.
+
+        A partition that cannot be read is left out, and `unreadable` says why. Raises KafkaException when no
+        partition can be, which is the broker's fault rather than theirs.
+        """
         return self._offsets(list(partitions), OffsetSpec.latest())
 
     def settled_ends(self, partitions: Iterable[Partition], stop: Callable[[], bool]) -> dict[Partition, int]:
@@ -191,7 +203,19 @@ class Membership:
             isolation_level=isolation,
             request_timeout=_KAFKA_SECONDS,
         )
-        return {Partition(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
+        offsets, refused = {}, {}
+        for tp, answer in answers.items():
+            partition = Partition(tp.topic, tp.partition)
+            try:
+                offsets[partition] = answer.result().offset
+            except KafkaException as error:
+                refused[partition] = error
+        for partition in partitions:
+            self.unreadable.pop(partition, None)
+        if not offsets and any(fault_of(e.args[0], "read") is not Fault.INPUT for e in refused.values()):
+            raise next(iter(refused.values()))
+        self.unreadable |= {partition: sentence(error.args[0]) for partition, error in refused.items()}
+        return offsets
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         consumer.assign(partitions)

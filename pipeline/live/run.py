@@ -8,11 +8,13 @@ import signal
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from confluent_kafka import KafkaException
 from distributed import Client
 
-from pipeline.broker.client import SIZED, client_settings, topic_names
+from pipeline.broker.client import SIZED, BrokerError, client_settings, topic_names
 from pipeline.broker.dead_letters import TOPIC as DEAD_LETTERS_TOPIC
 from pipeline.broker.partition import Partition
 from pipeline.broker.topics import ensure_topics
@@ -37,6 +39,7 @@ Stopped = Callable[[], bool]
 """Whether the run has been told to stop."""
 Feed = Callable[[Stopped], object]
 _FINISH_SECONDS = 30.0
+_AGAIN_SECONDS = 1.0
 _FOREVER = "-1"
 
 
@@ -133,11 +136,20 @@ class LiveRun:
         it is looked at again for each of these topics.
         """
         await asyncio.to_thread(feed, lambda: self.statistics.stopped)
-        await self._source.reach(await asyncio.to_thread(self._ends_of, _topics_of(self._config)))
+        await self._source.reach(await self._answered(lambda: self._ends_of(_topics_of(self._config))))
         for _ in self._in_force.channels.inputs:
             inputs = self._in_force.channels.inputs
-            await self._source.reach(await asyncio.to_thread(self._settled_ends_of, inputs))
+            await self._source.reach(await self._answered(partial(self._settled_ends_of, inputs)))
         self._source.stop()
+
+    async def _answered(self, ask: Callable[[], dict[Partition, int]]) -> dict[Partition, int]:
+        """What the broker answers, as soon as it does."""
+        while True:
+            try:
+                return await asyncio.to_thread(ask)
+            except (KafkaException, BrokerError) as error:
+                self._source.say_now_and_then("the broker does not say where the topics end", error)
+                await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _follow(self, changes: Changes, fleet: Fleet) -> None:
         """Put each channel set in force as soon as its topics are there and the workers have it loaded."""
@@ -177,7 +189,7 @@ class LiveRun:
         for channel in self._recovery.suspended.keys() - before:
             log.error("channel %s suspended: %s", channel, self._recovery.suspended[channel])
         self._tell_suspended()
-        self._source.settle(report.work, following)
+        self._source.settle(report.work, following, report.lost if report.outcome == "moved" else "")
 
     def _tell_suspended(self) -> None:
         self.statistics.suspended = dict(self._recovery.suspended)
@@ -237,6 +249,8 @@ class LiveRun:
     def _observe(self, fleet: Fleet, on_progress: Callable[[Statistics], None]) -> None:
         self.statistics.workers = fleet.workers
         self.statistics.lag = sum(progress.lag for progress in self._source.progress.values())
+        self.statistics.set_aside = {str(p): why for p, why in self._source.set_aside.items()}
+        self.statistics.made_again = dict(self._source.made_again)
         on_progress(self.statistics)
 
 

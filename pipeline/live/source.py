@@ -11,11 +11,12 @@ import itertools
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from confluent_kafka import KafkaException
 from streamz import Source
 
+from pipeline.broker.client import BrokerError
 from pipeline.broker.partition import Partition
 from pipeline.live.membership import Membership
 from pipeline.live.recovery import Again, Done, Next, Resume
@@ -26,6 +27,10 @@ log = logging.getLogger(__name__)
 _TICK_SECONDS = 0.005
 _REPLICA_LOOK_SECONDS = 1.0
 _BROKER_AWAY_SECONDS = 1.0
+_LONGEST_LOOK_SECONDS = 0.25  # between two looks at topics in which nothing comes
+_IDENTITY_SECONDS = 1.0
+_BEYOND_SECONDS = 5.0  # a leader that has just come may say too little for a moment
+_STILL_SO_SECONDS = 60.0
 
 
 @dataclass
@@ -33,7 +38,11 @@ class Progress:
     """Where one of our partitions stands."""
 
     next: int | None = None  # first offset not done; None: ask Kafka
-    end: int = 0  # last stable offset, as seen last
+    end: int | None = None  # last stable offset, as seen last; None: not seen yet
+    topic_id: str = ""
+    lost: str = ""  # what can no longer be read; goes into the next commit
+    beyond_since: float | None = None  # that the committed offset is beyond the end
+    beyond: bool = False  # for so long that it is no passing answer
     waiting_since: float | None = None
     flight: int = 0  # the batch in the air; 0: none
     not_before: float = 0.0
@@ -43,9 +52,14 @@ class Progress:
         return self.flight != 0
 
     @property
-    def lag(self) -> int:
+    def waiting(self) -> int:
         """Offsets that wait (transaction markers included)."""
-        return max(0, self.end - self.next) if self.next is not None else 0
+        return max(0, self.end - self.next) if self.next is not None and self.end is not None else 0
+
+    @property
+    def lag(self) -> int:
+        """Offsets between where the group stands and the end: never 0 when the group stands beyond it."""
+        return abs(self.end - self.next) if self.next is not None and self.end is not None else 0
 
 
 class KafkaRanges(Source):
@@ -73,18 +87,23 @@ class KafkaRanges(Source):
         self._targets: dict[Partition, int] | None = None
         self._reached = asyncio.Event()
         self._looked_at_replicas = 0.0
+        self._ids: dict[str, str] = {}
+        self._looked_at_ids = -_IDENTITY_SECONDS
+        self._pause = 0.0
+        self.made_again: dict[str, int] = {}  # topic -> records that were there and never read
+        self.set_aside: dict[Partition, str] = {}  # partitions that cannot be read, and why
+        self._said: dict[str, float] = {}
 
     async def _run(self) -> None:
         """One look at Kafka, and whatever is ready goes out."""
         self._follow(self._membership.poll())
         try:
+            await self._see_which_topics_these_are()
             await self._ask_where_we_stand()
             await self._see_how_far_it_goes()
             drained = await self._drained()
-        except (
-            KafkaException
-        ) as error:  # a broker that restarts is back within seconds, or the operator sees this
-            log.warning("the broker does not say how far its topics reach, asking again: %s", error)
+        except (KafkaException, BrokerError) as error:  # a broker that restarts is back within seconds
+            self.say_now_and_then("the broker does not say how far its topics reach, asking again", error)
             self._membership.reconnect()
             await asyncio.sleep(_BROKER_AWAY_SECONDS)
             return
@@ -112,8 +131,8 @@ class KafkaRanges(Source):
         """Whether any batch is in flight or waits for another attempt."""
         return any(progress.busy for progress in self.progress.values())
 
-    def settle(self, work: Work, following: Next) -> None:
-        """Take in what recovery decided about a batch."""
+    def settle(self, work: Work, following: Next, lost: str = "") -> None:
+        """Take in what recovery decided about a batch, and what was found lost and is not yet committed."""
         progress = self.progress.get(work.partition)
         if progress is None or progress.flight != work.flight:
             return  # no longer ours, or ours anew: whoever has it now asks Kafka
@@ -122,7 +141,7 @@ class KafkaRanges(Source):
             return
         progress.flight = 0
         if isinstance(following, Done):
-            progress.next = following.offset
+            progress.next, progress.lost, progress.beyond = following.offset, lost, False
         elif isinstance(following, Resume):
             progress.next, progress.not_before = None, time.monotonic() + following.seconds
 
@@ -137,35 +156,113 @@ class KafkaRanges(Source):
         }
         self._look_again = 0.0
 
+    async def _see_which_topics_these_are(self) -> None:
+        """Once a second: a topic that was made again is read from its beginning."""
+        topics = {partition.topic for partition in self.progress}
+        now = time.monotonic()
+        if now - self._looked_at_ids < _IDENTITY_SECONDS and topics <= self._ids.keys():
+            return
+        self._looked_at_ids = now
+        self._ids = await asyncio.to_thread(self._membership.topic_ids, topics) if topics else {}
+        for partition, progress in self.progress.items():
+            topic_id = self._ids.get(partition.topic, "")
+            if progress.topic_id and topic_id and progress.topic_id != topic_id:
+                self._was_made_again(partition, progress)
+            elif topic_id:
+                progress.topic_id = topic_id
+        self._tell_set_aside()
+
+    def _was_made_again(self, partition: Partition, progress: Progress) -> None:
+        if partition.topic not in self.made_again:
+            log.warning("topic %s was deleted and made again: reading from its beginning", partition.topic)
+        unread = self.made_again.get(partition.topic, 0) + progress.waiting
+        self.made_again[partition.topic] = unread
+        if progress.waiting:
+            log.error("%s: %d records were deleted before they were read", partition, progress.waiting)
+        self.progress[partition] = Progress(topic_id=self._ids[partition.topic])
+
+    def _tell_set_aside(self) -> None:
+        """Which partitions cannot be read; the others go on."""
+        away = {
+            partition: "the topic was deleted"
+            for partition in self.progress
+            if partition.topic not in self._ids
+        }
+        set_aside = {**self._membership.unreadable, **away}
+        self.set_aside = {p: why for p, why in set_aside.items() if p in self.progress}
+        for partition, why in self.set_aside.items():
+            self.say_now_and_then(f"{partition} cannot be read, the others go on", why)
+
+    def say_now_and_then(self, what: str, why: object) -> None:
+        """A warning now, and again once a minute for as long as it is so."""
+        now = time.monotonic()
+        if now - self._said.get(what, -_STILL_SO_SECONDS) >= _STILL_SO_SECONDS:
+            self._said[what] = now
+            log.warning("%s: %s", what, why)
+
     async def _ask_where_we_stand(self) -> None:
         now = time.monotonic()
         unknown = [
-            p for p, progress in self.progress.items() if progress.next is None and now >= progress.not_before
+            partition
+            for partition, progress in self.progress.items()
+            if progress.next is None
+            and progress.topic_id
+            and now >= progress.not_before
+            and not progress.busy
+            and partition not in self.set_aside
         ]
-        unknown = [partition for partition in unknown if not self.progress[partition].busy]
-        if unknown:
-            for partition, offset in (await asyncio.to_thread(self._membership.committed, unknown)).items():
-                if partition in self.progress:
-                    self.progress[partition].next = offset
+        if not unknown:
+            return
+        stand = await asyncio.to_thread(self._membership.committed, unknown, dict(self._ids))
+        for partition, standing in stand.items():
+            if (progress := self.progress.get(partition)) is None:
+                continue
+            progress.next, progress.lost = standing.offset, standing.loss
+            if standing.loss:
+                log.error("%s: %s", partition, standing.loss)
+            if standing.made_again and partition.topic not in self.made_again:
+                self.made_again[partition.topic] = 0
+                log.warning("topic %s was made again: reading from its beginning", partition.topic)
 
     async def _see_how_far_it_goes(self) -> None:
-        """Ask for the ends, unless every idle partition already has a full batch waiting."""
+        """Ask for the ends, unless every idle partition already has a full batch waiting.
+
+        Less and less often while nothing comes, so that a quiet run costs little.
+        """
         now = time.monotonic()
         idle = {
             p: progress
             for p, progress in self.progress.items()
             if progress.next is not None and not progress.busy
         }
-        hungry = any(progress.lag < self._batch_limit(p, progress.next or 0) for p, progress in idle.items())
+        hungry = any(
+            progress.waiting < self._batch_limit(p, progress.next or 0) for p, progress in idle.items()
+        )
         if now < self._look_again or not hungry:
             return
-        self._look_again = now + max(self._patience / 2, _TICK_SECONDS)
-        for partition, end in (await asyncio.to_thread(self._membership.ends, list(self.progress))).items():
-            progress = self.progress.get(partition)
-            if progress is not None:
-                progress.end = end
-                if progress.lag and progress.waiting_since is None:
-                    progress.waiting_since = now
+        ends = await asyncio.to_thread(self._membership.ends, list(self.progress))
+        for partition, end in ends.items():
+            self._reaches(partition, end, now)
+        lively = any(progress.waiting or progress.busy for progress in self.progress.values())
+        soonest = max(self._patience / 2, _TICK_SECONDS)
+        self._pause = soonest if lively else min(2 * max(self._pause, soonest), _LONGEST_LOOK_SECONDS)
+        self._look_again = now + self._pause
+
+    def _reaches(self, partition: Partition, end: int, now: float) -> None:
+        progress = self.progress.get(partition)
+        if progress is None:
+            return
+        progress.end = end
+        if progress.waiting and progress.waiting_since is None:
+            progress.waiting_since = now
+        if progress.next is None or progress.busy or progress.next <= end:
+            progress.beyond_since = None
+            return
+        progress.beyond_since = progress.beyond_since or now
+        if now - progress.beyond_since >= _BEYOND_SECONDS:
+            words = f"the committed offset {progress.next} is beyond the end of the topic, going on at {end}"
+            log.error("%s: %s", partition, words)
+            progress.next, progress.beyond, progress.lost = end, True, words
 
     def _next_ready(self) -> Work | None:
         """Of the batches that are due and find room, the one that has waited longest.
@@ -175,14 +272,19 @@ class KafkaRanges(Source):
         now = time.monotonic()
         by_waiting = sorted(self.progress.items(), key=lambda item: item[1].waiting_since or now)
         for partition, progress in by_waiting:
-            if progress.busy or progress.next is None or not progress.lag:
+            nothing = not progress.waiting and not progress.lost  # a loss is committed by itself, if need be
+            if progress.busy or progress.next is None or progress.end is None or nothing:
+                continue
+            if not progress.topic_id or partition in self.set_aside:
                 continue
             limit = self._batch_limit(partition, progress.next)
-            due = progress.lag >= limit or now - (progress.waiting_since or now) >= self._patience
-            high = min(progress.end, progress.next + limit)
+            waited = now - (progress.waiting_since or now) >= self._patience
+            due = progress.waiting >= limit or waited or bool(progress.lost)
+            high = max(progress.next, min(progress.end, progress.next + limit))
             if due and self._has_room(partition, high - progress.next):
                 progress.flight, progress.waiting_since = next(self._flights), None
-                return self._make_work(partition, progress.next, high, progress.flight)
+                work = self._make_work(partition, progress.next, high, progress.flight)
+                return replace(work, topic_id=progress.topic_id, beyond=progress.beyond)
         return None
 
     def _due_retries(self) -> list[Work]:
@@ -199,10 +301,14 @@ class KafkaRanges(Source):
             return False
         ours = {p: progress.next for p, progress in self.progress.items() if progress.next is not None}
         left = {p: end for p, end in self._targets.items() if ours.get(p, -1) < end}
+        left = {p: end for p, end in left.items() if p not in self.set_aside}
+        if any(progress.lost or progress.beyond_since for progress in self.progress.values()):
+            return False
         if not left or time.monotonic() - self._looked_at_replicas < _REPLICA_LOOK_SECONDS:
             return not left
         self._looked_at_replicas = time.monotonic()
         theirs = await asyncio.to_thread(
             self._membership.committed, [p for p in left if p not in self.progress]
         )
-        return all(theirs.get(partition, -1) >= end for partition, end in left.items())
+        stand = {partition: standing.offset for partition, standing in theirs.items()}
+        return all(stand.get(partition, -1) >= end for partition, end in left.items())

@@ -61,6 +61,9 @@ class Statistics:
     workers: int = 0
     stopped: bool = False  # told to, by a signal
     suspended: dict[str, str] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)  # partition -> what can no longer be read
+    set_aside: dict[str, str] = field(default_factory=dict)  # partition -> why it cannot be read
+    made_again: dict[str, int] = field(default_factory=dict)  # topic -> records deleted unread
     tracebacks: dict[str, str] = field(default_factory=dict)
     gaps: Counter[str] = field(default_factory=Counter)  # channel -> records not seen
     channels: ChannelSet | None = None  # in force now
@@ -85,11 +88,18 @@ class Statistics:
         self.other_surveys.update(report.other_surveys)
         self.not_public += report.not_public
         self.hidden.update(report.hidden)
+        if report.lost:
+            self.lost[str(report.work.partition)] = report.lost
         self.seconds.update(report.seconds)
         self.gaps.update(dict.fromkeys(report.skipped, report.records))
         if self.channels is not None:
             self.unexpected.add(report, self.channels)
         self._recent.append((time.monotonic(), report.records))
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether records were lost unread, or are there and cannot be read."""
+        return bool(self.lost or self.set_aside or any(self.made_again.values()))
 
     @property
     def elapsed(self) -> float:

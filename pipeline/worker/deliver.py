@@ -15,6 +15,7 @@ from pipeline.broker.partition import Partition
 from pipeline.channels.channel import Channel, ChannelSet
 from pipeline.channels.gaps import APPLIED_TOPIC, Gap, gap_of
 from pipeline.worker.evaluate import Match, Refusal, Verdicts
+from pipeline.worker.position import Standing
 from pipeline.worker.work import Work
 from schemas.avro.framing import SchemaSource
 from schemas.avro.rewrite import rewrite
@@ -125,6 +126,12 @@ class Outgoing:
             for refusal, offset in offsets
         ]
         return [*whole, *single]
+
+
+def loss_records(channels: ChannelSet, source: Partition, stood: Standing) -> list[dict[str, Any]]:
+    """Arguments for Producer.produce that note for each channel what can no longer be read."""
+    readers = [channel for channel in channels.channels if channels.reads(channel, source.topic)]
+    return [gap_of(c, source, stood.low, stood.high, stood.loss).record() for c in readers]
 
 
 def applied_record(channels: ChannelSet, work: Work) -> dict[str, Any]:

@@ -14,13 +14,14 @@ import threading
 import time
 from collections.abc import Callable
 
-from confluent_kafka import OFFSET_INVALID, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from pipeline.broker.client import MESSAGE_MAX_BYTES
 from pipeline.broker.paced import Paced, paced_settings
 from pipeline.broker.partition import Partition
 from pipeline.broker.ranges import RangeReader, Stalled
 from pipeline.channels.channel import is_older
+from pipeline.worker.position import Standing, as_topic_partition, metadata_of, standing
 from pipeline.worker.work import Work
 
 log = logging.getLogger(__name__)
@@ -41,9 +42,9 @@ STALE = {
 class Moved(Exception):
     """The committed offset is not where the range begins, so somebody else has done (some of) it."""
 
-    def __init__(self, offset: int) -> None:
-        super().__init__(f"the committed offset is {offset}")
-        self.offset = offset
+    def __init__(self, stood: Standing) -> None:
+        super().__init__(f"the committed offset is {stood.offset}")
+        self.stood = stood
 
 
 class Behind(Exception):
@@ -57,7 +58,9 @@ class Lane:
         self.partition = work.partition
         self.group = work.group
         self.version = ""  # of the channel set, as committed last
+        self.topic_id = work.topic_id
         self.committed = -1  # where the group stands, for as long as nobody fences us
+        self.stood = Standing(-1)  # when we took it
         self.used = time.monotonic()
         self._reader = RangeReader(work.kafka, work.group, work.partition)
         self._producer = Producer(
@@ -80,15 +83,14 @@ class Lane:
         committed = self._reader.consumer.committed([TopicPartition(*self.partition)], _KAFKA_SECONDS)[0]
         if committed.error is not None:
             raise KafkaException(committed.error)
-        beginning, _ = self._reader.consumer.get_watermark_offsets(
-            TopicPartition(*self.partition), _KAFKA_SECONDS
-        )
-        offset = beginning if committed.offset == OFFSET_INVALID else max(committed.offset, beginning)
-        self.version = committed.metadata or ""
-        if offset != work.low:
-            raise Moved(offset)
+        place = TopicPartition(*self.partition)
+        beginning, end = self._reader.consumer.get_watermark_offsets(place, _KAFKA_SECONDS)
+        self.stood = standing(committed, work.topic_id, beginning, end if work.beyond else None)
+        self.version = self.stood.version
+        if self.stood.offset != work.low:
+            raise Moved(self.stood)
         self.refuse_older(work)
-        self.committed = offset
+        self.committed = self.stood.offset
 
     def refuse_older(self, work: Work) -> None:
         """Raise Behind for work whose channels are of an earlier state of the registry than the committed."""
@@ -97,7 +99,7 @@ class Lane:
 
     def read(self, low: int, high: int) -> list[Message]:
         """The records with low <= offset < high, in order (see RangeReader.read)."""
-        return self._reader.read(low, high)
+        return self._reader.read(low, high, self.stood.epoch)
 
     def commit(self, work: Work, produce: Callable[[Paced], None]) -> None:
         """One transaction: whatever `produce` sends, and the input offset with the version in force.
@@ -109,14 +111,15 @@ class Lane:
         paced = Paced(self._producer)
         produce(paced)
         paced.flush()
-        position = TopicPartition(*self.partition, work.high, work.version)
+        metadata = metadata_of(work.version, work.topic_id)
+        position = as_topic_partition(self.partition, work.high, self._reader.epoch, metadata)
 
         def finish() -> None:
             self._producer.send_offsets_to_transaction([position], work.membership, _KAFKA_SECONDS)
             self._producer.commit_transaction(_KAFKA_SECONDS)
 
         _within(_KAFKA_SECONDS, finish)
-        self.version, self.committed = work.version, work.high
+        self.version, self.committed, self.stood = work.version, work.high, Standing(work.high)
         self.used = time.monotonic()
 
     def abandon(self) -> None:
@@ -163,7 +166,8 @@ class Lanes:
         """The lane for this work; taken anew when not held, when elsewhere, or when told to fence."""
         self._close_idle()
         lane = self._held.get((work.group, work.partition))
-        if lane is not None and not work.fence and lane.committed == work.low:
+        ours = lane is not None and not work.fence and lane.topic_id == work.topic_id
+        if lane is not None and ours and lane.committed == work.low:
             lane.refuse_older(work)
             return lane
         self.drop(work)

@@ -14,13 +14,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache, lru_cache
+from typing import Any
 
 import cloudpickle
 from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 
+from pipeline.broker.client import BrokerError
 from pipeline.broker.paced import Paced
 from pipeline.broker.ranges import Stalled
-from pipeline.worker.deliver import Outgoing, applied_record
+from pipeline.broker.topics import topic_ids
+from pipeline.worker.deliver import Outgoing, applied_record, loss_records
 from pipeline.worker.evaluate import Evaluator, Refusal, Verdicts
 from pipeline.worker.lane import STALE, Behind, Lanes, Moved
 from pipeline.worker.running import RunningNote
@@ -30,6 +34,7 @@ from schemas.errors import NoSchemaSource
 
 _PUBLISHING = 8
 _PATIENCE = 60.0  # seconds for a schema id that the registry does not have yet
+_KAFKA_SECONDS = 10.0
 _lanes = Lanes()
 
 
@@ -51,9 +56,32 @@ def process(works: Sequence[Work]) -> list[Report]:
     with note:
         for step in steps:
             step.safely(step.read)
-        _judge([step for step in steps if step.going], note)
+        going = [step for step in steps if step.going]
+        now = _publishing().submit(_refuse_another_topic, works[0]) if going else None
+        _judge(going, note)
+    if now is not None:
+        for step in going:
+            step.safely(now.result)
     _publish([step for step in steps if step.going])
     return [step.report for step in steps]
+
+
+def _refuse_another_topic(work: Work) -> None:
+    """Raise MadeAgain unless the topic, after its records were read, is still the one that the work is of."""
+    if not work.topic_id:
+        return
+    now = topic_ids(_admin(tuple(work.kafka.items())), [work.partition.topic], _KAFKA_SECONDS)
+    if now.get(work.partition.topic) != work.topic_id:
+        raise MadeAgain(f"{work.partition.topic} was deleted, or deleted and made again")
+
+
+@lru_cache(maxsize=2)
+def _admin(kafka: tuple[tuple[str, Any], ...]) -> AdminClient:
+    return AdminClient(dict(kafka))
+
+
+class MadeAgain(Exception):
+    """The records that were read are perhaps those of another topic of the same name."""
 
 
 class _Step:
@@ -93,17 +121,21 @@ class _Step:
     def publish(self) -> None:
         """Deliver, and go on in the partition, in one transaction."""
         work, evaluator = self.work, _evaluator(self.work.channels, self.work.schemas)
-        channels = evaluator.channels
+        channels, stood = evaluator.channels, self._lane.stood
         outgoing = Outgoing(channels, work.partition, self._verdicts, self._records, evaluator.schemas)
 
         def produce(paced: Paced) -> None:
             outgoing.produce(paced, work.low, work.high)
+            if stood.loss:
+                for record in loss_records(channels, work.partition, stood):
+                    paced.produce(**record)
             if self._lane.version != work.version:
                 paced.produce(**applied_record(channels, work))
 
         with _timed(self.report, "publish"):
             self._lane.commit(work, produce)
         _fill_delivered(self.report, outgoing)
+        self.report.lost = stood.loss
 
 
 def _judge(steps: list[_Step], note: RunningNote) -> None:
@@ -154,10 +186,13 @@ def _publishing() -> ThreadPoolExecutor:
 def _why_not(work: Work, error: Exception) -> Report:
     """The report on work that an exception has ended."""
     if isinstance(error, Moved):
-        return Report(work, "moved", offset=error.offset)
+        return Report(work, "moved", offset=error.stood.offset, lost=error.stood.loss)
+    if isinstance(error, MadeAgain):
+        _lanes.drop(work)
+        return Report(work, "stale", message=str(error))
     if isinstance(error, Behind):  # until this coordinator has read what another already goes by
         return Report(work, "stale", message=str(error))
-    if isinstance(error, Stalled):
+    if isinstance(error, BrokerError | Stalled):
         _lanes.drop_all()
         return Report(work, "retry", message=str(error))
     if isinstance(error, NoSchemaSource):  # the registry's fault, and no packet's: wait for it

@@ -36,6 +36,8 @@ class Work:
     failing_alerts: int = 20  # more than these in a batch, and the filter itself has failed
     schemas: str = ""  # folder or registry of schemas for packets that only name theirs
     suspended: dict[str, str] = field(default_factory=dict)  # channel -> why it is not run
+    topic_id: str = ""  # of the topic, as the coordinator saw it last; "": nobody asked
+    beyond: bool = False  # the coordinator has seen for a while that the committed offset is beyond the end
     unreadable: str = ""  # a single record that ends its workers: dead-letter it unread, for this reason
 
     @property
@@ -51,7 +53,7 @@ class Work:
         """
         if self.fence or self.unreadable:
             return None
-        return (self.partition.topic, self.version, frozenset(self.suspended))
+        return (self.partition.topic, self.topic_id, self.version, frozenset(self.suspended))
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class Report:
     committed: delivered, the offset stands at `high`.
     moved: the committed offset was not `low` but `offset`; nothing was done.
     stale: fenced, or the coordinator's generation has passed, or its channels are older than those in force
-        in the partition; nothing was delivered.
+        in the partition, or the topic was made again; nothing was delivered.
     retry: Kafka failed in a way that may pass; nothing was delivered.
     culprit: the attempt before this one ended its worker while the filter `culprit` was running, or
         while none was (""); nothing was done.
@@ -98,5 +100,6 @@ class Report:
     hidden: dict[str, int] = field(default_factory=dict)  # field cut out of public copies -> packets
     set_aside: dict[str, int] = field(default_factory=dict)  # channel -> alerts that its filter raised on
     failures: list[ChannelFailure] = field(default_factory=list)
+    lost: str = ""  # what can no longer be read: committed, said in the gaps of this commit; moved, not yet
     skipped: list[str] = field(default_factory=list)  # channels that have a gap here
     seconds: dict[str, float] = field(default_factory=dict)  # stage -> time used

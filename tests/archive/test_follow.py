@@ -136,6 +136,29 @@ def test_a_stop_keeps_what_was_read(broker: Broker, tmp_path: Path) -> None:
     assert archived(tmp_path) == 100
 
 
+def test_a_topic_made_again_is_kept_from_its_beginning(broker: Broker, tmp_path: Path) -> None:
+    """It has the name and the offsets of the one before: neither is a record kept twice, nor one missed."""
+    servers, topic = broker.bootstrap_servers, topics.new_topic(broker.bootstrap_servers)
+    packets = [alert.packet for alert in night(160, 14, 1)]
+    topics.write(servers, topic, *packets[:60])
+    follower = Follower(Appender(str(tmp_path), limits=Limits(seconds=0.1)), topic, servers, group=topic)
+    made_again: list[int] = []
+
+    def under_way(followed: Followed) -> None:
+        if followed.read == 60 and not made_again:
+            topics.recreate(servers, topic)
+            topics.write(servers, topic, *packets[60:])
+            made_again.append(followed.read)
+        if followed.read >= 160 or time.monotonic() > deadline:
+            follower.stop()
+
+    deadline = time.monotonic() + 60
+    followed = follower.run(on_progress=under_way)
+    assert followed.made_again == [topic]
+    words = as_words(packets_in(tmp_path))
+    assert words == as_words(p for raw in packets for p in records_in(raw))
+
+
 @pytest.mark.parametrize("takes_over", [False, True])
 def test_two_who_both_think_the_partition_theirs(broker: Broker, tmp_path: Path, takes_over: bool) -> None:
     """A zombie: it reads on, outside the group; the one that comes second writes nothing twice."""

@@ -1,0 +1,79 @@
+"""Where a group stands in a partition: an offset, and of which topic it is.
+
+AN OFFSET HAS AN IDENTITY. A topic that is deleted and made again keeps its name, and offsets committed before
+then belong to another topic. So each commit carries the id of its topic in its metadata, beside the version
+of the channels, and the leader epoch of its last record. An offset of another topic counts as none: the new
+topic is read from its beginning. What can no longer be read is a loss, never silence.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from confluent_kafka import OFFSET_INVALID, TopicPartition
+
+from pipeline.broker.partition import Partition
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where to go on in a partition.
+
+    offset: of the next record. epoch: leader epoch of the record before, -1 where it is not known. version:
+    of the channels in force, "" before the first commit. loss: what was never read and cannot be any more, or
+    why that may be; "" when nothing is lost. low, high: the offsets that are lost, equal when not known.
+    made_again: the topic is not the one in which the group had stood.
+    """
+
+    offset: int
+    epoch: int = -1
+    version: str = ""
+    loss: str = ""
+    low: int = 0
+    high: int = 0
+    made_again: bool = False
+
+
+def metadata_of(version: str, topic_id: str) -> str:
+    """What a commit says beside its offset."""
+    return f"{version} {topic_id}"
+
+
+def standing(committed: TopicPartition, topic_id: str, beginning: int, end: int | None = None) -> Standing:
+    """What a group's committed offset means for the topic that is there now.
+
+    Parameters
+    ----------
+    committed : TopicPartition
+        As Consumer.committed gives it.
+    topic_id : str
+        Of the topic that has the name now; "" where nobody asked.
+    beginning : int
+        The first offset that can be read.
+    end : int, optional
+        The last stable offset, given by who has seen for a while that the committed offset is beyond it.
+
+    Returns
+    -------
+    Standing
+    """
+    version, _, was = (committed.metadata or "").partition(" ")
+    if committed.offset == OFFSET_INVALID:
+        return Standing(beginning)
+    if was and topic_id and was != topic_id:
+        return Standing(beginning, version=version, made_again=True)
+    if committed.offset < beginning:
+        words = f"offsets {committed.offset} to {beginning - 1} were deleted before they were read"
+        return Standing(beginning, -1, version, words, committed.offset, beginning)
+    if end is not None and committed.offset > end:
+        words = f"the committed offset {committed.offset} was beyond the end of the topic, {end}"
+        return Standing(end, -1, version, words, end, end)
+    epoch = committed.leader_epoch
+    return Standing(committed.offset, -1 if epoch is None else epoch, version)
+
+
+def as_topic_partition(partition: Partition, offset: int, epoch: int, metadata: str = "") -> TopicPartition:
+    """For confluent-kafka, which then notices when the log was cut below `offset`."""
+    if epoch < 0:
+        return TopicPartition(*partition, offset, metadata)
+    return TopicPartition(*partition, offset, metadata, epoch)

@@ -1,0 +1,117 @@
+"""An offset is of one topic: what happens when that is made again, cut, or gone before it was read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from confluent_kafka import OFFSET_INVALID, Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.kafka.broker import Broker
+from commands.shared.view import EXIT_INCOMPLETE
+from pipeline.channels.config import RunConfig
+from pipeline.worker.backfill import gaps_of
+from pipeline.worker.position import metadata_of, standing
+from simulator import SimulatedAlert
+from tests.pipeline import topics
+from tests.pipeline.night import delivered, expected, night, publish_packets, running
+
+TOPIC = "ztf_20231012_programid1"
+CHANNEL = ("--channels", "real_bogus", "--workers", "1")
+
+
+def publish(servers: str, alerts: tuple[SimulatedAlert, ...]) -> None:
+    publish_packets([alert.packet for alert in alerts], servers, topic=TOPIC, partitions=1)
+
+
+def commit(servers: str, offset: int) -> None:
+    """Move the group, as an operator's tool would."""
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": "zads"})
+    consumer.commit(offsets=[TopicPartition(TOPIC, 0, offset)], asynchronous=False)
+    consumer.close()
+
+
+def test_a_topic_made_again_under_a_run_is_read_from_its_beginning(
+    own_broker: Broker, tmp_path: Path
+) -> None:
+    servers, first, second = own_broker.bootstrap_servers, night()[:400], night()[400:600]
+    publish(servers, first)
+    with running(servers, tmp_path, *CHANNEL) as run:
+        run.until_in_its_middle()
+        run.until(
+            lambda: delivered(servers, "channel.real_bogus") == expected("real_bogus", first), "the first"
+        )
+        topics.recreate(servers, TOPIC)
+        publish(servers, second)  # fewer records than before: old offsets are beyond its end
+        both = expected("real_bogus", first) + expected("real_bogus", second)
+        run.until(lambda: delivered(servers, "channel.real_bogus") == both, "the second too", seconds=40)
+        assert "made again" in run.text()
+    # And while nobody runs.
+    topics.recreate(servers, TOPIC)
+    publish(servers, first[:300])
+    with running(servers, tmp_path, *CHANNEL, "--until-drained") as run:
+        assert run.wait() == 0, run.text()
+        assert "made again" in run.text()
+    assert delivered(servers, "channel.real_bogus") == both + expected("real_bogus", first[:300])
+
+
+def test_records_deleted_before_they_were_read_are_said_and_leave_a_gap(
+    own_broker: Broker, tmp_path: Path
+) -> None:
+    servers = own_broker.bootstrap_servers
+    publish(servers, night()[:100])
+    with running(servers, tmp_path, *CHANNEL, "--until-drained") as run:
+        assert run.wait() == 0, run.text()
+    publish(servers, night()[100:300])
+    admin = AdminClient({"bootstrap.servers": servers})
+    for future in admin.delete_records([TopicPartition(TOPIC, 0, 150)]).values():
+        future.result()
+    with running(servers, tmp_path, *CHANNEL, "--until-drained") as run:
+        assert run.wait() == EXIT_INCOMPLETE, run.text()
+    assert "offsets 100 to 149 were deleted before they were read" in run.text()
+    (gap,) = gaps_of(RunConfig(bootstrap_servers=servers))
+    assert (gap.channel, gap.topic, gap.low, gap.high) == ("real_bogus", TOPIC, 100, 150)
+    wanted = expected("real_bogus", night()[:100]) + expected("real_bogus", night()[150:300])
+    assert delivered(servers, "channel.real_bogus") == wanted
+    with running(servers, tmp_path, *CHANNEL, "--until-drained") as run:
+        assert run.wait() == 0, run.text()  # said once
+
+
+def test_a_group_beyond_the_end_of_its_topic_is_no_lag_of_0(own_broker: Broker, tmp_path: Path) -> None:
+    servers = own_broker.bootstrap_servers
+    publish(servers, night()[:100])
+    commit(servers, 1_000_000)
+    with running(servers, tmp_path, *CHANNEL, "--until-drained") as run:
+        assert run.wait() == EXIT_INCOMPLETE, run.text()
+    assert "1000000 was beyond the end of the topic, 100" in run.text()
+    (gap,) = gaps_of(RunConfig(bootstrap_servers=servers))
+    assert gap.low == gap.high == 100
+    publish(servers, night()[100:200])
+    with running(servers, tmp_path, *CHANNEL, "--until-drained") as run:
+        assert run.wait() == 0, run.text()
+    assert delivered(servers, "channel.real_bogus") == expected("real_bogus", night()[100:200])
+
+
+numbers = st.integers(0, 40)
+
+
+@given(numbers, numbers, numbers, st.sampled_from(["", "one", "another"]), st.booleans(), st.booleans())
+def test_where_a_group_stands(
+    committed: int, beginning: int, length: int, was: str, none: bool, ask_the_end: bool
+) -> None:
+    """Never before the beginning; never beyond the end where that was asked; and each loss is told."""
+    end = beginning + length
+    place = TopicPartition("t", 0, OFFSET_INVALID if none else committed, metadata_of("v", was))
+    stood = standing(place, "one", beginning, end if ask_the_end else None)
+    assert stood.offset >= beginning
+    if ask_the_end:
+        assert stood.offset <= end
+    same = was != "another" and not none
+    assert stood.made_again == (was == "another" and not none)
+    assert bool(stood.loss) == (same and (committed < beginning or (ask_the_end and committed > end)))
+    if same and not stood.loss:
+        assert stood.offset == committed
+    if not same:
+        assert stood.offset == beginning
