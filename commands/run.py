@@ -8,6 +8,7 @@ import typer
 
 from commands.shared.dask_cluster import dask_cluster
 from commands.shared.options import (
+    EXIT_INCOMPLETE,
     EXIT_STOPPED,
     Bootstrap,
     Channels,
@@ -54,7 +55,7 @@ def run(
 
     Example: `zads run --channels young_supernova,asteroid --until-drained`
     """
-    from commands.shared.view import EXIT_INCOMPLETE, EXIT_SUSPENDED, LiveView, summarise
+    from commands.shared.view import EXIT_SUSPENDED, LiveView, summarise
     from pipeline.channels.changes import channels_now, channels_to_come
     from pipeline.live.run import run_live
 

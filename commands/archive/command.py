@@ -13,6 +13,7 @@ from rich.table import Table
 from commands.archive import care as archive_care
 from commands.shared.dask_cluster import dask_cluster
 from commands.shared.options import (
+    EXIT_INCOMPLETE,
     Archive,
     Bootstrap,
     Config,
@@ -169,3 +170,9 @@ def follow(
     people.print(
         f"archive {address}: {told(followed)}, {appender.appended.commits:,} commits", soft_wrap=True
     )
+    for topic in followed.made_again:
+        people.print(f"topic {topic} was made again and kept from its beginning")
+    for partition, why in sorted(followed.lost.items()):
+        people.print(f"[bold red]{partition}[/]: {why}", soft_wrap=True)
+    if followed.lost:
+        raise typer.Exit(EXIT_INCOMPLETE)

@@ -20,8 +20,6 @@ _PLAIN_SECONDS = 5.0
 # librdkafka says so of each first transaction, and then succeeds.
 _HARMLESS = (": retrying",)
 EXIT_SUSPENDED = 3
-EXIT_INCOMPLETE = 4
-"""Records were lost unread, or some partitions cannot be read."""
 
 
 class LiveView:

@@ -81,7 +81,7 @@ class RangeReader:
         if self._position == low:
             return
         self._arrived, self.epoch = [], epoch
-        known = (None, epoch) if epoch >= 0 else ()
+        known = ("", epoch) if epoch >= 0 else ()
         self.consumer.assign([TopicPartition(*self.partition, low, *known)])
         self._position = low
 

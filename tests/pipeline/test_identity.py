@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.kafka.broker import Broker
-from commands.shared.view import EXIT_INCOMPLETE
+from commands.shared.options import EXIT_INCOMPLETE
 from pipeline.channels.config import RunConfig
 from pipeline.worker.backfill import gaps_of
 from pipeline.worker.position import metadata_of, standing
