@@ -33,9 +33,7 @@ def commit(servers: str, offset: int) -> None:
     consumer.close()
 
 
-def test_a_topic_made_again_under_a_run_is_read_from_its_beginning(
-    own_broker: Broker, tmp_path: Path
-) -> None:
+def test_a_topic_made_again_is_read_from_its_beginning(own_broker: Broker, tmp_path: Path) -> None:
     servers, first, second = own_broker.bootstrap_servers, night()[:400], night()[400:600]
     publish(servers, first)
     with running(servers, tmp_path, *CHANNEL) as run:
