@@ -23,6 +23,8 @@ from filters import version as source
 from filters.errors import FilterError, ReadsRequired
 from filters.external.externals import Unchecked, frame_maker
 from filters.parameters import Parameter, parameters_of, with_values
+from filters.values import Judged, of_passing, split
+from filters.values import declared as declared_values
 from filters.view import AlertView
 from schemas.errors import NoSuchColumn
 from schemas.frame import IDENTITY, FrameMaker
@@ -53,7 +55,8 @@ class Filter:
 
     name, doc: of the function. surveys: whose packets. reads: the columns it sees, None if not declared.
     scope: "alert", or "exposure" for one whose answer depends on the other alerts of one `exposure`.
-    parameters: name -> Parameter (default, unit); values: name -> value now.
+    parameters: name -> Parameter (default, unit); values: name -> value now. gives: values that it computes
+    for the alerts that pass -> unit ("text" for words; see `filters.values`).
     """
 
     function: Callable[..., Cuts]
@@ -63,6 +66,7 @@ class Filter:
     parameters: Mapping[str, Parameter]
     values: Mapping[str, Any] = field(default_factory=dict)
     extends: "tuple[Filter, ...]" = ()
+    gives: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -95,12 +99,14 @@ class Filter:
         `filters.version`. Parameter values have no part in it."""
         parents = [parent.version for parent in self.extends]
         rooms = [module_of(name) for name in self.surveys]
-        return source.version(self.function, (self.surveys, self.scope, self.reads), parents, rooms)
+        about = (self.surveys, self.scope, self.reads, *([dict(self.gives)] if self.gives else []))
+        return source.version(self.function, about, parents, rooms)
 
     @property
     def arguments(self) -> tuple[Any, ...]:
         """Everything that the filter is made from, but its function."""
-        return self.surveys, self.declared, self.scope, dict(self.parameters), dict(self.values), self.extends
+        fixed = self.surveys, self.declared, self.scope
+        return *fixed, dict(self.parameters), dict(self.values), self.extends, dict(self.gives)
 
     def require_reads(self) -> tuple[str, ...]:
         """`reads`; raises ReadsRequired for a filter that does not declare them and so cannot be enabled."""
@@ -134,16 +140,29 @@ class Filter:
         mask = np.logical_and.reduce(list(found.values())) if found else np.ones(len(frame), bool)
         return pd.Series(mask, index=frame.index, name=self.name, copy=False)
 
+    def judge(self, frame: pd.DataFrame) -> Judged:
+        """Who passes, and the values of those who do.
+
+        Raises what a call does, and BadValue for values that are not those of `gives`.
+        """
+        view = self.restricted(frame)
+        cuts_returned, given = split(self.name, self.function(view, **self.values))
+        found = list(cuts.evaluate(self.name, view, cuts_returned).values())
+        mask = np.logical_and.reduce(found) if found else np.ones(len(frame), bool)
+        if not self.gives and not given:
+            return Judged(mask, pd.DataFrame(index=pd.RangeIndex(int(mask.sum()))))
+        return Judged(mask, of_passing(self.name, view, mask, given, self.gives))
+
     def cuts_of(self, alerts: pd.DataFrame, **values: Any) -> dict[str, Any]:
         """The bare cuts of `alerts`, for a filter built upon this one."""
-        return dict(self.function(alerts, **{**self.values, **values}))
+        return dict(split(self.name, self.function(alerts, **{**self.values, **values}))[0])
 
     def _run(self, frame: pd.DataFrame) -> dict[str, np.ndarray]:
         return self.evaluate(self.restricted(frame))[1]
 
     def evaluate(self, view: pd.DataFrame) -> tuple[Cuts, dict[str, np.ndarray]]:
         """What the function returns for a restricted frame, and the plain boolean cuts made of it."""
-        returned = self.function(view, **self.values)
+        returned, _ = split(self.name, self.function(view, **self.values))
         return returned, cuts.evaluate(self.name, view, returned)
 
     def restricted(self, frame: pd.DataFrame) -> AlertView:
@@ -229,6 +248,7 @@ def alert_filter(
     reads: Sequence[str] | None = None,
     scope: str = "alert",
     extends: "Filter | Sequence[Filter]" = (),
+    gives: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., Cuts]], Filter]:
     """Make a Filter of a function `f(alerts, *, parameter: Annotated[type, unit] = default)`.
 
@@ -236,6 +256,7 @@ def alert_filter(
     boolean Series on the same index, or a callable from the survivors to such a Series.
     survey: the survey of its alerts, or several: then `reads` are columns that all of them have.
     extends: filters whose columns and parameters this one has too; its function takes theirs as `**others`.
+    gives: values that the function returns as a second dictionary -> unit ("text" for words).
 
     Raises NoSuchColumn for a column that the survey lacks, FilterError for a wrong signature or scope.
     """
@@ -259,6 +280,6 @@ def alert_filter(
         inherited = {n: p for parent in parents for n, p in parent.parameters.items()}
         parameters = parameters_of(function, inherited)
         values = {name: parameter.default for name, parameter in parameters.items()}
-        return Filter(function, surveys, declared, scope, parameters, values, parents)
+        return Filter(function, surveys, declared, scope, parameters, values, parents, declared_values(gives))
 
     return make

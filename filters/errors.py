@@ -4,6 +4,7 @@ ZadsError
 └── FilterError          a filter, or the way it is used, is wrong
     ├── BadCut           what it returned is not one true or false an alert
     ├── BadParameter     no such parameter, or a value of the wrong kind
+    ├── BadValue         a value beside the cuts is not what the filter declared
     ├── BadSelection     a mask of one selection of epochs used on another
     ├── UnknownFilter    no filter of that name
     └── ReadsRequired    a filter that does not say what it reads cannot be enabled
@@ -24,6 +25,10 @@ class BadCut(FilterError):
 
 class BadParameter(FilterError):
     """No such parameter, or a value of the wrong kind."""
+
+
+class BadValue(FilterError):
+    """A value beside the cuts is not what the filter declared, or not one an alert."""
 
 
 class BadSelection(FilterError):

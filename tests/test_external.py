@@ -25,7 +25,7 @@ from archive.replay.replay import replay
 from archive.write.appender import Appender
 from cluster.kafka.broker import Broker
 from commands.catalogue.build import add_catalogue
-from filters import expression
+from filters import Filter, expression, load
 from filters.external import Externals, Store
 from filters.external.add import add_notices, add_region
 from pipeline.broker.listen import listen
@@ -42,6 +42,16 @@ CHANNELS = {
     "skymap": "skymaps.level <= 0.9 and skymaps.days < 400 and skymaps.distance < 100",
     "latitude": "abs(coords.gal_lat) > {b_min: (20, 'deg')} and coords.ecl_lat > 0",
 }
+
+
+PYTHON = """
+from filters import alert_filter
+
+@alert_filter(reads=["rb", "stars.sep"], gives={"near": "", "how": "text"})
+def near(alerts):
+    sep = alerts["stars.sep"]
+    return {"near": sep < 2.5}, {"near": 1 / (1 + sep), "how": lambda passing: passing["rb"].map(str)}
+"""
 
 
 @dataclass(frozen=True)
@@ -150,10 +160,21 @@ def expected(sky: Sky) -> dict[str, set[int]]:
     return {name: set(frame["candid"][np.asarray(mask)]) for name, mask in masks.items()}
 
 
+def apart(sky: Sky) -> np.ndarray:
+    """arcsec to the nearest star, by astropy."""
+    stars = pd.read_parquet(Store(sky.root).folder("stars") / "stars" / "dataset")
+    return sky.places.match_to_catalog_sky(SkyCoord(stars["ra"], stars["dec"], unit="deg"))[1].arcsec
+
+
 def configured(folder: Path, sky: Sky, channels: dict[str, str]) -> None:
     lines = [f'external = "{sky.root}"', "[dispatch]", "messages = 100"]
     for name, where in channels.items():
         lines += [f"[channels.{name}]", f'where = "{where}"']
+        if name == "catalogue":
+            lines += ['values = ["stars.sep", "stars.mag"]']
+    if channels is CHANNELS:
+        (folder / "mine.py").write_text(PYTHON)
+        lines += ["[channels.python]", 'filter = "mine.py:near"']
     (folder / "zads.toml").write_text("\n".join(lines))
 
 
@@ -164,6 +185,8 @@ class Lived:
     candids: dict[str, list[int]]
     headers: dict[str, set[str | None]]
     archive: Archive
+    values: dict[str, dict[int, dict[str, object]]]
+    python: Filter
 
 
 @pytest.fixture(scope="module")
@@ -175,12 +198,15 @@ def lived(sky: Sky, tmp_path_factory: pytest.TempPathFactory) -> Lived:
         publish_packets(packets(), servers, topic="night", partitions=3)
         with running(servers, folder, "--topics", "^night$", "--until-drained") as run:
             assert run.wait() == 0, run.text()
-        every = {name: list(listen(f"channel.{name}", servers, until_drained=True)) for name in CHANNELS}
+        names = [*CHANNELS, "python"]
+        every = {name: list(listen(f"channel.{name}", servers, until_drained=True)) for name in names}
         Follower(Appender(str(folder / "archive")), "^night$", servers, "archive").run(until_drained=True)
     return Lived(
         {name: [alert.candid for alert in alerts] for name, alerts in every.items()},
         {name: {alert.headers.get("external") for alert in alerts} for name, alerts in every.items()},
         Archive(folder / "archive"),
+        {name: {alert.candid: alert.values for alert in alerts} for name, alerts in every.items()},
+        load(f"{folder / 'mine.py'}:near"),
     )
 
 
@@ -203,6 +229,21 @@ def test_replay_and_a_notebook_give_the_same(
     assert sorted(frame["candid"][chosen.passes(frame)]) == sorted(lived.candids[name])
     lazy = lived.archive.alerts(columns=chosen.reads)
     assert sorted(lazy["candid"][chosen.on(lazy)].compute()) == sorted(lived.candids[name])
+
+
+def test_values_travel_and_replay_finds_the_same(lived: Lived, sky: Sky) -> None:
+    separations = apart(sky)
+    by_candid = dict(zip(sky.frame["candid"], separations, strict=True))
+    for candid, values in lived.values["catalogue"].items():
+        assert values["stars.sep"] == pytest.approx(by_candid[candid], abs=1e-6)
+        assert values["stars.mag"] in (18.0, 19.0)
+    python = lived.values["python"]
+    assert set(python) == {candid for candid, sep in by_candid.items() if sep < 2.5}
+    again = replay(lived.python, lived.archive, public=True, externals=Externals(sky.root)).of(0)
+    assert len(again) == len(python)
+    for row in again.to_dict("records"):
+        assert row["near"] == python[row["candid"]]["near"] == pytest.approx(1 / (1 + row["stars.sep"]))
+        assert row["how"] == python[row["candid"]]["how"] == str(row["rb"])
 
 
 def test_the_headers_say_which_versions_were_read(lived: Lived, sky: Sky) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -23,8 +23,10 @@ from archive.read.fragments import WHOLE, Piece
 from archive.read.objects import decoded
 from archive.read.view import View
 from filters import Filter
+from filters.external.externals import external_names, frame_maker
+from filters.values import none_of
 from schemas.errors import one_line
-from schemas.frame import FrameMaker, frame_maker
+from schemas.frame import FrameMaker
 from schemas.surveys.registry import survey_named
 
 Way = Literal["dataframe", "bag"]
@@ -144,13 +146,26 @@ class Trial:
             outcome.seconds[number] += time.perf_counter() - began
             if names is not None:
                 outcome.cuts[number] = names
-                self._note_matches(outcome, number, depths[number] == len(names), table)
+                passing = np.flatnonzero(depths[number] == len(names))
+                self._note_matches(outcome, number, passing, table, self._values(f, passing, frame, packets))
             outcome.reached[number] += np.bincount(depths[number], minlength=256)
         outcome.alerts += len(frame)
         _note_objects(outcome, text_keys(table["objectId"]), depths)
 
-    def _note_matches(self, outcome: Outcome, number: int, mask: np.ndarray, table: pa.Table) -> None:
-        rows = np.flatnonzero(mask)
+    def _values(
+        self, f: Filter, rows: np.ndarray, frame: pd.DataFrame, packets: Sequence[dict[str, Any]]
+    ) -> pd.DataFrame:
+        """What the filter computes of the alerts that pass: the same as of the whole batch, by its law."""
+        if not f.gives or not len(rows):
+            return none_of(f.gives)
+        if self.way == "bag":
+            maker = frame_maker(f.require_reads(), self.view.survey, externals=self.view.externals)
+            return f.judge(maker.of_packets([packets[row] for row in rows.tolist()])).values
+        return f.judge(frame.iloc[rows]).values
+
+    def _note_matches(
+        self, outcome: Outcome, number: int, rows: np.ndarray, table: pa.Table, values: pd.DataFrame
+    ) -> None:
         if len(rows):
             maker = self._facts()[number]
             own = [*self._program, *(SOURCE if self.sources else ())]
@@ -160,6 +175,9 @@ class Trial:
             facts = facts.replace_schema_metadata(None)
             for name in own:
                 facts = facts.append_column(name, chosen[name])
+            for name in values.columns:
+                shown = f"{name}_value" if name in facts.column_names else name
+                facts = facts.append_column(shown, pa.array(values[name], from_pandas=True))
             variant = pa.repeat(pa.scalar(number, pa.int32()), len(rows))
             outcome.matches.append(facts.append_column("variant", variant))
 
@@ -167,8 +185,11 @@ class Trial:
         """For each filter what makes the columns that its matches carry: FACTS, and the values it reads."""
         survey = survey_named(self.view.survey)
         scalars = set(survey.scalars()) - {"night"}  # which each match has by its partition
-        reads = [[name for name in f.reads or () if name in scalars] for f in self.filters]
-        return [frame_maker([*FACTS, *own], survey.name) for own in reads]
+        reads = [
+            [name for name in f.reads or () if name in scalars or name in external_names([name], f.surveys)]
+            for f in self.filters
+        ]
+        return [frame_maker([*FACTS, *own], survey.name, externals=self.view.externals) for own in reads]
 
     @property
     def _program(self) -> list[str]:

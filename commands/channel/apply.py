@@ -34,6 +34,7 @@ class Wanted(BaseModel):
     access: Literal["public", "collaboration"] = "public"
     drop: tuple[str, ...] = ()
     topics: str = ""
+    values: tuple[str, ...] = ()
     input: str = ""
     limits: Limits = Limits()
     owner: str = ""

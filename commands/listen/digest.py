@@ -93,6 +93,7 @@ def _line(alert: Alert, values: Mapping[str, Any]) -> dict[str, Any]:
     }
     told |= {name: headers.get(name) for name in ("filter", "version")}
     told["parameters"] = _parsed(headers.get("parameters"))
+    told |= {name: _parsed(headers[name]) for name in ("values", "external") if name in headers}
     return line | told
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -83,6 +84,15 @@ class Alert:
     def objectId(self) -> str | None:
         """From the header, else the packet; None when it has none. Raises PacketError like packet()."""
         return self.headers.get("objectId") or self._field("objectId")
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What the channel's filter computed for this alert, by name; missing values are None."""
+        try:
+            values = json.loads(self.headers.get("values", "{}"))
+        except ValueError:
+            return {}
+        return values if isinstance(values, dict) else {}
 
     @property
     def source(self) -> tuple[str, int, int]:

@@ -38,6 +38,7 @@ class Channel:
     topics: str = ""  # a regular expression: of the topics that the run reads, only these; "" for all
     limits: Limits = field(default_factory=Limits)
     input: str = ""  # a channel: its topic is read instead of the run's; "" for the run's
+    values: tuple[str, ...] = ()  # columns that travel with each alert, beside what the filter gives
     expected: Expected | None = None  # by its backtest; has no part in what is delivered
 
     @property
@@ -76,12 +77,13 @@ class Channel:
             "input": self.input,
             "limits": self.limits.model_dump(exclude_none=True),
             "topic": self.topic,
+            **({"values": list(self.values)} if self.values else {}),
         }
 
     @cached_property
     def external_reads(self) -> tuple[str, ...]:
         """The columns of catalogues, regions and sky maps that the filter reads."""
-        return tuple(external_names(self.filter.reads or (), self.filter.surveys))
+        return tuple(external_names((*(self.filter.reads or ()), *self.values), self.filter.surveys))
 
     @cached_property
     def headers(self) -> list[tuple[str, bytes]]:
@@ -90,6 +92,7 @@ class Channel:
             ("filter", self.filter.name.encode()),
             ("version", self.filter.version.encode()),
             ("parameters", json.dumps(dict(self.filter.values), sort_keys=True).encode()),
+            *([("units", json.dumps(dict(self.filter.gives)).encode())] if self.filter.gives else []),
         ]
 
 

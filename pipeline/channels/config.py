@@ -53,6 +53,7 @@ class ChannelConfig(_Table):
 
     filter: str = ""
     where: str = ""  # an expression instead of a filter: "rb > 0.65 and magpsf < 19"
+    values: list[str] = Field(default_factory=list)  # columns that travel with each alert: "galex.sep"
     parameters: dict[str, float | int | str | bool] = Field(default_factory=dict)
     access: Access = "public"
     drop: list[str] = Field(default_factory=list)
@@ -261,5 +262,12 @@ def configured_channel(name: str, config: ChannelConfig) -> Channel:
     except ZadsError as error:
         raise ConfigError(f"[channels.{name}] {error}") from error
     return Channel(
-        name, chosen, config.access, tuple(config.drop), config.topics, config.limits, config.input
+        name,
+        chosen,
+        config.access,
+        tuple(config.drop),
+        config.topics,
+        config.limits,
+        config.input,
+        tuple(config.values),
     )

@@ -64,6 +64,7 @@ class Definition(BaseModel):
     topics: str = ""
     limits: Limits = Limits()
     input: str = ""
+    values: tuple[str, ...] = ()
     state: State = "draft"
     report: dict[str, Any] | None = None
     revision: int = 0
@@ -143,7 +144,7 @@ class Definition(BaseModel):
 
     def channel(self) -> Channel:
         """Ready to run. Raises ChannelError."""
-        fixed = (self.access, self.drop, self.topics, self.limits, self.input)
+        fixed = (self.access, self.drop, self.topics, self.limits, self.input, self.values)
         chosen = self.loaded()
         expected = None if self.outdated(chosen) else self.expected
         return Channel(self.name, chosen, *fixed, expected=expected)
@@ -228,7 +229,18 @@ def by_value(where: str) -> dict[str, str]:
 
 
 def _changed(old: Definition, new: Definition) -> set[str]:
-    what = ("owner", "filter", "source", "parameters", "access", "drop", "topics", "limits", "input")
+    what = (
+        "owner",
+        "filter",
+        "source",
+        "parameters",
+        "access",
+        "drop",
+        "topics",
+        "limits",
+        "input",
+        "values",
+    )
     return {name for name in what if getattr(old, name) != getattr(new, name)}
 
 

@@ -79,6 +79,8 @@ class Outgoing:
                 channel, match, "oversize", f"{len(value):,} bytes, more than a record may have"
             )
         headers = [*_headers(channel, match, source), *self._external[channel.name]]
+        if match.values:
+            headers.append(("values", json.dumps(match.values).encode()))
         paced.produce(topic=channel.topic, value=value, key=source.key(), headers=headers)
         return None
 

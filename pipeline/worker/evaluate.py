@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from filters.values import as_json
 from pipeline.broker.dead_letters import Stage
 from pipeline.channels.channel import Channel, ChannelSet
 from pipeline.worker.work import ChannelFailure
@@ -63,6 +64,7 @@ class Match:
     candid: int
     objectId: str
     program: int | None
+    values: dict[str, Any] = field(default_factory=dict)
 
 
 _Found = TypeVar("_Found", Refusal, Match)
@@ -150,10 +152,10 @@ class Evaluator:
 
     def _run(self, channels: list[Channel], view: _View, envelope: _Envelope) -> None:
         for channel in channels:
-            mask = envelope.passes(channel, view)
-            if mask is not None:
+            answer = envelope.passes(channel, view)
+            if answer is not None:
                 matches = envelope.verdicts.matches.setdefault(channel.name, [])
-                matches += view.matches(mask)
+                matches += view.matches(*answer, channel.values)
 
     def _part(
         self, read: Sequence[tuple[_Surveyor, Batch]], whole: Verdicts, start: int, stop: int
@@ -262,9 +264,16 @@ class _View:
         """The record that holds this row."""
         return self._matches(np.array([row]))[0]
 
-    def matches(self, mask: np.ndarray) -> list[Match]:
-        """One match a record, even if several of its rows pass."""
-        found = self._matches(np.flatnonzero(mask))
+    def matches(
+        self, mask: np.ndarray, values: Mapping[int, dict[str, Any]], columns: Sequence[str]
+    ) -> list[Match]:
+        """One match a record, even if several of its rows pass; with the filter's values, and of columns."""
+        rows = np.flatnonzero(mask)
+        found = self._matches(rows)
+        if values or columns:
+            own = as_json(self.frame[list(columns)].iloc[rows])
+            each = zip(found, rows.tolist(), own or [{}] * len(rows), strict=True)
+            found = [replace(match, values={**read, **values.get(row, {})}) for match, row, read in each]
         return list({match.index: match for match in reversed(found)}.values())[::-1]
 
     def _matches(self, rows: np.ndarray) -> list[Match]:
@@ -289,9 +298,11 @@ class _Envelope:
         self.verdicts = verdicts
         self._guard, self._seconds, self._failing_alerts = guard, seconds, failing_alerts
 
-    def passes(self, channel: Channel, view: _View) -> np.ndarray | None:
-        """The channel's mask over the view, or None when the filter itself has failed."""
+    def passes(self, channel: Channel, view: _View) -> tuple[np.ndarray, dict[int, dict[str, Any]]] | None:
+        """The channel's mask over the view and the values of the rows that pass, or None when the filter
+        itself has failed."""
         mask = np.zeros(len(view.frame), dtype=bool)
+        values: dict[int, dict[str, Any]] = {}
         bad: list[tuple[int, BaseException]] = []
         pending = [(0, len(mask))] if len(mask) else []
         deadline = time.monotonic() + self._seconds
@@ -299,7 +310,11 @@ class _Envelope:
             start, stop = pending.pop()
             try:
                 with self._guard.running(channel.name, self._seconds):
-                    mask[start:stop] = channel.filter.passes(view.rows(start, stop)).to_numpy(dtype=bool)
+                    judged = channel.filter.judge(view.rows(start, stop))
+                mask[start:stop] = judged.mask
+                if channel.filter.gives:
+                    passing = start + np.flatnonzero(judged.mask)
+                    values |= dict(zip(passing.tolist(), as_json(judged.values), strict=True))
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # user code may raise anything, SystemExit too
@@ -316,7 +331,7 @@ class _Envelope:
                     return None
         for row, raised in bad:
             self._set_aside(channel, view.match(row), raised)
-        return mask
+        return mask, values
 
     def _failed(self, channel: Channel, error: BaseException) -> None:
         failure = ChannelFailure(channel.name, one_line(error), "".join(traceback.format_exception(error)))
@@ -356,7 +371,8 @@ def _within(found: list[_Found], start: int, stop: int) -> list[_Found]:
 
 
 def _reads(channels: Sequence[Channel]) -> list[str]:
-    return list(dict.fromkeys(name for channel in channels for name in channel.filter.reads or ()))
+    every = (name for channel in channels for name in (*(channel.filter.reads or ()), *channel.values))
+    return list(dict.fromkeys(every))
 
 
 def _refusal(index: int, error: PacketError) -> Refusal:
