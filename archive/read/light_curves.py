@@ -53,8 +53,8 @@ def light_curve(archive: Table, objectId: str, public: bool = False) -> pd.DataF
 
 def _reads(made: LightCurve) -> tuple[str, ...]:
     own = (*made.epoch, *([made.limit] if made.limit else []))
-    past = (f"{made.detections}.{name}" for name in (*own, made.value))
-    forced = (f"{made.forced}.{name}" for name in made.measured)
+    past = (f"{made.detections}.{name}" for name in (*own, made.value) if made.detections)
+    forced = (f"{made.forced}.{name}" for name in made.measured if made.forced)
     return tuple(dict.fromkeys([*own, made.value, "ra", "dec", *past, *forced]))
 
 
@@ -76,6 +76,8 @@ def _around(archive: Table, named: Condition, radius: float) -> Cone | None:
 def _told(frame: pd.DataFrame, made: LightCurve) -> pd.DataFrame:
     """Every account of an exposure: the columns of an epoch, kind, told (jd of the alert that tells it)."""
     alerts = frame[list(made.epoch)].assign(kind="alert", told=frame["jd"])
+    if not made.detections:
+        return alerts.astype({"candid": "Int64"})
     past = history(frame, made.detections)
     rows = past.frame().reset_index(drop=True)
     kinds = np.where(rows[made.value].notna() | (made.limit is None), "detection", "limit")
@@ -85,8 +87,10 @@ def _told(frame: pd.DataFrame, made: LightCurve) -> pd.DataFrame:
     )
 
 
-def _forced(frame: pd.DataFrame, made: LightCurve) -> pd.DataFrame:
+def _forced(frame: pd.DataFrame, made: LightCurve) -> pd.DataFrame | None:
     """Forced photometry of each exposure, as the latest alert has it."""
+    if not made.forced:
+        return None
     past = history(frame, made.forced)
     names = {"positive": FORCED_POSITIVE}  # the epoch's own sign is another
     rows = past.frame().reset_index(drop=True)[list(made.measured)].rename(columns=names)
@@ -97,20 +101,22 @@ def _forced(frame: pd.DataFrame, made: LightCurve) -> pd.DataFrame:
     )
 
 
-def _joined(told: pd.DataFrame, forced: pd.DataFrame, made: LightCurve) -> pd.DataFrame:
+def _joined(told: pd.DataFrame, forced: pd.DataFrame | None, made: LightCurve) -> pd.DataFrame:
     """The best account of each exposure, with its forced photometry."""
     told = told.assign(rank=told["kind"].map(_ORDER))
     told = told.sort_values(["rank", "told"], ascending=[True, False], kind="stable")
     exposure = made.exposure
     key = pd.DataFrame({"exposure": told[exposure], "jd": told["jd"].where(told[exposure].isna())})
-    best = told[~key.duplicated()].drop(columns=["rank", "told"])
-    extra = [FORCED_POSITIVE, *(name for name in made.measured if name not in made.epoch)]
-    measured = forced[[exposure, *extra]].dropna(subset=[exposure])
-    best = best.merge(measured, on=exposure, how="left")
-    alone = forced[~forced[exposure].isin(best[exposure])].drop(columns="told").assign(kind="forced")
-    whole = pd.concat([best, alone], ignore_index=True) if len(alone) else best
+    whole = told[~key.duplicated()].drop(columns=["rank", "told"])
+    extra: list[str] = []
+    if forced is not None:
+        extra = [FORCED_POSITIVE, *(name for name in made.measured if name not in made.epoch)]
+        measured = forced[[exposure, *extra]].dropna(subset=[exposure])
+        best = whole.merge(measured, on=exposure, how="left")
+        alone = forced[~forced[exposure].isin(best[exposure])].drop(columns="told").assign(kind="forced")
+        whole = pd.concat([best, alone], ignore_index=True) if len(alone) else best
+        for name in (FORCED_POSITIVE, "usable"):
+            whole[name] = whole[name].astype("boolean").fillna(False).astype(bool)
     whole["positive"] = whole["positive"].astype("boolean")
-    whole[FORCED_POSITIVE] = whole[FORCED_POSITIVE].astype("boolean").fillna(False).astype(bool)
-    whole["usable"] = whole["usable"].astype("boolean").fillna(False).astype(bool)
     columns = ["kind", *made.epoch, *extra]
     return whole.sort_values("jd", kind="stable", ignore_index=True)[columns]

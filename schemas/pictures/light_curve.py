@@ -145,8 +145,8 @@ def _row(packet: Mapping[str, Any], survey: Survey) -> dict[str, Any] | None:
     """What pictures look at, by the names of columns; lists for histories."""
     made = survey.light_curve
     own = [name for name in (*_OWN, made.value, made.error, made.limit) if name]
-    names = [*own, *(f"{made.detections}.{name}" for name in own)]
-    names += [f"{made.forced}.{name}" for name in _FORCED]
+    past = [f"{made.detections}.{name}" for name in own if made.detections]
+    names = [*own, *past, *(f"{made.forced}.{name}" for name in _FORCED if made.forced)]
     try:
         frame = FrameMaker(names, survey.name, identity=()).of_packets([packet])
     except PacketError as error:
@@ -155,6 +155,8 @@ def _row(packet: Mapping[str, Any], survey: Survey) -> dict[str, Any] | None:
 
 
 def _history(row: Mapping[str, Any], history: str, names: Sequence[str | None]) -> list[dict[str, Any]]:
+    if not history:
+        return []
     wanted = [name for name in ("jd", "band", "exposure", *names) if name]
     columns = [list(row[f"{history}.{name}"]) for name in wanted]
     return [dict(zip(wanted, values, strict=True)) for values in zip(*columns, strict=True)]

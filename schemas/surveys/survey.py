@@ -97,7 +97,7 @@ class Public:
 class LightCurve:
     """What a light curve is made of.
 
-    detections: the history of detections (and limits). forced: that of forced photometry.
+    detections: the history of detections (and limits). forced: that of forced photometry; "" for none.
     epoch, measured: the columns of each that a table of it has. exposure: their column that tells epochs
     apart. value, error: columns of `detections` and of the alert that pictures show; label: of their axis;
     inverted: whether small values are bright. limit: the column of upper limits, None where there are none.
@@ -108,7 +108,7 @@ class LightCurve:
     detections: str
     forced: str
     epoch: tuple[str, ...]
-    measured: tuple[str, ...]
+    measured: tuple[str, ...] = ()
     exposure: str = "exposure"
     value: str = "mag"
     error: str = "magerr"
