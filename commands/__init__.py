@@ -22,6 +22,7 @@ _COMMANDS = (
     "commands.listen.command",
     "commands.dead_letters",
     "commands.filters",
+    "commands.columns",
     "commands.explain",
     "commands.objects",
     "commands.channel.command",

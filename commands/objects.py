@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
     app.command("show")(show)
     app.command("light-curve")(light_curve)
     app.command("cutouts")(cutouts)
+    app.command("finder")(finder)
 
 
 def show(
@@ -179,3 +180,38 @@ def cutouts(
                     written += 1
             save_picture(packet, out / f"{candid}.png")
     people.print(f"{written:,} stamps in {out}", soft_wrap=True)
+
+
+def finder(
+    what: What,
+    archive: Archive = None,
+    out: Annotated[Path, typer.Option(help="Picture: .pdf, .png or .svg.")] = Path("finder.pdf"),
+    stamp: Annotated[str, typer.Option(help="Template or Science.")] = "Template",
+    site: Annotated[
+        str, typer.Option(help='palomar, pachon, … or "longitude latitude height" (degrees, metres).')
+    ] = "palomar",
+    when: Annotated[
+        str | None, typer.Option(help="The night after this UTC date.", show_default="the coming night")
+    ] = None,
+    catalogue: Annotated[
+        str | None,
+        typer.Option(help="Neighbours to mark: a catalogue's name, or a table with ra and dec in degrees."),
+    ] = None,
+) -> None:
+    """Draw a finder chart: north up, east left, scale, coordinates, neighbours, and when to observe.
+
+    Of an object the newest alert is taken.
+
+    Example: `zads finder ZTF18abcdefg --site pachon --out finder.pdf`
+    """
+    from commands.shared.neighbours import neighbours
+    from schemas.packets.packet import read_packet
+    from schemas.pictures.facts import facts
+    from schemas.pictures.figure import write_figure
+    from schemas.pictures.finder import finder_chart
+
+    packet = read_packet(packets_named(what, archive)[-1])[0]
+    known = facts(packet)
+    around = None if catalogue is None else neighbours(catalogue, known["ra"], known["dec"])
+    write_figure(finder_chart(packet, stamp.capitalize(), site, when, around), out)
+    people.print(f"finder chart: {out}", highlight=False, soft_wrap=True)

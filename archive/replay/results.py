@@ -299,7 +299,8 @@ def _matches(
         frame[name] = pd.array(values, dtype="str").take(number)
     order = np.lexsort([frame["candid"], frame["night"], frame["variant"]])
     first = match_columns(survey)
-    values = [name for name in frame.columns if name not in (*first, *own, "variant")]
+    others = {name for name in frame.columns if name not in (*first, *own, "variant")}
+    values = [name for name in dict.fromkeys(n for f in filters for n in f.reads or ()) if name in others]
     return frame[[*first, *values, *own, "variant"]].iloc[order].reset_index(drop=True)
 
 

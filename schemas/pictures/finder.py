@@ -1,0 +1,173 @@
+"""A finder chart: where an object is among its neighbours, and when it can be observed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from schemas.pictures.facts import facts, sexagesimal
+from schemas.pictures.figure import ARCSEC_PER_PIXEL, blank_figure, north_up, stamp_of, stretch
+from schemas.pictures.light_curve import CannotDraw
+from schemas.pictures.observe import LOWEST, Observability, observability
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_INK, _MARK, _NEIGHBOUR, _NIGHT = "#222222", "#D55E00", "#0072B2", "#e6e6ee"
+_MOST_NEIGHBOURS = 8
+_BAR = 10  # arcsec
+
+
+def finder_chart(
+    packet: Mapping[str, Any],
+    which: str = "Template",
+    site: str = "palomar",
+    when: Any = None,
+    neighbours: pd.DataFrame | None = None,
+) -> Figure:
+    """A page for the telescope.
+
+    Parameters
+    ----------
+    packet : mapping
+        The alert, as `read_packet` gives it.
+    which : str
+        The stamp to show: "Template" is the deepest, "Science" has the object in it.
+    site : str
+        Where it is to be observed, see `site_named`.
+    when : optional
+        The night after this moment (anything that astropy's Time takes); now where it is left out.
+    neighbours : pandas.DataFrame, optional
+        Sources around it: `ra`, `dec` in degrees; the first other column is written beside them.
+
+    Raises
+    ------
+    CannotDraw
+        When the packet is of no known survey, or has no such stamp.
+    ZadsError
+        For a site that is not known.
+    """
+    known = facts(packet)
+    pixels = stamp_of(packet, which)
+    if isinstance(pixels, str):
+        raise CannotDraw(f"no finder chart: {which} has {pixels}".replace("\n", " "))
+    figure = blank_figure(11, 6.2)
+    grid = figure.add_gridspec(2, 2, width_ratios=[1.15, 1], height_ratios=[1, 0.8])
+    chart, words, night = (figure.add_subplot(grid[place]) for place in ((slice(None), 0), (0, 1), (1, 1)))
+    _draw_field(chart, north_up(stretch(pixels)), which)
+    shown = _draw_neighbours(chart, known, neighbours)
+    seen = observability(known["ra"], known["dec"], site, when)
+    _draw_night(night, seen)
+    _write(words, known, seen, shown)
+    return figure
+
+
+def _draw_field(axes: Axes, levels: np.ndarray, which: str) -> None:
+    """The stamp in arcseconds from its middle, the object marked, a scale bar and a compass."""
+    rows, columns = levels.shape
+    half = np.array([columns, rows]) * ARCSEC_PER_PIXEL / 2
+    axes.imshow(
+        np.ma.masked_invalid(levels),
+        cmap="gray_r",
+        vmin=0,
+        vmax=1,
+        origin="lower",
+        extent=(half[0], -half[0], -half[1], half[1]),
+        interpolation="nearest",
+    )
+    for (x0, y0), (x1, y1) in (((-4, 0), (-10, 0)), ((0, 4), (0, 10))):
+        axes.plot([x0, x1], [y0, y1], color=_MARK, lw=2)
+    x, y = half[0] * 0.92, -half[1] * 0.9
+    axes.plot([x, x - _BAR], [y, y], color=_INK, lw=2.5)
+    axes.text(x - _BAR / 2, y + 1, f"{_BAR}″", ha="center", va="bottom", fontsize=10, color=_INK)
+    _compass(axes, -half[0] * 0.88, -half[1] * 0.9)
+    axes.set_xlabel("east (arcsec)")
+    axes.set_ylabel("north (arcsec)")
+    title = f"{which}: north up, east left, {ARCSEC_PER_PIXEL:.2f}″ a pixel, asinh stretch"
+    axes.set_title(title, fontsize=9, loc="left")
+
+
+def _compass(axes: Axes, x: float, y: float, length: float = 6.0) -> None:
+    arrow = {"arrowstyle": "-|>", "color": _INK, "lw": 1.4}
+    for dx, dy, letter in ((0.0, length, "N"), (length, 0.0, "E")):
+        axes.annotate("", xy=(x + dx, y + dy), xytext=(x, y), arrowprops=arrow)
+        axes.text(x + 1.35 * dx, y + 1.35 * dy, letter, ha="center", va="center", fontsize=10, color=_INK)
+
+
+def _draw_neighbours(axes: Axes, known: Mapping[str, Any], around: pd.DataFrame | None) -> list[str]:
+    """Circles around the nearest sources within the field; a line of words for each."""
+    if around is None or around.empty:
+        return []
+    east = (around["ra"].to_numpy(float) - known["ra"] + 180) % 360 - 180
+    east = east * np.cos(np.radians(known["dec"])) * 3600
+    north = (around["dec"].to_numpy(float) - known["dec"]) * 3600
+    left, right = axes.get_xlim()
+    low, high = axes.get_ylim()
+    inside = (east < left) & (east > right) & (north > low) & (north < high)
+    order = [i for i in np.argsort(np.hypot(east, north)) if inside[i]][:_MOST_NEIGHBOURS]
+    others = [name for name in around.columns if name not in ("ra", "dec")]
+    lines = []
+    for number, i in enumerate(order, start=1):
+        axes.plot(
+            [east[i]], [north[i]], "o", ms=14, mfc="none", mec=_NEIGHBOUR, mew=1.2, gid=f"neighbour {i}"
+        )
+        axes.annotate(
+            str(number),
+            (east[i], north[i]),
+            xytext=(8, 8),
+            textcoords="offset points",
+            color=_NEIGHBOUR,
+            fontsize=9,
+        )
+        more = f", {others[0]} {around[others[0]].iloc[i]:.5g}" if others else ""
+        lines.append(
+            f"{number}: {abs(east[i]):.1f}″ {'E' if east[i] > 0 else 'W'},"
+            f" {abs(north[i]):.1f}″ {'N' if north[i] > 0 else 'S'}{more}"
+        )
+    return lines
+
+
+def _draw_night(axes: Axes, seen: Observability) -> None:
+    """Altitude against UTC; shaded while it is dark."""
+    from matplotlib.dates import DateFormatter
+
+    axes.fill_between(seen.utc, 0, 90, where=seen.dark.tolist(), color=_NIGHT, lw=0, label="dark")
+    axes.plot(seen.utc, seen.altitude, color=_MARK, lw=1.8, label="object")
+    axes.plot(seen.utc, seen.moon, color=_INK, lw=0.9, ls=":", label="Moon")
+    axes.axhline(LOWEST, color=_INK, lw=0.6)
+    axes.set_ylim(0, 90)
+    evening = np.flatnonzero(seen.sun < 0)
+    if len(evening):
+        axes.set_xlim(seen.utc[evening[0]], seen.utc[evening[-1]])
+    axes.xaxis.set_major_formatter(DateFormatter("%H:%M"))
+    axes.set_ylabel("altitude (°)")
+    axes.set_xlabel(f"UTC, {seen.site}, night that ends on {str(seen.utc[-1])[:10]}")
+    axes.legend(fontsize=8, frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
+
+
+def _write(axes: Axes, known: Mapping[str, Any], seen: Observability, neighbours: list[str]) -> None:
+    """Name, coordinates in both forms, brightness, when to observe, the neighbours."""
+    axes.axis("off")
+    ra, dec = known["ra"], known["dec"]
+    mag = "no magnitude" if known["mag"] is None else f"{known['mag']:.2f} mag (difference)"
+    lines = [
+        f"{sexagesimal(ra, dec)}  (ICRS)",
+        f"{ra:.6f}° {dec:+.6f}°",
+        f"{known['band']} = {mag}, {known['utc']} UTC",
+        f"candid {known['candid']}",
+        "",
+        *_wrapped(seen.words()),
+        *(["", *neighbours] if neighbours else []),
+    ]
+    axes.text(0, 1, str(known["objectId"]), fontsize=15, fontweight="bold", va="top", color=_INK)
+    axes.text(0, 0.84, "\n".join(lines), fontsize=10, va="top", color=_INK, linespacing=1.45)
+
+
+def _wrapped(text: str, width: int = 52) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, width)

@@ -1,0 +1,90 @@
+"""Finder charts: directions by positions, and the night against astropy's own numbers."""
+
+from __future__ import annotations
+
+import gzip
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from schemas.errors import ZadsError
+from schemas.packets.packet import read_packet, stamp
+from schemas.pictures.facts import facts, sexagesimal
+from schemas.pictures.figure import write_figure
+from schemas.pictures.finder import finder_chart
+from schemas.pictures.light_curve import CannotDraw
+from schemas.pictures.observe import observability
+from simulator import simulate
+
+
+@pytest.fixture(scope="module")
+def packet():
+    return read_packet(next(simulate(1, seed=3)).packet)[0]
+
+
+def test_a_neighbour_is_where_the_stamps_own_wcs_has_it(packet, tmp_path):
+    """Two bright pixels, placed by the FITS header; circles around them by their coordinates."""
+    data = gzip.decompress(packet["cutoutTemplate"]["stampData"])
+    units = fits.open(io.BytesIO(data))
+    image = np.random.default_rng(1).normal(0, 1, (63, 63)).astype("f4")
+    places = [(12, 40), (50, 22)]  # row, column
+    for row, column in places:
+        image[row, column] = 1e4
+    sky = WCS(units[0].header).all_pix2world([[column, row] for row, column in places], 0)
+    made = io.BytesIO()
+    fits.PrimaryHDU(image, units[0].header).writeto(made)
+    changed = packet | {"cutoutTemplate": {"fileName": "x", "stampData": gzip.compress(made.getvalue())}}
+    around = pd.DataFrame({"ra": sky[:, 0], "dec": sky[:, 1], "r": [17.0, 18.0]})
+    figure = finder_chart(changed, neighbours=around, when="2023-10-12T20:00")
+    chart = figure.axes[0]
+    [drawn] = chart.images
+    left, right, bottom, top = drawn.get_extent()
+    assert left > 0 > right, "east left"
+    assert top > 0 > bottom, "north up"
+    levels = drawn.get_array()
+    circles = [line for line in chart.lines if str(line.get_gid()).startswith("neighbour")]
+    assert len(circles) == 2
+    for circle in circles:
+        x, y = circle.get_xdata()[0], circle.get_ydata()[0]
+        column, row = (x - left) / (right - left) * 63, (y - bottom) / (top - bottom) * 63
+        window = levels[int(row) - 2 : int(row) + 3, int(column) - 2 : int(column) + 3]
+        assert window.max() > 0.9, "the circle is around the bright pixel"
+    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    words = "\n".join(texts)
+    place = sexagesimal(facts(packet)["ra"], facts(packet)["dec"])
+    for word in (packet["objectId"], place, "10″", "N", "E"):
+        assert word in words
+    assert f"{facts(packet)['ra']:.6f}°" in words
+    for name in ("chart.png", "chart.pdf"):
+        assert write_figure(figure, tmp_path / name).stat().st_size > 10_000
+    assert np.array_equal(stamp(changed, "Template"), image), "the array stays as it was"
+
+
+def test_without_a_stamp_it_says_so(packet):
+    with pytest.raises(CannotDraw, match="no stamp"):
+        finder_chart(packet | {"cutoutTemplate": None})
+
+
+def test_the_night_as_published():
+    """Palomar, 2023-10-12: new Moon on the 14th; dark from 02:42 to 12:32 UTC (USNO)."""
+    seen = observability(0.0, 33.36, "palomar", "2023-10-12T20:00")
+    dark = seen.utc[seen.dark]
+    assert abs((dark[0] - np.datetime64("2023-10-13T02:42")) / np.timedelta64(1, "m")) < 12
+    assert abs((dark[-1] - np.datetime64("2023-10-13T12:32")) / np.timedelta64(1, "m")) < 12
+    assert seen.altitude.max() > 89, "it passes through the zenith"
+    assert seen.illuminated < 0.06
+    assert "higher than 30°" in seen.words()
+    assert "not observable" in observability(0.0, -80.0, "palomar", "2023-10-12T20:00").words()
+    assert "not observable" not in observability(0.0, -80.0, "Cerro Pachon", "2023-10-12T20:00").words()
+
+
+def test_sites():
+    assert observability(0, 0, "-116.865 33.3563 1712", "2023-10-12").altitude.max() == pytest.approx(
+        observability(0, 0, "palomar", "2023-10-12").altitude.max(), abs=0.01
+    )
+    with pytest.raises(ZadsError, match="did you mean 'palomar'"):
+        observability(0, 0, "palomr")
