@@ -54,11 +54,13 @@ def _of_file(path: Path) -> pd.DataFrame:
 def _of_catalogue(named: str, ra: float, dec: float) -> pd.DataFrame:
     import pyarrow as pa
 
+    from filters.catalogues.description import read_description
     from filters.catalogues.match import within
-    from filters.catalogues.store import Catalogues
     from filters.catalogues.tiles import Tiles
+    from filters.external.store import Store
 
-    about = Catalogues().describe(named)
+    store = Store()
+    about = read_description(store.folder(named), store.about(named))
     tiles = Tiles(about)
     found = within(tiles, np.array([ra]), np.array([dec]), _FIELD)
     rows = [

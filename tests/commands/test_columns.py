@@ -47,7 +47,7 @@ def test_every_column_can_be_read_and_has_a_meaning(survey: str) -> None:
 
 def test_what_the_page_says_of_histories_runs(real_alerts: Path) -> None:
     packet = read_packet(real_alerts / "ztf_4.01" / "2475433850015010009.avro")
-    reads = ["jd", "prv_candidates.jd", "prv_candidates.magpsf", "prv_candidates.pid"]
+    reads = ["jd", "prv_candidates.jd", "prv_candidates.magpsf", "prv_candidates.exposure"]
     past = history(FrameMaker(reads, "ztf").of_packets(packet), "prv_candidates")
     table = whole_page().partition("What histories can be asked")[2]
     found = re.findall(r"`(past[^`]+|\.\w+\(\))`", table)
