@@ -11,7 +11,7 @@ from typing import Any
 
 _PUBLIC = {
     "alert_filter": "filters",
-    "add_catalogue": "commands.catalogue.build",
+    "add_catalogue": "commands.external.catalogues",
     "add_notices": "filters.external.add",
     "add_region": "filters.external.add",
     "expression": "filters",

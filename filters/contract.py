@@ -117,6 +117,15 @@ class Filter:
             )
         return self.reads
 
+    def require_live(self) -> None:
+        """Raise ReadsRequired or FilterError for a filter that no live channel can run."""
+        self.require_reads()
+        if self.scope != "alert":
+            raise FilterError(
+                f"{self.name} judges whole exposures, which no live channel can do yet",
+                hint="replay it on past nights with `zads replay`",
+            )
+
     def using(self, **values: Any) -> "Filter":
         """This filter with other parameter values; numbers may come as text.
 

@@ -24,7 +24,7 @@ from archive.read.archive import Archive
 from archive.replay.replay import replay
 from archive.write.appender import Appender
 from cluster.kafka.broker import Broker
-from commands.catalogue.build import add_catalogue
+from commands.external.catalogues import add_catalogue
 from filters import Filter, expression, load
 from filters.external import Externals, Store
 from filters.external.add import add_notices, add_region

@@ -255,7 +255,7 @@ def configured_channel(name: str, config: ChannelConfig) -> Channel:
         raise ConfigError(f"channel name {name!r}: letters, digits, _ and - only")
     try:
         chosen = load(filter_or_expression(config.filter, config.where) or name).using(**config.parameters)
-        chosen.require_reads()
+        chosen.require_live()
         if config.access == "public":
             for survey in chosen.surveys:
                 refuse_dropping_programid(config.drop, survey)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from commands import application
-from commands.catalogue.build import add_catalogue
+from commands.external.catalogues import add_catalogue
 from filters.catalogues import describe
 from filters.catalogues.columns import Crossmatch
 from filters.catalogues.match import nearest, within
@@ -209,22 +209,22 @@ def test_every_format_and_its_units(tmp_path: Path, suffix: str) -> None:
 
 def test_versions(tmp_path: Path) -> None:
     frame = pd.DataFrame({"ra": [10.0], "dec": [20.0], "mag": [19.0]})
-    first = add_catalogue(frame, "x", 3.0, root=tmp_path)
-    assert add_catalogue(frame, "x", 3.0, root=tmp_path).version == first.version
-    second = add_catalogue(frame.assign(mag=18.0), "x", 3.0, root=tmp_path)
+    first = add_catalogue(frame, "mine", 3.0, root=tmp_path)
+    assert add_catalogue(frame, "mine", 3.0, root=tmp_path).version == first.version
+    second = add_catalogue(frame.assign(mag=18.0), "mine", 3.0, root=tmp_path)
     store = Store(tmp_path)
-    assert store.versions("x") == [first.version, second.version]
-    assert describe(store, "x").version == second.version
+    assert store.versions("mine") == [first.version, second.version]
+    assert describe(store, "mine").version == second.version
     assert (
-        Crossmatch(describe(store, "x", first.version)).columns(["mag"], np.array([10.0]), np.array([20.0]))[
-            "mag"
-        ][0]
+        Crossmatch(describe(store, "mine", first.version)).columns(
+            ["mag"], np.array([10.0]), np.array([20.0])
+        )["mag"][0]
         == 19
     )
     with pytest.raises(NoSuchExternal, match="has no version"):
-        describe(store, "x", "nonsense")
-    with pytest.raises(NoSuchExternal, match="no catalogue, region or sky map 'y'"):
-        describe(store, "y")
+        describe(store, "mine", "nonsense")
+    with pytest.raises(NoSuchExternal, match="no catalogue, region or sky map 'yours'"):
+        describe(store, "yours")
 
 
 def test_what_cannot_be_added_is_said(tmp_path: Path) -> None:

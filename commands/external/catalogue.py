@@ -70,7 +70,7 @@ def add(
 
     Example: `zads catalogue add galex.fits --name galex --radius 3 --null -999`
     """
-    from commands.catalogue.build import add_catalogue
+    from commands.external.catalogues import add_catalogue
 
     about = add_catalogue(
         file,
