@@ -13,6 +13,7 @@ import io
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from os import PathLike
 from pathlib import Path
@@ -23,6 +24,7 @@ import numpy.typing as npt
 
 from schemas.errors import NoSuchColumn, PacketError
 from schemas.packets.packet import STAMPS, read_packet, stamp
+from schemas.packets.sky import StampSky, stamp_sky
 from schemas.pictures.light_curve import (
     BANDS,
     Band,
@@ -40,12 +42,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ARCSEC_PER_PIXEL = 1.0127
-"""Of ZTF's stamps: `dec` against `ypos` in eleven exposures of real packets; 1.01 in Bellm et al. (2019, PASP
-131, 018002)."""
-
 _NO_PIXEL = 1e30  # templates say "no data" by -3.4e38, the lowest float32, where the other stamps have NaN
-_SCALE_BAR = 15  # arcsec
+_SCALE_BARS = (1, 2, 5, 15, 60)  # arcsec
 _STRETCH = "asinh stretch"
 _INK, _FAINT, _NO_DATA = "#222222", "#9a9a9a", "#ccd6e0"
 _WIDTH, _ROW, _LEGEND = 11.0, 2.45, 0.6  # inches
@@ -74,16 +72,22 @@ def stamp_title(packet: Mapping[str, Any], name: str) -> str:
     return "Template − Science" if turned and is_negative(packet) else name
 
 
-def north_up(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """A ZTF stamp for display: rows grow to the north, columns to the west (east is left when rows grow up).
+def displayed(pixels: npt.NDArray[Any], sky: StampSky | None) -> tuple[npt.NDArray[Any], StampSky | None]:
+    """A stamp as it is drawn, row 0 below, and how that lies on the sky.
 
-    Rows of the stored image grow towards smaller declination, columns towards smaller right ascension: so
-    the rows alone are reversed. A view: the array that was given stays as it is.
+    Where rows or columns run along right ascension and declination they are turned round so that north is up
+    and east left. A stamp that is turned by any other angle is drawn as it is stored, and its axes are drawn
+    turned: pixels are not made from others. A view: the array that was given stays as it is.
 
-    Source: `dec` against `ypos` in real packets, and the reference source nearest to the candidate (`ranr`,
-    `decnr`) in the template (tests/schemas/test_orientation.py).
+    Source for ZTF: `dec` against `ypos` in real packets, and the reference source nearest to the candidate
+    (`ranr`, `decnr`) in the template (tests/schemas/test_orientation.py).
     """
-    return pixels[::-1]
+    if sky is None or sky.is_turned:
+        return pixels, sky
+    (east, _), (_, north) = sky.matrix
+    rows, columns = (-1 if north < 0 else 1), (-1 if east > 0 else 1)
+    matrix = sky.matrix * np.array([[columns, 1], [1, rows]])
+    return pixels[::rows, ::columns], replace(sky, matrix=matrix, column=None, row=None)
 
 
 def stretch(pixels: npt.NDArray[Any], symmetric: bool = False) -> npt.NDArray[np.float64]:
@@ -161,8 +165,17 @@ def show(alerts: Any, limit: int = 6) -> Figure:
         _write_headline(axes, *headline(packet))
         for column, which in enumerate(STAMPS, start=1):
             draw_stamp(figure.add_subplot(grid[row, column]), packet, which)
-    _legend(figure, curves)
+    _legend(figure, curves, list(dict.fromkeys(filter(None, map(_stamp_note, packets)))))
     return figure
+
+
+def _stamp_note(packet: Mapping[str, Any]) -> str:
+    """How the stamps of a packet lie, for the legend."""
+    sky = stamp_sky(packet, "Science")
+    if sky is None:
+        return ""
+    way = "N and E as drawn" if sky.is_turned else "N up, E left"
+    return f"stamps: {way}, {sky.scale:.2f}″ a pixel, {_STRETCH}"
 
 
 def save_picture(alerts: Any, path: str | PathLike[str], limit: int = 6, dpi: int = 150) -> Path:
@@ -323,32 +336,41 @@ def draw_stamp(axes: Axes, packet: Mapping[str, Any], which: str) -> None:
         )
         return
     grey = colormaps["gray"].with_extremes(bad=_NO_DATA)
-    levels = np.ma.masked_invalid(north_up(stretch(pixels, symmetric=which == "Difference")))
-    axes.imshow(levels, cmap=grey, vmin=0, vmax=1, origin="lower", interpolation="nearest")
-    _crosshair(axes, pixels.shape)
-    if which == "Science":
-        _scale_bar(axes)
-        _compass(axes, pixels.shape)
+    levels, sky = displayed(stretch(pixels, symmetric=which == "Difference"), stamp_sky(packet, which))
+    shown = np.ma.masked_invalid(levels)
+    axes.imshow(shown, cmap=grey, vmin=0, vmax=1, origin="lower", interpolation="nearest")
+    _crosshair(axes, pixels.shape, sky)
+    if which == "Science" and sky is not None:
+        _scale_bar(axes, pixels.shape, sky)
+        _compass(axes, pixels.shape, sky)
 
 
-def _crosshair(axes: Axes, shape: tuple[int, ...]) -> None:
-    """Two short lines toward the candidate, which is the middle of its stamp, leaving it free itself."""
+def _crosshair(axes: Axes, shape: tuple[int, ...], sky: StampSky | None) -> None:
+    """Two short lines toward the candidate, leaving it free itself.
+
+    It is the reference position of the stamp, or its middle where there is none.
+    """
     y, x = ((side - 1) / 2 for side in shape)
+    if sky is not None and sky.column is not None and sky.row is not None:
+        x, y = sky.column, sky.row
     near, far = 0.08 * shape[1], 0.2 * shape[1]
     for xs, ys in (([x + near, x + far], [y, y]), ([x, x], [y + near, y + far])):
         axes.plot(xs, ys, color="white", lw=3.2, solid_capstyle="butt")
         axes.plot(xs, ys, color="#0072B2", lw=1.6, solid_capstyle="butt")
 
 
-def _scale_bar(axes: Axes) -> None:
+def _scale_bar(axes: Axes, shape: tuple[int, ...], sky: StampSky) -> None:
+    """A bar of at most a third of the stamp's width."""
     from matplotlib.patheffects import withStroke
 
-    length, halo = _SCALE_BAR / ARCSEC_PER_PIXEL, [withStroke(linewidth=2.2, foreground="black")]
+    most = shape[1] * sky.scale / 3
+    bar = max((one for one in _SCALE_BARS if one <= most), default=_SCALE_BARS[0])
+    length, halo = bar / sky.scale, [withStroke(linewidth=2.2, foreground="black")]
     axes.plot([2, 2 + length], [2.5, 2.5], color="white", lw=1.6, solid_capstyle="butt", path_effects=halo)
     axes.text(
         2 + length / 2,
         3.6,
-        f"{_SCALE_BAR}″",
+        f"{bar}″",
         color="white",
         fontsize=7,
         ha="center",
@@ -357,23 +379,26 @@ def _scale_bar(axes: Axes) -> None:
     )
 
 
-def _compass(axes: Axes, shape: tuple[int, ...]) -> None:
-    """Two arrows in the lower right corner: north up, east left."""
+def _compass(axes: Axes, shape: tuple[int, ...], sky: StampSky) -> None:
+    """Two arrows in the lower right corner, to the north and to the east."""
     from matplotlib.patheffects import withStroke
 
     halo = [withStroke(linewidth=2.2, foreground="black")]
-    x, y, length = 0.95 * shape[1] - 1, 0.05 * shape[0], 0.14 * shape[1]
-    for dx, dy, letter, across, along in (
-        (0.0, length, "N", "center", "bottom"),
-        (-length, 0.0, "E", "right", "center"),
-    ):
+    # What a step to the north (to the east) is in columns and rows, made one long.
+    steps = np.linalg.inv(sky.matrix)[:, [1, 0]]
+    (dx_n, dx_e), (dy_n, dy_e) = 0.14 * shape[1] * steps / np.linalg.norm(steps, axis=0)
+    x = 0.95 * shape[1] - 1 - max(0.0, dx_n, dx_e)
+    y = 0.05 * shape[0] - min(0.0, dy_n, dy_e)
+    for dx, dy, letter in ((dx_n, dy_n, "N"), (dx_e, dy_e, "E")):
         axes.plot([x, x + dx], [y, y + dy], color="white", lw=1.4, path_effects=halo)
+        across = "center" if abs(dx) < abs(dy) else "left" if dx > 0 else "right"
+        along = "center" if abs(dx) >= abs(dy) else "bottom" if dy > 0 else "top"
         at = x + dx, y + dy
         axes.text(*at, letter, color="white", fontsize=7, path_effects=halo, ha=across, va=along)
 
 
-def _legend(figure: Figure, curves: Sequence[LightCurve]) -> None:
-    """One legend for all rows: the bands that occur, then what the shapes mean."""
+def _legend(figure: Figure, curves: Sequence[LightCurve], notes: Sequence[str]) -> None:
+    """One legend for all rows: the bands that occur, what the shapes mean, then the notes."""
     from matplotlib.lines import Line2D
 
     def entry(label: str, **look: Any) -> Line2D:
@@ -400,5 +425,5 @@ def _legend(figure: Figure, curves: Sequence[LightCurve]) -> None:
         entries.append(entry("limit, nothing measured", marker="v", color=_INK, alpha=0.5, mec="none", ms=6))
     if any(curve.now for curve in curves):
         entries.append(entry("this alert", marker="o", mfc="none", mec=_INK, ms=11))
-    entries.append(entry(f"stamps: N up, E left, {ARCSEC_PER_PIXEL:.2f}″ a pixel, {_STRETCH}", marker=""))
+    entries += [entry(note, marker="") for note in notes]
     figure.legend(handles=entries, loc="outside lower left", ncols=4, fontsize=8.5, frameon=False)

@@ -16,7 +16,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from schemas.pictures.figure import STAMPS, CannotDraw, north_up, packets_of, stamp_of, stamp_title, stretch
+from schemas.packets.sky import stamp_sky
+from schemas.pictures.figure import STAMPS, CannotDraw, displayed, packets_of, stamp_of, stamp_title, stretch
 from schemas.pictures.light_curve import Epoch, LightCurve, band, headline, light_curve
 
 _WIDEST, _CURVE, _STAMP = 100, 34, 21  # columns; 21 is a ZTF stamp's 63 pixels, three by three
@@ -151,7 +152,8 @@ def _stamp(packet: Mapping[str, Any], which: str, side: int, console: Console) -
         above = len(blank) // 2
         return Text("\n".join([*blank[:above], *rows, *blank[above:], title]), style="dim")
     # The stretch comes first: it needs the noise of single pixels.
-    levels = shrink(north_up(stretch(pixels, symmetric=which == "Difference")), side)[::-1]
+    stretched, _ = displayed(stretch(pixels, symmetric=which == "Difference"), stamp_sky(packet, which))
+    levels = shrink(stretched, side)[::-1]
     drawn = _half_blocks(levels) if _has_greys(console) else _shades(levels, which == "Difference")
     return drawn.append("\n" + title)
 

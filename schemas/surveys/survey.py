@@ -144,14 +144,14 @@ class Topics:
 class Stamps:
     """The image cut-outs of a packet: which -> field, in the order "Science", "Template", "Difference".
 
-    data: the field within that holds the FITS file, None where the cut-out itself is bytes. pixel: arcsec,
-    None where the FITS header says it. turned: whether the difference image of a negative source is
-    template minus science.
+    data: the field within that holds the FITS file, None where the cut-out itself is bytes. matrix: arcsec a
+    pixel, ((east a column, east a row), (north a column, north a row)), None where the FITS header says it.
+    turned: whether the difference image of a negative source is template minus science.
     """
 
     fields: Mapping[str, str]
     data: str | None = None
-    pixel: float | None = None
+    matrix: tuple[tuple[float, float], tuple[float, float]] | None = None
     turned: bool = False
 
 

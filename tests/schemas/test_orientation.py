@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 from schemas.packets.packet import read_packet, stamp
-from schemas.pictures.figure import ARCSEC_PER_PIXEL, blank_figure, draw_stamp, north_up
+from schemas.packets.sky import StampSky, stamp_sky
+from schemas.pictures.figure import blank_figure, displayed, draw_stamp
+from schemas.surveys.ztf import PIXEL as ARCSEC_PER_PIXEL
 from simulator import simulate
 
 FOLDERS = ["ztf_3.2", "ztf_3.3", "ztf_4.01", "ztf_4.02_spark", "ztf_snappy"]
 ORIENTATIONS = {
     "as stored": lambda image: image,
-    "north up": north_up,
+    "north up": lambda image: displayed(image, StampSky(np.diag([-1.0, -1.0])))[0],
     "columns reversed": lambda image: image[:, ::-1],
     "half a turn": lambda image: image[::-1, ::-1],
     "transposed": lambda image: image.T,
@@ -112,3 +114,52 @@ def test_the_picture_has_north_up_and_east_left(simulated):
     where = {text.get_text(): text.get_position() for text in axes.texts}
     assert where["N"][1] > where["E"][1]
     assert where["E"][0] < where["N"][0]
+
+
+def rubin(real_alerts):
+    return [read_packet(path)[0] for path in sorted(real_alerts.glob("lsst_[o9]*/*.avro"))]
+
+
+def test_rubin_pixels_are_where_astropy_has_them_once_it_knows_that_they_are_celestial(real_alerts):
+    """With the CTYPE that the headers lack; read as linear a corner is elsewhere."""
+    from io import BytesIO
+
+    from astropy.coordinates import SkyCoord
+    from astropy.io import fits
+    from astropy.wcs import WCS
+
+    worst = 0.0
+    for packet in rubin(real_alerts)[::6]:
+        for which in ("Science", "Template"):
+            header = fits.getheader(BytesIO(packet[f"cutout{which}"]))
+            header["CTYPE1"], header["CTYPE2"] = "RA---TAN", "DEC--TAN"
+            sky, wcs = stamp_sky(packet, which), WCS(header)
+            size = stamp(packet, which).shape[0]
+            for column, row in ((0, 0), (size - 1, 0), (3.3, size - 1), (sky.column, sky.row)):
+                ra, dec = sky.position(column, row)
+                there = SkyCoord(*wcs.wcs_pix2world(column, row, 0), unit="deg")
+                assert there.separation(SkyCoord(ra, dec, unit="deg")).arcsec < 1e-6
+            east, north = sky.matrix @ (size - sky.column, size - sky.row) / 3600
+            linear = SkyCoord(sky.ra + east, sky.dec + north, unit="deg")
+            worst = max(worst, linear.separation(SkyCoord(*sky.position(size, size), unit="deg")).arcsec)
+            assert 0.15 < sky.scale < 0.21
+    assert worst > 0.3
+
+
+def test_the_source_of_a_rubin_packet_is_at_its_reference_pixel(real_alerts):
+    for packet in rubin(real_alerts):
+        sky = stamp_sky(packet, "Science")
+        assert np.allclose([sky.ra, sky.dec], [packet["diaSource"]["ra"], packet["diaSource"]["dec"]])
+
+
+def test_a_turned_stamp_is_drawn_as_it_is_stored_with_its_axes_turned(real_alerts):
+    packet = rubin(real_alerts)[20]
+    axes = blank_figure(3, 3).add_subplot()
+    draw_stamp(axes, packet, "Science")
+    sky, pixels = stamp_sky(packet, "Science"), stamp(packet, "Science")
+    [drawn] = axes.images
+    assert np.argmax(drawn.get_array()) == np.nanargmax(pixels), "the array is not turned"
+    arrows = [line.get_xydata() for line in axes.lines if len(line.get_xydata()) == 2][-2:]
+    for (begin, end), way in zip(arrows, ((0, 1), (1, 0)), strict=True):
+        east, north = sky.matrix @ (end - begin)
+        assert np.allclose([east, north] / np.hypot(east, north), way)

@@ -13,6 +13,10 @@ from schemas.surveys.arrow import field_names, field_types, root_name
 from schemas.surveys.survey import History, LightCurve, Public, Stamps, Survey, Topics
 from schemas.surveys.ztf.columns import ALERT, FORCED, FORCED_MISSING, MISSING, PAST
 
+PIXEL = 1.0127
+"""arcsec; of stamps, whose rows grow towards smaller declination, columns towards smaller right ascension:
+`dec` against `ypos` in eleven exposures of real packets; 1.01 in Bellm et al. (2019, PASP 131, 018002)."""
+
 _STAMPS = ("cutoutScience", "cutoutTemplate", "cutoutDifference")
 _CANDIDATE = {"jd", "fid", "programid", "isdiffpos", "magpsf"}
 
@@ -97,7 +101,7 @@ SURVEY = Survey(
     stamps=Stamps(
         dict(zip(("Science", "Template", "Difference"), _STAMPS, strict=True)),
         data="stampData",
-        pixel=1.0127,  # `dec` against `ypos` in real packets; 1.01 in Bellm et al. 2019, PASP 131, 018002
+        matrix=((-PIXEL, 0.0), (0.0, -PIXEL)),
         turned=True,
     ),
     histories={"prv_candidates": History(PAST), "fp_hists": History(FORCED, FORCED_MISSING)},
