@@ -13,11 +13,6 @@ from schemas.surveys.registry import survey_of_packet
 from schemas.surveys.survey import COMMON, Survey
 
 _DIGITS = 6
-_MORE = {
-    "ztf": ("drb", "ndethist", "jdstarthist", "distpsnr1", "sgscore1", "distnr", "ssdistnr", "ssnamenr"),
-    "lsst": ("snr",),
-}
-"""What is worth knowing beside what all surveys have."""
 
 
 def facts(packet: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,7 +36,7 @@ def facts(packet: Mapping[str, Any]) -> dict[str, Any]:
 
 def _names(survey: Survey) -> list[str]:
     there = set(survey.names())
-    own = [survey.rank, *_MORE.get(survey.name, ()), survey.public.field]
+    own = [survey.rank, *survey.facts, survey.public.field]
     return list(dict.fromkeys([*COMMON, *(name for name in own if name in there)]))
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from schemas.packets.sky import StampSky, stamp_sky
 from schemas.pictures.facts import facts, sexagesimal
-from schemas.pictures.figure import ARCSEC_PER_PIXEL, blank_figure, north_up, stamp_of, stretch
+from schemas.pictures.figure import blank_figure, displayed, stamp_of, stretch
 from schemas.pictures.light_curve import CannotDraw
 from schemas.pictures.observe import LOWEST, Observability, observability
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 _INK, _MARK, _NEIGHBOUR, _NIGHT = "#222222", "#D55E00", "#0072B2", "#e6e6ee"
 _MOST_NEIGHBOURS = 8
-_BAR = 10  # arcsec
+_BARS = (1, 2, 5, 10, 30)  # arcsec
+_ARM = 32  # half of a ZTF stamp, arcsec: what the lengths of marks are made for
 
 
 def finder_chart(
@@ -55,10 +57,13 @@ def finder_chart(
     pixels = stamp_of(packet, which)
     if isinstance(pixels, str):
         raise CannotDraw(f"no finder chart: {which} has {pixels}".replace("\n", " "))
+    sky = stamp_sky(packet, which)
+    if sky is None:
+        raise CannotDraw(f"no finder chart: nothing says how {which} lies on the sky")
     figure = blank_figure(11, 6.2)
     grid = figure.add_gridspec(2, 2, width_ratios=[1.15, 1], height_ratios=[1, 0.8])
     chart, words, night = (figure.add_subplot(grid[place]) for place in ((slice(None), 0), (0, 1), (1, 1)))
-    _draw_field(chart, north_up(stretch(pixels)), which)
+    _draw_field(chart, *displayed(stretch(pixels), sky), which)
     shown = _draw_neighbours(chart, known, neighbours)
     seen = observability(known["ra"], known["dec"], site, when)
     _draw_night(night, seen)
@@ -66,11 +71,14 @@ def finder_chart(
     return figure
 
 
-def _draw_field(axes: Axes, levels: np.ndarray, which: str) -> None:
-    """The stamp in arcseconds from its middle, the object marked, a scale bar and a compass."""
+def _draw_field(axes: Axes, levels: np.ndarray, sky: StampSky | None, which: str) -> None:
+    """The stamp in arcseconds from the object, the object marked, a scale bar and a compass."""
+    from matplotlib.transforms import Affine2D
+
+    assert sky is not None
     rows, columns = levels.shape
-    half = np.array([columns, rows]) * ARCSEC_PER_PIXEL / 2
-    axes.imshow(
+    half = np.array([columns, rows]) * sky.scale / 2
+    picture = axes.imshow(
         np.ma.masked_invalid(levels),
         cmap="gray_r",
         vmin=0,
@@ -79,15 +87,24 @@ def _draw_field(axes: Axes, levels: np.ndarray, which: str) -> None:
         extent=(half[0], -half[0], -half[1], half[1]),
         interpolation="nearest",
     )
+    if sky.is_turned:  # drawn turned: the pixels stay what they are
+        (a, c), (b, d) = sky.matrix
+        column, row = (columns - 1) / 2 if sky.column is None else sky.column, sky.row or (rows - 1) / 2
+        turn = Affine2D.from_values(a, b, c, d, *(-sky.matrix @ (column, row)))
+        picture.set_extent((-0.5, columns - 0.5, -0.5, rows - 0.5))
+        picture.set_transform(turn + axes.transData)
+        axes.set(xlim=(half[0] * 1.4, -half[0] * 1.4), ylim=(-half[1] * 1.4, half[1] * 1.4))
+    unit = float(min(half)) / _ARM
     for (x0, y0), (x1, y1) in (((-4, 0), (-10, 0)), ((0, 4), (0, 10))):
-        axes.plot([x0, x1], [y0, y1], color=_MARK, lw=2)
-    x, y = half[0] * 0.92, -half[1] * 0.9
-    axes.plot([x, x - _BAR], [y, y], color=_INK, lw=2.5)
-    axes.text(x - _BAR / 2, y + 1, f"{_BAR}″", ha="center", va="bottom", fontsize=10, color=_INK)
-    _compass(axes, -half[0] * 0.88, -half[1] * 0.9)
+        axes.plot([unit * x0, unit * x1], [unit * y0, unit * y1], color=_MARK, lw=2)
+    edge, bar = axes.get_xlim()[0], max(bar for bar in _BARS if bar <= max(float(half[0]) / 3, 1))
+    x, y = edge * 0.92, axes.get_ylim()[0] * 0.9
+    axes.plot([x, x - bar], [y, y], color=_INK, lw=2.5)
+    axes.text(x - bar / 2, y + unit, f"{bar}″", ha="center", va="bottom", fontsize=10, color=_INK)
+    _compass(axes, -edge * 0.88, y, 6 * unit)
     axes.set_xlabel("east (arcsec)")
     axes.set_ylabel("north (arcsec)")
-    title = f"{which}: north up, east left, {ARCSEC_PER_PIXEL:.2f}″ a pixel, asinh stretch"
+    title = f"{which}: north up, east left, {sky.scale:.2f}″ a pixel, asinh stretch"
     axes.set_title(title, fontsize=9, loc="left")
 
 

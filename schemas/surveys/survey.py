@@ -167,6 +167,7 @@ class Survey:
     before the date of a night is read. key: the column whose value keys a Kafka message. rank: the column
     that says how sure it is that the source is real. flux_unit: of `flux`. statistics: columns whose least
     and greatest values the archive keeps for each file. digest: the columns that `zads listen` shows.
+    facts: what a person wants to know of an alert beside what all surveys have.
     numbered: the schema with this id in the survey's schema registry, of those that lie here, or None.
     """
 
@@ -189,6 +190,7 @@ class Survey:
     flux_unit: str = ""
     statistics: tuple[str, ...] = ()
     digest: tuple[str, ...] = ()
+    facts: tuple[str, ...] = ()
     numbered: Callable[[int], Mapping[str, Any] | None] = field(default=lambda _: None, repr=False)
 
     @cached_property

@@ -66,6 +66,7 @@ SURVEY = Survey(
     night_shift=0.5,  # UTC - 12 h: the observing night of Cerro Pachon
     rank="reliability",
     flux_unit="nJy",
+    facts=("snr", "isDipole", "extendedness", "diaObject.nDiaSources", "ssObjectId", "ssSource.ephVmag"),
     digest=(
         "candid",
         "objectId",

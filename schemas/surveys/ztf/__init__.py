@@ -111,6 +111,7 @@ SURVEY = Survey(
     missing=MISSING,
     rank="rb",
     flux_unit="10^(-0.4 (mag - 25))",
+    facts=("drb", "ndethist", "jdstarthist", "distpsnr1", "sgscore1", "distnr", "ssdistnr", "ssnamenr"),
     digest=("candid", "objectId", "programid", "jd", "fid", "ra", "dec", "magpsf", "sigmapsf", "rb"),
     statistics=("candid", "objectId", "jd", "ra", "dec", "fid", "magpsf", "rb"),
 )
