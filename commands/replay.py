@@ -24,11 +24,14 @@ from commands.shared.options import (
     Survey,
     archive_at,
     counting_bar,
+    names_of,
     people,
 )
 from schemas.errors import ZadsError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from archive.read.archive import Archive as Reader
     from archive.replay.replay import Progress as SoFar
     from archive.replay.results import Replay
@@ -75,6 +78,15 @@ def replay(
     plots: Annotated[
         Path | None, typer.Option(help="Folder for pictures: nights, funnels, sky, examples.")
     ] = None,
+    truth: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="Truth table of `zads simulate`: completeness and purity too."
+        ),
+    ] = None,
+    seeks: Annotated[
+        str | None, typer.Option(help="With --truth: classes it is for, separated by commas.")
+    ] = None,
     to_topic: Annotated[
         str | None,
         typer.Option(help="Publish the packets that pass (without FILTER: all) here, in order of time."),
@@ -110,8 +122,9 @@ def replay(
         on_dask = dask_cluster(scheduler, workers) if scheduler or workers else nullcontext()
         with on_dask as cluster:
             found = _replayed(filters, where, values, cluster, chosen)
-        _report(found)
-        _put_away(found, as_json, out, plots)
+        known = None if truth is None else _truth(truth)
+        _report(found, known, seeks)
+        _put_away(found, as_json, out, plots, known)
         if not found.complete:
             raise typer.Exit(EXIT_STOPPED)
         if any(found.unjudged):
@@ -235,7 +248,13 @@ def _replayed(
         return run(filters, where, parameters=values, cluster=cluster, on_progress=show, **chosen)
 
 
-def _report(found: Replay) -> None:
+def _truth(path: Path) -> pd.DataFrame:
+    from filters.scoring import read_truth
+
+    return read_truth(path)
+
+
+def _report(found: Replay, truth: pd.DataFrame | None = None, seeks: str | None = None) -> None:
     """What people read: each filter's funnel over all nights, alerts a night, what a sweep changes."""
     pace = found.alerts / found.seconds if found.seconds else 0.0
     nights = len(found.sums)
@@ -246,6 +265,9 @@ def _report(found: Replay) -> None:
     if not found.complete:
         people.print("[yellow]ended early: what follows is of the alerts read until then[/]")
     people.print(_table(found))
+    if truth is not None:
+        _report_truth(found, truth, seeks)
+    _report_change(found)
     if len(found.filters) == 1:
         people.print(_funnel(found))
     _report_unjudged(found)
@@ -267,7 +289,39 @@ def _report_unjudged(found: Replay) -> None:
         people.print(f"[red]{escape(words)}[/]", soft_wrap=True)
 
 
-def _put_away(found: Replay, as_json: bool, out: Path | None, plots: Path | None) -> None:
+def _report_truth(found: Replay, truth: pd.DataFrame, seeks: str | None) -> None:
+    """Yield, completeness and purity against threshold."""
+    from archive.replay.sweep import sweep
+
+    rows = sweep(found, truth, names_of(seeks))
+    table = Table(*map(str, rows.columns), box=None)
+    for row in rows.itertuples(index=False):
+        table.add_row(*(_cell(name, value) for name, value in zip(rows.columns, row, strict=True)))
+    people.print(table)
+
+
+def _report_change(found: Replay) -> None:
+    """What the second set of values gains and loses against the first, with examples of both sides."""
+    if len(found.filters) < 2 or found.filters[0].name != found.filters[1].name:
+        return
+    change = found.compare(0, 1)
+    people.print(escape(str(change)), soft_wrap=True)
+    for one in change.examples(_EXAMPLES).to_dict("records"):
+        words = f"  {one['change']}: {one['objectId']} candid {one['candid']}, {str(one['night'])[:10]}"
+        people.print(words, highlight=False)
+
+
+def _cell(name: Any, value: Any) -> str:
+    if name in ("share", "completeness", "purity"):
+        return "-" if value != value else f"{value:.1%}"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) else escape(str(value))
+
+
+def _put_away(
+    found: Replay, as_json: bool, out: Path | None, plots: Path | None, truth: pd.DataFrame | None = None
+) -> None:
     if as_json:
         print(found.to_json())
     if out is not None:
@@ -276,7 +330,7 @@ def _put_away(found: Replay, as_json: bool, out: Path | None, plots: Path | None
     if plots is not None:
         from archive.plots.replays import save_plots
 
-        people.print(f"{len(save_plots(found, plots))} pictures in {plots}", soft_wrap=True)
+        people.print(f"{len(save_plots(found, plots, truth))} pictures in {plots}", soft_wrap=True)
 
 
 def _table(found: Replay) -> Table:

@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from filters.contract import Filter
 from filters.errors import FilterError
@@ -136,6 +139,18 @@ class Score:
             "median_days_after_first_alert": _plain(delays["after_first"].median()),
             "median_days_after_begin": _plain(delays["after_begin"].median()),
         }
+
+
+def with_candid(path: Path) -> pa.Table:
+    """The rows of a Parquet file that have a candid: pandas makes floats of whole numbers with a null."""
+    table = pq.read_table(path)
+    return table.filter(table["candid"].is_valid())
+
+
+def read_truth(path: Path) -> pd.DataFrame:
+    """The truth table that `zads simulate` writes."""
+    truth: pd.DataFrame = with_candid(path).to_pandas()
+    return truth
 
 
 def ask(chosen: Filter, packets: Iterable[bytes], public: bool = False) -> Answer:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from archive.replay.results import Replay
+from archive.replay.sweep import sweep
 from filters import Filter
-from schemas.errors import ZadsError
 from schemas.pictures.figure import blank_figure, show, write_figure
 
 if TYPE_CHECKING:
@@ -21,29 +22,69 @@ Which = int | str | Filter
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
 """Okabe & Ito (2008): told apart by colour-blind people too."""
 _GREY = "#B8B8B8"
-_MOST_LINES = 12
+_STYLES = ("-", "--", ":", "-.")
+_MOST_LINES = len(_COLOURS) * len(_STYLES)
+_WIDEST_ZOOM = 40.0
+"""Degrees: what fits in so much of the sky is drawn as a map of its own."""
 
 
 def plot_nights(found: Replay) -> Figure:
-    """Alerts that pass, by night: one line a filter; nights that are not whole are hollow."""
-    figure = blank_figure(8, 3.6)
+    """Alerts that pass, by night, on an axis of dates: one line a filter, told apart by colour and dashes.
+
+    Nights that are not whole are hollow; alerts without a date stand in the title.
+    """
+    figure = blank_figure(8, 3.6 + 0.17 * max(0, len(found.labels) - 12))
     axes = figure.add_subplot()
     table = found.nights()
     for number, label in enumerate(found.labels[:_MOST_LINES]):
-        rows = table[table["filter"] == label]
-        colour = _COLOURS[number % len(_COLOURS)]
-        days = [_day(night) for night in rows["night"]]
-        axes.plot(days, rows["alerts"], "-", color=colour, label=label, linewidth=1.2)
+        rows = table[(table["filter"] == label) & table["night"].notna()].sort_values("night")
+        colour, style = line_look(number)
+        axes.plot(rows["night"], rows["alerts"], style, color=colour, label=label, linewidth=1.2)
         faces = [colour if whole else "white" for whole in rows["complete"]]
-        axes.scatter(days, rows["alerts"], color=faces, edgecolors=colour, s=28, zorder=3)
-    left = len(found.labels) - _MOST_LINES
-    if left > 0:
-        axes.set_title(f"the first {_MOST_LINES} of {len(found.labels)}", fontsize=9, loc="left")
+        size = 28 if len(rows) < 60 else 8
+        axes.scatter(rows["night"], rows["alerts"], color=faces, edgecolors=colour, s=size, zorder=3)
+    _title_nights(axes, found, table)
+    _date_axis(axes, table["night"].dropna())
     axes.set_ylabel("alerts a night")
-    axes.set_ylim(bottom=0)
-    axes.tick_params(axis="x", rotation=30)
+    axes.set_ylim(bottom=0, top=None if table["alerts"].any() else 1)
     axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
     return plain_axes(figure, axes)
+
+
+def line_look(number: int) -> tuple[str, str]:
+    """Colour and dashes of a line: 28 that can be told apart, by colour-blind readers too."""
+    return _COLOURS[number % len(_COLOURS)], _STYLES[number // len(_COLOURS) % len(_STYLES)]
+
+
+def _title_nights(axes: Axes, found: Replay, table: pd.DataFrame) -> None:
+    words = []
+    if len(found.labels) > _MOST_LINES:
+        words.append(f"the first {_MOST_LINES} of {len(found.labels)} filters")
+    undated = int(table.loc[table["night"].isna() & (table["filter"] == found.labels[0]), "of"].sum())
+    if undated:
+        words.append(f"{undated:,} alerts without a date are not shown")
+    if not table["alerts"].any():
+        words.append("nothing passed")
+    axes.set_title("; ".join(words), fontsize=9, loc="left")
+
+
+def _date_axis(axes: Axes, nights: pd.Series) -> None:
+    """Ticks at whole days for a few nights, at weeks, months or years for many; never on one another."""
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, DateFormatter, DayLocator
+
+    if nights.empty:
+        axes.set_xticks([])
+        return
+    first, last = nights.min(), nights.max()
+    days = (last - first).days
+    axes.set_xlim(first - pd.Timedelta(days=0.5 + days / 50), last + pd.Timedelta(days=0.5 + days / 50))
+    if days < 5:
+        axes.xaxis.set_major_locator(DayLocator())
+        axes.xaxis.set_major_formatter(DateFormatter("%Y-%m-%d"))
+        return
+    locator = AutoDateLocator(minticks=3, maxticks=9)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
 
 
 def plot_funnel(found: Replay, which: Which = 0) -> Figure:
@@ -64,20 +105,56 @@ def plot_funnel(found: Replay, which: Which = 0) -> Figure:
 
 
 def plot_sky(found: Replay, which: Which = 0, sample: int = 20_000) -> Figure:
-    """Where the alerts of these nights were (grey, a sample) and those that pass; Mollweide, east left."""
+    """Where the alerts of these nights were (grey, a sample) and those that pass; north up, east left.
+
+    The whole sky (Mollweide), or where all of it is within 40 degrees a map of that part.
+    """
     nights = sorted({str(one.night) for one in found.sums if one.night is not None})
     frame = found.archive.alerts(nights or None, ["ra", "dec"], public=found.public).compute()
+    frame = frame[np.isfinite(frame["ra"]) & np.isfinite(frame["dec"])]
     passed = frame[frame["candid"].isin(found.of(which)["candid"])]
     rest = frame.sample(min(sample, len(frame)), random_state=0)
     figure = blank_figure(8, 4.4)
-    axes = figure.add_subplot(projection="mollweide")
-    axes.scatter(*_on_map(rest), s=1, color=_GREY, rasterized=True, label="all alerts")
-    axes.scatter(*_on_map(passed), s=12, color=_COLOURS[1], label=found.labels[found.which(which)])
+    middle = _middle(frame)
+    place = _on_map if middle is None else _around(middle[0])
+    if middle is None:
+        axes = figure.add_subplot(projection="mollweide")
+        axes.set_xticklabels([f"{hour % 24}h" for hour in range(10, -12, -2)], fontsize=7)
+    else:
+        axes = figure.add_subplot()
+        axes.invert_xaxis()
+        axes.set_xlabel("right ascension (°)")
+        axes.set_ylabel("declination (°)")
+        axes.set_aspect(1 / max(np.cos(np.radians(middle[1])), 0.1), adjustable="datalim")
+    label = f"{found.labels[found.which(which)]}: {len(passed):,}"
+    axes.scatter(*place(rest), s=1 if middle is None else 3, color=_GREY, rasterized=True, label="all alerts")
+    axes.scatter(*place(passed), s=12, color=_COLOURS[1], label=label if len(passed) else "nothing passed")
     axes.grid(alpha=0.3)
-    axes.set_xticklabels([f"{hour % 24}h" for hour in range(10, -12, -2)], fontsize=7)
-    axes.tick_params(axis="y", labelsize=7)
-    axes.legend(fontsize=8, frameon=False, loc="lower right", bbox_to_anchor=(1.05, -0.05), markerscale=2)
+    axes.tick_params(labelsize=7)
+    axes.legend(
+        fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(0, -0.08), markerscale=2, ncols=2
+    )
     return figure
+
+
+def _middle(frame: pd.DataFrame) -> tuple[float, float] | None:
+    """The middle of what is there, ra and dec in degrees, when it fits into a map of its own."""
+    if frame.empty:
+        return None
+    ra, dec = np.radians(frame["ra"].to_numpy()), frame["dec"].to_numpy()
+    middle = float(np.degrees(np.arctan2(np.sin(ra).mean(), np.cos(ra).mean())) % 360)
+    east = (frame["ra"].to_numpy() - middle + 180) % 360 - 180
+    wide = np.ptp(east) * np.cos(np.radians(np.abs(dec).min()))
+    small = wide < _WIDEST_ZOOM and np.ptp(dec) < _WIDEST_ZOOM and np.abs(dec).max() < 80
+    return (middle, float(dec.mean())) if small else None
+
+
+def _around(middle: float) -> Callable[[pd.DataFrame], tuple[np.ndarray, np.ndarray]]:
+    """Right ascension without its jump at 0, and declination."""
+    return lambda frame: (
+        middle + (frame["ra"].to_numpy() - middle + 180) % 360 - 180,
+        frame["dec"].to_numpy(),
+    )
 
 
 def _on_map(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -87,17 +164,56 @@ def _on_map(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def plot_examples(found: Replay, which: Which = 0, limit: int = 6, seed: int = 0) -> Figure:
-    """Light curves and cut-outs of a random sample of what passed. Raises ZadsError when nothing did."""
+    """Light curves and cut-outs of a random sample of what passed; a word when nothing did."""
     packets = found.packets(which, limit, seed)
-    if not packets:
-        raise ZadsError(
-            f"{found.labels[found.which(which)]} passes no alert of these nights: nothing to draw"
-        )
-    return show(packets, limit)
+    if packets:
+        return show(packets, limit)
+    figure = blank_figure(8, 1.2)
+    words = f"{found.labels[found.which(which)]}: nothing passed, of {found.alerts:,} alerts"
+    figure.text(0.5, 0.5, words, ha="center", va="center", fontsize=11, color="#777777")
+    return figure
 
 
-def save_plots(found: Replay, folder: str | Path) -> list[Path]:
-    """PNG files into a folder, which is made: nights, and funnel, sky and examples of each filter."""
+def plot_sweep(table: pd.DataFrame) -> Figure:
+    """What `sweep` gives: alerts against the threshold that was swept, completeness and purity beside them.
+
+    Where several parameters, or none that is a number, were swept, the rows stand one after the other.
+    """
+    figure = blank_figure(7.5, 4)
+    axes = figure.add_subplot()
+    places, name = _threshold(table)
+    axes.plot(places, table["alerts"], "o-", color=_COLOURS[0], label="alerts")
+    axes.plot(places, table["objects"], "s--", color=_COLOURS[5], label="objects")
+    axes.set_yscale("symlog")
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(name or "")
+    axes.set_ylabel("pass (alerts, objects)")
+    if not name:
+        axes.set_xticks(places, table["filter"], rotation=25, ha="right", fontsize=8)
+    if "purity" in table:
+        beside = axes.twinx()
+        beside.plot(places, table["completeness"], "^-", color=_COLOURS[2], label="completeness")
+        beside.plot(places, table["purity"], "v-", color=_COLOURS[1], label="purity")
+        beside.set_ylim(-0.02, 1.02)
+        beside.set_ylabel("completeness, purity")
+        beside.spines["top"].set_visible(False)
+    figure.legend(loc="outside upper left", ncols=4, fontsize=8, frameon=False)
+    axes.spines["top"].set_visible(False)
+    axes.grid(alpha=0.25)
+    return figure
+
+
+def _threshold(table: pd.DataFrame) -> tuple[np.ndarray, str | None]:
+    """Where each row stands, and the one parameter with numbers that was swept."""
+    first, last = list(table.columns).index("filter") + 1, list(table.columns).index("alerts")
+    names = list(table.columns[first:last])
+    if len(names) == 1 and pd.api.types.is_numeric_dtype(table[names[0]]):
+        return table[names[0]].to_numpy(float), str(names[0])
+    return np.arange(len(table), dtype=float), None
+
+
+def save_plots(found: Replay, folder: str | Path, truth: pd.DataFrame | None = None) -> list[Path]:
+    """PNG files into a folder, which is made: nights, funnel, sky and examples of each filter, the sweep."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     written = [write_figure(plot_nights(found), folder / "nights.png")]
@@ -107,11 +223,9 @@ def save_plots(found: Replay, folder: str | Path) -> list[Path]:
         written.append(write_figure(plot_sky(found, number), folder / f"sky_{name}.png"))
         if len(found.of(number)):
             written.append(write_figure(plot_examples(found, number), folder / f"examples_{name}.png"))
+    if len(found.filters) > 1:
+        written.append(write_figure(plot_sweep(sweep(found, truth)), folder / "sweep.png"))
     return written
-
-
-def _day(night: Any) -> str:
-    return "no date" if pd.isna(night) else str(night.date())
 
 
 def plain_axes(figure: Figure, axes: Axes) -> Figure:

@@ -15,7 +15,6 @@ from schemas.json_text import to_json
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
     from filters import Filter
     from filters.scoring import Answer, Score
@@ -59,10 +58,11 @@ def score(
     Example: `zads score young_supernova --truth month/truth.parquet --plot score.png`
     """
     from filters import load
+    from filters.scoring import read_truth
     from filters.scoring import score as scored
 
     chosen = load(filter_name).using(**_values(param or []))
-    table = _with_candid(truth).to_pandas()
+    table = read_truth(truth)
     if public:
         table = table[table["programid"] == 1]
     answer = _answer(chosen, table, truth, packets, matches, topic, public, bootstrap, config)
@@ -116,18 +116,12 @@ def _answer(
 def _in_table(matches: Path, name: str) -> set[int]:
     import pyarrow.compute as pc
 
-    table = _with_candid(matches)
+    from filters.scoring import with_candid
+
+    table = with_candid(matches)
     if "filter" in table.column_names:
         table = table.filter(pc.equal(table["filter"], name))
     return set(table["candid"].to_pylist())
-
-
-def _with_candid(path: Path) -> pa.Table:
-    """The rows of a Parquet file that have a candid: pandas makes floats of whole numbers with a null."""
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(path)
-    return table.filter(table["candid"].is_valid())
 
 
 def _raw(paths: list[Path]) -> Iterator[bytes]:
