@@ -71,7 +71,7 @@ def run(
     names = names_of(channels)
     chosen = channels_now(settings, names)
     dask = settings.dask
-    on_dask = dask_cluster(dask.scheduler, dask.workers, dask.memory)
+    on_dask = dask_cluster(dask.scheduler, dask.workers, dask.memory, dask.kind)
     with LiveView(chosen, people, plain=plain) as view, on_dask as address:
         statistics = run_live(
             settings,

@@ -16,6 +16,8 @@ from dask.utils import parse_bytes
 from distributed import LocalCluster, Worker, WorkerPlugin
 from distributed.utils import get_mp_context
 
+from cluster.dask.kinds import Wanted
+
 # A batch is retried by the stream, after looking at what was committed, never by Dask: exactly once needs
 # it. And nothing is worth spilling: a worker that fills up is ended and begins anew.
 SETTINGS: dict[str, Any] = {
@@ -98,3 +100,10 @@ def local_cluster(
             config=SETTINGS,  # also for workers that are added later
             plugins=(DataLimit(int(limit * DATA_FRACTION)),),
         )
+
+
+@contextmanager
+def open_cluster(wanted: Wanted) -> Iterator[str]:
+    """A cluster of this process: the address of its scheduler."""
+    with local_cluster(wanted.workers, wanted.memory, preload=wanted.preload) as cluster:
+        yield cluster.scheduler_address

@@ -112,7 +112,7 @@ def _live(bootstrap: str, feed: Publishing, workers: int) -> tuple[Statistics, C
     )
     published: list[PublishSummary | None] = []
     dask = settings.dask
-    on_dask = dask_cluster(dask.scheduler, dask.workers, dask.memory)
+    on_dask = dask_cluster(dask.scheduler, dask.workers, dask.memory, dask.kind)
     with LiveView(channels, people) as view, on_dask as scheduler:
         statistics = run_live(
             settings,

@@ -10,20 +10,29 @@ _WORK = ("pipeline.worker.process",)  # what the workers are for; the archive's 
 
 
 @contextmanager
-def dask_cluster(scheduler: str | None, workers: int, memory: str = "4GiB") -> Iterator[str]:
-    """The address of the scheduler that was named, or of a cluster on this machine while it lasts.
+def dask_cluster(scheduler: str | None, workers: int, memory: str = "4GiB", kind: str = "") -> Iterator[str]:
+    """The address of a Dask scheduler, while the context lasts.
 
-    Workers of a named one are given our code. Raises ClusterUnusable when that cannot be.
+    Parameters
+    ----------
+    scheduler
+        The address of a cluster that is there already; its workers are given our code.
+    workers, memory
+        Of a cluster that is started: how many processes, and the memory of each ("4GiB").
+    kind
+        One of `cluster.dask.kinds`; "existing" with a scheduler and "local" without one where left out.
+
+    Raises
+    ------
+    ClusterUnusable
+        When the cluster cannot run our code.
+    ClusterError
+        For a kind that is not known.
     """
+    from cluster.dask.kinds import Wanted, open_cluster
+
     # What makes a cluster useless is raised, and who submitted a task hears of its failure.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    if scheduler:
-        from cluster.dask.ship import ship_code
-
-        ship_code(scheduler)
-        yield scheduler
-        return
-    from cluster.dask.local import local_cluster
-
-    with local_cluster(workers=workers, memory=memory, preload=_WORK) as cluster:
-        yield cluster.scheduler_address
+    chosen = kind or ("existing" if scheduler else "local")
+    with open_cluster(chosen, Wanted(workers, memory, _WORK, scheduler or "")) as address:
+        yield address

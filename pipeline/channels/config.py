@@ -63,8 +63,12 @@ class ChannelConfig(_Table):
 
 
 class DaskConfig(_Table):
-    """[dask]: where the work runs. With `scheduler`, an existing cluster; otherwise one on this machine."""
+    """[dask]: where the work runs. With `scheduler`, an existing cluster; otherwise one on this machine.
 
+    kind: another kind of cluster, see cluster/dask/kinds.py.
+    """
+
+    kind: str = ""
     scheduler: str = ""
     workers: int = Field(default=2, ge=1)
     memory: str = "4GiB"
