@@ -1,0 +1,192 @@
+"""The Rubin filters against a second reading of their descriptions, and the law that every filter keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from filters import Filter, alert_filter, registered
+from schemas.errors import NoSuchColumn
+from schemas.frame import frame_maker
+from tests import rubin
+from tests.filters.lsst_oracle import ORACLE
+from tests.filters.packets import alert as ztf_alert
+
+Packet = dict[str, Any]
+
+relaxed = settings(
+    deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+fluxes = st.sampled_from([None, -3000.0, -60.0, 0.0, 40.0, 50.0, 200.0, 900.0, 3000.0])
+errors = st.sampled_from([8.0, 8.0, 8.0, 40.0, 0.0, None])
+bands = st.sampled_from(["r", "r", "r", "r", "g", None])
+flags = st.sampled_from([False] * 6 + [True, None])
+days = st.sampled_from([-1.0, 0.0, 2.0, 6.0, 0.005, 0.02, 0.3, 0.45, 1.0, 4.0, 12.0])
+
+rows = st.lists(
+    st.fixed_dictionaries(
+        {
+            "days": days,
+            "band": bands,
+            "scienceFlux": fluxes,
+            "isNegative": st.sampled_from([True, False, False, None]),
+            "visit": st.integers(1, 6),
+        }
+    ),
+    max_size=8,
+)
+forced_rows = st.lists(
+    st.fixed_dictionaries(
+        {
+            "days": days,
+            "band": bands,
+            "psfFlux": fluxes,
+            "psfFluxErr": errors,
+            "timeWithdrawnMjdTai": st.sampled_from([None, None, None, 60900.0]),
+        }
+    ),
+    max_size=6,
+)
+sources = st.fixed_dictionaries(
+    {
+        "reliability": st.sampled_from([0.9] * 9 + [0.5, 0.4, None]),
+        "psfFlux": fluxes,
+        "psfFluxErr": errors,
+        "scienceFlux": fluxes,
+        "band": bands,
+        "isNegative": st.sampled_from([True, False, False, None]),
+        "isDipole": flags,
+        "dipoleLength": st.sampled_from([None, 0.5, 3.0, 4.0]),
+        "dipoleMeanFlux": fluxes,
+        "dipoleMeanFluxErr": errors,
+        "trailLength": st.sampled_from([None, 0.2, 1.5, 9.0]),
+        "trail_flag_edge": flags,
+        "ssObjectId": st.sampled_from([None] * 7 + [0, 5]),
+        "timeWithdrawnMjdTai": st.sampled_from([None] * 9 + [60900.0]),
+    }
+)
+objects = st.none() | st.fixed_dictionaries(
+    {
+        "nDiaSources": st.sampled_from([0, 1, 2, 5, 20, 21]),
+        "days": st.sampled_from([None, 0.0, 3.0, 9.9, 11.0]),
+    }
+)
+
+
+@st.composite
+def packets(draw: st.DrawFn) -> Packet:
+    """Values on both sides of every threshold, missing ones among them."""
+    now, source = rubin.NOW, draw(sources)
+    if draw(st.integers(0, 4)) == 0:
+        source[draw(st.sampled_from(["pixelFlags_bad", "centroid_flag", "pixelFlags_injected"]))] = draw(
+            flags
+        )
+    past, forced = (
+        [{**row, "midpointMjdTai": now - row["days"]} for row in draw(kind)] for kind in (rows, forced_rows)
+    )
+    for row in [*past, *forced]:
+        del row["days"]
+    about = draw(objects)
+    records = {}
+    if about is not None:
+        first = None if about["days"] is None else now - about["days"]
+        records["diaObject"] = {"nDiaSources": about["nDiaSources"], "firstDiaSourceMjdTai": first}
+    return rubin.alert("11.0", draw(st.integers(1, 9)), past, forced, records, **source)
+
+
+def verdicts(f: Filter, batch: list[Packet]) -> list[bool]:
+    found: list[bool] = f.passes(frame_maker(f.require_reads(), "lsst").of_packets(batch)).tolist()
+    return found
+
+
+def test_every_filter_has_a_second_reading() -> None:
+    assert set(ORACLE) == set(registered("lsst"))
+    assert len(ORACLE) == 10
+
+
+@pytest.mark.parametrize("name", sorted(ORACLE))
+def test_the_filter_says_what_its_description_says(name: str) -> None:
+    passed: list[bool] = []
+
+    @relaxed
+    @given(st.lists(packets(), min_size=1, max_size=16))
+    def agree(batch: list[Packet]) -> None:
+        told = verdicts(registered()[name], batch)
+        assert told == [ORACLE[name](packet) for packet in batch]
+        passed.extend(told)
+
+    agree()
+    assert any(passed) or name in ("large_amplitude", "fading"), "no packet ever passed: little is proved"
+    assert not all(passed)
+
+
+@pytest.mark.parametrize("name", sorted(ORACLE))
+def test_real_packets(name: str, real_alerts: Path) -> None:
+    batch = [rubin.read(path.read_bytes()) for path in sorted(real_alerts.glob("lsst_[o9]*/*.avro"))]
+    assert verdicts(registered()[name], batch) == [ORACLE[name](packet) for packet in batch]
+
+
+def test_a_variable_of_large_amplitude_by_hand() -> None:
+    past = [
+        {"midpointMjdTai": rubin.NOW - n, "band": "r", "visit": n, "scienceFlux": flux}
+        for n, flux in enumerate((1000.0, 900.0, 500.0, 600.0), 1)
+    ]
+    source = {"reliability": 0.9, "scienceFlux": 390.0}
+    large = registered()["large_amplitude"]
+    assert large.one(rubin.alert(past=past, **source))
+    assert not large.one(rubin.alert(past=past, **source | {"scienceFlux": 410.0}))
+    assert not large.one(rubin.alert(past=past[1:], **source | {"scienceFlux": 10.0}))
+    assert not large.one(rubin.alert(past=[{**row, "visit": 1} for row in past], **source))
+
+
+def test_a_source_that_fades_by_hand() -> None:
+    forced = [
+        {"midpointMjdTai": rubin.NOW - n, "band": "r", "psfFlux": flux, "psfFluxErr": 10.0}
+        for n, flux in enumerate((600.0, 700.0, 500.0), 1)
+    ]
+    source = {"reliability": 0.9, "psfFluxErr": 10.0, "isNegative": False}
+    fading = registered()["fading"]
+    for flux, passes in ((600.0, True), (601.0, False), (640.0, False), (-50.0, True)):
+        packet = rubin.alert(forced=forced, psfFlux=flux, **source)
+        assert bool(fading.one(packet)) == passes == ORACLE["fading"](packet)
+    assert not fading.one(rubin.alert(forced=forced[1:], psfFlux=500.0, **source))
+
+
+@pytest.mark.parametrize("name", sorted(ORACLE))
+@relaxed
+@given(st.lists(packets(), max_size=8), st.integers(0, 8), st.randoms(use_true_random=False))
+def test_the_law(name: str, batch: list[Packet], cut: int, random: Any) -> None:
+    """f(a ++ b) = f(a) ++ f(b), in any order, and the input is not changed."""
+    f = registered()[name]
+    frame = frame_maker(f.require_reads(), "lsst").of_packets(batch)
+    before = frame.copy(deep=True)
+    whole = f(frame)
+    pd.testing.assert_frame_equal(frame, before)
+    parts = [f(frame.iloc[:cut]), f(frame.iloc[cut:])]
+    assert np.array_equal(whole.to_numpy(), np.concatenate([part.to_numpy() for part in parts]))
+    order = random.sample(range(len(batch)), len(batch))
+    assert np.array_equal(whole.to_numpy()[order], f(frame.iloc[order]).to_numpy())
+
+
+def test_one_filter_for_both_surveys() -> None:
+    """With the columns that both have, under the same names and with the same meaning."""
+
+    @alert_filter(survey=["ztf", "lsst"], reads=["mag", "positive", "band", "night", "jd", "exposure"])
+    def bright(alerts: pd.DataFrame, *, mag_max: float = 20.0) -> dict[str, Any]:
+        """Bright and positive."""
+        return {"bright": alerts["mag"] <= mag_max, "positive": alerts["positive"]}
+
+    rubins = [
+        rubin.alert(psfFlux=flux, isNegative=flux < 0, band="r") for flux in (40_000.0, 30_000.0, -40_000.0)
+    ]
+    assert [bool(bright.one(packet)) for packet in rubins] == [True, False, False]
+    assert bright.one(ztf_alert(magpsf=19.9))
+    assert not bright.one(ztf_alert(magpsf=20.1))
+    with pytest.raises(NoSuchColumn, match="rb"):
+        alert_filter(survey=["ztf", "lsst"], reads=["rb"])(bright.function)
