@@ -8,6 +8,7 @@ import pytest
 
 from filters import expression
 from filters.expressions.meaning import AGGREGATES, FUNCTIONS
+from filters.features import FEATURES
 from tests.test_docs import ROOT, blocks
 
 PAGE = (ROOT / "docs" / "expressions.md").read_text()
@@ -31,5 +32,5 @@ def test_each_example_is_an_expression(text: str) -> None:
 
 
 def test_every_function_is_on_the_page() -> None:
-    for name in [*FUNCTIONS, *AGGREGATES, "missing", "between"]:
+    for name in [*FUNCTIONS, *AGGREGATES, *FEATURES, "missing", "between"]:
         assert f"{name}(" in PAGE, name

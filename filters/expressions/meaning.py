@@ -18,6 +18,7 @@ from filters.expressions.terms import (
     Calculation,
     Comparison,
     Field,
+    LightCurveFeature,
     Literal,
     Logic,
     Membership,
@@ -26,6 +27,7 @@ from filters.expressions.terms import (
     Threshold,
 )
 from filters.expressions.values import Kind
+from filters.features import FEATURES
 from filters.parameters import Parameter
 from schemas.errors import NoSuchColumn, near_names
 from schemas.frame import frame_maker, may_be_external
@@ -208,6 +210,8 @@ class Reader:
         word = node.func.id if isinstance(node.func, ast.Name) else ""
         if word in AGGREGATES:
             return self._aggregate(word, node)
+        if word in FEATURES:
+            return self._feature(word, node)
         if node.keywords:
             raise BadExpression(f"`{text_of(node)}`: only {', '.join(AGGREGATES)} take where=…")
         if word in FUNCTIONS and len(node.args) == 1:
@@ -219,10 +223,19 @@ class Reader:
             value, low, high = node.args
             chain = ast.Compare(low, [ast.LtE(), ast.LtE()], [value, high])
             return self._compare(chain)
-        known = [*FUNCTIONS, "missing", "between", *AGGREGATES]
+        known = [*FUNCTIONS, "missing", "between", *AGGREGATES, *FEATURES]
         if word in known:
             raise BadExpression(f"`{text_of(node)}`: {word} does not take {len(node.args)} values")
         raise BadExpression(f"no function `{text_of(node.func)}`; {near_names(word, known)}")
+
+    def _feature(self, word: str, node: ast.Call) -> Part:
+        feature, texts = FEATURES[word], [constant(value) for value in node.args]
+        if node.keywords or len(texts) != feature.texts or not all(isinstance(text, str) for text in texts):
+            takes = f'{feature.texts} bands, such as {word}("g", "r")' if feature.texts else "nothing"
+            raise BadExpression(f"`{text_of(node)}`: {word} takes {takes}")
+        history = self._survey.light_curve.detections
+        reads = _unique([*feature.own, *(f"{history}.{name}" for name in feature.rows)])
+        return LightCurveFeature("number", "", reads, history, feature, tuple(map(str, texts)))
 
     def _parameter(self, node: ast.Dict) -> Part:
         name, parameter = _defined(node)

@@ -23,6 +23,7 @@ from filters.expressions.values import (
     of_column,
     spread,
 )
+from filters.features import Feature
 from filters.history import History, history
 from filters.view import column_of, index_of
 
@@ -224,3 +225,17 @@ class Aggregate(Part):
             return past[data if chosen is None else data & chosen]
         column = Column(past, data, self.of)
         return column if chosen is None else column[chosen]
+
+
+@dataclass(frozen=True)
+class LightCurveFeature(Part):
+    """`rise_rate()`, `colour("g", "r")`: see `filters.features`."""
+
+    of: str = ""
+    feature: Feature | None = None
+    texts: tuple[str, ...] = ()
+
+    def values(self, rows: Rows) -> Values:
+        assert isinstance(rows, Batch)
+        assert self.feature is not None
+        return of_column(self.feature.function(rows.alerts, rows.epochs(self.of).past, *self.texts))
