@@ -9,7 +9,7 @@ import codecs
 import importlib
 import io
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -37,6 +37,14 @@ _COMMANDS = (
 """A module for each command or group of commands; each has `register(app)`."""
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        print(f"zads {version('zads')}")
+        raise typer.Exit
+
+
 def application() -> typer.Typer:
     """The whole command line as one typer application."""
     app = typer.Typer(
@@ -48,9 +56,18 @@ def application() -> typer.Typer:
         pretty_exceptions_enable=False,
         add_completion=False,
     )
+    app.callback()(_first)
     for name in _COMMANDS:
         importlib.import_module(name).register(app)
     return app
+
+
+def _first(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    """Alerts of sky surveys through Kafka, Python filters on Dask, and out again, each exactly once."""
 
 
 def main() -> None:

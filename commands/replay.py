@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from archive.read.archive import Archive as Reader
+    from archive.read.cones import Cone
     from archive.replay.replay import Progress as SoFar
     from archive.replay.results import Replay
 
@@ -62,7 +63,7 @@ def replay(
     survey: Survey = None,
     cone: Annotated[
         str | None,
-        typer.Option(help='Only this part of the sky: "ra dec radius", as in "10.5 -3 1deg".'),
+        typer.Option(help='Only this part of the sky: "10.5 -3 1deg", or "12:34:56 -01:23:45 30arcsec".'),
     ] = None,
     collaboration: Annotated[
         bool, typer.Option("--collaboration", help="All alerts and history rows, not the public ones only.")
@@ -223,13 +224,10 @@ def sweeps(given: list[str]) -> dict[str, Any]:
     }
 
 
-def _cone(given: str | None) -> tuple[str, ...] | None:
-    if given is None:
-        return None
-    words = tuple(given.replace(",", " ").split(maxsplit=2))
-    if len(words) != 3:
-        raise typer.BadParameter(f'{given!r}: write --cone "ra dec radius", as in "10.5 -3 1arcmin"')
-    return words
+def _cone(given: str | None) -> Cone | None:
+    from archive.read.cones import cone_of
+
+    return None if given is None else cone_of(given)
 
 
 def _replayed(

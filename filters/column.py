@@ -70,7 +70,8 @@ class Column(NDArrayOperatorsMixin):
 
     def __bool__(self) -> bool:
         raise FilterError(
-            "a column of epochs is neither true nor false: use .any() or .all(), an answer an alert"
+            "a column of epochs is neither true nor false: use .any() or .all(), an answer an alert",
+            hint="write & for `and`, | for `or`, ~ for `not`, each comparison in parentheses",
         )
 
     def __getitem__(self, mask: "Column | np.ndarray | pd.Series") -> "Column":

@@ -10,6 +10,7 @@ order and chunking do not matter. So the same object serves the live stream, a r
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -26,7 +27,7 @@ from filters.parameters import Parameter, parameters_of, with_values
 from filters.values import Judged, of_passing, split
 from filters.values import declared as declared_values
 from filters.view import AlertView
-from schemas.errors import NoSuchColumn
+from schemas.errors import NoSuchColumn, ZadsError
 from schemas.frame import IDENTITY, FrameMaker
 from schemas.surveys.registry import module_of, survey_named
 
@@ -271,24 +272,63 @@ def alert_filter(
     """
     if callable(survey):
         raise FilterError('write @alert_filter(survey="ztf", reads=[...]), with parentheses')
+
+    if BROKEN.get() is None:  # at once, where no file is being loaded
+        _checked(survey, reads, scope)
+
+    def make(function: Callable[..., Cuts]) -> Filter:
+        try:
+            return _made(function, survey, reads, scope, extends, gives)
+        except ZadsError as error:
+            return _failed(function, error)
+
+    return make
+
+
+BROKEN: ContextVar[dict[str, ZadsError] | None] = ContextVar("BROKEN", default=None)
+"""While a file is loaded: its functions that make no filter, and why."""
+
+
+def _failed(function: Callable[..., Cuts], error: ZadsError) -> Any:
+    """Say where the function is; while a file is loaded only note it."""
+    code, name = getattr(function, "__code__", None), getattr(function, "__name__", "filter")
+    if code is not None:
+        error.message = f"{code.co_filename}, line {code.co_firstlineno}, {name}: {error.message}"
+    broken = BROKEN.get()
+    if broken is None:
+        raise error
+    broken[name] = error
+    return None
+
+
+def _checked(survey: str | Sequence[str], reads: Sequence[str] | None, scope: str) -> tuple[str, ...]:
+    """The surveys. Raises FilterError for a wrong declaration."""
     if isinstance(reads, str):
         raise FilterError(f'reads is a list of columns: write reads=["{reads}"]')
     if scope not in SCOPES:
         raise FilterError(f"scope is one of {', '.join(SCOPES)}, not {scope!r}")
-    parents = (extends,) if isinstance(extends, Filter) else tuple(extends)
     surveys = (survey,) if isinstance(survey, str) else tuple(survey)
     if not surveys:
         raise FilterError("a filter is for one survey at least")
+    return surveys
 
-    def make(function: Callable[..., Cuts]) -> Filter:
-        declared = None if reads is None else tuple(reads)
-        if declared is not None:
-            for parent in parents:
-                declared = tuple(dict.fromkeys([*parent.require_reads(), *declared]))
-            complete(declared, surveys, scope)
-        inherited = {n: p for parent in parents for n, p in parent.parameters.items()}
-        parameters = parameters_of(function, inherited)
-        values = {name: parameter.default for name, parameter in parameters.items()}
-        return Filter(function, surveys, declared, scope, parameters, values, parents, declared_values(gives))
 
-    return make
+def _made(
+    function: Callable[..., Cuts],
+    survey: str | Sequence[str],
+    reads: Sequence[str] | None,
+    scope: str,
+    extends: "Filter | Sequence[Filter]",
+    gives: Mapping[str, str] | None,
+) -> Filter:
+    parents = (extends,) if isinstance(extends, Filter) else tuple(extends)
+    surveys = _checked(survey, reads, scope)
+    declared = None if reads is None else tuple(reads)
+    if declared is not None:
+        for parent in parents:
+            declared = tuple(dict.fromkeys([*parent.require_reads(), *declared]))
+        complete(declared, surveys, scope)
+    inherited = {n: p for parent in parents for n, p in parent.parameters.items()}
+    parameters = parameters_of(function, inherited)
+    values = {name: parameter.default for name, parameter in parameters.items()}
+    return Filter(function, surveys, declared, scope, parameters, values, parents, declared_values(gives))

@@ -2,6 +2,7 @@
 
 ZadsError
 └── FilterError          a filter, or the way it is used, is wrong
+    ├── BadFile          a user's file raises when it is loaded
     ├── BadCut           what it returned is not one true or false an alert
     ├── BadParameter     no such parameter, or a value of the wrong kind
     ├── BadValue         a value beside the cuts is not what the filter declared
@@ -17,6 +18,10 @@ from schemas.errors import ZadsError
 
 class FilterError(ZadsError):
     """A filter, or the way it is used, is wrong."""
+
+
+class BadFile(FilterError):
+    """A user's file raises when it is loaded; the message says where."""
 
 
 class BadCut(FilterError):

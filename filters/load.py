@@ -4,16 +4,18 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
+import traceback
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 import cloudpickle
 
-from filters.contract import Filter
-from filters.errors import FilterError, UnknownFilter
+from filters.contract import BROKEN, Filter
+from filters.errors import BadFile, FilterError, UnknownFilter
 from filters.expressions.filter import expression, is_expression
-from schemas.errors import near_names
+from schemas.errors import ZadsError, near_names
 from schemas.surveys.registry import SURVEYS
 
 
@@ -46,14 +48,15 @@ def load(where: str) -> Filter:
     """A filter by "name", "path/to/file.py:function", "package.module:function", or an expression.
 
     The function's name may be left out of a file or module that defines one filter only.
-    Raises UnknownFilter, which lists the names that are near, and BadExpression; what
-    a user's file raises is passed on.
+    Raises UnknownFilter, which lists the names that are near, BadExpression, and BadFile for what a user's
+    file raises, with its line; a function of the file that is no filter does not harm the others.
     """
     if is_expression(where):
         return expression(where)
     place, _, name = where.rpartition(":") if ":" in where else (where, "", "")
     if place.endswith(".py"):
-        return _pick(where, filters_of(_module_of_file(Path(place))), name)
+        module, broken = _module_of_file(Path(place))
+        return _pick(where, filters_of(module), name, broken)
     if name or "." in place:
         return _pick(where, filters_of(_module(where, place)), name)
     known = registered()
@@ -74,7 +77,11 @@ def filter_or_expression(named: str, where: str) -> str:
     return named or where
 
 
-def _pick(where: str, found: dict[str, Filter], name: str) -> Filter:
+def _pick(
+    where: str, found: dict[str, Filter], name: str, broken: Mapping[str, ZadsError] | None = None
+) -> Filter:
+    if broken and (name in broken or not (name or found)):
+        raise broken[name] if name else next(iter(broken.values()))
     if not name and len(found) == 1:
         return next(iter(found.values()))
     if name not in found:
@@ -92,8 +99,11 @@ def _module(where: str, name: str) -> ModuleType:
         raise UnknownFilter(f"no module '{name}' for the filter '{where}'") from error
 
 
-def _module_of_file(path: Path) -> ModuleType:
-    """The module of a user's file, run anew; its filters travel to other processes by value."""
+def _module_of_file(path: Path) -> tuple[ModuleType, dict[str, ZadsError]]:
+    """The module of a user's file, run anew; its filters travel to other processes by value.
+
+    With it its functions that should be filters and are none, and why. Raises BadFile for what it raises.
+    """
     if not path.is_file():
         raise UnknownFilter(f"no file {path} to load a filter from")
     name = f"zads_user_{path.stem}_{abs(hash(path.resolve())):x}"
@@ -102,12 +112,28 @@ def _module_of_file(path: Path) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    broken: dict[str, ZadsError] = {}
+    token = BROKEN.set(broken)
     try:
         spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException as error:
         del sys.modules[name]
-        raise
+        if isinstance(error, ZadsError) or not isinstance(error, Exception):
+            raise
+        raise _located(path, error) from error
+    finally:
+        BROKEN.reset(token)
     cloudpickle.register_pickle_by_value(module)
     for f in filters_of(module).values():
         f.version  # noqa: B018  # of the text and the constants as they are now
-    return module
+    return module, broken
+
+
+def _located(path: Path, error: Exception) -> BadFile:
+    """What a user's file raised, with the line of the file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame.lineno for frame in frames if Path(frame.filename) == path]
+    line = error.lineno if isinstance(error, SyntaxError) else own[-1] if own else None
+    where = f"{path}, line {line}" if line is not None else str(path)
+    words = error.msg if isinstance(error, SyntaxError) else str(error)
+    return BadFile(f"{where}: {type(error).__name__}: {words}")

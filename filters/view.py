@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from schemas.errors import NoSuchColumn
+from schemas.errors import NoSuchColumn, ZadsError, near_names
+from schemas.surveys.registry import SURVEYS
 
 
 class AlertColumn(pd.Series):
@@ -22,6 +23,13 @@ class AlertColumn(pd.Series):
     @property
     def _constructor(self) -> Any:
         return type(self)
+
+    def __bool__(self) -> Any:  # type: ignore[misc]
+        raise NotOneTruth(
+            "a column has a value for each alert, and is neither true nor false as a whole",
+            hint="write & for `and`, | for `or`, ~ for `not`, each comparison in parentheses:"
+            ' (alerts["rb"] > 0.65) & (alerts["nbad"] == 0); instead of `if` make it a cut',
+        )
 
     def __ne__(self, other: Any) -> Any:
         differs = super().__ne__(other) & self.notna()
@@ -89,10 +97,10 @@ class AlertView(pd.DataFrame):
             return super().__getitem__(key)
         if self._is_whole_frame:
             if key not in self.columns:
-                raise NoSuchColumn(key, self.columns)
+                raise no_column(key, self.columns)
             return AlertColumn(super().__getitem__(key), copy=False)
         if key not in own["_names"]:
-            raise NoSuchColumn(key, own["_names"])
+            raise no_column(key, own["_names"])
         if key not in own["_taken"]:
             own["_taken"][key] = AlertColumn(own["_batch"][key], copy=False)
         return own["_taken"][key]
@@ -101,12 +109,37 @@ class AlertView(pd.DataFrame):
         if isinstance(key, list):
             for name in key:
                 if isinstance(name, str) and not self.has(name):
-                    raise NoSuchColumn(name, self.names())
+                    raise no_column(name, self.names())
 
     def __getattr__(self, name: str) -> Any:  # type: ignore[misc]
         if name.startswith("_") or self.has(name):
             return super().__getattr__(name)
         raise UndeclaredAttribute(name, self.names())
+
+
+def no_column(name: str, declared: Iterable[str]) -> NoSuchColumn:
+    """What to raise for a column that a filter did not declare, or that no survey has."""
+    if any(name in survey.names() for survey in SURVEYS.values()):
+        return NotDeclared(name, declared)
+    return NoSuchColumn(name, declared)
+
+
+class NotDeclared(NoSuchColumn):
+    """A column that a filter may read, and that its `reads` do not name."""
+
+    def __init__(self, name: str, known: Iterable[str] = (), what: str = "column") -> None:
+        super().__init__(name, known, what)
+        there = [n for n in self.known if n not in ("candid", "objectId")]
+        near = near_names(name, there)
+        self.message = f"the filter reads the column {name!r} without declaring it: add it to reads; {near}"
+        self.hint = f"reads={[*there, name]!r}"
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class NotOneTruth(ZadsError, ValueError):
+    """A column used as one truth, as by `and`, `or`, `not` and `if`."""
 
 
 def index_of(alerts: pd.DataFrame) -> pd.Index:

@@ -94,9 +94,34 @@ class NoSuchColumn(ZadsError, KeyError):
         return type(self), (self.name, self.known, self.what)
 
 
+_MEANT = {
+    "magnitude": ("mag", "magpsf"),
+    "mag": ("magpsf",),
+    "time": ("jd",),
+    "date": ("jd", "night"),
+    "mjd": ("jd",),
+    "filter": ("band", "fid"),
+    "score": ("rb", "reliability"),
+    "real_bogus": ("rb",),
+    "realbogus": ("rb",),
+    "error": ("magerr", "sigmapsf"),
+    "snr": ("magerr", "sigmapsf"),
+    "object": ("objectId",),
+    "id": ("objectId", "candid"),
+    "lat": ("dec",),
+    "lon": ("ra",),
+    "declination": ("dec",),
+    "right_ascension": ("ra",),
+}
+"""What people write -> the names that they mean, where nothing is spelled like it."""
+
+
 def near_names(name: str, known: Iterable[str]) -> str:
     """The names that are near, or else the first of all names, as the end of a sentence."""
     names = sorted(set(known))
+    meant = [one for one in _MEANT.get(name.lower(), ()) if one in names]
+    if meant:
+        return "did you mean " + " or ".join(map(repr, meant)) + "?"
     near = get_close_matches(name, names, n=3, cutoff=0.6)
     if not near:  # "magpsf" for "prv_candidates.magpsf", "prv.magpsf" for the same
         leaf = name.rpartition(".")[2]

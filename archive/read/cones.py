@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 import astropy.units as u
 import numpy as np
-from astropy.coordinates import Latitude, Longitude
+from astropy.coordinates import Latitude, Longitude, SkyCoord
 from cdshealpix.nested import cone_search
 
 from archive.layout import HEALPIX_ORDER
@@ -58,14 +59,52 @@ def cone_of(given: Any) -> Cone:
     if isinstance(given, Cone):
         return given
     try:
-        ra, dec, radius = (_degrees(value) for value in given)
-    except (TypeError, ValueError, u.UnitsError) as error:
+        ra, dec, radius = _of_words(given) if isinstance(given, str) else _of_values(given)
+    except (TypeError, ValueError, AttributeError, u.UnitsError) as error:
         raise BadCone(
-            f"{given!r} is no cone: {error}", hint='write (ra, dec, radius) in degrees, or "1 arcmin"'
+            f"{given!r} is no cone: {error}",
+            hint='write "10.5 -3.2 1arcmin", "12:34:56.7 -01:23:45 30arcsec" or (ra, dec, radius) in degrees',
         ) from error
     if not (np.isfinite([ra, dec, radius]).all() and -90 <= dec <= 90 and 0 < radius <= 180):
         raise BadCone(f"no cone at ra {ra}, dec {dec} with radius {radius} degrees")
     return Cone(ra % 360.0, dec, radius)
+
+
+_RADIUS = re.compile(r"^(.*?[\s,])\s*([\d.]+(?:[eE][-+]?\d+)?)\s*([a-z°′″'\"]*)\s*$")
+_UNITS = {"": "deg", "d": "deg", "°": "deg", "'": "arcmin", "′": "arcmin", '"': "arcsec", "″": "arcsec"}
+
+
+def _of_words(text: str) -> tuple[float, float, float]:
+    """ "RA DEC RADIUS": the place in degrees or sexagesimal (hours and degrees), the radius with its unit."""
+    parts = _RADIUS.match(text.strip())
+    if parts is None:
+        raise ValueError("it has no radius")
+    place, number, unit = parts.groups()
+    return (*_place(place), _degrees(f"{number} {_UNITS.get(unit, unit)}"))
+
+
+def _of_values(given: Any) -> tuple[float, float, float]:
+    """(ra, dec, radius) or (SkyCoord, radius); text in any of the forms."""
+    values = list(given)
+    if len(values) == 2:
+        place = values[0]
+        ra, dec = _place(place) if isinstance(place, str) else (place.icrs.ra.deg, place.icrs.dec.deg)
+        return float(ra), float(dec), _degrees(values[1])
+    if isinstance(values[0], str) and isinstance(values[1], str):
+        return (*_place(f"{values[0]} {values[1]}"), _degrees(values[2]))
+    ra, dec, radius = (_degrees(value) for value in values)
+    return ra, dec, radius
+
+
+def _place(text: str) -> tuple[float, float]:
+    """Right ascension and declination in degrees, of "10.5 -3.2", "12:34:56 -01:23:45" or "12h34m -1d23m"."""
+    words = text.replace(",", " ").replace("°", "d").split()
+    try:
+        ra, dec = (_degrees(word) for word in words)
+    except (TypeError, ValueError):
+        place = SkyCoord(" ".join(words), unit=(u.hourangle, u.deg))
+        return float(place.ra.deg), float(place.dec.deg)
+    return ra, dec
 
 
 def _degrees(value: Any) -> float:

@@ -84,7 +84,7 @@ class Comparison:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Replay:
     """The result of a replay.
 
@@ -109,6 +109,16 @@ class Replay:
     def matches(self) -> pd.DataFrame:
         """One row an alert and filter, ordered by filter, night and candid."""
         return _matches(self.filters, self.sums, self.versions == "all", self.archive.survey)
+
+    def __repr__(self) -> str:
+        nights = len(self.sums)
+        labels = self.labels[0] if len(self.labels) == 1 else f"{len(self.labels)} filters"
+        ended = "" if self.complete else ", ended early"
+        unjudged = f", {sum(self.unjudged):,} not judged" if any(self.unjudged) else ""
+        return (
+            f"<Replay of {labels} on {self.alerts:,} alerts of {nights} night{'s' * (nights != 1)}:"
+            f" {len(self.matches):,} matches{unjudged}{ended}>"
+        )
 
     @property
     def alerts(self) -> int:

@@ -210,7 +210,19 @@ class Definition(BaseModel):
         except re.error as error:
             raise ChannelError(f"channel {self.name}: topics is not a regular expression: {error}") from None
         chosen = self.loaded()
+        self._try_on_nothing(chosen)
         return self.model_copy(update={"version": chosen.version, "parameters": dict(chosen.values)})
+
+    def _try_on_nothing(self, chosen: Filter) -> None:
+        """Ask the filter about no alert: what is wrong with its code is told now, not in the night."""
+        try:
+            chosen.cut_names()
+        except Exception as error:  # a user's filter may raise anything
+            words = str(error) if isinstance(error, ZadsError) else f"{type(error).__name__}: {error}"
+            raise ChannelError(
+                f"channel {self.name}: its filter {self.filter} fails on a batch without alerts: {words}",
+                hint=getattr(error, "hint", None),
+            ) from error
 
 
 def by_value(where: str) -> dict[str, str]:

@@ -204,5 +204,5 @@ class TestLoading:
     def test_a_broken_file_says_what_is_wrong_with_it(self, tmp_path: Path) -> None:
         file = tmp_path / "bad.py"
         file.write_text("import not_a_module_that_exists")
-        with pytest.raises(ModuleNotFoundError):
+        with pytest.raises(wrong.BadFile, match="not_a_module_that_exists"):
             load(f"{file}:f")
