@@ -6,6 +6,7 @@ Standard output is for what a pipe wants; what people read on the way goes to st
 from __future__ import annotations
 
 import codecs
+import errno
 import importlib
 import io
 import sys
@@ -76,10 +77,10 @@ def main() -> None:
     try:
         application()()
     except Exception as error:
-        if not _is_ours(error):
+        if not (said := _sentence(error)):
             raise
         hint = getattr(error, "hint", None)
-        print(f"zads: {error}" + (f"\n      {hint}" if hint else ""), file=sys.stderr)
+        print(f"zads: {said}" + (f"\n      {hint}" if hint else ""), file=sys.stderr)
         sys.exit(1)
 
 
@@ -124,8 +125,26 @@ def _spelled(error: UnicodeError) -> tuple[str, int]:
     return "".join(words), error.end
 
 
-def _is_ours(error: Any) -> bool:
+_OF_THE_MACHINE = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "no right to use it",
+    errno.EPERM: "no right to do it",
+    errno.EMFILE: "too many open files: raise `ulimit -n`",
+}
+
+
+def _sentence(error: Exception) -> str:
+    """What to say of an error of ours, of Kafka or of the machine; "" for a bug, whose traceback is needed."""
     from cluster.errors import ClusterError
     from schemas.errors import ZadsError
 
-    return isinstance(error, (ZadsError, ClusterError))
+    if isinstance(error, (ZadsError, ClusterError)):
+        return str(error)
+    if type(error).__name__ == "KafkaException" and error.args:
+        reason = error.args[0]
+        return f"Kafka refused: {reason.str().strip().rstrip('.')} ({reason.name()})"
+    if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
+        return f"{error.filename or 'writing'}: {_OF_THE_MACHINE[error.errno]}"
+    return ""

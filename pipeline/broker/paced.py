@@ -81,6 +81,7 @@ class Paced:
         self._producer, self._request_bytes, self._seconds = producer, request_bytes, seconds
         self._meanwhile = meanwhile
         self._waiting: Counter[tuple[str, int]] = Counter()  # bytes by topic and partition
+        self._unanswered: Counter[str] = Counter()  # records by topic
         self._wrong: NotTaken | None = None
 
     def produce(self, **record: Any) -> None:
@@ -95,6 +96,7 @@ class Paced:
             self.flush()
         self._producer.produce(**{"on_delivery": self._delivered, **record})
         self._waiting[place] += size
+        self._unanswered[record["topic"]] += 1
 
     def flush(self) -> None:
         """Send what waits and return when all of it is answered. Raises NotTaken."""
@@ -102,9 +104,10 @@ class Paced:
         while self._waiting and (left := self._flush_some()):
             self._meanwhile()
             if deadline is not None and time.monotonic() > deadline:
-                topic = min(topic for topic, _ in self._waiting)
+                topic = max(self._unanswered, key=lambda topic: self._unanswered[topic])
                 raise NotTaken(topic, KafkaError(KafkaError._TIMED_OUT, f"{left} records were not taken"))
         self._waiting.clear()
+        self._unanswered.clear()
         if self._wrong is not None:
             raise self._wrong
 
@@ -121,6 +124,7 @@ class Paced:
             raise NotTaken(topic, _kafka_error_behind(error)) from None
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        self._unanswered[message.topic()] -= 1
         if error is None and not has_offset(message):
             error = KafkaError(KafkaError._INCONSISTENT, "acknowledged without an offset")
         if error is not None:  # the first tells most; those after it follow from it

@@ -29,6 +29,10 @@ _SOONEST_SECONDS, _LATEST_SECONDS = 0.02, 0.5
 _ASK_SECONDS = 5.0
 
 
+class TopicRefused(BrokerError):
+    """Kafka does not make this topic, whatever one waits."""
+
+
 def ensure_topics(
     bootstrap: str,
     names: Iterable[str],
@@ -77,7 +81,7 @@ def ensure_topics(
             if reason.code() in PASSING:
                 raise unreachable(bootstrap, reason) from None
             if reason.code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise BrokerError(f"topic {name!r} cannot be created: {sentence(reason)}") from None
+                raise TopicRefused(f"topic {name!r} cannot be created: {sentence(reason)}") from None
     _await_leaders(admin, [topic.topic for topic in wanted], timeout)
     return created
 

@@ -6,6 +6,8 @@ import logging
 import time
 from collections.abc import Iterator
 
+from confluent_kafka import KafkaException
+
 from filters import registered
 from pipeline.broker.client import BrokerError
 from pipeline.channels.channel import ChannelSet
@@ -62,7 +64,7 @@ def _followed(config: RunConfig) -> Iterator[Registry | None]:
     while True:
         try:
             yield from follow_registry(config.bootstrap_servers, **config.client)
-        except BrokerError as error:
+        except (BrokerError, KafkaException) as error:
             log.warning("the channel registry cannot be followed, trying again: %s", error)
             time.sleep(_AGAIN_SECONDS)
             yield None

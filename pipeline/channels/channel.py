@@ -135,7 +135,8 @@ class ChannelSet:
     """The channels that are in force together, with a version that changes when any of them does.
 
     topics: the pattern of the topics that the run reads, "" for any. inputs: topics of channels that are
-    read too, for the channels that have them as their input, those that are paused now among them.
+    read too, for the channels that have them as their input, those that are paused now among them. refused:
+    (channel, why) of those that cannot run: they have no part in the version, and leave gaps.
     externals: the catalogues, regions and sky maps that the filters read, each at one version.
     """
 
@@ -144,6 +145,7 @@ class ChannelSet:
     topics: str = ""
     inputs: tuple[str, ...] = ()
     externals: Externals = field(default_factory=Externals)
+    refused: tuple[tuple[str, str], ...] = ()
 
     @property
     def surveys(self) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from pydantic_settings import (
 from filters import filter_or_expression, load, registered
 from filters.external.externals import Externals
 from pipeline.channels.channel import NAME, Access, Channel, ChannelSet, input_topics
+from pipeline.channels.definition import ChannelError, unloadable
 from pipeline.channels.inputs import Reading, refuse_wrong_inputs
 from pipeline.channels.limits import Limits
 from schemas.avro.public import refuse_dropping_programid
@@ -198,10 +199,16 @@ def channel_set(
     _refuse_unknown(wanted, {*configured, *every, *kept})
     channels: list[Channel] = []
     inputs: set[str] = set()
+    refused: list[tuple[str, str]] = []
     for name in wanted:
         if name in governed:
             definition = governed[name]
-            channels += _running(definition)
+            try:
+                channels += _running(definition)
+            except ChannelError as error:  # the others run
+                log.error("%s", error)
+                channels.append(unloadable(definition))
+                refused.append((name, str(error)))
             if definition.state != "retired":  # while it is paused its input goes by, undelivered
                 inputs.update(input_topics(definition.input, definition.access))
         elif name in configured or name in every:
@@ -211,7 +218,7 @@ def channel_set(
     refuse_wrong_inputs([channel.name for channel in channels], known)
     registered_so_far = registry.registered if registry is not None else None
     everything = tuple(channels), registered_so_far, config.topics
-    return ChannelSet(*everything, tuple(sorted(inputs)), _externals(channels, config))
+    return ChannelSet(*everything, tuple(sorted(inputs)), _externals(channels, config), tuple(refused))
 
 
 def _externals(channels: Sequence[Channel], config: RunConfig) -> Externals:

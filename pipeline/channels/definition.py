@@ -24,6 +24,7 @@ from pipeline.channels.expected import Expected
 from pipeline.channels.limits import Limits
 from schemas.avro.public import refuse_dropping_programid
 from schemas.errors import ZadsError
+from schemas.surveys.registry import SURVEYS
 
 State = Literal["draft", "tested", "enabled", "paused", "retired"]
 
@@ -223,6 +224,18 @@ class Definition(BaseModel):
                 f"channel {self.name}: its filter {self.filter} fails on a batch without alerts: {words}",
                 hint=getattr(error, "hint", None),
             ) from error
+
+
+def unloadable(definition: Definition) -> Channel:
+    """In the place of a channel whose filter cannot be loaded: it is never run, and leaves gaps."""
+    none = Filter(does_not_load, tuple(SURVEYS), ("candid",), "alert", {}, definition.parameters)
+    fixed = (definition.access, definition.drop, definition.topics, definition.limits, definition.input)
+    return Channel(definition.name, none, *fixed)
+
+
+def does_not_load(alerts: Any) -> Any:
+    """Raises: its channel is suspended for as long as its filter cannot be loaded."""
+    raise ChannelError("the filter of this channel could not be loaded")
 
 
 def by_value(where: str) -> dict[str, str]:

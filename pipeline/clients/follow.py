@@ -50,6 +50,7 @@ _AT_ONCE = 500
 _SILENCE = 15.0
 _ASK_SECONDS = 10.0
 _AGAIN = 1.0
+_STILL_SO = 60.0
 _PROOF_SECONDS = 0.5
 
 Place = tuple[str, int]
@@ -155,7 +156,7 @@ class Follower:
                 if self._receive():
                     heard = time.monotonic()
                 elif time.monotonic() - heard > _SILENCE:
-                    wait_for_broker(self._bootstrap, timeout=_SILENCE, **self._kafka)
+                    self._wait_for_broker()
                     heard = time.monotonic()
                 if self._sources and not self._confirmed:
                     self._confirm()
@@ -168,6 +169,19 @@ class Follower:
         finally:
             self._consumer.close()
         return self.followed
+
+    def _wait_for_broker(self) -> None:
+        """Return when the broker answers, or when told to stop; says once a minute that it does not."""
+        said, since = -_STILL_SO, time.monotonic()
+        while not self._stop.is_set():
+            try:
+                wait_for_broker(self._bootstrap, timeout=_SILENCE, **self._kafka)
+                break
+            except BrokerError as error:
+                if time.monotonic() - said >= _STILL_SO:
+                    said = time.monotonic()
+                    log.warning("waiting for the broker for %.0f s: %s", said - since, error)
+                self._stop.wait(_AGAIN)
 
     def stop(self) -> None:
         """Keep what was read and return from `run`; from any thread, or a signal handler."""

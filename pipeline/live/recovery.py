@@ -20,6 +20,8 @@ from pipeline.worker.work import Report, Work
 TWICE, THRICE = 2, 3
 # Workers on several machines do not see each other's notes; then this many deaths speak for themselves.
 DEATHS_WITHOUT_A_NOTE = 8
+_TOO_MUCH_SPANS = 20  # for so many batches more it is taken in halves
+_LOOK_AGAIN_SECONDS = 1.0
 _BACKOFF_SECONDS, _LONGEST_BACKOFF_SECONDS = 0.1, 5.0
 
 
@@ -83,6 +85,14 @@ class Recovery:
         if report.outcome == "retry":
             backoff = _BACKOFF_SECONDS * 2 ** min(work.attempt, 10)
             return Again(_anew(work), min(backoff, _LONGEST_BACKOFF_SECONDS))
+        if report.outcome == "too much":
+            return self._halved(work, work.high + _TOO_MUCH_SPANS * (work.high - work.low))
+        if report.outcome == "output":
+            for channel in report.outputs:
+                self.suspend(channel, f"its topic does not take records ({report.message})")
+            return Again(_anew(work))
+        if report.outcome in ("input", "setup"):  # the source sets it aside, the run ends
+            return Resume(_LOOK_AGAIN_SECONDS)
         if report.outcome == "culprit" and report.culprit:
             return self._blame(report)
         if report.outcome in ("culprit", "raised"):
@@ -112,10 +122,14 @@ class Recovery:
         if work.high - work.low == 1:
             why = report.message or "every worker that read it died"
             return Again(replace(_anew(work), unreadable=why))
-        half = (work.high - work.low) // 2
-        _, until = self._suspects.get(work.partition, (0, work.high))
-        self._suspects[work.partition] = (half, until)
-        return Again(replace(_anew(work), high=work.low + half))
+        return self._halved(work, work.high)
+
+    def _halved(self, work: Work, until: int) -> Next:
+        """Half of it, and no more at a time up to the offset `until`."""
+        half = max(1, (work.high - work.low) // 2)
+        _, before = self._suspects.get(work.partition, (0, until))
+        self._suspects[work.partition] = (half, max(before, until))
+        return Again(replace(_anew(work), high=work.low + half), _BACKOFF_SECONDS)
 
     def suspend(self, channel: str, why: str) -> None:
         """Run this channel no more; what it misses becomes gaps."""

@@ -6,10 +6,10 @@ import asyncio
 import logging
 import signal
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import KafkaException
 from distributed import Client
@@ -17,7 +17,7 @@ from distributed import Client
 from pipeline.broker.client import SIZED, BrokerError, client_settings, topic_names
 from pipeline.broker.dead_letters import TOPIC as DEAD_LETTERS_TOPIC
 from pipeline.broker.partition import Partition
-from pipeline.broker.topics import ensure_topics
+from pipeline.broker.topics import TopicRefused, ensure_topics
 from pipeline.channels.channel import ChannelSet
 from pipeline.channels.config import RunConfig
 from pipeline.channels.gaps import APPLIED_TOPIC, GAPS_TOPIC
@@ -35,6 +35,7 @@ from schemas.errors import ZadsError
 log = logging.getLogger(__name__)
 
 Changes = Iterator[ChannelSet | None]
+Answer = TypeVar("Answer")
 Stopped = Callable[[], bool]
 """Whether the run has been told to stop."""
 Feed = Callable[[Stopped], object]
@@ -142,13 +143,13 @@ class LiveRun:
             await self._source.reach(await self._answered(partial(self._settled_ends_of, inputs)))
         self._source.stop()
 
-    async def _answered(self, ask: Callable[[], dict[Partition, int]]) -> dict[Partition, int]:
+    async def _answered(self, ask: Callable[[], Answer]) -> Answer:
         """What the broker answers, as soon as it does."""
         while True:
             try:
                 return await asyncio.to_thread(ask)
             except (KafkaException, BrokerError) as error:
-                self._source.say_now_and_then("the broker does not say where the topics end", error)
+                self._source.say_now_and_then("the broker does not answer, asking again", error)
                 await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _follow(self, changes: Changes, fleet: Fleet) -> None:
@@ -157,10 +158,11 @@ class LiveRun:
             channels = await asyncio.to_thread(next, changes)
             if channels is None or channels.version == self._in_force.channels.version:
                 continue
-            await asyncio.to_thread(self._prepare_channels, channels)
+            refused = await self._answered(partial(self._prepare_channels, channels))
             shipped = channels.to_bytes()
             await fleet.prepare(prepare, shipped, self._config.schemas)
             self._in_force.switch(channels, shipped)
+            self._suspend(refused)
             self._membership.read_others(channels.inputs)
             self.statistics.channels = channels
             self._tell_suspended()
@@ -183,6 +185,8 @@ class LiveRun:
         """Count what became of a batch, decide what follows, and tell the source."""
         self.statistics.add(report)
         _log(report)
+        if report.outcome == "setup":
+            raise SetupError(f"no batch can be done: {report.message}", hint=report.traceback or None)
         before = set(self._recovery.suspended)
         following = self._recovery.after(report)
         self._in_force.settled(report)
@@ -190,6 +194,12 @@ class LiveRun:
             log.error("channel %s suspended: %s", channel, self._recovery.suspended[channel])
         self._tell_suspended()
         self._source.settle(report.work, following, report.lost if report.outcome == "moved" else "")
+
+    def _suspend(self, channels: Mapping[str, str]) -> None:
+        """Channels that cannot run leave gaps, and keep nobody else from running."""
+        for name, why in channels.items():
+            log.error("channel %s suspended: %s", name, why)
+            self._recovery.suspend(name, why)
 
     def _tell_suspended(self) -> None:
         self.statistics.suspended = dict(self._recovery.suspended)
@@ -220,16 +230,25 @@ class LiveRun:
         """The same work as of now: another attempt may fall into another generation of the group."""
         return replace(self._in_force.renewed(work), membership=self._membership.metadata)
 
-    def _prepare_channels(self, channels: ChannelSet) -> None:
-        topics = [channel.topic for channel in channels.channels]
-        self._ensure(topics, SIZED)
+    def _prepare_channels(self, channels: ChannelSet) -> dict[str, str]:
+        """Make the channels' topics; the channels that cannot run, each by itself, and why."""
+        refused = dict(channels.refused)
+        try:
+            self._ensure([channel.topic for channel in channels.channels], SIZED)
+        except BrokerError:
+            for channel in channels.channels:
+                try:
+                    self._ensure([channel.topic], SIZED)
+                except TopicRefused as error:
+                    refused[channel.name] = str(error)
+        return refused
 
     def _ensure(self, topics: list[str], settings: dict[str, str]) -> None:
         config = self._config
         ensure_topics(config.bootstrap_servers, topics, partitions=1, config=settings, **config.client)
 
     def _prepare_topics(self) -> None:
-        self._prepare_channels(self._in_force.channels)
+        self._suspend(self._prepare_channels(self._in_force.channels))
         self._ensure([DEAD_LETTERS_TOPIC], SIZED)
         self._ensure([GAPS_TOPIC], {"cleanup.policy": "compact"})
         self._ensure([APPLIED_TOPIC], {"retention.ms": _FOREVER})
@@ -268,6 +287,10 @@ def _refuse_nothing(config: RunConfig) -> None:
             f"no topic at {config.bootstrap_servers} matches {config.topics}",
             hint="publish a night with `zads publish`, or name other topics with --topics",
         )
+
+
+class SetupError(ZadsError):
+    """Nothing works, whatever the records, until somebody changes a setting."""
 
 
 async def _first_failure(running: set[asyncio.Future[Any]], until: asyncio.Future[Any]) -> None:

@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from confluent_kafka import Message, Producer
+from confluent_kafka import KafkaException, Message, Producer
 
-from pipeline.broker.client import MESSAGE_MAX_BYTES, SIZED, client_settings, topic_names
+from pipeline.broker.client import MESSAGE_MAX_BYTES, SIZED, client_settings, sentence, topic_names
 from pipeline.broker.listen import listen
 from pipeline.broker.paced import Paced, paced_settings
 from pipeline.broker.partition import Partition
-from pipeline.broker.ranges import RangeReader
+from pipeline.broker.ranges import RangeReader, Stalled
 from pipeline.broker.topics import ensure_topics
 from pipeline.channels.channel import Channel, ChannelSet
 from pipeline.channels.config import RunConfig
@@ -42,6 +42,7 @@ class Backfilled:
     alerts: int = 0
     objects: set[str] = field(default_factory=set)
     failures: list[ChannelFailure] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)  # gaps whose records cannot be read, and why
 
 
 class _TimeLimit:
@@ -105,7 +106,11 @@ class _Backfill:
 
     def fill(self, gap: Gap) -> None:
         """Deliver the gap's alerts and take it away, together or not at all."""
-        records = self._reader(gap.source).read(gap.low, gap.high)
+        try:
+            records = self._reader(gap.source).read(gap.low, gap.high)
+        except (KafkaException, Stalled) as error:
+            self._cannot_be_read(gap, error)
+            return
         verdicts = self._judge(gap, records)
         self.done.failures += verdicts.failures
         if verdicts.gaps or (verdicts.refused and gap.high - gap.low == 1):
@@ -126,6 +131,13 @@ class _Backfill:
         self.done.records += len(records)
         self.done.alerts += len(matches)
         self.done.objects.update(match.objectId for match in matches)
+
+    def _cannot_be_read(self, gap: Gap, error: Exception) -> None:
+        """It stays open, and the others are filled; what retention has deleted is read no more."""
+        reason = sentence(error.args[0]) if isinstance(error, KafkaException) else str(error)
+        self.done.left += 1
+        self.done.unreadable.append(f"{gap.source} [{gap.low}, {gap.high}): {reason}")
+        self._readers.pop(gap.source).close()
 
     def close(self) -> None:
         for reader in self._readers.values():

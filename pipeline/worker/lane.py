@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaException, Message, Producer, TopicPartition
 
 from pipeline.broker.client import MESSAGE_MAX_BYTES
 from pipeline.broker.paced import Paced, paced_settings
@@ -28,15 +28,8 @@ log = logging.getLogger(__name__)
 
 _KAFKA_SECONDS = 10.0
 
-STALE = {
-    KafkaError._FENCED,
-    KafkaError.PRODUCER_FENCED,
-    KafkaError.INVALID_PRODUCER_EPOCH,
-    KafkaError.ILLEGAL_GENERATION,
-    KafkaError.UNKNOWN_MEMBER_ID,
-    KafkaError.FENCED_INSTANCE_ID,
-    KafkaError.REBALANCE_IN_PROGRESS,
-}
+_ROUND_SECONDS = 20.0
+TRANSACTION_SECONDS = 60.0
 
 
 class Moved(Exception):
@@ -62,12 +55,13 @@ class Lane:
         self.committed = -1  # where the group stands, for as long as nobody fences us
         self.stood = Standing(-1)  # when we took it
         self.used = time.monotonic()
+        self.began = 0.0  # when the transaction now open was begun
         self._reader = RangeReader(work.kafka, work.group, work.partition)
         self._producer = Producer(
             {
                 **paced_settings(work.kafka),
                 "transactional.id": f"{work.group}/{work.partition}",
-                "transaction.timeout.ms": 60_000,
+                "transaction.timeout.ms": int(TRANSACTION_SECONDS * 1000),
                 "retry.backoff.ms": 10,  # the default, 100, is paid by each transaction that follows at once
                 "message.max.bytes": MESSAGE_MAX_BYTES,
             }
@@ -108,7 +102,8 @@ class Lane:
         then not to be used again, and whoever takes the partition next aborts the transaction.
         """
         self._producer.begin_transaction()
-        paced = Paced(self._producer)
+        self.began = time.monotonic()
+        paced = Paced(self._producer, seconds=_ROUND_SECONDS)
         produce(paced)
         paced.flush()
         metadata = metadata_of(work.version, work.topic_id)

@@ -8,16 +8,14 @@ each by itself; in between the filters see all of their alerts in one pass.
 from __future__ import annotations
 
 import time
-import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache, lru_cache
 from typing import Any
 
 import cloudpickle
-from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from pipeline.broker.client import BrokerError
@@ -26,7 +24,8 @@ from pipeline.broker.ranges import Stalled
 from pipeline.broker.topics import topic_ids
 from pipeline.worker.deliver import Outgoing, applied_record, loss_records
 from pipeline.worker.evaluate import Evaluator, Refusal, Verdicts
-from pipeline.worker.lane import STALE, Behind, Lanes, Moved
+from pipeline.worker.lane import Behind, Lanes, Moved
+from pipeline.worker.outcome import MadeAgain, Stage, outcome_of
 from pipeline.worker.running import RunningNote
 from pipeline.worker.work import Report, Work
 from schemas.avro.framing import schema_source
@@ -80,15 +79,13 @@ def _admin(kafka: tuple[tuple[str, Any], ...]) -> AdminClient:
     return AdminClient(dict(kafka))
 
 
-class MadeAgain(Exception):
-    """The records that were read are perhaps those of another topic of the same name."""
-
-
 class _Step:
     """One piece of work on its way; it goes on for as long as nothing has come between."""
 
     def __init__(self, work: Work) -> None:
         self.work, self.report, self.going = work, Report(work, "committed"), True
+        self.stage: Stage = "take"
+        self.began = 0.0  # when its transaction was begun
 
     def safely(self, function: Callable[[], None]) -> None:
         """Call one of our functions, unless something has come between before; note what does now."""
@@ -100,7 +97,7 @@ class _Step:
 
     def stopped_by(self, error: Exception) -> None:
         """Report why this work goes no further."""
-        self.report, self.going = _why_not(self.work, error), False
+        self.report, self.going = _ended_by(self, error), False
 
     def take(self) -> None:
         """Make sure that the partition is ours."""
@@ -108,6 +105,7 @@ class _Step:
 
     def read(self) -> None:
         """The records of the range."""
+        self.stage = "read"
         with _timed(self.report, "read"):
             self._records = self._lane.read(self.work.low, self.work.high)
         self.packets = [record.value() or b"" for record in self._records]
@@ -115,6 +113,7 @@ class _Step:
 
     def judged(self, verdicts: Verdicts) -> None:
         """What the channels say of the records."""
+        self.stage = "publish"
         self._verdicts = verdicts
         _fill(self.report, verdicts)
 
@@ -132,6 +131,7 @@ class _Step:
             if self._lane.version != work.version:
                 paced.produce(**applied_record(channels, work))
 
+        self.began = time.monotonic()
         with _timed(self.report, "publish"):
             self._lane.commit(work, produce)
         _fill_delivered(self.report, outgoing)
@@ -142,14 +142,28 @@ def _judge(steps: list[_Step], note: RunningNote) -> None:
     """Have the channels see the records of all steps in one pass."""
     if not steps:
         return
+    for step in steps:
+        step.stage = "judge"
     try:
         verdicts = _verdicts(steps[0].work, [step.packets for step in steps], note)
     except Exception as error:
+        fails_on_nothing = not _judges_nothing(steps[0].work, note)
         for step in steps:
             step.stopped_by(error)
+            if fails_on_nothing and step.report.outcome == "raised":
+                step.report.outcome = "setup"  # no record's fault: none was there
         return
     for step, found in zip(steps, verdicts, strict=True):
         step.judged(found)
+
+
+def _judges_nothing(work: Work, note: RunningNote) -> bool:
+    """Whether the channels can be run at all, on no packet."""
+    try:
+        _verdicts(work, [[]], note)
+    except Exception:
+        return False
+    return True
 
 
 def _verdicts(work: Work, batches: list[list[bytes]], note: RunningNote) -> list[Verdicts]:
@@ -183,26 +197,31 @@ def _publishing() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_PUBLISHING, thread_name_prefix="publish")
 
 
-def _why_not(work: Work, error: Exception) -> Report:
-    """The report on work that an exception has ended."""
-    if isinstance(error, Moved):
-        return Report(work, "moved", offset=error.stood.offset, lost=error.stood.loss)
-    if isinstance(error, MadeAgain):
-        _lanes.drop(work)
-        return Report(work, "stale", message=str(error))
-    if isinstance(error, Behind):  # until this coordinator has read what another already goes by
-        return Report(work, "stale", message=str(error))
+def _ended_by(step: _Step, error: Exception) -> Report:
+    """The report on work that an exception has ended; its lane is not used again."""
+    work = step.work
     if isinstance(error, BrokerError | Stalled):
-        _lanes.drop_all()
-        return Report(work, "retry", message=str(error))
-    if isinstance(error, NoSchemaSource):  # the registry's fault, and no packet's: wait for it
-        return Report(work, "retry", message=str(error))
-    _lanes.drop(work)
-    if isinstance(error, KafkaException):
-        code = error.args[0].code() if isinstance(error.args[0], KafkaError) else None
-        return Report(work, "stale" if code in STALE else "retry", message=str(error.args[0]))
-    words = "".join(traceback.format_exception(error))
-    return Report(work, "raised", message=f"{type(error).__name__}: {error}", traceback=words)
+        _lanes.drop_all()  # what has stalled once has stalled in all of them
+    elif not isinstance(error, Moved | Behind | NoSchemaSource):
+        _lanes.drop(work)
+    seconds = time.monotonic() - step.began if step.began else 0.0
+    outputs = _outputs(work) if step.stage == "publish" else {}
+    return outcome_of(work, error, step.stage, seconds, outputs, lambda: _gone(work, outputs))
+
+
+def _outputs(work: Work) -> dict[str, str]:
+    """Topic -> channel."""
+    channels = _evaluator(work.channels, work.schemas).channels.channels
+    return {channel.topic: channel.name for channel in channels}
+
+
+def _gone(work: Work, topics: Iterable[str]) -> set[str]:
+    """Which of these topics are not there, as far as the broker says."""
+    wanted = set(topics)
+    try:
+        return wanted - topic_ids(_admin(tuple(work.kafka.items())), wanted, _KAFKA_SECONDS).keys()
+    except BrokerError:
+        return set()
 
 
 @contextmanager

@@ -65,7 +65,19 @@ class ChannelFailure:
     traceback: str
 
 
-Outcome = Literal["committed", "moved", "stale", "retry", "culprit", "raised", "died"]
+Outcome = Literal[
+    "committed",
+    "moved",
+    "stale",
+    "retry",
+    "too much",
+    "output",
+    "input",
+    "setup",
+    "culprit",
+    "raised",
+    "died",
+]
 
 
 @dataclass
@@ -77,6 +89,10 @@ class Report:
     stale: fenced, or the coordinator's generation has passed, or its channels are older than those in force
         in the partition, or the topic was made again; nothing was delivered.
     retry: Kafka failed in a way that may pass; nothing was delivered.
+    too much: the batch does not fit its time limit; nothing was delivered.
+    output: the topics of the channels in `outputs` do not take records; nothing was delivered.
+    input: the partition cannot be read.
+    setup: nothing will be done until somebody changes a setting.
     culprit: the attempt before this one ended its worker while the filter `culprit` was running, or
         while none was (""); nothing was done.
     raised: our own code failed on it; nothing was delivered.
@@ -88,6 +104,7 @@ class Report:
     offset: int = -1
     message: str = ""
     culprit: str = ""
+    outputs: tuple[str, ...] = ()
     traceback: str = ""
     records: int = 0
     bytes: int = 0

@@ -1,0 +1,103 @@
+"""What an exception that ended a piece of work means, as a report to the coordinator."""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from confluent_kafka import KafkaError, KafkaException
+
+from pipeline.broker.client import BrokerError, sentence
+from pipeline.broker.faults import Fault, fault_of
+from pipeline.broker.paced import NotTaken
+from pipeline.broker.ranges import Stalled
+from pipeline.worker.lane import TRANSACTION_SECONDS, Behind, Moved
+from pipeline.worker.work import Outcome, Report, Work
+from schemas.errors import NoSchemaSource
+
+log = logging.getLogger(__name__)
+
+Stage = Literal["take", "read", "judge", "publish"]
+_OUTCOMES: Mapping[Fault, Outcome] = {
+    Fault.ENVIRONMENT: "retry",
+    Fault.TOO_MUCH: "too much",
+    Fault.FENCED: "stale",
+    Fault.OUTPUT: "output",
+    Fault.INPUT: "input",
+    Fault.SETUP: "setup",
+    Fault.BUG: "retry",
+}
+
+
+class MadeAgain(Exception):
+    """The records that were read are perhaps those of another topic of the same name."""
+
+
+def outcome_of(
+    work: Work,
+    error: Exception,
+    stage: Stage,
+    seconds: float = 0.0,
+    outputs: Mapping[str, str] | None = None,
+    gone: Callable[[], set[str]] = set,
+) -> Report:
+    """The report on work that an exception has ended.
+
+    Parameters
+    ----------
+    work : Work
+    error : Exception
+    stage : Stage
+        What was done when it came.
+    seconds : float
+        How long the transaction had been open, s.
+    outputs : mapping
+        Topic -> channel.
+    gone : callable
+        Asked when the broker did not answer: which of these topics are not there.
+
+    Returns
+    -------
+    Report
+    """
+    if isinstance(error, Moved):
+        return Report(work, "moved", offset=error.stood.offset, lost=error.stood.loss)
+    if isinstance(error, MadeAgain | Behind):  # until the coordinator has seen it too
+        return Report(work, "stale", message=str(error))
+    if isinstance(error, BrokerError | Stalled | NoSchemaSource):  # nobody's fault here: wait for it
+        return Report(work, "retry", message=str(error))
+    if isinstance(error, KafkaException):
+        return _of_kafka(work, error, stage, seconds, outputs or {}, gone)
+    words = "".join(traceback.format_exception(error))
+    # What is taken and read has no part in these stages: a mistake of ours, or a library that is missing.
+    outcome: Outcome = "raised" if stage in ("judge", "publish") else "setup"
+    return Report(work, outcome, message=f"{type(error).__name__}: {error}", traceback=words)
+
+
+def _of_kafka(
+    work: Work,
+    error: KafkaException,
+    stage: Stage,
+    seconds: float,
+    outputs: Mapping[str, str],
+    gone: Callable[[], set[str]],
+) -> Report:
+    reason: KafkaError = error.args[0]
+    topic = error.topic if isinstance(error, NotTaken) else ""
+    call: Literal["read", "write", "commit"] = (
+        "write" if topic else "commit" if stage == "publish" else "read"
+    )
+    fault = fault_of(reason, call, seconds, TRANSACTION_SECONDS * 0.9)
+    message = f"{topic}: {sentence(reason)}" if topic else sentence(reason)
+    channels: tuple[str, ...] = (outputs[topic],) if topic in outputs else ()
+    if fault is Fault.ENVIRONMENT and stage == "publish" and (missing := gone() & outputs.keys()):
+        # To a topic that is gone a broker says nothing at all for as long as one waits.
+        channels = tuple(outputs[name] for name in sorted(missing))
+        return Report(work, "output", message=f"{', '.join(sorted(missing))}: not there", outputs=channels)
+    if fault is Fault.OUTPUT and not channels:
+        fault = Fault.ENVIRONMENT  # a topic of our own that somebody deleted: it is made again
+    if fault is Fault.BUG:
+        log.error("nobody has thought of this error of Kafka, trying again: %s", message)
+    return Report(work, _OUTCOMES[fault], message=message, outputs=channels)

@@ -1,0 +1,26 @@
+"""Faults of the machine and of Kafka are one sentence on the command line; a bug keeps its traceback."""
+
+import errno
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from commands import _sentence
+from schemas.errors import ZadsError
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/data/a"), "/data/a: the disk is full"),
+        (PermissionError(errno.EACCES, "Permission denied", "/data"), "/data: no right to use it"),
+        (KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)), "TOPIC_AUTHORIZATION_FAILED"),
+        (ZadsError("no such night"), "no such night"),
+    ],
+)
+def test_a_fault_of_the_environment_is_a_sentence(error: Exception, said: str) -> None:
+    assert said in _sentence(error)
+
+
+def test_a_bug_is_none() -> None:
+    assert _sentence(TypeError("argument 4 must be str, not None")) == ""

@@ -1,0 +1,64 @@
+"""One party's fault has one victim: the others go on, and the victim is named."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from cluster.kafka.broker import Broker
+from commands.shared.options import EXIT_INCOMPLETE
+from commands.shared.view import EXIT_SUSPENDED
+from pipeline.broker.client import topic_names
+from pipeline.channels.config import RunConfig
+from pipeline.channels.definition import Definition
+from pipeline.channels.registry import write_registry
+from pipeline.worker.backfill import gaps_of
+from tests.pipeline.night import delivered, expected, night, publish_night, publish_packets, running
+
+TWO_NIGHTS = ("ztf_20231012_programid1", "ztf_20231013_programid1")
+
+
+def test_a_bad_channel_is_suspended_alone(own_broker: Broker, tmp_path: Path) -> None:
+    """A topic with too small a limit, a topic whose name Kafka refuses, a filter that no longer loads."""
+    servers = own_broker.bootstrap_servers
+    admin = AdminClient({"bootstrap.servers": servers})
+    bad_topics = [
+        NewTopic("channel.pure_transient", 1, config={"max.message.bytes": "20000"}),
+        NewTopic("channel_solar_system", 1),  # to Kafka the same as channel.solar_system
+    ]
+    for future in admin.create_topics(bad_topics).values():
+        future.result()
+    broken = Definition(
+        name="broken", filter="mine.py:mine", source="import no_such_package", state="enabled"
+    )
+    write_registry([broken], servers, who="a test")
+    publish_night(servers)
+    names = "real_bogus,pure_transient,solar_system,broken"
+    with running(servers, tmp_path, "--channels", names, "--workers", "1", "--until-drained") as run:
+        assert run.wait() == EXIT_SUSPENDED, run.text()
+    assert delivered(servers, "channel.real_bogus") == expected("real_bogus")
+    gaps = gaps_of(RunConfig(bootstrap_servers=servers))
+    assert {gap.channel for gap in gaps} == {"pure_transient", "solar_system", "broken"}
+    for word in ("channel.pure_transient", "channel.solar_system", "no_such_package"):
+        assert word in run.text().replace("\n", "")
+
+
+def test_an_input_that_goes_away_is_set_aside_alone(own_broker: Broker, tmp_path: Path) -> None:
+    servers = own_broker.bootstrap_servers
+    first, more = night()[:200], night()[200:400]
+    admin = AdminClient({"bootstrap.servers": servers})
+    for topic in TWO_NIGHTS:
+        publish_packets([alert.packet for alert in first], servers, topic=topic, partitions=2)
+    with running(servers, tmp_path, "--channels", "real_bogus", "--workers", "1") as run:
+        twice = expected("real_bogus", first) + expected("real_bogus", first)
+        run.until(lambda: "channel.real_bogus" in topic_names(servers), "a channel's topic")
+        run.until(lambda: delivered(servers, "channel.real_bogus") == twice, "both nights")
+        admin.delete_topics([TWO_NIGHTS[1]])[TWO_NIGHTS[1]].result()
+        run.until(lambda: "cannot be read" in run.text(), "that one is missed", seconds=20)
+        publish_packets([alert.packet for alert in more], servers, topic=TWO_NIGHTS[0])
+        wanted = twice + expected("real_bogus", more)
+        run.until(lambda: delivered(servers, "channel.real_bogus") == wanted, "the other goes on", seconds=20)
+        run.process.send_signal(signal.SIGINT)
+        assert run.wait(60) in (0, EXIT_INCOMPLETE), run.text()
