@@ -10,7 +10,7 @@ import errno
 import importlib
 import io
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -136,7 +136,7 @@ _OF_THE_MACHINE = {
 
 
 def _sentence(error: Exception) -> str:
-    """What to say of an error of ours, of Kafka or of the machine; "" for a bug, whose traceback is needed."""
+    """What to say of an error of ours, of Kafka or of the machine; "" for a bug: it needs its traceback."""
     from cluster.errors import ClusterError
     from schemas.errors import ZadsError
 
