@@ -224,7 +224,7 @@ class Filter:
     def on(self, alerts: Any, cuts: bool = False) -> Any:
         """The mask (or with `cuts` the cuts) of a Dask dataframe, lazily, partition by partition."""
         if cuts:
-            return alerts.map_partitions(self, meta=self(alerts._meta))
+            return alerts.map_partitions(self, meta=pd.DataFrame(dtype=bool, columns=self.cut_names()))
         return alerts.map_partitions(self.passes, meta=pd.Series([], dtype=bool, name=self.name))
 
     def __reduce__(self) -> tuple[Callable[..., "Filter"], tuple[Any, ...]]:

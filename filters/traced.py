@@ -3,7 +3,7 @@
 Used on an alert or a small frame while somebody waits; batches run on plain pandas.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -56,20 +56,26 @@ class TracedSeries(AlertColumn):
         answer = super().where(cond, other, **kwargs)
         return self._with_other(self._with_other(answer, cond), other)
 
-    def _cmp_method(self, other: Any, op: Any) -> Any:
-        return self._with_other(super()._cmp_method(other, op), other)  # type: ignore[misc]
-
-    def _logical_method(self, other: Any, op: Any) -> Any:
-        return self._with_other(super()._logical_method(other, op), other)  # type: ignore[misc]
-
-    def _arith_method(self, other: Any, op: Any) -> Any:
-        return self._with_other(super()._arith_method(other, op), other)  # type: ignore[misc]
-
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:  # type: ignore[misc]
         answer = super().__array_ufunc__(ufunc, method, *inputs, **kwargs)
         for other in inputs:
             self._with_other(answer, other)
         return answer
+
+
+def _tracing(name: str) -> Callable[[TracedSeries, Any], Any]:
+    """An operator whose answer was made from both operands' columns."""
+    operator = getattr(AlertColumn, name)
+
+    def operate(self: TracedSeries, other: Any) -> Any:
+        return self._with_other(operator(self, other), other)
+
+    return operate
+
+
+_ARITHMETIC = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor")
+for _name in [*_ARITHMETIC, *(f"r{word}" for word in _ARITHMETIC), "eq", "ne", "lt", "le", "gt", "ge"]:
+    setattr(TracedSeries, f"__{_name}__", _tracing(f"__{_name}__"))
 
 
 def answer(alerts: pd.DataFrame, values: np.ndarray, sources: Iterable[str]) -> pd.Series:
