@@ -47,6 +47,14 @@ SEEKS: dict[str, tuple[str, ...]] = {
     "two_detections_20min": (*SUPERNOVAE, "dwarf nova", "nova", "flare star", "kilonova"),
     "two_detections_30min": (*SUPERNOVAE, "dwarf nova", "nova", "flare star", "kilonova"),
     "young_supernova": SUPERNOVAE,
+    "reliable": REAL,
+    "known_object": ("asteroid",),
+    "unknown_mover": ("unknown asteroid", "near-Earth asteroid"),
+    "new_transient": (*SUPERNOVAE, "TDE", "kilonova"),
+    "rising": (*SUPERNOVAE, "TDE", "kilonova", "dwarf nova"),
+    "fading": (*SUPERNOVAE, "TDE", "kilonova", "dwarf nova"),
+    "large_amplitude": STARS,
+    "negative_source": STARS,
 }
 """Filter -> the classes of the simulated sky that it is for."""
 

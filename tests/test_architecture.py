@@ -32,7 +32,7 @@ ORDER = {
         "tabular",
         "pictures",
     ],
-    "simulator": ["identity", "compiled", "sky", "measure", "packets", "check"],
+    "simulator": ["identity", "compiled", "sky", "measure", "packets", "rubin", "check"],
     "archive": ["layout", "tables", "write", "read", "replay", "care", "plots"],
     "pipeline": ["broker", "channels", "worker", "live", "clients"],
     "cluster": ["errors", "home", "kafka", "dask"],

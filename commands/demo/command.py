@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     Publishing = Callable[[Stopped], PublishSummary | None]
 
-_EVERY_SURVEY = r"^(ztf|lsst|pgir|winter|turbo|unknown)_.*"
-_SHOWN_FIRST = ("young_supernova", "blue_outburst", "nuclear", "stellar_outburst", "asteroid")
+_STRANGERS = r"|^(pgir|winter|turbo|unknown)_.*"
+_SHOWN_FIRST = ("young_supernova", "new_transient", "blue_outburst", "known_object", "nuclear")
 _PICTURES = 4
 
 
@@ -36,7 +36,8 @@ def demo(
         Path | None,
         typer.Option("--alerts", help="Folder or file of real packets.", show_default="a simulated night"),
     ] = None,
-    number: Annotated[int, typer.Option("--number", min=1, help="Alerts of the simulated night.")] = 2000,
+    number: Annotated[int, typer.Option("--number", min=1, help="Alerts of ZTF's simulated night.")] = 2000,
+    rubin: Annotated[int, typer.Option("--rubin", min=0, help="Alerts of Rubin's simulated night.")] = 300,
     seed: Annotated[int, typer.Option("--seed", help="Seed of the simulated night.")] = 1,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Dask workers.")] = 2,
 ) -> None:
@@ -56,7 +57,7 @@ def demo(
     with Broker(home=home / "kafka") as broker:
         people.print(f"Apache Kafka answers at {broker.bootstrap_servers}")
         statistics, channels = _live(
-            broker.bootstrap_servers, _feed(broker.bootstrap_servers, alerts, number, seed), workers
+            broker.bootstrap_servers, _feed(broker.bootstrap_servers, alerts, (number, rubin), seed), workers
         )
         if statistics.stopped:
             people.print("stopped: the broker and the workers have ended too")
@@ -73,12 +74,12 @@ def demo(
         raise typer.Exit(1)
 
 
-def _feed(bootstrap: str, alerts: Path | None, number: int, seed: int) -> Publishing:
+def _feed(bootstrap: str, alerts: Path | None, numbers: tuple[int, int], seed: int) -> Publishing:
     """What publishes the night while the channels are running; what came of it, unless it was stopped."""
 
     def feed(stopped: Stopped) -> PublishSummary | None:
         from pipeline.clients.publish import publish, publish_packets
-        from simulator import simulate
+        from simulator import simulate, simulate_rubin
 
         def heed(_: PublishSummary) -> None:
             if stopped():
@@ -87,12 +88,21 @@ def _feed(bootstrap: str, alerts: Path | None, number: int, seed: int) -> Publis
         try:
             if alerts is not None:
                 return publish([alerts], bootstrap, progress=heed)
-            packets = (alert.packet for alert in simulate(number, seed))
+            ztf, rubin = numbers
+            both = (simulate(ztf, seed), simulate_rubin(rubin, seed) if rubin else ())
+            packets = (alert.packet for alert in chain.from_iterable(both))
             return publish_packets(packets, bootstrap, progress=heed)
         except _StoppedError:
             return None
 
     return feed
+
+
+def _every_survey() -> str:
+    """A pattern of the topics of all surveys, those without a room too."""
+    from schemas.surveys.registry import topics_pattern
+
+    return topics_pattern() + _STRANGERS
 
 
 class _StoppedError(Exception):
@@ -105,7 +115,7 @@ def _live(bootstrap: str, feed: Publishing, workers: int) -> tuple[Statistics, C
     from pipeline.channels.config import channel_set, read_config
     from pipeline.live.run import run_live
 
-    settings = read_config(bootstrap_servers=bootstrap, topics=_EVERY_SURVEY, dask={"workers": workers})
+    settings = read_config(bootstrap_servers=bootstrap, topics=_every_survey(), dask={"workers": workers})
     channels = channel_set(settings)
     people.rule(
         f"2. A Dask cluster of {workers} workers, {len(channels.channels)} channels, and a night of alerts"
@@ -171,7 +181,7 @@ def _replayed(bootstrap: str, channels: ChannelSet, archive: Path) -> bool:
     from commands.demo.agreement import agreement_table, agreements, archive_topics
 
     with people.status("archiving the night"):
-        kept = archive_topics(bootstrap, _EVERY_SURVEY, archive)
+        kept = archive_topics(bootstrap, _every_survey(), archive)
     people.print(f"{kept:,} alerts archived in {archive}", highlight=False, soft_wrap=True)
     with people.status("replaying it"):
         found = agreements(bootstrap, channels, archive)

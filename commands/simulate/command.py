@@ -51,6 +51,9 @@ def simulate(
     schema: Annotated[
         str, typer.Option(help="ZTF schema version: 4.01, 4.02, 3.3, or several: 3.3,4.02.")
     ] = "4.01",
+    survey: Annotated[
+        str, typer.Option(help="Whose packets: ztf, or lsst for one night of Rubin's (its newest schema).")
+    ] = "ztf",
     stamps: Annotated[bool, typer.Option(help="With or without the three pictures.")] = True,
     damage: Annotated[
         float, typer.Option(help="Share of packets corrupt, truncated, repeated or delayed.")
@@ -84,6 +87,8 @@ def simulate(
     Example: `zads simulate --alerts 2000 --seed 1 --out night`
 
     Example: `zads simulate --nights 30 --density 0.2 --rare 20 --seed 1 --out month`
+
+    Example: `zads simulate --survey lsst --alerts 300 --out rubin`
     """
     if out is None and topic is None and compare is None:
         raise typer.BadParameter("say where the alerts go: --out FOLDER, --topic NAME, or both")
@@ -91,7 +96,28 @@ def simulate(
         raise typer.BadParameter("give --alerts for an exact number or --density for a natural sky, not both")
     if workers > 1 and (density is None or out is None or topic is not None):
         raise typer.BadParameter("--workers needs --density and --out, and no --topic: files have no order")
+    from schemas.surveys.registry import survey_named
+    from simulator import SKIES
+
+    survey_named(survey)  # raises NoSuchColumn
     try:
+        if survey in SKIES:
+            if density is not None or merger or compare is not None or workers > 1 or nights > 1:
+                raise typer.BadParameter(
+                    f"--survey {survey} goes with --alerts, --seed, --stamps, --damage only"
+                )
+            number = 2000 if alerts is None else alerts
+            _simulate_other(
+                SKIES[survey](number, seed, stamps),
+                number,
+                damage,
+                seed,
+                out,
+                truth,
+                topic,
+                (bootstrap, config),
+            )
+            return
         run = _run(alerts, seed, nights, density, (rare, merger, fields, quadrants), schema, stamps)
         if compare is not None:
             _compare(run, compare, out)
@@ -140,6 +166,36 @@ def _simulate(
         _in_order(run, damage, out, topic, bootstrap, config, tally)
     if out is not None:
         _write_beside(run, out)
+    if truth is not None:
+        write_truth(tally.alerts, truth)
+    _report(tally, time.perf_counter() - started, out)
+
+
+def _simulate_other(
+    alerts: Iterable[SimulatedAlert],
+    number: int,
+    damage: float,
+    seed: int,
+    out: Path | None,
+    truth: Path | None,
+    topic: str | None,
+    broker: tuple[str | None, Path | None],
+) -> None:
+    """The alerts of another survey's sky into a folder, a topic, or both, with the truth."""
+    from simulator import damaged, write_truth
+
+    started, tally = time.perf_counter(), _Tally()
+    truth = truth or (out / TRUTH if out is not None else None)
+    if out is not None:
+        _clear(out, truth)
+    stream = _followed(damaged(alerts, damage, seed), number, tally)
+    if out is not None:
+        stream = _written(stream, out)
+    if topic is None:
+        for _ in stream:
+            pass
+    else:
+        _publish(stream, topic, *broker)
     if truth is not None:
         write_truth(tally.alerts, truth)
     _report(tally, time.perf_counter() - started, out)
