@@ -71,10 +71,10 @@ def explain(
     Example: `zads explain channel.young_supernova ZTF18abcdefg`
     """
     from commands.shared.bootstrap import schemas
-    from filters import load
+    from commands.shared.exported import filter_named
 
     asked = asked_channel(filter_name, config, bootstrap) if _names_channel(filter_name) else None
-    named = asked.channel.filter if asked is not None else load(filter_name)
+    named = asked.channel.filter if asked is not None else filter_named(filter_name)
     chosen = named.using(**parameters(param or []))
     public = asked is not None and asked.channel.public
     source = schemas(schema_source, config)

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from archive.read.cones import Cone
     from archive.replay.replay import Progress as SoFar
     from archive.replay.results import Replay
+    from filters import Filter
 
 _EXAMPLES = 3
 
@@ -49,7 +50,8 @@ def replay(
     filters: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="FILTER...", help="Names, path/to/file.py:function or package.module:function."
+            metavar="FILTER...",
+            help="Names, path/to/file.py:function, package.module:function, or exported channels (.json).",
         ),
     ] = None,
     archive: Archive = None,
@@ -88,6 +90,9 @@ def replay(
     seeks: Annotated[
         str | None, typer.Option(help="With --truth: classes it is for, separated by commas.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say how many alerts, bytes and seconds it would take.")
+    ] = False,
     to_topic: Annotated[
         str | None,
         typer.Option(help="Publish the packets that pass (without FILTER: all) here, in order of time."),
@@ -114,15 +119,21 @@ def replay(
     versions = "all" if all_versions else "newest"
     chosen = {"nights": nights, "cone": on_sky, "versions": versions, "public": not collaboration}
     # A replay may take an hour: whatever would stop its result on the way out is to be told before it.
-    where = _part(archive_at(archive), survey, filters)
+    from commands.shared.exported import filter_named
+
+    named = [filter_named(name) for name in filters or ()]
+    where = _part(archive_at(archive), survey, named)
     _require_nights(where, nights)
     _make_room(out, plots)
     send = _sender(to_topic, speed, bootstrap, config)
     found: Replay | None = None
+    if dry_run:
+        _say_estimate(named, where, values, chosen)
+        return
     if filters:
         on_dask = dask_cluster(scheduler, workers) if scheduler or workers else nullcontext()
         with on_dask as cluster:
-            found = _replayed(filters, where, values, cluster, chosen)
+            found = _replayed(named, where, values, cluster, chosen)
         known = None if truth is None else _truth(truth)
         _report(found, known, seeks)
         _put_away(found, as_json, out, plots, known)
@@ -150,13 +161,11 @@ def _say_what_is_missing(
         raise typer.BadParameter("--param, --json, --out and --plots want a filter: name one")
 
 
-def _part(address: str, survey: str | None, filters: list[str] | None) -> Reader:
+def _part(address: str, survey: str | None, chosen: list[Filter]) -> Reader:
     """The survey's part of the archive that the filters are for. Raises ZadsError when it is not clear."""
     from archive.read.archive import Archive as Part
     from archive.tables.store import surveys_in
-    from filters import load
 
-    chosen = [load(name) for name in filters or ()]
     there = [survey] if survey is not None else surveys_in(address)
     common = [name for name in there if all(name in f.surveys for f in chosen)]
     if len(common) > 1 and not chosen:
@@ -231,7 +240,7 @@ def _cone(given: str | None) -> Cone | None:
 
 
 def _replayed(
-    filters: list[str], where: Reader, values: dict[str, Any], cluster: Any, chosen: dict[str, Any]
+    filters: list[Filter], where: Reader, values: dict[str, Any], cluster: Any, chosen: dict[str, Any]
 ) -> Replay:
     from archive.replay.replay import replay as run
 
@@ -244,6 +253,15 @@ def _replayed(
             bar.update(task, completed=so_far.alerts, total=so_far.of, counted=words)
 
         return run(filters, where, parameters=values, cluster=cluster, on_progress=show, **chosen)
+
+
+def _say_estimate(
+    filters: list[Filter], where: Reader, values: dict[str, Any], chosen: dict[str, Any]
+) -> None:
+    from archive.replay.estimate import estimate
+
+    public, cone = chosen["public"], chosen["cone"]
+    people.print(str(estimate(filters, where, chosen["nights"], values, public, cone)), soft_wrap=True)
 
 
 def _truth(path: Path) -> pd.DataFrame:

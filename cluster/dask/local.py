@@ -95,7 +95,8 @@ def local_cluster(
             processes=True,
             memory_limit=limit,
             host="127.0.0.1",
-            dashboard_address="127.0.0.1:0" if dashboard else None,
+            dashboard_address="127.0.0.1:0",  # without a page too, for Dask serves its health there
+            scheduler_kwargs={"dashboard": dashboard},
             silence_logs=logging.CRITICAL,  # a failed task is reported by who submitted it
             config=SETTINGS,  # also for workers that are added later
             plugins=(DataLimit(int(limit * DATA_FRACTION)),),

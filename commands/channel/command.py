@@ -11,6 +11,7 @@ from rich.table import Table
 
 from commands.channel import apply as channel_apply
 from commands.channel import edit as channel_edit
+from commands.channel import share as channel_share
 from commands.channel import show as channel_show
 from commands.shared.options import Bootstrap, Config, people, settings_of
 
@@ -25,6 +26,7 @@ def register(app: typer.Typer) -> None:
     channel_show.register(group)
     channel_edit.register(group)
     channel_apply.register(group)
+    channel_share.register(group)
     group.command("gaps")(gaps)
     group.command("backfill")(backfill)
     app.add_typer(group, name="channel")
