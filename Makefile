@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo notebooks test lint bench soak lock clean
+.PHONY: help setup demo notebook notebooks test lint bench soak lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -19,6 +19,14 @@ $(STAMP): requirements.lock pyproject.toml .ci/set_up.py .ci/find_python .ci/com
 
 demo: $(STAMP) ## the whole system on this machine in a minute (ALERTS=folder for real packets)
 	@$(BIN)/zads demo $(if $(ALERTS),--alerts "$(ALERTS)")
+
+notebook: $(VENV)/.lab ## open the notebooks in JupyterLab, an archive to try them on at hand
+	$(BIN)/python -c "import zads; print(zads.sample_archive())"
+	$(BIN)/jupyter lab --notebook-dir notebooks $(LAB)
+
+$(VENV)/.lab: $(STAMP) requirements-lab.lock
+	@$(BIN)/python .ci/set_up.py $(VENV) requirements-lab.lock
+	@touch $@
 
 notebooks: $(STAMP) ## run the notebooks; each with its pictures is then notebooks/*.ipynb
 	$(BIN)/python -m tests.notebooks.run
@@ -48,6 +56,9 @@ lock: $(STAMP) ## choose versions anew: requirements.lock and cluster/kafka/kafk
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --upgrade --quiet \
 		--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links \
 		--custom-compile-command "make lock" --output-file requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra lab --universal --python-version 3.11 --quiet \
+		--generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links -c requirements.lock \
+		--custom-compile-command "make lock" --output-file requirements-lab.lock
 	$(BIN)/python -m cluster.kafka.fetch
 
 clean: ## remove .venv and what tools left; ~/.zads and ~/.cache/zads stay

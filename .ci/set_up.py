@@ -129,6 +129,16 @@ def uv_environment(pip: list[str | Path]) -> dict[str, str]:
     return environment
 
 
+def add(venv: Path, lock: Path) -> None:
+    """Add the packages of another lock to an environment; ends with one sentence when it cannot."""
+    pip = find_pip()
+    python, uv = venv / "bin" / "python", bring_uv(pip, venv)
+    say(f"Installing the packages of {lock.name}")
+    wanted = ["--quiet", "--require-hashes", "-r", lock]
+    if not run([uv, "pip", "install", "--python", python, *wanted], uv_environment(pip)):
+        sys.exit("The packages could not be installed: see the message above, and try again.")
+
+
 def main(venv: Path) -> None:
     """Make or update the environment; ends with one sentence when it cannot."""
     python = make_venv(venv)
@@ -146,4 +156,7 @@ def main(venv: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).absolute())
+    if len(sys.argv) > 2:
+        add(Path(sys.argv[1]).absolute(), Path(sys.argv[2]).absolute())
+    else:
+        main(Path(sys.argv[1]).absolute())

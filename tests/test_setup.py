@@ -51,6 +51,19 @@ def test_the_lock_has_hashes_and_no_addresses() -> None:
         assert re.search(r"--hash=sha256:[0-9a-f]{64}", block), name
 
 
+def test_the_lab_has_a_lock_of_its_own_with_the_same_versions() -> None:
+    """`make notebook` adds JupyterLab; it changes nothing of what is there."""
+    text = (REPOSITORY / "requirements-lab.lock").read_text()
+    assert "://" not in text
+    of_lab = dict(re.findall(r"^([\w.-]+)==([^ ;]+)", text, re.MULTILINE))
+    assert "jupyterlab" in of_lab
+    own = dict(re.findall(r"^([\w.-]+)==([^ ;]+)", LOCK, re.MULTILINE))
+    assert {name: v for name, v in of_lab.items() if name in own} == {
+        name: v for name, v in own.items() if name in of_lab
+    }
+    assert len(re.findall(r"^[\w.-]+==", text, re.MULTILINE)) <= len(re.findall(r"sha256:", text))
+
+
 def test_the_lock_holds_what_the_project_asks_for() -> None:
     asked = [*PROJECT["project"]["dependencies"], *PROJECT["project"]["optional-dependencies"]["dev"]]
     asked += PROJECT["build-system"]["requires"]  # the editable install is built without the network
