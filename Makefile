@@ -48,6 +48,7 @@ bench: $(STAMP) ## every speed claim, measured beside its peer
 	$(BIN)/python -m benchmarks.archive_follow
 	$(BIN)/python -m benchmarks.replay
 	$(BIN)/python -m benchmarks.filters
+	$(BIN)/python -m benchmarks.crossmatch
 
 soak: $(STAMP) ## long proofs: hours of faults
 	$(BIN)/pytest -m soak
