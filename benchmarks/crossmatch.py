@@ -1,6 +1,10 @@
-"""Catalogues and regions on batches of places, beside astropy and mocpy in the same run.
+"""Catalogues and regions on batches of places, beside astropy in the same run.
 
     python -m benchmarks.crossmatch [--sources 1000000] [--batches 200]
+
+A million sources over most of the sky. "whole sky": batches of 1,000 places anywhere, half of them 1 arcsec
+from a source; "quadrants": batches of 1,000 places within a degree, as an exposure gives them. One core, CPU.
+"""
 
 from __future__ import annotations
 
@@ -87,9 +91,8 @@ def main() -> None:
     began = time.process_time()
     for batch in large:
         area.holds(*batch)
-    print(
-        f"a region                {PLACES * 1000 / (time.process_time() - began):12,.0f} places/s (bar 2,000,000)"
-    )
+    inside = PLACES * 1000 / (time.process_time() - began)
+    print(f"a region                {inside:12,.0f} places/s (bar 2,000,000)")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ _COMMANDS = (
     "commands.listen.command",
     "commands.dead_letters",
     "commands.filters",
+    "commands.filter.command",
     "commands.columns",
     "commands.explain",
     "commands.objects",
