@@ -11,6 +11,7 @@ ZadsError
 │   ├── UnsupportedCodec   "unsupported-codec": its blocks are compressed in a way we do not know
 │   ├── CorruptValue       "corrupt-value": the bytes are no value of the schema
 │   ├── TooLarge           "too-large": reading it would take more memory than any alert needs
+│   ├── NoName             "no-name": the alert has no candid or no objectId
 │   └── NotPublic          "not-public": only public data may leave, and this alert is not
 └── NoSuchColumn           a name that the survey (or frame) does not have; also a KeyError
 
@@ -77,6 +78,10 @@ class CorruptValue(PacketError):
 
 class TooLarge(PacketError):
     """Reading the packet would take more memory than any alert needs."""
+
+
+class NoName(PacketError):
+    """The alert has no candid or no objectId: nobody could tell what was found."""
 
 
 class NotPublic(PacketError):

@@ -24,6 +24,7 @@ from archive.read.objects import decoded
 from archive.read.view import View
 from filters import Filter
 from filters.external.externals import external_names, frame_maker
+from filters.halving import by_halves
 from filters.values import none_of
 from schemas.errors import one_line
 from schemas.frame import FrameMaker
@@ -37,7 +38,6 @@ FACTS = ("ra", "dec", "jd", "band", "mag", "magerr")
 """Columns that each match carries, whatever its filter reads: all surveys have them."""
 
 _IDENTITY = ("candid", "objectId")
-_MOST_FAILURES = 20
 """Alerts of a share that a filter may raise on; with more, the filter itself has failed."""
 
 
@@ -231,28 +231,22 @@ class _Asked:
         the live stream does.
         """
         names: tuple[str, ...] | None = None
-        raised = 0
-        pending = [(0, len(self.frame))]
-        while pending:
-            start, stop = pending.pop()
+
+        def judge(start: int, stop: int) -> None:
+            nonlocal names
             whole = stop - start == len(self.frame)
             part = self.frame if whole else self.frame.iloc[start:stop]
-            try:
-                cuts = self.filter.evaluate(self.filter.restricted(part))[1]
-            except Exception as error:  # a user's code may raise anything
-                if stop - start > 1 and raised <= _MOST_FAILURES:
-                    middle = (start + stop) // 2
-                    pending += [(middle, stop), (start, middle)]
-                    continue
-                raised += 1
-                if stop - start > 1:
-                    self._fail(error, None, len(self.frame) - raised + 1)
-                    depths[:] = 0
-                    return None
-                self._fail(error, start)
-                continue
+            cuts = self.filter.evaluate(self.filter.restricted(part))[1]
             names = tuple(cuts)
             _count_cuts(list(cuts.values()), depths[start:stop])
+
+        halved = by_halves(len(self.frame), judge)
+        if halved.gave_up is not None:
+            self._fail(halved.gave_up, None, len(self.frame))
+            depths[:] = 0
+            return None
+        for row, error in halved.failed:
+            self._fail(error, row)
         return names
 
     def by_packets(self, packets: Sequence[dict], depths: np.ndarray) -> tuple[str, ...] | None:
@@ -261,14 +255,16 @@ class _Asked:
         for row, packet in enumerate(packets):
             try:
                 verdict = self.filter.one(packet)
-            except Exception as error:  # a user's code may raise anything
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # a user's code may raise anything, SystemExit too
                 self._fail(error, row)
                 continue
             names = tuple(verdict.cuts)
             _count_cuts([np.array([passed]) for passed in verdict.cuts.values()], depths[row : row + 1])
         return names
 
-    def _fail(self, error: Exception, row: int | None, alerts: int = 1) -> None:
+    def _fail(self, error: BaseException, row: int | None, alerts: int = 1) -> None:
         candid = None if row is None else int(self.frame["candid"].iloc[row])
         self.outcome.unjudged[self.number] += alerts
         self.outcome.failures.append(Failure(self.number, self.outcome.night, candid, one_line(error)))

@@ -4,20 +4,29 @@ A state machine without Kafka or Dask, so that every order of misfortunes can be
 
 A worker that dies leaves a note (pipeline.worker.running) that only a later attempt can read. So a death is
 first of all tried again; the attempt that finds the note says who was running. A filter is suspended by
-two overruns, which leave a traceback of theirs, or by deaths that may be somebody's kill -9: two on the
-same range, or three. A range that ends its workers with no filter running is halved until one
-record is left, and that record is dead-lettered unread.
+two overruns, which leave a traceback of theirs, or by four deaths that may be somebody's kill -9. A range
+that ends its workers with no filter running is halved until one record is left, and that record is
+dead-lettered unread when it has ended four.
+
+BLAME NEEDS EVIDENCE. What died and was then done on another worker was innocent: something else ends workers
+here. While there was such a death within the last minute nobody is blamed, and it is tried again; what was
+held against a filter on that range is forgotten, and everything after ten minutes. And before a record is
+blamed it must end fresh workers in turn with controls, the same work without the record, that do not.
 """
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from pipeline.broker.partition import Partition
 from pipeline.worker.work import Report, Work
 
-TWICE, THRICE = 2, 3
+TWICE, THRICE, FOUR_TIMES = 2, 3, 4
+_STORM_SECONDS, _STORM_PAUSE_SECONDS = 60.0, 1.0
+_REMEMBERED_SECONDS = 600.0
 # Workers on several machines do not see each other's notes; then this many deaths speak for themselves.
 DEATHS_WITHOUT_A_NOTE = 8
 _TOO_MUCH_SPANS = 20  # for so many batches more it is taken in halves
@@ -53,10 +62,14 @@ Next = Done | Resume | Again
 class Recovery:
     """Remembers misfortunes for as long as they matter."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._innocent = -_STORM_SECONDS  # when something was last done that had ended a worker before
+        self._last_death = 0.0
         self.suspended: dict[str, str] = {}  # channel -> why
         self.tracebacks: dict[str, str] = {}
         self._culprits: Counter[tuple[object, ...]] = Counter()
+        self._controls: Counter[tuple[Partition, int, int]] = Counter()
         self._silent: Counter[Partition] = Counter()  # deaths since the last report from a worker
         self._unexplained: Counter[tuple[Partition, int, int]] = Counter()
         self._suspects: dict[Partition, tuple[int, int]] = {}  # batch limit, and the offset where it ends
@@ -75,9 +88,13 @@ class Recovery:
         work = report.work
         if report.outcome != "died":
             self._silent.pop(work.partition, None)
+        self._forget_old()
         if report.outcome == "committed":
+            self._acquit(work)
             self._note_failures(report)
             return Done(work.high)
+        if report.outcome == "control":
+            return self._control(work)
         if report.outcome == "moved":
             return Done(report.offset)
         if report.outcome == "stale":
@@ -107,18 +124,39 @@ class Recovery:
         channel, overran = report.culprit, bool(report.traceback)
         here, anywhere = (channel, work.partition, work.low), (channel, overran)
         self._culprits.update((here, anywhere))
-        if self._culprits[here] >= TWICE or self._culprits[anywhere] >= (TWICE if overran else THRICE):
+        self._last_death = self._clock()
+        enough = max(self._culprits[here], self._culprits[anywhere]) >= (TWICE if overran else FOUR_TIMES)
+        if enough and not overran and self._is_storm():
+            return Again(_anew(work), _STORM_PAUSE_SECONDS)
+        if enough:
             self.suspend(channel, "took too long" if overran else "ended its worker (too much memory?)")
             self.tracebacks[channel] = report.traceback
         return Again(_anew(work))
 
+    def _control(self, work: Work) -> Next:
+        """The same work without its record went well: now with it, once more."""
+        self._controls[work.partition, work.low, work.high] += 1
+        return Again(replace(_anew(work), control=False))
+
     def _unexplained_death(self, report: Report) -> Next:
         work = report.work
         span = (work.partition, work.low, work.high)
+        if work.control:  # no record was there to be blamed
+            self._innocent = self._last_death = self._clock()
+            self._controls.pop(span, None)
+            self._unexplained.pop(span, None)
+            return Again(replace(_anew(work), control=False), _STORM_PAUSE_SECONDS)
         self._unexplained[span] += 1
-        if self._unexplained[span] < TWICE:
-            return Again(_anew(work))
+        self._last_death = self._clock()
+        single = work.high - work.low == 1 and report.outcome != "raised"
+        if self._unexplained[span] < (FOUR_TIMES if single else TWICE):
+            return Again(_anew(work), _STORM_PAUSE_SECONDS if single else 0.0)
+        if self._is_storm():
+            return Again(_anew(work), _STORM_PAUSE_SECONDS)
+        if single and self._controls[span] < THRICE:
+            return Again(replace(_anew(work), control=True))
         del self._unexplained[span]
+        self._controls.pop(span, None)
         if work.high - work.low == 1:
             why = report.message or "every worker that read it died"
             return Again(replace(_anew(work), unreadable=why))
@@ -130,6 +168,33 @@ class Recovery:
         _, before = self._suspects.get(work.partition, (0, until))
         self._suspects[work.partition] = (half, max(before, until))
         return Again(replace(_anew(work), high=work.low + half), _BACKOFF_SECONDS)
+
+    def _is_storm(self) -> bool:
+        """Whether something ends workers that is neither a record nor a filter."""
+        return self._clock() - self._innocent < _STORM_SECONDS
+
+    def _acquit(self, work: Work) -> None:
+        """What has now been done had no part in the deaths before."""
+        span = (work.partition, work.low, work.high)
+        blamed = [
+            key
+            for key in self._culprits
+            if key[1:] == (work.partition, work.low) and key[0] not in work.suspended
+        ]
+        if work.unreadable or not (blamed or span in self._unexplained):
+            return
+        self._innocent = self._clock()
+        self._unexplained.pop(span, None)
+        self._controls.pop(span, None)
+        for key in blamed:
+            count = self._culprits.pop(key)
+            for anywhere in ((key[0], False), (key[0], True)):
+                self._culprits[anywhere] = max(0, self._culprits[anywhere] - count)
+
+    def _forget_old(self) -> None:
+        if self._clock() - self._last_death > _REMEMBERED_SECONDS:
+            self._culprits.clear()
+            self._unexplained.clear()
 
     def suspend(self, channel: str, why: str) -> None:
         """Run this channel no more; what it misses becomes gaps."""

@@ -25,6 +25,10 @@ from schemas.surveys.registry import survey_named
 _RECORD_OVERHEAD = 1_000
 
 
+UNREADABLE = "unreadable"
+"""Why a record was dead-lettered that ended its workers: no channel saw it, and a backfill may bring it."""
+
+
 class Outgoing:
     """Turns the verdicts on a batch into Kafka records, within a transaction that the caller holds.
 
@@ -41,6 +45,7 @@ class Outgoing:
     ) -> None:
         self._source, self._verdicts, self._records, self._schemas = source, verdicts, records, schemas
         self._channels = {channel.name: channel for channel in channels.channels}
+        self._readers = [channel for channel in channels.channels if channels.reads(channel, source.topic)]
         self._external = {name: channels.external_header(one) for name, one in self._channels.items()}
         self._rewritten: dict[tuple[int, tuple[str, ...], bool], bytes] = {}
         self._hidden: dict[str, set[int]] = {}
@@ -127,7 +132,14 @@ class Outgoing:
             gap_of(self._channels[refusal.channel], self._source, offset, offset + 1, refusal.detail)
             for refusal, offset in offsets
         ]
-        return [*whole, *single]
+        unread = [
+            gap_of(channel, self._source, offset, offset + 1, refusal.detail)
+            for refusal in refused
+            if refusal.reason == UNREADABLE
+            for offset in [self._records[refusal.index].offset()]
+            for channel in self._readers
+        ]
+        return [*whole, *single, *unread]
 
 
 def loss_records(channels: ChannelSet, source: Partition, stood: Standing) -> list[dict[str, Any]]:

@@ -22,14 +22,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from filters.halving import by_halves
 from filters.values import as_json
 from pipeline.broker.dead_letters import Stage
 from pipeline.channels.channel import Channel, ChannelSet
 from pipeline.worker.work import ChannelFailure
 from schemas.avro.framing import SchemaSource
-from schemas.errors import PacketError, one_line
+from schemas.errors import NoName, PacketError, one_line
 from schemas.frame import FrameMaker, computed_column, is_public
-from schemas.packets.reader import Batch, PacketReader, read_by_survey
+from schemas.packets.reader import Batch, PacketReader, Refused, read_by_survey
 from schemas.surveys.registry import SURVEYS
 from schemas.surveys.survey import Survey
 
@@ -120,7 +121,7 @@ class Evaluator:
         with _timed(verdicts, "decode"):
             packets = [packet for packets in batches for packet in packets]
             parts = read_by_survey([surveyor.reader for surveyor in self._surveys], packets)
-        read = [(self._of[reader.survey.name], batch) for reader, batch in parts]
+        read = [(self._of[reader.survey.name], _named(batch)) for reader, batch in parts]
         envelope = _Envelope(guard, filter_seconds, failing_alerts, verdicts)
         for surveyor, batch in read:
             self._judge(surveyor, batch, topic, envelope, suspended)
@@ -214,6 +215,21 @@ class _Surveyor:
         reader.read([_ZEROS])
 
 
+def _named(batch: Batch) -> Batch:
+    """The batch without packets that have no candid or no objectId: each is refused with its own reason."""
+    nameless: dict[int, str] = {}
+    for name in ("objectId", "candid"):
+        if name in batch.table.schema.names and batch.table.column(name).null_count:
+            missing = batch.table.column(name).is_null().to_numpy(zero_copy_only=False)
+            nameless |= dict.fromkeys(batch.packet[missing].tolist(), name)
+    if not nameless:
+        return batch
+    keep = ~np.isin(batch.packet, list(nameless))
+    refused = [Refused(index, NoName(f"the packet has no {name}")) for index, name in nameless.items()]
+    table = batch.table.filter(pa.array(keep))
+    return replace(batch, table=table, packet=batch.packet[keep], refused=[*batch.refused, *refused])
+
+
 def _without_failed(verdicts: Verdicts) -> None:
     """A channel that failed on the alerts of one survey delivers none of the other's: all is its gap."""
     for name in verdicts.gaps:
@@ -303,33 +319,24 @@ class _Envelope:
         itself has failed."""
         mask = np.zeros(len(view.frame), dtype=bool)
         values: dict[int, dict[str, Any]] = {}
-        bad: list[tuple[int, BaseException]] = []
-        pending = [(0, len(mask))] if len(mask) else []
         deadline = time.monotonic() + self._seconds
-        while pending:
-            start, stop = pending.pop()
-            try:
-                with self._guard.running(channel.name, self._seconds):
-                    judged = channel.filter.judge(view.rows(start, stop))
-                mask[start:stop] = judged.mask
-                if channel.filter.gives:
-                    passing = start + np.flatnonzero(judged.mask)
-                    values |= dict(zip(passing.tolist(), as_json(judged.values), strict=True))
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:  # user code may raise anything, SystemExit too
-                if isinstance(error, MemoryError) or time.monotonic() > deadline:
-                    self._failed(channel, error)
-                    return None
-                if stop - start > 1:
-                    middle = (start + stop) // 2
-                    pending += [(middle, stop), (start, middle)]
-                    continue
-                bad.append((start, error))
-                if len(bad) > self._failing_alerts:
-                    self._failed(channel, error)
-                    return None
-        for row, raised in bad:
+
+        def judge(start: int, stop: int) -> None:
+            with self._guard.running(channel.name, self._seconds):
+                judged = channel.filter.judge(view.rows(start, stop))
+            mask[start:stop] = judged.mask
+            if channel.filter.gives:
+                passing = start + np.flatnonzero(judged.mask)
+                values.update(zip(passing.tolist(), as_json(judged.values), strict=True))
+
+        def hopeless(error: BaseException) -> bool:
+            return isinstance(error, MemoryError) or time.monotonic() > deadline
+
+        halved = by_halves(len(mask), judge, self._failing_alerts, hopeless)
+        if halved.gave_up is not None:
+            self._failed(channel, halved.gave_up)
+            return None
+        for row, raised in halved.failed:
             self._set_aside(channel, view.match(row), raised)
         return mask, values
 

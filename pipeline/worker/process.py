@@ -22,7 +22,7 @@ from pipeline.broker.client import BrokerError
 from pipeline.broker.paced import Paced
 from pipeline.broker.ranges import Stalled
 from pipeline.broker.topics import topic_ids
-from pipeline.worker.deliver import Outgoing, applied_record, loss_records
+from pipeline.worker.deliver import UNREADABLE, Outgoing, applied_record, loss_records
 from pipeline.worker.evaluate import Evaluator, Refusal, Verdicts
 from pipeline.worker.lane import Behind, Lanes, Moved
 from pipeline.worker.outcome import MadeAgain, Stage, outcome_of
@@ -52,6 +52,10 @@ def process(works: Sequence[Work]) -> list[Report]:
     steps = [_Step(work) for work in works]
     for step in steps:
         step.safely(step.take)
+    if works[0].control:
+        with note:
+            _verdicts(works[0], [[]], note)
+        return [Report(work, "control") for work in works]
     with note:
         for step in steps:
             step.safely(step.read)
@@ -170,7 +174,7 @@ def _verdicts(work: Work, batches: list[list[bytes]], note: RunningNote) -> list
     if work.unreadable:
         (packets,) = batches
         every = range(len(packets))
-        return [Verdicts(refused=[Refusal(i, "decode", "unreadable", work.unreadable) for i in every])]
+        return [Verdicts(refused=[Refusal(i, "decode", UNREADABLE, work.unreadable) for i in every])]
     return _evaluator(work.channels, work.schemas).evaluate(
         batches,
         work.partition.topic,

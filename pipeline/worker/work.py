@@ -38,6 +38,7 @@ class Work:
     suspended: dict[str, str] = field(default_factory=dict)  # channel -> why it is not run
     topic_id: str = ""  # of the topic, as the coordinator saw it last; "": nobody asked
     beyond: bool = False  # the coordinator has seen for a while that the committed offset is beyond the end
+    control: bool = False  # do everything but the records: does a worker that does not see them live?
     unreadable: str = ""  # a single record that ends its workers: dead-letter it unread, for this reason
 
     @property
@@ -51,7 +52,7 @@ class Work:
 
         That is another attempt: whatever ended the one before must not come over its neighbours twice.
         """
-        if self.fence or self.unreadable:
+        if self.fence or self.unreadable or self.control:
             return None
         return (self.partition.topic, self.topic_id, self.version, frozenset(self.suspended))
 
@@ -75,6 +76,7 @@ Outcome = Literal[
     "input",
     "setup",
     "culprit",
+    "control",
     "raised",
     "died",
 ]
@@ -95,6 +97,7 @@ class Report:
     setup: nothing will be done until somebody changes a setting.
     culprit: the attempt before this one ended its worker while the filter `culprit` was running, or
         while none was (""); nothing was done.
+    control: the work without its records went well; nothing was done.
     raised: our own code failed on it; nothing was delivered.
     died: said by the coordinator itself: the worker ended before it answered, perhaps before it began.
     """

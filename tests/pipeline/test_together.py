@@ -21,8 +21,10 @@ from cluster.dask.local import local_cluster
 from pipeline.broker.partition import Partition
 from pipeline.channels.config import ChannelConfig, RunConfig, channel_set
 from pipeline.live.fleet import Fleet
-from pipeline.worker.evaluate import Evaluator, Verdicts
+from pipeline.worker.deliver import UNREADABLE, Outgoing
+from pipeline.worker.evaluate import Evaluator, Refusal, Verdicts
 from pipeline.worker.work import Report, Work
+from tests.pipeline import packets as small
 from tests.pipeline.night import night
 
 TOPIC = "mixed"
@@ -89,6 +91,38 @@ def test_a_filter_that_fails_leaves_its_gap_in_each_batch() -> None:
     found = verdicts([packets()[:80], packets()[80:]], failing_alerts=0)
     assert [set(one.gaps) for one in found] == [{"off", "raises"}] * 2
     assert all("raises" not in one.matches and one.matches["team"] for one in found)
+
+
+def test_a_packet_without_a_name_is_refused_alone_with_its_reason() -> None:
+    nameless = [small.nameless(7, objectId=None), small.nameless(8, candid=None)]
+    (alone,) = verdicts([[*packets()[:50], *nameless]], failing_alerts=60)
+    (without,) = verdicts([packets()[:50]], failing_alerts=60)
+    refused = {refusal.index: refusal.reason for refusal in alone.refused if not refusal.channel}
+    assert refused[50] == refused[51] == "no-name"
+    assert {match.candid for match in alone.matches["team"] if match.index < 50} == {
+        match.candid for match in without.matches["team"]
+    }
+    assert all(match.candid is not None for match in alone.matches["team"])
+
+
+def test_a_record_that_nobody_could_read_leaves_a_gap_in_each_channel() -> None:
+    channels = evaluator().channels
+    refused = [Refusal(0, "decode", UNREADABLE, "every worker that read it died")]
+    outgoing = Outgoing(channels, Partition(TOPIC, 3), Verdicts(refused=refused), [At(41)])
+    gaps = outgoing._gaps(refused, 40, 50)
+    readers = {channel.name for channel in channels.channels if channels.reads(channel, TOPIC)}
+    assert {gap.channel for gap in gaps} == readers
+    assert {(gap.partition, gap.low, gap.high) for gap in gaps} == {(3, 41, 42)}
+
+
+class At:
+    """As much of a message as says where it was."""
+
+    def __init__(self, offset: int) -> None:
+        self._offset = offset
+
+    def offset(self) -> int:
+        return self._offset
 
 
 def work(number: int, span: int = 10, topic: str = TOPIC, **more: object) -> Work:
