@@ -264,11 +264,26 @@ def alert_filter(
 
     The function gets a pandas frame with the columns of `reads` and returns a dictionary: name of a cut ->
     boolean Series on the same index, or a callable from the survivors to such a Series.
-    survey: the survey of its alerts, or several: then `reads` are columns that all of them have.
-    extends: filters whose columns and parameters this one has too; its function takes theirs as `**others`.
-    gives: values that the function returns as a second dictionary -> unit ("text" for words).
 
-    Raises NoSuchColumn for a column that the survey lacks, FilterError for a wrong signature or scope.
+    Parameters
+    ----------
+    survey
+        The survey of its alerts, or several: then `reads` are columns that all of them have.
+    reads
+        Columns that it sees; those with a dot are of a history, or of a catalogue, region or sky map.
+    scope
+        "alert", or "exposure" for a filter whose answer depends on the other alerts of one exposure.
+    extends
+        Filters whose columns and parameters this one has too; its function takes theirs as `**others`.
+    gives
+        Values that the function returns as a second dictionary -> unit ("text" for words).
+
+    Raises
+    ------
+    NoSuchColumn
+        For a column that the survey lacks.
+    FilterError
+        For a wrong signature or scope.
     """
     if callable(survey):
         raise FilterError('write @alert_filter(survey="ztf", reads=[...]), with parentheses')

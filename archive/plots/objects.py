@@ -121,10 +121,23 @@ def _draw_band(axes: Axes, rows: pd.DataFrame, name: str, first: float, made: Li
 
 
 def plot_cutouts(archive: Archive, objectId: str, which: str = "Difference") -> Figure:
-    """One kind of cut-out ("Science", "Template", "Difference") of an object's alerts, in order of time.
+    """One kind of cut-out of an object's alerts, in order of time.
 
     At most six, evenly chosen, the first and the last among them; days are those of `plot_light_curve`.
-    Raises NoSuchAlert.
+
+    Parameters
+    ----------
+    archive
+        Where the object's alerts are.
+    objectId
+        Its name.
+    which
+        "Science", "Template" or "Difference".
+
+    Raises
+    ------
+    NoSuchAlert
+        For an object that is not there.
     """
     curve = archive.light_curve(objectId)
     alerts = curve[curve["kind"] == "alert"]

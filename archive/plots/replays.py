@@ -108,6 +108,15 @@ def plot_sky(found: Replay, which: Which = 0, sample: int = 20_000) -> Figure:
     """Where the alerts of these nights were (grey, a sample) and those that pass; north up, east left.
 
     The whole sky (Mollweide), or where all of it is within 40 degrees a map of that part.
+
+    Parameters
+    ----------
+    found
+        The replay.
+    which
+        Which of its filters: a number, a label, or the filter.
+    sample
+        How many of the alerts are drawn in grey, at most.
     """
     nights = sorted({str(one.night) for one in found.sums if one.night is not None})
     frame = found.archive.alerts(nights or None, ["ra", "dec"], public=found.public).compute()
@@ -164,7 +173,19 @@ def _on_map(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def plot_examples(found: Replay, which: Which = 0, limit: int = 6, seed: int = 0) -> Figure:
-    """Light curves and cut-outs of a random sample of what passed; a word when nothing did."""
+    """Light curves and cut-outs of a random sample of what passed; a word when nothing did.
+
+    Parameters
+    ----------
+    found
+        The replay.
+    which
+        Which of its filters: a number, a label, or the filter.
+    limit
+        How many alerts, at most.
+    seed
+        Of the random choice.
+    """
     packets = found.packets(which, limit, seed)
     if packets:
         return show(packets, limit)

@@ -44,7 +44,24 @@ class Archive(Table):
     def view(
         self, columns: Sequence[str] | None = None, cone: Any = None, where: Any = None, public: bool = False
     ) -> View:
-        """How the rows are to be seen. columns: None for all scalars. Raises BadCone, BadCondition."""
+        """How the rows are to be seen.
+
+        Parameters
+        ----------
+        columns
+            Names that a filter may read, and the archive's own ("_topic"); all scalars where left out.
+        cone
+            (ra, dec, radius): degrees, or such as "1 arcmin" for the radius.
+        where
+            Conditions on what a filter sees: "rb >= 0.65 and fid == 1", or [("rb", ">=", 0.65), ...].
+        public
+            Only alerts and history rows that are public.
+
+        Raises
+        ------
+        BadCone, BadCondition
+            For a cone or condition that is not one.
+        """
         names = columns if columns is not None else self._scalars()
         found = conditions(where)
         return View(
@@ -64,16 +81,35 @@ class Archive(Table):
         public: bool = False,
         rows: int = PARTITION_ROWS,
     ) -> Any:
-        """A Dask dataframe of what a filter sees: `columns` (say, `f.reads`), then candid and objectId.
+        """A Dask dataframe of what a filter sees: the columns asked for, then candid and objectId.
 
-        nights: "2023-10-12", "2023-10-12..2023-10-14", dates, a list of these; None for all. columns: names
-        that a filter may read, derived ones and histories too, and the archive's own ("_topic", "_file");
-        None for all scalars. cone: (ra, dec, radius), degrees or such as "1 arcmin". where: "rb >= 0.65 and
-        fid == 1" or [("rb", ">=", 0.65), ...], on the values that a filter sees. versions: see `select`.
-        public: only alerts and history rows that are public. rows: of a partition, about; each is of one
-        night, its rows near each other on the sky.
+        Parameters
+        ----------
+        nights
+            "2023-10-12", "2023-10-12..2023-10-14", a date, or a list of these; all nights where left out.
+        columns
+            Names that a filter may read (say, `f.reads`), derived ones and histories too, and the archive's
+            own ("_topic", "_file"); all scalars where left out.
+        cone
+            (ra, dec, radius): degrees, or such as "1 arcmin" for the radius.
+        where
+            Conditions on what a filter sees: "rb >= 0.65 and fid == 1", or [("rb", ">=", 0.65), ...].
+        versions
+            Of several alerts with one candid the "newest", or "all" of them.
+        public
+            Only alerts and history rows that are public.
+        rows
+            Of a partition, about; each is of one night, its rows near each other on the sky.
 
-        Raises NoSuchColumn, BadNights, BadCone, BadCondition, NoSuchArchive.
+        Returns
+        -------
+        dask.dataframe.DataFrame
+            Nothing is read before it is computed.
+
+        Raises
+        ------
+        NoSuchColumn, BadNights, BadCone, BadCondition, NoSuchArchive
+            For what is not there, or not understood.
         """
         import dask.dataframe as dd
 
@@ -92,8 +128,28 @@ class Archive(Table):
         versions: Versions = "newest",
         public: bool = False,
     ) -> Tally:
-        """What `alerts` with these arguments would read, told by the files' footers: its bytes are those of
-        the column chunks, `available` those of the nights' files."""
+        """What `alerts` with these arguments would read, told by the files' footers.
+
+        Parameters
+        ----------
+        nights
+            "2023-10-12", "2023-10-12..2023-10-14", a date, or a list of these; all nights where left out.
+        columns
+            As for `alerts`.
+        cone
+            (ra, dec, radius): degrees, or such as "1 arcmin" for the radius.
+        where
+            Conditions on what a filter sees: "rb >= 0.65 and fid == 1", or [("rb", ">=", 0.65), ...].
+        versions
+            Of several alerts with one candid the "newest", or "all" of them.
+        public
+            Only alerts and history rows that are public.
+
+        Returns
+        -------
+        Tally
+            Its bytes are those of the column chunks, `available` those of the nights' files.
+        """
         view, tally = self.view(columns, cone, where, public), Tally()
         for piece in self.select(view, nights, versions, WHOLE, tally):
             tally.add(view.reader(piece).cost(view.stored))
@@ -110,7 +166,25 @@ class Archive(Table):
     ) -> Any:
         """A Dask bag of packets as dictionaries, for work on one packet at a time (`bag.map(f.one)`).
 
-        stamps: with the image cut-outs. Everything else as for `alerts`.
+        Parameters
+        ----------
+        nights
+            "2023-10-12", "2023-10-12..2023-10-14", a date, or a list of these; all nights where left out.
+        cone
+            (ra, dec, radius): degrees, or such as "1 arcmin" for the radius.
+        where
+            Conditions on what a filter sees: "rb >= 0.65 and fid == 1", or [("rb", ">=", 0.65), ...].
+        versions
+            Of several alerts with one candid the "newest", or "all" of them.
+        public
+            Only alerts and history rows that are public.
+        stamps
+            With the image cut-outs.
+
+        Returns
+        -------
+        dask.bag.Bag
+            Nothing is read before it is computed.
         """
         import dask.bag
         from dask.base import tokenize

@@ -66,16 +66,49 @@ def replay(
 ) -> Replay:
     """Run filters over nights of an archive as the live stream would have; one pass for all of them.
 
-    filters: filters or their names (`filters.load`). nights, cone, where, versions: as for
-    `Archive.alerts`. parameters: {"rb_min": 0.7} for every filter that has it, {"real_bogus.rb_min": 0.7}
-    for one; a list of values is a sweep (several lists: every combination); a list of such dictionaries
-    tries each. public: see what a public channel sees: alerts and history rows that are public. versions:
-    "all" replays each source record, as live. way: "bag" asks packet by packet, for filters without
-    `reads`; the same result, slower. externals: catalogues, regions and sky maps; those in use now where
-    left out. cluster: a `distributed` client, cluster or address; without one, threads of this process.
-
     Ctrl-C ends it early: what is there by then is returned, with `complete` false.
-    Raises BadParameter, FilterError for another survey's filter, ReadsRequired, BadNights, NoSuchArchive.
+
+    Parameters
+    ----------
+    filters
+        Filters, their names, or expressions; one or several.
+    archive
+        An Archive, or its address.
+    nights
+        "2023-10-12", "2023-10-12..2023-10-14", a date, or a list of these; all nights where left out.
+    parameters
+        {"rb_min": 0.7} for every filter that has it, {"real_bogus.rb_min": 0.7} for one; a list of values is
+        a sweep (several lists: every combination); a list of such dictionaries tries each.
+    cone
+        (ra, dec, radius): degrees, or such as "1 arcmin" for the radius.
+    where
+        Conditions on what a filter sees: "rb >= 0.65 and fid == 1", or [("rb", ">=", 0.65), ...].
+    public
+        See what a public channel sees: alerts and history rows that are public.
+    versions
+        "all" replays each source record, as live; "newest" one of each candid.
+    way
+        "bag" asks packet by packet, for filters without `reads`; the same result, slower.
+    cluster
+        A `distributed` client, cluster or address; without one, threads of this process.
+    threads
+        How many of them.
+    on_progress
+        Is told now and then how far it is.
+    externals
+        Catalogues, regions and sky maps at versions of your choice; those in use now where left out.
+
+    Returns
+    -------
+    Replay
+        Matches, funnels, alerts a night.
+
+    Raises
+    ------
+    BadParameter, FilterError, ReadsRequired
+        For a filter that cannot be used here.
+    BadNights, NoSuchArchive
+        For what is not there.
     """
     source = archive if isinstance(archive, Archive) else Archive(archive)
     chosen = variants([filters] if isinstance(filters, (Filter, str)) else filters, parameters)

@@ -38,12 +38,33 @@ def ingest(
 ) -> Summary:
     """Keep the packets of files, folders (recursively) and tarballs (streamed), each once.
 
-    survey: only this one's; None: each survey's packets in the table of its own. What cannot be kept goes to
-    the quarantine with its reason. client: a `distributed.Client` whose workers reach both the packets and
-    the archive under the same paths; without one, threads of this process do the work. schemas: for Confluent
-    framing. progress: is told now and then how far it is.
+    Parameters
+    ----------
+    paths
+        Files, folders, tarballs; one or several.
+    archive
+        Folder or object-store address.
+    survey
+        Only this one's packets; where left out each survey's packets go to a table of its own.
+    client
+        A `distributed.Client` whose workers reach both the packets and the archive under the same paths;
+        without one, threads of this process do the work.
+    schemas
+        Where the schemas of packets with Confluent framing are.
+    progress
+        Is told now and then how far it is.
 
-    Raises NoSuchPackets for a path that is not there, NoSchemaSource when a registry does not answer.
+    Returns
+    -------
+    Summary
+        What was kept; what cannot be kept is in the quarantine with its reason.
+
+    Raises
+    ------
+    NoSuchPackets
+        For a path that is not there.
+    NoSchemaSource
+        When a registry does not answer.
     """
     files = PacketFiles([paths] if isinstance(paths, (str, Path)) else paths)
     tell = progress or (lambda _: None)

@@ -20,7 +20,14 @@ ALERTS, NIGHTS, SEED = 3000, 3, 1
 def sample_archive(alerts: int = ALERTS, nights: int = NIGHTS, seed: int = SEED) -> Archive:
     """The archive of a simulated sky; made at the first call (some ten seconds), opened afterwards.
 
-    alerts: in all. The same arguments give the same alerts on every machine.
+    Parameters
+    ----------
+    alerts
+        In all.
+    nights
+        How many nights they are of.
+    seed
+        Of the sky. The same arguments give the same alerts on every machine.
     """
     from archive.read.archive import Archive
     from cluster.home import zads_home

@@ -137,9 +137,21 @@ def frame_maker(
 
 
 def stored_columns(reads: Sequence[str], survey: str = "ztf", public: bool = False) -> list[str]:
-    """What the reader (or the archive) must bring so that `to_frame` can show `reads`.
+    """What the reader (or the archive) must bring so that `to_frame` can show some columns.
 
-    Raises NoSuchColumn.
+    Parameters
+    ----------
+    reads
+        The columns to show.
+    survey
+        Whose alerts.
+    public
+        Leave out rows of histories that are not public.
+
+    Raises
+    ------
+    NoSuchColumn
+        For a name that nothing has.
     """
     return frame_maker(reads, survey, public).columns
 

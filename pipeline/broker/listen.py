@@ -113,17 +113,32 @@ def listen(
     schemas: SchemaSource | None = None,
     **kafka: Any,
 ) -> Iterator[Alert]:
-    """The alerts of `topic`, only those whose transaction was committed, in order within each partition.
+    """The alerts of a topic, only those whose transaction was committed, in order within each partition.
 
-    topic: a name, or a pattern when it starts with "^"; topics that appear later are noticed.
-    until_drained: end at what was there at the start; otherwise wait for more for ever.
-    group: a Kafka consumer group, which remembers how far it came: an alert counts as read when the
-        loop asks for the next one. Without one nothing is remembered.
-    from_beginning: without a remembered place, start with the oldest alert, else with what comes next.
-    schemas: where the writer schemas of Confluent-framed packets are (schemas.avro.framing.schema_source).
-    kafka: librdkafka's own keys, such as **{"security.protocol": "SASL_SSL"}.
+    Parameters
+    ----------
+    topic
+        A name, or a pattern when it starts with "^"; topics that appear later are noticed.
+    bootstrap
+        Of the Kafka broker, "host:port".
+    until_drained
+        End at what was there at the start; otherwise wait for more for ever.
+    group
+        A Kafka consumer group, which remembers how far it came: an alert counts as read when the loop asks
+        for the next one. Without one nothing is remembered.
+    from_beginning
+        Without a remembered place, start with the oldest alert, else with what comes next.
+    schemas
+        Where the schemas of packets with Confluent framing are (`schemas.avro.framing.schema_source`).
+    kafka
+        librdkafka's own keys, such as **{"security.protocol": "SASL_SSL"}.
 
-    Raises NoSuchTopic with near names, and BrokerError when no broker answers or it refuses.
+    Raises
+    ------
+    NoSuchTopic
+        With near names.
+    BrokerError
+        When no broker answers or it refuses.
     """
     listener = Listener(topic, bootstrap, until_drained, group, from_beginning, schemas, **kafka)
     return _one_by_one(listener)

@@ -52,16 +52,42 @@ def publish(
     schemas: SchemaSource | None = None,
     **kafka: Any,
 ) -> PublishSummary:
-    """Publish the packets in files, folders (recursively) and nightly tarballs (streamed).
+    """Publish the packets in files, folders and nightly tarballs.
 
-    Each alert goes to its survey's nightly topic, `ztf_YYYYMMDD_programidN`, unless `topic` is given, and
-    is keyed by its exposure (`pid`). Topics are created with `partitions` partitions. A packet whose
-    topic cannot be told goes to the dead letters with the reason and the file's name; with `topic`
-    nothing is refused, and a packet's bytes are never changed. A file with several alerts is split into
-    one packet for each. rate: alerts/s, as fast as possible without. kafka: librdkafka's own keys.
+    Alerts are keyed by their exposure (`pid`). A packet's bytes are never changed; a file with several alerts
+    is split into one packet for each.
 
-    Raises NoSuchPackets for a path that is not there, BrokerError when no broker answers and its kin
-    NotDelivered when one stops taking alerts.
+    Parameters
+    ----------
+    paths
+        Files, folders (recursively) and nightly tarballs (streamed); one or several.
+    bootstrap
+        Of the Kafka broker, "host:port".
+    topic
+        For all alerts; where left out each goes to its survey's own topic (`ztf_YYYYMMDD_programidN`), and
+        one whose topic cannot be told to the dead letters, with the reason and the file's name.
+    rate
+        alerts/s; as fast as possible where left out.
+    partitions
+        Of the topics that are created.
+    progress
+        Is told after each batch how far it is.
+    schemas
+        Where the schemas of packets with Confluent framing are.
+    kafka
+        librdkafka's own keys, such as **{"security.protocol": "SASL_SSL"}.
+
+    Returns
+    -------
+    PublishSummary
+        What became of the packets.
+
+    Raises
+    ------
+    NoSuchPackets
+        For a path that is not there.
+    BrokerError
+        When no broker answers; its kin NotDelivered when one stops taking alerts.
     """
     files = PacketFiles([paths] if isinstance(paths, (str, Path)) else paths)
     with _Publisher(bootstrap, topic, rate, partitions, Sorter(schemas), kafka) as publisher:

@@ -24,10 +24,23 @@ _CARD, _FITS_BLOCK = 80, 2880
 def read_packet(
     raw: bytes | str | Path, schemas: SchemaSource | None = None, bare: Mapping[str, Any] | None = None
 ) -> list[dict[str, Any]]:
-    """The records of a packet (most have one), given as bytes or as the path of a file.
+    """The records of a packet (most have one); values are as stored: sentinels stay, stamps are bytes.
 
-    Values are as stored: sentinels stay, stamps are bytes (see `stamp`).
-    Raises PacketError; OSError for a file that cannot be opened.
+    Parameters
+    ----------
+    raw
+        The packet's bytes, or the path of a file.
+    schemas
+        Where the schemas of packets with Confluent framing are.
+    bare
+        The schema of a packet without any framing.
+
+    Raises
+    ------
+    PacketError
+        For what cannot be read.
+    OSError
+        For a file that cannot be opened.
     """
     return records_of(frame(_bytes(raw), schemas, bare))
 

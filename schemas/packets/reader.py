@@ -82,11 +82,24 @@ class Batch:
 class PacketReader:
     """Reads the same columns from any packet of one survey. Safe to share between threads.
 
-    columns: names such as "jd", "prv_candidates.magpsf", "cutoutScience.stampData", or whole nested ones:
-    "prv_candidates", "candidate", "*". schemas: where the schemas of Confluent-framed packets come from.
-    bare: the schema of packets without any framing.
+    Parameters
+    ----------
+    columns
+        Names such as "jd", "prv_candidates.magpsf", "cutoutScience.stampData", or whole nested ones:
+        "prv_candidates", "candidate", "*".
+    survey
+        Whose packets; those of others are counted.
+    schemas
+        Where the schemas of packets with Confluent framing are.
+    bare
+        The schema of packets without any framing.
 
-    Raises NoSuchColumn for a name or survey that is not known, UnsupportedSchema for a bad `bare`.
+    Raises
+    ------
+    NoSuchColumn
+        For a name or survey that is not known.
+    UnsupportedSchema
+        For a bad `bare`.
     """
 
     def __init__(

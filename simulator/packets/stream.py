@@ -22,11 +22,28 @@ Versions = str | Sequence[str]
 def simulate(
     alerts: int, seed: int, nights: int = 1, schema: Versions = "4.01", stamps: bool = True
 ) -> Iterator[SimulatedAlert]:
-    """Exactly `alerts` alerts of the last `nights` nights, in time order, from a seed.
+    """Exactly so many alerts of a simulated sky, in time order, from a seed.
 
     The survey runs for 400 nights; those before the emitted ones appear in histories only. The same arguments
-    give the same bytes. schema: one version, or several that share each night's exposures. Raises ValueError
-    when the arguments cannot be served: at once when that can be seen from them, else at the first alert.
+    give the same bytes.
+
+    Parameters
+    ----------
+    alerts
+        How many.
+    seed
+        Any whole number.
+    nights
+        Of the last so many nights.
+    schema
+        A schema version, or several that share each night's exposures.
+    stamps
+        With image cut-outs.
+
+    Raises
+    ------
+    ValueError
+        When the arguments cannot be served: at once when that can be seen from them, else at the first alert.
     """
     return iter(Staged(alerts, seed, nights, schema, stamps))
 
