@@ -26,6 +26,7 @@ _PUBLIC = {
     "to_frame": "filters.external.externals",
     "show": "schemas.pictures.figure",
     "simulate": "simulator",
+    "simulate_rubin": "simulator",
     "Archive": "archive.read.archive",
     "replay": "archive.replay.replay",
     "ingest": "archive.write.ingest",

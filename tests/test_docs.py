@@ -18,6 +18,7 @@ from deltalake import DeltaTable
 
 import zads
 from pipeline.channels.config import RunConfig, read_config
+from tests import rubin
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -95,6 +96,33 @@ def test_the_filter_of_the_readme_runs_and_is_the_registered_one(tmp_path, capsy
         assert mine.using(gap=gap).passes(frame).equals(registered.passes(frame))
     exec("\n".join(blocks(README, "python")[:2]), {"__name__": str(tmp_path)})
     assert "seen again tonight" in capsys.readouterr().out
+
+
+def test_the_rubin_filter_of_the_readme_runs_beside_the_ztf_one(tmp_path, capsys):
+    every = blocks(README, "python")
+    exec("\n".join(every[:-1]), {"__name__": str(tmp_path)})
+    said = capsys.readouterr().out
+    assert "new light" in said
+    assert "seen again tonight" in said
+    path = tmp_path / "my_filters.py"
+    path.write_text("\n".join((every[0], every[2])))
+    mine = zads.load(f"{path}:young_and_bright")
+    reads = [*mine.reads, "candid"]
+    packets = [alert.packet for alert in zads.simulate_rubin(200, seed=1, stamps=False)]
+    table = zads.PacketReader(zads.stored_columns(reads, "lsst"), "lsst").read(packets).table
+    frame = zads.to_frame(table, reads, "lsst")
+    found = set(frame["candid"][mine.passes(frame)])
+    assert found == {p["diaSourceId"] for p in map(rubin.read, packets) if _young_and_bright(p)}
+    assert found
+
+
+def _young_and_bright(packet: dict) -> bool:
+    """The README's filter in plain Python."""
+    source, whole = packet["diaSource"], packet["diaObject"]
+    forced = [row["psfFlux"] for row in packet["prvDiaForcedSources"] or [] if row["psfFlux"] is not None]
+    if whole is None or whole["nDiaSources"] > 3 or not forced:
+        return False
+    return source["psfFlux"] - max(forced) > 10 * source["psfFluxErr"]
 
 
 def test_the_channel_of_the_readme_is_valid_configuration(tmp_path):

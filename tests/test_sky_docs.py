@@ -20,7 +20,7 @@ SKY = (ROOT / "docs" / "simulated_sky.md").read_text()
 
 def test_the_commands_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    for line in blocks(SKY, "console")[0].splitlines():
+    for line in "".join(blocks(SKY, "console")).splitlines():
         done = CliRunner().invoke(application(), shlex.split(line)[1:])
         assert done.exit_code == 0, (line, done.output, done.exception)
     assert Path("score.png").stat().st_size > 10_000
@@ -30,6 +30,7 @@ def test_the_commands_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         for name in ("truth_objects", "exposures", "catalogue"):
             assert pq.read_table(Path(folder, f"{name}.parquet")).num_rows
     assert any(Path("month", "messages").iterdir())
+    assert len(list(Path("rubin").glob("*.avro"))) == pq.read_table("rubin/truth.parquet").num_rows == 300
     assert set(pq.read_table("rough/truth.parquet")["damage"].to_pylist()) > {None, "corrupt", "truncated"}
     names = set(pq.read_table("night/truth.parquet").column_names)
     said = SKY[SKY.index("`truth.parquet`") : SKY.index("`truth_objects.parquet`")].split("`")[3::2]
