@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.progress import Progress
 
 from commands.shared.options import people
@@ -47,15 +48,44 @@ def _fill(folder: Path, alerts: int, nights: int, seed: int) -> None:
 
     packets = folder / "packets"
     packets.mkdir()
-    with Progress(console=_console(), transient=True) as bar:
-        task = bar.add_task(f"simulating {nights} nights", total=2 * alerts)
-        for alert in simulate(alerts, seed, nights):
+    with _progress(2 * alerts) as show:
+        done = 0
+        for done, alert in enumerate(simulate(alerts, seed, nights), start=1):
             (packets / f"{alert.candid}.avro").write_bytes(alert.packet)
-            bar.advance(task)
-        bar.update(task, description=f"archiving {nights} nights")
+            show(f"simulating {nights} nights", done)
         ingest(
-            packets, folder / "archive", progress=lambda s: bar.update(task, completed=alerts * (1 + s.done))
+            packets,
+            folder / "archive",
+            progress=lambda s: show(f"archiving {nights} nights", done + int(alerts * s.done)),
         )
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[str, int], None]]:
+    """What shows how far it is, in words and a number of `total`: a bar, or one line of a notebook's cell."""
+    if people.is_jupyter:
+        yield _line_of_a_cell(total)
+        return
+    with Progress(console=people, transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda words, done: bar.update(task, description=words, completed=done)
+
+
+def _line_of_a_cell(total: int) -> Callable[[str, int], None]:
+    """One line that changes: rich's display would be an output each time, or need a package of widgets."""
+    from IPython.display import Pretty, display
+
+    shown = display(Pretty(""), display_id=True)
+    last = ""
+
+    def show(words: str, done: int) -> None:
+        nonlocal last
+        line = f"{words}: {done / max(total, 1):.0%}"
+        if line != last:
+            shown.update(Pretty(line))
+            last = line
+
+    return show
 
 
 def _move(made: Path, place: Path) -> None:
@@ -65,8 +95,3 @@ def _move(made: Path, place: Path) -> None:
     except OSError:
         if not place.exists():
             raise
-
-
-def _console() -> Console:
-    """Standard error; in a notebook too, where rich's own display needs a package of widgets."""
-    return Console(stderr=True, force_jupyter=False, force_terminal=people.is_jupyter or None)
