@@ -115,7 +115,12 @@ def observability(ra: float, dec: float, site: str = "palomar", when: Any = None
     from astropy.utils import iers
 
     named, location = site_named(site)
-    with iers.conf.set_temp("auto_download", False), iers.conf.set_temp("iers_degraded_accuracy", "warn"):
+    # Earth's rotation from the tables in the package: for a plot of altitudes old ones are good enough.
+    with (
+        iers.conf.set_temp("auto_download", False),
+        iers.conf.set_temp("auto_max_age", None),
+        iers.conf.set_temp("iers_degraded_accuracy", "ignore"),
+    ):
         begin = _noon(Time.now() if when is None else Time(when), location.lon.deg)
         times = begin + np.arange(0, 24 * 60 + 1, _STEP) * u.min
         frame = AltAz(obstime=times, location=location)

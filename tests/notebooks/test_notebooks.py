@@ -84,3 +84,11 @@ def test_the_lsdb_of_the_prose_finds_the_archives_alerts(tmp_path, monkeypatch):
     )
     assert sorted(found["candid"]) == sorted(inside["candid"].compute())
     assert sorted(found.index) == sorted(inside["_healpix_29"].compute())
+
+
+def test_progress_is_one_line_of_a_cell(tmp_path, monkeypatch):
+    monkeypatch.setenv("ZADS_HOME", str(tmp_path))
+    [cell] = executed("# %%\nimport zads\nzads.sample_archive(300, 2)\n").cells
+    kinds = [output.output_type for output in cell.outputs]
+    assert kinds == ["display_data", "execute_result"], "it was an output for each step"
+    assert "100%" in cell.outputs[0].data["text/plain"]

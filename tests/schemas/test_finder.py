@@ -82,6 +82,12 @@ def test_the_night_as_published():
     assert "not observable" not in observability(0.0, -80.0, "Cerro Pachon", "2023-10-12T20:00").words()
 
 
+@pytest.mark.parametrize("when", [None, "2016-10-12", "2031-01-01"])
+def test_any_night_without_the_network(when):
+    """Tonight, and years from the tables of the Earth's rotation that came with astropy."""
+    assert 0 < observability(10.0, 20.0, "palomar", when).altitude.max() < 90
+
+
 def test_sites():
     assert observability(0, 0, "-116.865 33.3563 1712", "2023-10-12").altitude.max() == pytest.approx(
         observability(0, 0, "palomar", "2023-10-12").altitude.max(), abs=0.01
