@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pipeline.broker.client import MESSAGE_MAX_BYTES, NoSuchTopic, topic_names
+from pipeline.broker.client import MESSAGE_MAX_BYTES, SIZED, NoSuchTopic, topic_names
 from pipeline.broker.listen import Alert, listen, record_at, whole
 from schemas.errors import ZadsError
 
 TOPIC = "zads.dead-letters"
+SETTINGS = {**SIZED, "retention.ms": str(90 * 86_400_000)}
+"""Dead letters are kept for 90 days: longer than the topics that they come from, usually."""
 Stage = Literal["decode", "filter", "publish"]
 
 # What the record format and the producer's estimate of it take beyond value, key and headers.

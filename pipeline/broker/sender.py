@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from pipeline.broker.acknowledged import AcknowledgedProducer, Record
 from pipeline.broker.client import MESSAGE_MAX_BYTES, SIZED, BrokerError, sentence, wait_for_broker
+from pipeline.broker.dead_letters import SETTINGS as DEAD_LETTERS_SETTINGS
 from pipeline.broker.dead_letters import TOPIC as DEAD_LETTERS
 from pipeline.broker.dead_letters import dead_letter_record
 from pipeline.broker.topics import ensure_topics
@@ -166,7 +167,8 @@ class Delivery:
 
     def _ensure(self, topic: str, partitions: int) -> None:
         if topic not in self._open:
-            ensure_topics(self._bootstrap, [topic], partitions, SIZED, **self._kafka)
+            settings = DEAD_LETTERS_SETTINGS if topic == DEAD_LETTERS else SIZED
+            ensure_topics(self._bootstrap, [topic], partitions, settings, **self._kafka)
             self._producer.open(topic)
             self._open.add(topic)
 

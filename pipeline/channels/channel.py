@@ -119,10 +119,13 @@ class Registered:
 def is_older(version: str, than: str) -> bool:
     """Whether a channel set's version is of an earlier state of the same registry.
 
-    Versions of different registries, and hashes of a configuration, have no order: never older.
+    One that takes no registry into account is older than any that does. Versions of different registries, and
+    hashes of configurations, have no order: never older.
     """
     (registry, offset, _), (other, other_offset, _) = _parts(version), _parts(than)
-    return bool(registry) and registry == other and int(offset) < int(other_offset)
+    if version and not registry:
+        return bool(other)
+    return registry == other and int(offset) < int(other_offset)
 
 
 def _parts(version: str) -> tuple[str, str, str]:

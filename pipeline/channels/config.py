@@ -23,7 +23,15 @@ from pydantic_settings import (
 
 from filters import filter_or_expression, load, registered
 from filters.external.externals import Externals
-from pipeline.channels.channel import NAME, Access, Channel, ChannelSet, input_topics
+from pipeline.channels.channel import (
+    COLLABORATION_PREFIX,
+    NAME,
+    PUBLIC_PREFIX,
+    Access,
+    Channel,
+    ChannelSet,
+    input_topics,
+)
 from pipeline.channels.definition import ChannelError, unloadable
 from pipeline.channels.inputs import Reading, refuse_wrong_inputs
 from pipeline.channels.limits import Limits
@@ -39,6 +47,21 @@ if TYPE_CHECKING:
 
 ALL_TOPICS = topics_pattern()
 """The topics of every survey that zads knows."""
+
+
+_OWN_TOPICS = (
+    f"{PUBLIC_PREFIX}any",
+    f"{COLLABORATION_PREFIX}any",
+    "zads.dead-letters",
+    "zads.gaps",
+    "zads.applied",
+    "zads.channels",
+)
+
+
+def exact(topics: str) -> str:
+    """The pattern of topics to read: a name stands for itself alone, as everywhere in Kafka."""
+    return topics if topics.startswith("^") else f"^(?:{topics})$"
 
 
 class ConfigError(ZadsError):
@@ -134,6 +157,9 @@ class RunConfig(BaseSettings):
             re.compile(pattern)
         except re.error as error:
             raise ValueError(f"not a regular expression: {error}") from None
+        pattern = exact(pattern)
+        if own := [topic for topic in _OWN_TOPICS if re.match(pattern, topic)]:
+            raise ValueError(f"matches zads' own topics ({own[0]}): what is delivered would come in again")
         return pattern
 
     @classmethod

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import pickle
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,7 @@ _LOOK_SECONDS = 0.2
 _GATHER_SECONDS = 0.002
 _PREPARE_SECONDS = 20.0
 _NO_WORKER_SECONDS = 60.0
+_STILL_SO_SECONDS = 60.0
 
 
 class NoWorkersError(ZadsError):
@@ -75,6 +77,8 @@ class Fleet:
         self._gathered: dict[tuple[str, object], _Bundle] = {}  # (address, kin) -> one that still fills
         self._under_way: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Condition()
+        self._ending: set[str] = set()
+        self._said_away = -_STILL_SO_SECONDS
 
     async def __aenter__(self) -> Fleet:
         await self._look()
@@ -199,7 +203,17 @@ class Fleet:
             try:
                 await self._look()
             except OSError as error:
-                log.warning("the Dask scheduler does not answer: %s", error)
+                await self._scheduler_is_away(error)
+
+    async def _scheduler_is_away(self, error: OSError) -> None:
+        """Nobody is there for us then; said at once and once a minute."""
+        if self._threads:
+            async with self._changed:
+                self._threads = {}
+                self._changed.notify_all()
+        if time.monotonic() - self._said_away >= _STILL_SO_SECONDS:
+            self._said_away = time.monotonic()
+            log.warning("the Dask scheduler does not answer: %s", error)
 
     async def _look(self) -> None:
         known = await self._client.scheduler.identity(n_workers=-1)
@@ -235,10 +249,18 @@ class Fleet:
         return home
 
     async def _end(self, address: str) -> None:
-        """End the worker's process; its nanny starts another."""
+        """End the worker's process; its nanny starts another. Once, whoever asks for it."""
+        if address in self._ending or address not in self._threads:
+            return
+        self._ending.add(address)
         log.warning("ending worker %s: a batch overran %g s", address, self._batch_seconds)
-        answer = await self._client.restart_workers([address], timeout=20, raise_for_error=False)
-        log.info("worker %s: %s", address, answer)
+        try:
+            answer = await self._client.restart_workers([address], timeout=20, raise_for_error=False)
+            log.info("worker %s: %s", address, answer)
+        except (KeyError, OSError, TimeoutError) as error:  # it ended by itself meanwhile
+            log.info("worker %s has ended: %s", address, error)
+        finally:
+            self._ending.discard(address)
 
 
 class _Call:

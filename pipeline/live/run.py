@@ -15,6 +15,7 @@ from confluent_kafka import KafkaException
 from distributed import Client
 
 from pipeline.broker.client import SIZED, BrokerError, client_settings, topic_names
+from pipeline.broker.dead_letters import SETTINGS as DEAD_LETTERS_SETTINGS
 from pipeline.broker.dead_letters import TOPIC as DEAD_LETTERS_TOPIC
 from pipeline.broker.partition import Partition
 from pipeline.broker.topics import TopicRefused, ensure_topics
@@ -185,6 +186,8 @@ class LiveRun:
         """Count what became of a batch, decide what follows, and tell the source."""
         self.statistics.add(report)
         _log(report)
+        if "are older than" in report.message:  # it waits until the registry has been read
+            self._source.say_now_and_then("a batch waits, and is tried again", report.message)
         if report.outcome == "setup":
             raise SetupError(f"no batch can be done: {report.message}", hint=report.traceback or None)
         before = set(self._recovery.suspended)
@@ -249,7 +252,7 @@ class LiveRun:
 
     def _prepare_topics(self) -> None:
         self._suspend(self._prepare_channels(self._in_force.channels))
-        self._ensure([DEAD_LETTERS_TOPIC], SIZED)
+        self._ensure([DEAD_LETTERS_TOPIC], DEAD_LETTERS_SETTINGS)
         self._ensure([GAPS_TOPIC], {"cleanup.policy": "compact"})
         self._ensure([APPLIED_TOPIC], {"retention.ms": _FOREVER})
 

@@ -9,10 +9,12 @@ failed, and the batch is a gap of the channel. Its neighbours never notice.
 
 from __future__ import annotations
 
+import resource
 import time
 import traceback
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
@@ -34,6 +36,7 @@ from schemas.packets.reader import Batch, PacketReader, Refused, read_by_survey
 from schemas.surveys.registry import SURVEYS
 from schemas.surveys.survey import Survey
 
+_UNLIMITED = 1 << 31
 _ZEROS = bytes(1 << 14)  # more than an alert of nothing but zeros, nulls and empty strings takes
 
 
@@ -92,7 +95,7 @@ class Evaluator:
     """A channel set made ready to run: which columns to decode, which frame each channel sees."""
 
     def __init__(self, channels: ChannelSet, schemas: SchemaSource | None = None) -> None:
-        self.channels, self.schemas = channels, schemas
+        self.channels, self.schemas, self.kept = channels, schemas, Kept()
         # Where no channel runs all packets are read all the same: damaged ones go to the dead letters.
         self._of = {name: _Surveyor(name, channels, schemas) for name in channels.surveys or SURVEYS}
         self._surveys = list(self._of.values())
@@ -122,7 +125,7 @@ class Evaluator:
             packets = [packet for packets in batches for packet in packets]
             parts = read_by_survey([surveyor.reader for surveyor in self._surveys], packets)
         read = [(self._of[reader.survey.name], _named(batch)) for reader, batch in parts]
-        envelope = _Envelope(guard, filter_seconds, failing_alerts, verdicts)
+        envelope = _Envelope(guard, filter_seconds, failing_alerts, verdicts, self.kept)
         for surveyor, batch in read:
             self._judge(surveyor, batch, topic, envelope, suspended)
         _without_failed(verdicts)
@@ -307,11 +310,47 @@ class _View:
         return [Match(index, survey.name, *values) for index, *values in found]
 
 
+class Kept:
+    """How much memory each channel's filter has kept over its calls in this process."""
+
+    SHARE = 0.4  # of the memory that this process may use
+
+    def __init__(self) -> None:
+        limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
+        self.most = _UNLIMITED if limit == resource.RLIM_INFINITY else int(self.SHARE * limit)
+        self._kept: Counter[str] = Counter()
+
+    @contextmanager
+    def by(self, channel: str) -> Iterator[None]:
+        """Within, what this process grows by is the channel's. Raises HoardsMemory beyond the limit."""
+        before = _resident()
+        yield
+        self._kept[channel] += _resident() - before
+        if self._kept[channel] > self.most:
+            kept, self._kept[channel] = self._kept[channel], 0
+            raise HoardsMemory(f"it has kept {kept / 1e6:,.0f} MB of memory over its calls")
+
+
+class HoardsMemory(MemoryError):
+    """A filter keeps memory from call to call: sooner or later it would end its worker."""
+
+
+def _resident() -> int:
+    """Bytes of this process in memory; 0 where the system does not say."""
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+    except OSError:
+        return 0
+
+
 class _Envelope:
     """Runs a filter so that whatever it does concerns nobody else."""
 
-    def __init__(self, guard: Guard, seconds: float, failing_alerts: int, verdicts: Verdicts) -> None:
-        self.verdicts = verdicts
+    def __init__(
+        self, guard: Guard, seconds: float, failing_alerts: int, verdicts: Verdicts, kept: Kept
+    ) -> None:
+        self.verdicts, self._kept = verdicts, kept
         self._guard, self._seconds, self._failing_alerts = guard, seconds, failing_alerts
 
     def passes(self, channel: Channel, view: _View) -> tuple[np.ndarray, dict[int, dict[str, Any]]] | None:
@@ -322,7 +361,7 @@ class _Envelope:
         deadline = time.monotonic() + self._seconds
 
         def judge(start: int, stop: int) -> None:
-            with self._guard.running(channel.name, self._seconds):
+            with self._kept.by(channel.name), self._guard.running(channel.name, self._seconds):
                 judged = channel.filter.judge(view.rows(start, stop))
             mask[start:stop] = judged.mask
             if channel.filter.gives:

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 _KAFKA_SECONDS = 10.0
 
 _ROUND_SECONDS = 20.0
+MOST_LANES = 160
+"""Partitions that a worker holds at a time: some 1,300 threads and 2,600 handles."""
 TRANSACTION_SECONDS = 60.0
 
 
@@ -156,6 +158,8 @@ class Lanes:
 
     def __init__(self) -> None:
         self._held: dict[tuple[str, Partition], Lane] = {}
+        self.all_stalled = False
+        self._since = 0.0  # when the bundle began that is done now
 
     def for_work(self, work: Work) -> Lane:
         """The lane for this work; taken anew when not held, when elsewhere, or when told to fence."""
@@ -164,6 +168,7 @@ class Lanes:
         ours = lane is not None and not work.fence and lane.topic_id == work.topic_id
         if lane is not None and ours and lane.committed == work.low:
             lane.refuse_older(work)
+            lane.used = time.monotonic()
             return lane
         self.drop(work)
         lane = Lane(work)
@@ -173,6 +178,7 @@ class Lanes:
             lane.abandon()
             raise
         self._held[(work.group, work.partition)] = lane
+        self._close_the_longest_unused()
         return lane
 
     def drop(self, work: Work) -> None:
@@ -181,11 +187,24 @@ class Lanes:
         if lane is not None:
             lane.abandon()
 
-    def drop_all(self) -> None:
-        """Close every lane: what one broker's restart has stalled once, it has stalled in all of them."""
-        for lane in self._held.values():
-            lane.abandon()
-        self._held.clear()
+    def begin_bundle(self) -> None:
+        """At the beginning of a bundle: close every lane when one has stalled in the bundle before."""
+        self._since = time.monotonic()
+        if self.all_stalled:
+            for lane in self._held.values():
+                lane.abandon()
+            self._held.clear()
+            self.all_stalled = False
+
+    def _close_the_longest_unused(self) -> None:
+        """A lane is two clients: threads and handles. Whoever needs a closed one again takes it anew.
+
+        Those of the bundle that is done now stay, however many they are.
+        """
+        by_use = sorted(self._held, key=lambda key: self._held[key].used)
+        for key in by_use[: max(0, len(by_use) - MOST_LANES)]:
+            if self._held[key].used < self._since:
+                self._held.pop(key).abandon()
 
     def _close_idle(self, seconds: float = 120.0) -> None:
         idle = [key for key, lane in self._held.items() if time.monotonic() - lane.used > seconds]

@@ -44,6 +44,7 @@ def prepare(channels: bytes, schemas: str) -> None:
 
 def process(works: Sequence[Work]) -> list[Report]:
     """Do some pieces of work that are kin (see Work.kin), or say of each why not."""
+    _lanes.begin_bundle()
     note = RunningNote(works[0])  # one names the filter that is running; the others are just done again
     if (culprit := note.left_by_an_attempt_before()) is not None:
         note.remove()
@@ -204,10 +205,10 @@ def _publishing() -> ThreadPoolExecutor:
 def _ended_by(step: _Step, error: Exception) -> Report:
     """The report on work that an exception has ended; its lane is not used again."""
     work = step.work
-    if isinstance(error, BrokerError | Stalled):
-        _lanes.drop_all()  # what has stalled once has stalled in all of them
-    elif not isinstance(error, Moved | Behind | NoSchemaSource):
+    if not isinstance(error, Moved | Behind | NoSchemaSource):
         _lanes.drop(work)
+    if isinstance(error, BrokerError | Stalled):
+        _lanes.all_stalled = True  # what has stalled once has stalled in all of them
     seconds = time.monotonic() - step.began if step.began else 0.0
     outputs = _outputs(work) if step.stage == "publish" else {}
     return outcome_of(work, error, step.stage, seconds, outputs, lambda: _gone(work, outputs))

@@ -43,6 +43,31 @@ def test_settings_hold_in_every_worker(client: Client) -> None:
     assert dask.config.get("distributed.scheduler.allowed-failures") != 0, "only this cluster is set so"
 
 
+def data_of_many_consumers() -> tuple[int, int]:
+    """Threads and bytes of data memory that ten idle Kafka consumers take."""
+    from confluent_kafka import Consumer
+
+    def now() -> tuple[int, int]:
+        words = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return int(words["Threads"]), int(words["VmData"].split()[0]) * 1024
+
+    threads, size = now()
+    consumers = [Consumer({"bootstrap.servers": "127.0.0.1:9", "group.id": "g"}) for _ in range(10)]
+    more_threads, more = now()
+    for consumer in consumers:
+        consumer.close()
+    return more_threads - threads, more - size
+
+
+def test_many_kafka_clients_fit_into_the_memory_limit(client: Client) -> None:
+    """With stacks of 8 MB thirty partitions filled a worker's limit without a byte in use."""
+    if not sys.platform.startswith("linux"):
+        pytest.skip("only Linux counts a process's data memory")
+    threads, size = client.submit(data_of_many_consumers, pure=False).result()
+    assert threads >= 30
+    assert size < 10 * 8_000_000
+
+
 def eat_at_once() -> float:
     return float(np.ones(10**10).sum())
 

@@ -49,6 +49,16 @@ def hungry(alerts):
     return bright(alerts)
 
 
+_HOARD = []
+
+
+@alert_filter(survey="ztf", reads=["magpsf"])
+def hoards(alerts):
+    """Keeps some more memory with each call; no single call takes much."""
+    _HOARD.append(np.ones(2_000_000))
+    return bright(alerts)
+
+
 @alert_filter(survey="ztf", reads=["magpsf"])
 def quits(alerts):
     """Ends the whole process on the spot."""

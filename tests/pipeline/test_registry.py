@@ -218,8 +218,11 @@ def test_what_runs(tmp_path):
     elsewhere = channel_set(config, None, Registry("u", {"bright": enabled}, (enabled,), 9)).version
     assert is_older(version, later)
     assert not is_older(later, version)
+    assert is_older("0123456789ab", version), "a set made before there was a registry"
+    assert not is_older(version, "0123456789ab")
+    assert not is_older("", version), "nothing was committed yet"
     assert not is_older(version, elsewhere)
-    assert not is_older(channel_set(config).version, later)
+    assert is_older(channel_set(config).version, later)
 
 
 def test_nobody_goes_below_the_channels_that_were_committed(broker):
@@ -251,7 +254,8 @@ def test_nobody_goes_below_the_channels_that_were_committed(broker):
         finally:
             lane.close()
 
-    with pytest.raises(Behind, match="t:8:abc are older than t:9:abc"):
-        take("t:8:abc")
-    for version in ("t:9:abc", "t:12:abc", "another:3:abc", "0123456789ab"):
+    for older in ("t:8:abc", "0123456789ab"):
+        with pytest.raises(Behind, match=f"{older} are older than t:9:abc"):
+            take(older)
+    for version in ("t:9:abc", "t:12:abc", "another:3:abc"):
         take(version)

@@ -115,6 +115,26 @@ def test_a_record_that_nobody_could_read_leaves_a_gap_in_each_channel() -> None:
     assert {(gap.partition, gap.low, gap.high) for gap in gaps} == {(3, 41, 42)}
 
 
+def test_a_filter_that_keeps_memory_from_call_to_call_is_named() -> None:
+    channels = {
+        name: ChannelConfig(filter=f"{BAD}:{name}" if name == "hoards" else "real_bogus", topics=TOPIC)
+        for name in ("hoards", "real_bogus")
+    }
+    hoarding = Evaluator(channel_set(RunConfig(channels=channels, topics=TOPIC)))
+    hoarding.kept.most = 200_000_000
+    failures = []
+    for _ in range(40):
+        (found,) = hoarding.evaluate(
+            [packets()[:20]], TOPIC, NoGuard(), suspended={}, filter_seconds=60, failing_alerts=5
+        )
+        assert "real_bogus" not in found.gaps
+        if found.failures:
+            failures += found.failures
+            break
+    assert [failure.channel for failure in failures] == ["hoards"]
+    assert "has kept" in failures[0].message
+
+
 class At:
     """As much of a message as says where it was."""
 
