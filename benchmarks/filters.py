@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from filters import alert_filter, expression, history
-from schemas.frame import stored_columns, to_frame
+from filters.external.externals import stored_columns, to_frame
 from schemas.packets.reader import PacketReader
 from simulator import simulate
 

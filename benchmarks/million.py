@@ -24,9 +24,9 @@ from archive.tables.fingerprints import SchemaKeeper, schemas_of
 from archive.tables.store import commit, survey_table, write_file
 from archive.write.ingest import ingest
 from filters import registered
+from filters.external.externals import stored_columns
 from schemas.avro.rewrite import rewrite
 from schemas.avro.writer import WriterSchema, writer_schema
-from schemas.frame import stored_columns
 from simulator import simulate
 
 FILE_ROWS = 131_072

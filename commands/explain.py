@@ -158,7 +158,7 @@ def explained(
         It is of another survey.
     """
     from filters.errors import FilterError
-    from filters.external.externals import frame_maker
+    from filters.external.externals import frames_of
     from schemas.packets.packet import packet_survey
     from schemas.packets.reader import PacketReader
 
@@ -166,7 +166,7 @@ def explained(
     survey = packet_survey(raw, schemas)
     if survey not in chosen.surveys:
         raise FilterError(f"{name} is of {survey}; {chosen.name} is for {chosen.of}")
-    maker = frame_maker(reads, survey, public)
+    maker = frames_of(reads, survey, public)
     batch = PacketReader(maker.columns, survey, schemas).read([raw])
     if batch.refused:
         raise batch.refused[0].error

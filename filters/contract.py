@@ -22,7 +22,7 @@ from filters import cuts, travel
 from filters import traced as trace
 from filters import version as source
 from filters.errors import FilterError, ReadsRequired
-from filters.external.externals import Unchecked, frame_maker
+from filters.external.externals import Unchecked, frames_of
 from filters.parameters import Parameter, parameters_of, with_values
 from filters.values import Judged, of_passing, split
 from filters.values import declared as declared_values
@@ -204,7 +204,7 @@ class Filter:
     def cut_names(self) -> list[str]:
         """The names of the cuts, in their order. Raises ReadsRequired without declared `reads`."""
         reads = self.require_reads()
-        return [str(name) for name in self(frame_maker(reads, self.surveys[0]).of_packets([])).columns]
+        return [str(name) for name in self(frames_of(reads, self.surveys[0]).of_packets([])).columns]
 
     def one(self, packet: Mapping[str, Any]) -> Verdict:
         """The verdict on one packet as a plain dictionary: the same as in any batch.
@@ -213,7 +213,7 @@ class Filter:
         """
         survey = self._survey_of(packet)
         reads = self.reads if self.reads is not None else tuple(survey_named(survey).names())
-        answer = self(frame_maker(reads, survey).of_packets([packet]))
+        answer = self(frames_of(reads, survey).of_packets([packet]))
         return Verdict({str(name): bool(answer[name].iloc[0]) for name in answer.columns})
 
     def _survey_of(self, packet: Mapping[str, Any]) -> str:

@@ -227,7 +227,7 @@ class _Flat:
             column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [_none(column)])
         )
         if lists.null_count:
-            raise FilterError("a history column has null lists: make the frame with schemas.frame.to_frame")
+            raise FilterError("a history column has null lists: make the frame with zads.to_frame")
         self._offsets = lists.offsets.to_numpy()
         self.values: Any = _plain(lists.values.slice(self._offsets[0], self._offsets[-1] - self._offsets[0]))
         self._before: tuple[np.ndarray, np.ndarray | None] | None = None

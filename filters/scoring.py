@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from filters.contract import Filter
 from filters.errors import FilterError
-from filters.external.externals import frame_maker
+from filters.external.externals import frames_of
 from schemas.errors import near_names
 from schemas.frame import is_public
 from schemas.packets.reader import PacketReader
@@ -167,7 +167,7 @@ def ask(chosen: Filter, packets: Iterable[bytes], public: bool = False) -> Answe
     public: only alerts of programid 1, with public history rows. Raises ReadsRequired, NoSuchColumn.
     """
     reads = chosen.require_reads()
-    makers = [frame_maker(reads, survey, public) for survey in chosen.surveys]
+    makers = [frames_of(reads, survey, public) for survey in chosen.surveys]
     readers = [PacketReader(maker.columns, maker.survey.name) for maker in makers]
     asked: set[int] = set()
     passed: set[int] = set()

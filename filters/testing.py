@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from filters.contract import Filter
-from filters.external.externals import frame_maker
+from filters.external.externals import frames_of
 from schemas.errors import one_line
 from schemas.surveys.registry import survey_named
 
@@ -94,7 +94,7 @@ def check(f: Filter, packets: Sequence[Mapping[str, Any]], survey: str = "") -> 
     list
         A finding for each check; the filter keeps its laws when none has `ok` false.
     """
-    maker = frame_maker(f.require_reads(), survey or f.surveys[0])
+    maker = frames_of(f.require_reads(), survey or f.surveys[0])
     frame, bare = maker.of_packets(packets), maker.of_packets([packet(maker.survey.name)])
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("runs on these alerts", lambda: _runs(f, frame)),

@@ -8,7 +8,7 @@ batches gives the same columns.
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Protocol, TypeAlias
 
@@ -36,7 +36,7 @@ PLACE = ("ra", "dec", "jd")
 """What external columns are made from: where (degrees) and when (days UTC) an alert is."""
 
 
-class External(Protocol):
+class External(Hashable, Protocol):
     """Columns that no packet has: of catalogues, regions, sky maps. Their names have a dot: "galex.sep"."""
 
     def check(self, names: Sequence[str]) -> None:
@@ -163,45 +163,15 @@ def may_be_external(name: str, survey: Survey) -> bool:
 
 
 @lru_cache(maxsize=256)
-def _maker(reads: tuple[str, ...], survey: str, public: bool) -> FrameMaker:
-    return FrameMaker(reads, survey, public)
+def _maker(reads: tuple[str, ...], survey: str, public: bool, external: External | None) -> FrameMaker:
+    return FrameMaker(reads, survey, public, external=external)
 
 
-def frame_maker(reads: Sequence[str], survey: str, public: bool = False) -> FrameMaker:
-    """The maker for these columns; the same one each time."""
-    return _maker(tuple(reads), survey, public)
-
-
-def stored_columns(reads: Sequence[str], survey: str = "ztf", public: bool = False) -> list[str]:
-    """What the reader (or the archive) must bring so that `to_frame` can show `reads`.
-
-    Raises NoSuchColumn for a name that the survey does not have.
-    """
-    return frame_maker(reads, survey, public).columns
-
-
-def to_frame(table: Table, reads: Sequence[str], survey: str = "ztf", public: bool = False) -> pd.DataFrame:
-    """The frame that a filter with these `reads` sees, of a table with the columns of `stored_columns`.
-
-    Parameters
-    ----------
-    table
-        The raw columns, one row an alert.
-    reads
-        The columns to show.
-    survey
-        Whose alerts these are.
-    public
-        Leave out rows of histories that are not public.
-
-    Raises
-    ------
-    NoSuchColumn
-        When the table lacks a column.
-    CorruptValue
-        For an alert without `candid`.
-    """
-    return frame_maker(reads, survey, public).frame(table)
+def frame_maker(
+    reads: Sequence[str], survey: str, public: bool = False, external: External | None = None
+) -> FrameMaker:
+    """The maker for these columns (see FrameMaker); the same one each time."""
+    return _maker(tuple(reads), survey, public, external)
 
 
 def computed_column(table: Table, name: str, survey: str) -> Any:

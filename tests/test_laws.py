@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from filters import Filter, alert_filter, expression, history, registered
-from schemas.frame import to_frame
+from filters.external.externals import to_frame
 from tests.filters.packets import PHASES, packets
 from tests.frames import table_of_packets
 

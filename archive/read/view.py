@@ -14,7 +14,7 @@ from archive.read.columns import BATCH_ROWS, PieceReader
 from archive.read.cones import Cone
 from archive.read.fragments import WHOLE, Piece
 from archive.read.where import Condition
-from filters.external.externals import Externals, frame_maker
+from filters.external.externals import Externals, frames_of
 from schemas.errors import NoSuchColumn
 from schemas.frame import IDENTITY, FrameMaker
 from schemas.surveys.registry import survey_named
@@ -63,7 +63,7 @@ class View:
     @property
     def maker(self) -> FrameMaker:
         """Makes the frames, with all rows of histories."""
-        return frame_maker(self.reads, self.survey, externals=self.externals)
+        return frames_of(self.reads, self.survey, externals=self.externals)
 
     @property
     def rule(self) -> Public | None:
@@ -108,7 +108,7 @@ class View:
         """Without the rows that are not public, where the reader has found some."""
         names, rule = table.schema.names, self.rule
         mixed = rule is not None and any(f"{history}.{rule.field}" in names for history in self.checked)
-        maker = frame_maker(self.reads, self.survey, True, self.externals) if mixed else self.maker
+        maker = frames_of(self.reads, self.survey, True, self.externals) if mixed else self.maker
         return maker.frame(table)
 
     def _mask(self, frame: pd.DataFrame) -> np.ndarray | None:

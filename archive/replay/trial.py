@@ -23,7 +23,7 @@ from archive.read.fragments import WHOLE, Piece
 from archive.read.objects import decoded
 from archive.read.view import View
 from filters import Filter
-from filters.external.externals import external_names, frame_maker
+from filters.external.externals import external_names, frames_of
 from filters.halving import by_halves
 from filters.values import none_of
 from schemas.errors import one_line
@@ -159,7 +159,7 @@ class Trial:
         if not f.gives or not len(rows):
             return none_of(f.gives)
         if self.way == "bag":
-            maker = frame_maker(f.require_reads(), self.view.survey, externals=self.view.externals)
+            maker = frames_of(f.require_reads(), self.view.survey, externals=self.view.externals)
             return f.judge(maker.of_packets([packets[row] for row in rows.tolist()])).values
         return f.judge(frame.iloc[rows]).values
 
@@ -189,7 +189,7 @@ class Trial:
             [name for name in f.reads or () if name in scalars or name in external_names([name], f.surveys)]
             for f in self.filters
         ]
-        return [frame_maker([*FACTS, *own], survey.name, externals=self.view.externals) for own in reads]
+        return [frames_of([*FACTS, *own], survey.name, externals=self.view.externals) for own in reads]
 
     @property
     def _program(self) -> list[str]:

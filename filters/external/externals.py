@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +13,7 @@ import pandas as pd
 from filters.external import coordinates
 from filters.external.opened import Opened, opened, series
 from filters.external.store import NoSuchExternal, Store
-from schemas.frame import FrameMaker, Table, may_be_external
+from schemas.frame import FrameMaker, Table, frame_maker, may_be_external
 from schemas.surveys.registry import survey_named
 
 
@@ -103,12 +102,7 @@ def external_names(reads: Iterable[str], surveys: Iterable[str]) -> list[str]:
     return [name for name in reads if any(may_be_external(name, survey) for survey in of)]
 
 
-@lru_cache(maxsize=256)
-def _maker(reads: tuple[str, ...], survey: str, public: bool, externals: Externals) -> FrameMaker:
-    return FrameMaker(reads, survey, public, external=externals)
-
-
-def frame_maker(
+def frames_of(
     reads: Sequence[str], survey: str = "ztf", public: bool = False, externals: Externals | None = None
 ) -> FrameMaker:
     """What makes frames of these columns, external ones too; the same one each time.
@@ -133,7 +127,7 @@ def frame_maker(
     """
     outside = external_names(reads, [survey])
     given = externals or Externals()
-    return _maker(tuple(reads), survey, public, given.pinned(outside) if outside else Externals())
+    return frame_maker(reads, survey, public, given.pinned(outside) if outside else None)
 
 
 def stored_columns(reads: Sequence[str], survey: str = "ztf", public: bool = False) -> list[str]:
@@ -153,7 +147,7 @@ def stored_columns(reads: Sequence[str], survey: str = "ztf", public: bool = Fal
     NoSuchColumn
         For a name that nothing has.
     """
-    return frame_maker(reads, survey, public).columns
+    return frames_of(reads, survey, public).columns
 
 
 def to_frame(table: Table, reads: Sequence[str], survey: str = "ztf", public: bool = False) -> pd.DataFrame:
@@ -177,4 +171,4 @@ def to_frame(table: Table, reads: Sequence[str], survey: str = "ztf", public: bo
     CorruptValue
         For an alert without `candid`.
     """
-    return frame_maker(reads, survey, public).frame(table)
+    return frames_of(reads, survey, public).frame(table)

@@ -29,8 +29,8 @@ from archive.read.where import BadCondition
 from archive.tables import store
 from archive.write.ingest import ingest
 from filters import registered
+from filters.external.externals import stored_columns, to_frame
 from schemas.errors import NoSuchColumn
-from schemas.frame import stored_columns, to_frame
 from schemas.packets.reader import PacketReader
 from simulator import simulate
 from tests.archive.helpers import records_in, write_packets

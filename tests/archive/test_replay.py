@@ -20,7 +20,7 @@ from archive.tables import store
 from archive.write.ingest import ingest
 from filters import alert_filter, registered
 from filters.errors import BadParameter, FilterError, ReadsRequired, UnknownFilter
-from schemas.frame import stored_columns, to_frame
+from filters.external.externals import stored_columns, to_frame
 from schemas.packets.reader import PacketReader
 from simulator import SimulatedAlert, simulate
 from tests.archive.helpers import write_packets

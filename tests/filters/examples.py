@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import pandas as pd
 
 from filters import Filter, alert_filter, history
-from schemas.frame import to_frame
+from filters.external.externals import to_frame
 from tests.filters.packets import alert, detection
 from tests.frames import table_of_packets
 

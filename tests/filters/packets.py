@@ -103,7 +103,7 @@ def values(name: str, credible: dict[str, list[Any]], row: bool) -> st.SearchStr
 
 def columns() -> tuple[list[str], list[str]]:
     """The stored fields that any registered filter reads: of the candidate, of a row of prv_candidates."""
-    from schemas.frame import stored_columns
+    from filters.external.externals import stored_columns
 
     names = stored_columns([name for f in registered("ztf").values() for name in f.require_reads()])
     alert = [n for n in names if "." not in n and n not in ("candid", "objectId", "jd")]

@@ -9,8 +9,8 @@ import pytest
 
 import filters.errors as wrong
 from filters import alert_filter, history, registered
+from filters.external.externals import to_frame
 from schemas.errors import NoSuchColumn, ZadsError
-from schemas.frame import to_frame
 from tests.filters.examples import NIGHT, a_filter, as_designed, frame
 from tests.filters.packets import alert, detection, limit
 from tests.frames import frame_of_packet, table_of_packets

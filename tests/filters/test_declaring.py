@@ -13,8 +13,8 @@ import pytest
 
 import filters.errors as wrong
 from filters import alert_filter, history, load, registered
+from filters.external.externals import to_frame
 from schemas.errors import NoSuchColumn
-from schemas.frame import to_frame
 from tests.filters.examples import NIGHT, as_designed
 from tests.filters.packets import alert, detection
 from tests.frames import table_of_packets

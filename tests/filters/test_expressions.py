@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from filters import alert_filter, expression, history, load
 from filters.errors import FilterError
 from filters.expressions import BadExpression, is_expression
-from filters.external.externals import external_names
+from filters.external.externals import external_names, to_frame
 from schemas.errors import NoSuchColumn, ZadsError
-from schemas.frame import to_frame
 from tests.filters.oracle import there
 from tests.filters.packets import NOW, PHASES, alert, detection, limit, packets
 from tests.frames import table_of_packets

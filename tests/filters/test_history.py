@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 
 from filters import history
 from filters.errors import BadSelection, FilterError
+from filters.external.externals import to_frame
 from filters.history import History, _kept
 from schemas.errors import NoSuchColumn
-from schemas.frame import to_frame
 from tests.filters.packets import NOW, PHASES, alert, detection, limit, packets
 from tests.frames import table_of_packets
 

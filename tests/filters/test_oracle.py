@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 
 from filters import registered
-from schemas.frame import to_frame
+from filters.external.externals import to_frame
 from tests.filters.oracle import ORACLE, two_detections_30min
 from tests.filters.packets import PHASES, packets
 from tests.frames import table_of_packets
@@ -54,7 +54,7 @@ def real_packets(folder: Path) -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize("name", sorted(ORACLE))
 def test_real_packets(real_alerts: Path, name: str) -> None:
     """The batch decoder, the frame and the filter against fastavro and plain Python, on every real packet."""
-    from schemas.frame import stored_columns
+    from filters.external.externals import stored_columns
     from schemas.packets.reader import PacketReader
 
     f = registered("ztf")[name]

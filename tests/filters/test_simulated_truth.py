@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from filters import registered
+from filters.external.externals import stored_columns, to_frame
 from filters.scoring import SEEKS
-from schemas.frame import stored_columns, to_frame
 from schemas.packets.reader import PacketReader
 from simulator import simulate, truth_table
 

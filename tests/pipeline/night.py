@@ -17,10 +17,10 @@ import fastavro
 import psutil
 
 from filters import load
+from filters.external.externals import stored_columns, to_frame
 from pipeline.broker.client import topic_names
 from pipeline.broker.listen import listen
 from pipeline.clients.publish import publish_packets
-from schemas.frame import stored_columns, to_frame
 from schemas.packets.reader import PacketReader
 from simulator import SimulatedAlert, simulate
 

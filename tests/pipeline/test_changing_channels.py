@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from filters import load
+from filters.external.externals import stored_columns, to_frame
 from pipeline.broker.client import topic_names
 from pipeline.broker.listen import Alert, listen
 from pipeline.channels.config import read_config
@@ -19,7 +20,6 @@ from pipeline.channels.definition import Definition, by_value
 from pipeline.channels.gaps import APPLIED_TOPIC
 from pipeline.channels.registry import read_registry, write_registry
 from pipeline.worker.backfill import backfill, gaps_of
-from schemas.frame import stored_columns, to_frame
 from schemas.packets.reader import PacketReader
 from tests.pipeline import topics
 from tests.pipeline.night import night, publish_night, running

@@ -11,12 +11,20 @@ import pyarrow as pa
 import pytest
 
 from schemas.errors import CorruptValue, NoSuchColumn
-from schemas.frame import stored_columns, to_frame
+from schemas.frame import frame_maker
 from schemas.packets.reader import PacketReader
 from schemas.surveys.registry import SURVEYS
 
 ZTF = SURVEYS["ztf"]
 JD = 2460236.7
+
+
+def stored_columns(reads: list[str], survey: str = "ztf", public: bool = False) -> list[str]:
+    return frame_maker(reads, survey, public).columns
+
+
+def to_frame(rows: pa.Table, reads: list[str], survey: str = "ztf", public: bool = False) -> pd.DataFrame:
+    return frame_maker(reads, survey, public).frame(rows)
 
 
 def table(**columns: list[Any]) -> pa.Table:
