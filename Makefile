@@ -41,6 +41,7 @@ lint: $(STAMP) ## lint, format and types
 
 bench: $(STAMP) ## every speed claim, measured beside its peer
 	$(BIN)/python -m benchmarks.decode
+	$(BIN)/python -m benchmarks.decode_rubin
 	$(BIN)/python -m benchmarks.end_to_end
 	$(BIN)/python -m benchmarks.latency
 	$(BIN)/python -m benchmarks.simulate

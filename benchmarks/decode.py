@@ -16,7 +16,7 @@ import io
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -158,15 +158,20 @@ def microseconds(way: Way, packets: Sequence[bytes]) -> float:
     return (time.process_time() - began) / len(packets) * 1e6
 
 
-def measure(columns: Sequence[str], batch: Sequence[bytes], rounds: int) -> dict[str, list[float]]:
-    """The ways in turn, after one round that is not counted."""
-    schema = schema_of(batch[0])
-    ways: dict[str, tuple[Way, int]] = {
+def ways_to(columns: Sequence[str], schema: dict[str, Any]) -> dict[str, tuple[Way, int]]:
+    """Ours and its peers, each with how many packets it is given at once."""
+    return {
         "zads": (zads(columns), BATCH),
         "polars-avro": (polars(columns), BATCH),
         "fastavro, careful": (careful_fastavro(columns, schema), SLOW_BATCH),
         "fastavro": (plain_fastavro, SLOW_BATCH),
     }
+
+
+def measure(
+    ways: Mapping[str, tuple[Way, int]], batch: Sequence[bytes], rounds: int
+) -> dict[str, list[float]]:
+    """Microseconds an alert of the ways in turn, after one round that is not counted."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds + 1):
         for name, (way, count) in ways.items():
@@ -200,7 +205,7 @@ def main() -> None:
     mean = sum(map(len, packets)) / len(packets)
     print(f"{len(packets)} packets of {mean / 1000:.0f} kB; batches of {BATCH}; medians of {options.rounds}")
     for scope, columns in SCOPES.items():
-        show(scope, measure(columns, batch, options.rounds))
+        show(scope, measure(ways_to(columns, schema_of(batch[0])), batch, options.rounds))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+from weakref import WeakKeyDictionary
 
 import cramjam
 
@@ -63,10 +64,23 @@ class Header(NamedTuple):
 
 
 class SchemaSource(Protocol):
-    """Where the writer schemas of Confluent-framed packets come from."""
+    """Where the writer schemas of Confluent-framed packets come from. An id means one schema for ever."""
 
     def schema(self, number: int) -> Mapping[str, Any]:
         """The schema with this id. Raises UnknownSchema (there is none), NoSchemaSource (no answer)."""
+
+
+_WRITERS: WeakKeyDictionary[SchemaSource, dict[int, WriterSchema]] = WeakKeyDictionary()
+"""What the sources have answered, ready to decode with: to find that a schema is a known one takes longer
+than to decode a packet."""
+
+
+def writer_of(source: SchemaSource, number: int) -> WriterSchema:
+    """The writer schema with this id; asked for once. Raises PacketError; NoSchemaSource."""
+    known = _WRITERS.setdefault(source, {})
+    if number not in known:
+        known[number] = writer_schema(source.schema(number))
+    return known[number]
 
 
 class FolderSource:
@@ -225,7 +239,7 @@ class Framer:
                 hint="name a schema registry, a survey whose schemas lie here (lsst), or a folder of them",
             )
         body = memoryview(raw)[CONFLUENT_HEADER:]
-        return Framed(writer_schema(self._schemas.schema(number)), [Block(1, body)])
+        return Framed(writer_of(self._schemas, number), [Block(1, body)])
 
 
 def frame(raw: bytes, schemas: SchemaSource | None = None, bare: Mapping[str, Any] | None = None) -> Framed:

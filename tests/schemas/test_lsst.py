@@ -2,8 +2,9 @@
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import fastavro
 import numpy as np
@@ -13,9 +14,10 @@ from astropy.time import Time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.avro.framing import RegistrySource, RoomSource, schema_source
+from schemas.avro.framing import Framer, RegistrySource, RoomSource, schema_source
 from schemas.errors import NoSchemaSource, UnknownSchema
 from schemas.frame import FrameMaker, frame_maker
+from schemas.packets.packet import read_packet
 from schemas.packets.reader import PacketReader
 from schemas.surveys.lsst.versions import ALIASES, REFERENCE, major_of, schema_of
 from schemas.surveys.registry import SURVEYS
@@ -62,6 +64,23 @@ def test_one_packet_as_a_dictionary_is_the_same(version: str) -> None:
     reads = [*NAMES, "prvDiaSources.jd", "prvDiaSources.flux", "mpc_orbits.e", "ssSource.helioRange"]
     by_reader = seen([rubin.ocf(record, version)], *reads)
     pd.testing.assert_frame_equal(frame_maker(reads, "lsst").of_packets([record]), by_reader)
+
+
+def test_a_source_is_asked_once_for_an_id_whoever_reads() -> None:
+    class Counting(RoomSource):
+        asked = 0
+
+        def schema(self, number: int) -> Mapping[str, Any]:
+            self.asked += 1
+            return super().schema(number)
+
+    source = Counting("lsst")
+    packets = [rubin.confluent(rubin.alert(candid=candid)) for candid in range(5)]
+    writers = {Framer(source).frame(raw).writer for raw in packets}
+    assert len(writers) == source.asked == 1
+    assert {read_packet(raw, source)[0]["diaSourceId"] for raw in packets} == set(range(5))
+    assert PacketReader(["candid"], "lsst", source).read(packets).table.num_rows == 5
+    assert source.asked == 1
 
 
 def test_the_sign_has_had_two_names() -> None:

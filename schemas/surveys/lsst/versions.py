@@ -32,6 +32,7 @@ def schema_id(version: str) -> int:
     return major * 100 + minor
 
 
+@cache
 def numbered(number: int) -> Mapping[str, Any] | None:
     """The schema with this id, if it is here."""
     return next((schema_of(version) for version in versions() if schema_id(version) == number), None)
