@@ -20,7 +20,7 @@ from schemas.avro.framing import Framed, Framer, Header, SchemaSource, frame
 from schemas.avro.plan import Plan
 from schemas.avro.public import unlisted
 from schemas.avro.writer import WriterSchema
-from schemas.errors import CorruptValue, PacketError, UnsupportedSchema
+from schemas.errors import CorruptValue, NoSchemaSource, PacketError, UnsupportedSchema
 from schemas.surveys.arrow import Column, arrow_type
 from schemas.surveys.registry import survey_named
 
@@ -115,6 +115,13 @@ class PacketReader:
         self.schema = pa.schema([(column.name, column.type) for column in self._wanted])
         self._framer = Framer(schemas, bare)
         self._plans: dict[WriterSchema, Plan] = {}
+
+    def is_for(self, packets: Sequence[bytes]) -> bool:
+        """Whether these are packets of its survey, as far as can be told."""
+        try:
+            return all(self._framer.frame(raw).writer.survey == self.survey.name for raw in packets)
+        except (PacketError, NoSchemaSource):
+            return False
 
     def read(self, packets: Sequence[bytes]) -> Batch:
         """Raw values, sentinels such as -999 included; null where a packet's schema lacks the column.
@@ -226,12 +233,13 @@ def read_by_survey(
 ) -> list[tuple[PacketReader, Batch]]:
     """The packets of several surveys, each by the reader of its own.
 
+    The first packet's survey is read first: to find that a packet is another's costs as much as to frame it.
     Batches number the packets as they were given. What none of the readers is for stands in the last batch's
     `other_packets`, what cannot be read in the first one's `refused`. Raises what `PacketReader.read` raises.
     """
     parts: list[tuple[PacketReader, Batch]] = []
     left: Sequence[int] = range(len(packets))
-    for reader in readers:
+    for reader in sorted(readers, key=lambda reader: not reader.is_for(packets[:1])):
         if left or not parts:
             batch = reader.read([packets[i] for i in left]).renumbered(left)
             left = list(batch.other_packets)

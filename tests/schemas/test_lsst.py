@@ -18,11 +18,12 @@ from schemas.avro.framing import Framer, RegistrySource, RoomSource, schema_sour
 from schemas.errors import NoSchemaSource, UnknownSchema
 from schemas.frame import FrameMaker, frame_maker
 from schemas.packets.packet import read_packet
-from schemas.packets.reader import PacketReader
+from schemas.packets.reader import Batch, PacketReader, read_by_survey
 from schemas.surveys.lsst.versions import ALIASES, REFERENCE, major_of, schema_of
 from schemas.surveys.registry import SURVEYS
 from schemas.surveys.survey import COMMON
 from schemas.time import jd_of_tai, tai_of_jd
+from simulator import simulate
 from tests import rubin
 
 LSST = SURVEYS["lsst"]
@@ -81,6 +82,23 @@ def test_a_source_is_asked_once_for_an_id_whoever_reads() -> None:
     assert {read_packet(raw, source)[0]["diaSourceId"] for raw in packets} == set(range(5))
     assert PacketReader(["candid"], "lsst", source).read(packets).table.num_rows == 5
     assert source.asked == 1
+
+
+def test_each_survey_is_read_by_its_own_whatever_comes_first() -> None:
+    ztf = [alert.packet for alert in simulate(3, seed=1, stamps=False)]
+    mixed = [rubin.ocf(rubin.alert(candid=1)), *ztf, rubin.confluent(rubin.alert(candid=2)), b"no packet"]
+    for packets in (mixed, mixed[::-1], mixed[1:]):
+        for names in (("ztf", "lsst"), ("lsst", "ztf")):
+            parts = read_by_survey([PacketReader(["candid"], n, RoomSource("lsst")) for n in names], packets)
+            found = {name: {packets[i] for i in batch.packet} for name, batch in _named(parts)}
+            assert found == {"ztf": set(ztf), "lsst": set(packets) - {*ztf, b"no packet"}}
+            refused = [packets[one.index] for _, batch in parts for one in batch.refused]
+            assert refused == [b"no packet"]
+            assert not any(batch.other_packets for _, batch in parts)
+
+
+def _named(parts: list[tuple[PacketReader, Batch]]) -> list[tuple[str, Batch]]:
+    return [(reader.survey.name, batch) for reader, batch in parts]
 
 
 def test_the_sign_has_had_two_names() -> None:
