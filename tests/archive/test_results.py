@@ -18,8 +18,9 @@ from astropy.time import Time
 from archive.plots.replays import plot_examples, plot_funnel, plot_nights, plot_sky, save_plots
 from archive.read.archive import Archive
 from archive.read.stream import in_time_order
+from archive.replay.matches import match_columns
 from archive.replay.replay import replay
-from archive.replay.results import Replay, match_columns
+from archive.replay.results import Replay
 from archive.write.ingest import ingest
 from filters.errors import FilterError
 from schemas.tabular import NoSuchFormat, write_table

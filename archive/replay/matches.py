@@ -1,0 +1,84 @@
+"""The matches of a replay as one table: which alert, where and when, by which filter, on which values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from archive.layout import table_schema
+from archive.replay.funnels import NightSum
+from archive.replay.trial import FACTS, SOURCE
+from filters import Filter
+from schemas.surveys.registry import survey_named
+from schemas.time import SECONDS, UNIX_0
+
+_WHOLE = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}
+"""Whole numbers with a missing one among them stay whole: as floats, candids lose their last digits."""
+
+
+def match_columns(survey: str) -> list[str]:
+    """Columns of the matches, before the values that the filters read; replayed with versions="all" there are
+    also those of the source record."""
+    field = survey_named(survey).public.field
+    program = [] if field is None else [field]
+    where = ["ra", "dec", "jd", "utc", "band", "mag", "magerr"]
+    return ["candid", "objectId", *where, "night", *program, "filter", "version", "parameters"]
+
+
+def matches_of(
+    filters: Sequence[Filter], nights: Sequence[NightSum], sources: bool, survey: str
+) -> pd.DataFrame:
+    """One row an alert and filter, ordered by filter, night and candid.
+
+    Parameters
+    ----------
+    filters
+        Numbered as the column `variant` of the nights' matches does.
+    nights
+        What each night came to.
+    sources
+        With the columns that name the source record.
+    survey
+        Whose alerts these are.
+    """
+    tables = [
+        table.append_column("night", pa.repeat(pa.scalar(one.night, pa.date32()), table.num_rows))
+        for one in nights
+        for table in one.matches
+    ]
+    own = SOURCE if sources else ()
+    field = survey_named(survey).public.field
+    program = () if field is None else (field,)
+    if not tables:
+        types = table_schema(survey)
+        kinds = {n: types.field(n).type for n in ("candid", "objectId", *program, *own)}
+        kinds |= dict.fromkeys(FACTS, pa.float64()) | {"band": pa.string()}
+        kinds |= {"variant": pa.int32(), "night": pa.date32()}
+        tables = [pa.table({name: pa.array([], kind) for name, kind in kinds.items()})]
+    whole = pa.concat_tables(tables, promote_options="default").combine_chunks()
+    number = whole["variant"].to_numpy()
+    frame = whole.drop_columns(["night"]).to_pandas(types_mapper=_WHOLE.get)
+    frame = frame.astype({"candid": "int64", "variant": "int32", **dict.fromkeys(program, "Int32")})
+    frame["night"] = whole["night"].cast(pa.timestamp("s")).to_numpy()
+    frame["utc"] = _moments(frame["jd"])
+    for name, values in (
+        ("filter", [f.name for f in filters]),
+        ("version", [f.version for f in filters]),
+        ("parameters", [json.dumps(dict(f.values), sort_keys=True) for f in filters]),
+    ):
+        frame[name] = pd.array(values, dtype="str").take(number)
+    order = np.lexsort([frame["candid"], frame["night"], frame["variant"]])
+    first = match_columns(survey)
+    others = {name for name in frame.columns if name not in (*first, *own, "variant")}
+    values = [name for name in dict.fromkeys(n for f in filters for n in f.reads or ()) if name in others]
+    return frame[[*first, *values, *own, "variant"]].iloc[order].reset_index(drop=True)
+
+
+def _moments(jd: pd.Series) -> pd.Series:
+    """Julian dates (days, UTC) as moments, to a millisecond."""
+    milliseconds = ((jd - UNIX_0) * SECONDS * 1000).round()
+    return pd.to_datetime(milliseconds, unit="ms", errors="coerce").astype("datetime64[ms]")
