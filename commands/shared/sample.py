@@ -18,44 +18,52 @@ if TYPE_CHECKING:
 ALERTS, NIGHTS, SEED = 3000, 3, 1
 
 
-def sample_archive(alerts: int = ALERTS, nights: int = NIGHTS, seed: int = SEED) -> Archive:
+def sample_archive(
+    alerts: int = ALERTS, nights: int = NIGHTS, seed: int = SEED, survey: str = "ztf"
+) -> Archive:
     """The archive of a simulated sky; made at the first call (some ten seconds), opened afterwards.
 
     Parameters
     ----------
     alerts
-        In all.
+        How many, in all.
     nights
-        How many nights they are of.
+        Of so many nights; Rubin's sky is of one.
     seed
-        Of the sky. The same arguments give the same alerts on every machine.
+        The same arguments give the same alerts on every machine.
+    survey
+        "ztf" or "lsst".
     """
     from archive.read.archive import Archive
     from cluster.home import zads_home
 
-    place = zads_home() / f"sample-{alerts}-{nights}-{seed}"
+    name = f"sample-{alerts}-{nights}-{seed}" + ("" if survey == "ztf" else f"-{survey}")
+    place = zads_home() / name
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=place.parent) as folder:
-            _fill(Path(folder), alerts, nights, seed)
+            _fill(Path(folder), alerts, nights, seed, survey)
             _move(Path(folder) / "archive", place)
-    return Archive(place)
+    return Archive(place, survey)
 
 
-def _fill(folder: Path, alerts: int, nights: int, seed: int) -> None:
+def _fill(folder: Path, alerts: int, nights: int, seed: int, survey: str) -> None:
     from archive.write.ingest import ingest
     from simulator import simulate
+    from simulator.rubin.stream import simulate_rubin
 
     packets = folder / "packets"
     packets.mkdir()
+    made = simulate(alerts, seed, nights) if survey == "ztf" else simulate_rubin(alerts, seed)
     with _progress(2 * alerts) as show:
         done = 0
-        for done, alert in enumerate(simulate(alerts, seed, nights), start=1):
+        for done, alert in enumerate(made, start=1):
             (packets / f"{alert.candid}.avro").write_bytes(alert.packet)
             show(f"simulating {nights} nights", done)
         ingest(
             packets,
             folder / "archive",
+            survey,
             progress=lambda s: show(f"archiving {nights} nights", done + int(alerts * s.done)),
         )
 
