@@ -17,6 +17,7 @@ import typer
 _COMMANDS = (
     "commands.demo.command",
     "commands.run",
+    "commands.status",
     "commands.simulate.command",
     "commands.score.command",
     "commands.publish",

@@ -16,9 +16,9 @@ people = Console(stderr=True)
 """Where people read: standard output belongs to pipes."""
 
 EXIT_STOPPED = 130
-EXIT_INCOMPLETE = 4
-"""Records were lost unread, or some partitions cannot be read."""
 """Exit code of work that Ctrl-C ended before it was done, as a shell gives it."""
+EXIT_INCOMPLETE = 4
+"""Exit code when records were lost unread, or some partitions cannot be read."""
 
 Config = Annotated[
     Path | None,
