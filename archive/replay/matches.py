@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from archive.layout import table_schema
 from archive.replay.funnels import NightSum
-from archive.replay.trial import FACTS, SOURCE
+from archive.replay.trial import FACTS, SOURCE, value_columns
 from filters import Filter
 from schemas.surveys.registry import survey_named
 from schemas.time import SECONDS, UNIX_0
@@ -74,7 +74,8 @@ def matches_of(
     order = np.lexsort([frame["candid"], frame["night"], frame["variant"]])
     first = match_columns(survey)
     others = {name for name in frame.columns if name not in (*first, *own, "variant")}
-    values = [name for name in dict.fromkeys(n for f in filters for n in f.reads or ()) if name in others]
+    shown = dict.fromkeys(name for f in filters for name in (*(f.reads or ()), *value_columns(f)))
+    values = [name for name in shown if name in others]
     return frame[[*first, *values, *own, "variant"]].iloc[order].reset_index(drop=True)
 
 

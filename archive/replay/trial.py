@@ -41,6 +41,12 @@ _IDENTITY = ("candid", "objectId")
 """Alerts of a share that a filter may raise on; with more, the filter itself has failed."""
 
 
+def value_columns(f: Filter) -> list[str]:
+    """What the values that a filter gives are called among its matches: their names, where these are free."""
+    taken = {*FACTS, *SOURCE, *_IDENTITY, *(f.reads or ())}
+    return [f"{name}_value" if name in taken else name for name in f.gives]
+
+
 @dataclass(frozen=True)
 class Failure:
     """A filter raised on an alert, or (candid None) on so many of a share that it was given up there."""
@@ -175,8 +181,7 @@ class Trial:
             facts = facts.replace_schema_metadata(None)
             for name in own:
                 facts = facts.append_column(name, chosen[name])
-            for name in values.columns:
-                shown = f"{name}_value" if name in facts.column_names else name
+            for name, shown in zip(values.columns, value_columns(self.filters[number]), strict=True):
                 facts = facts.append_column(shown, pa.array(values[name], from_pandas=True))
             variant = pa.repeat(pa.scalar(number, pa.int32()), len(rows))
             outcome.matches.append(facts.append_column("variant", variant))
