@@ -132,11 +132,12 @@ def _packets(survey: str, alerts: int, folder: Path | None) -> list[dict[str, An
     """Packets of a survey as plain dictionaries: from a folder, or simulated."""
     from schemas.packets.files import PacketFiles
     from schemas.packets.packet import packet_survey, read_packet
-    from simulator import simulate
+    from simulator import SKIES, simulate
 
     if folder is not None:
         raws = [file.raw for file in PacketFiles([folder])]
         return [one for raw in raws if packet_survey(raw) == survey for one in read_packet(raw)]
-    if survey != "ztf":
+    if survey not in ("ztf", *SKIES):
         raise typer.BadParameter(f"name a folder of {survey} packets with --packets")
-    return [read_packet(alert.packet)[0] for alert in simulate(alerts, seed=1, stamps=False)]
+    made = SKIES[survey](alerts, 1, False) if survey in SKIES else simulate(alerts, seed=1, stamps=False)
+    return [read_packet(alert.packet)[0] for alert in made]

@@ -70,7 +70,9 @@ def simulate(
     workers: Annotated[int, typer.Option(min=1, help="Processes; for --density into --out.")] = 1,
     topic: Annotated[
         str | None,
-        typer.Option(help=f"Publish to this topic; '{NIGHTLY}' for the survey's ztf_YYYYMMDD_programidN."),
+        typer.Option(
+            help=f"Publish to this topic; '{NIGHTLY}' for the survey's own, such as ztf_YYYYMMDD_programidN."
+        ),
     ] = None,
     compare: Annotated[
         Path | None,
@@ -81,8 +83,8 @@ def simulate(
 ) -> None:
     """Simulate a sky: supernovae, variable stars, outbursts, active nuclei, asteroids and artefacts.
 
-    Packets are valid ZTF packets of programs 1, 2 and 3 with consistent histories; truth.parquet says what
-    each alert is, truth_objects.parquet what each object is. Give --out, --topic, or both.
+    Packets are valid ones of the survey (ZTF: programs 1, 2, 3) with consistent histories; truth.parquet says
+    what each alert is, truth_objects.parquet what each object is. Give --out, --topic, or both.
 
     Example: `zads simulate --alerts 2000 --seed 1 --out night`
 
