@@ -202,7 +202,7 @@ def test_what_a_topic_cannot_take_is_dead_lettered_by_reference(broker: Broker, 
 
 
 def test_what_no_record_can_hold_is_dead_lettered_by_reference(broker: Broker, tmp_path: Path) -> None:
-    (tmp_path / "huge.bin").write_bytes(bytes(11_000_000))
+    (tmp_path / "huge.bin").write_bytes(b"\x01" * 11_000_000)  # zeros would be an empty tar file
     (tmp_path / "usual.avro").write_bytes(packets.packet(79))
     topic = topics.new_topic(broker.bootstrap_servers)
     summary = publish([tmp_path / "huge.bin", tmp_path / "usual.avro"], broker.bootstrap_servers, topic)
