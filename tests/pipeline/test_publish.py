@@ -202,10 +202,10 @@ def test_what_a_topic_cannot_take_is_dead_lettered_by_reference(broker: Broker, 
 
 
 def test_what_no_record_can_hold_is_dead_lettered_by_reference(broker: Broker, tmp_path: Path) -> None:
-    (tmp_path / "huge.bin").write_bytes(b"\x01" * 11_000_000)  # zeros would be an empty tar file
+    (tmp_path / "huge.avro").write_bytes(packets.packet(78).ljust(11_000_000, b"\0"))
     (tmp_path / "usual.avro").write_bytes(packets.packet(79))
     topic = topics.new_topic(broker.bootstrap_servers)
-    summary = publish([tmp_path / "huge.bin", tmp_path / "usual.avro"], broker.bootstrap_servers, topic)
+    summary = publish([tmp_path / "huge.avro", tmp_path / "usual.avro"], broker.bootstrap_servers, topic)
     assert (summary.sent, summary.refused) == (1, Counter(oversize=1))
     (kept,) = refused(broker, tmp_path)
     assert (kept.value(), headers(kept)["oversize"]) == (b"", "11000000")
