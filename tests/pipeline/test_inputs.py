@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from pipeline.channels.channel import Access, ChannelSet
 from pipeline.channels.config import (
     ALL_TOPICS,
     ChannelConfig,
+    ConfigError,
     RunConfig,
     channel_set,
     configured_channel,
@@ -203,3 +205,15 @@ def test_who_reads_what() -> None:
     assert every.inputs == ("channel.night", "collab.night")
     alone = ChannelSet((configured_channel("public", tables["public"]),))
     assert alone.reads(alone.channels[0], "channel.night"), "as a backfill has it"
+
+
+@pytest.mark.parametrize("topics", ["^.*", ".*", "^(ztf_|zads[.]).*", "channel[.].*"])
+def test_a_pattern_that_matches_what_zads_writes_is_refused(topics: str) -> None:
+    """What channels deliver would come in again, and again."""
+    with pytest.raises(ConfigError, match="own topics"):
+        read_config(None, topics=topics)
+
+
+def test_a_name_stands_for_itself_alone() -> None:
+    pattern = read_config(None, topics="night").topics
+    assert [name for name in ("night", "night_2", "tonight") if re.match(pattern, name)] == ["night"]
