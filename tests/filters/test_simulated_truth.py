@@ -15,6 +15,7 @@ from schemas.packets.reader import PacketReader
 from simulator import simulate, truth_table
 
 ALERTS, SEED, NIGHTS = 3000, 7, 3
+SOUGHT = {name: classes for name, classes in SEEKS.items() if name in registered("ztf")}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def test_each_filter_finds_what_it_seeks(sky: pd.DataFrame) -> None:
     table = Table(
         "filter", "passes: alerts", "objects", "purity", "class", "found", "of alerts", "completeness"
     )
-    for name, classes in SEEKS.items():
+    for name, classes in SOUGHT.items():
         passed = sky[sky[name]]
         sought = passed["class"].isin(classes)
         table.add_row(name, str(len(passed)), str(passed["objectId"].nunique()), f"{sought.mean():.0%}")
@@ -48,5 +49,5 @@ def test_each_filter_finds_what_it_seeks(sky: pd.DataFrame) -> None:
 
 
 def test_what_a_filter_is_for_is_commoner_in_it_than_in_the_sky(sky: pd.DataFrame) -> None:
-    for name, classes in SEEKS.items():
+    for name, classes in SOUGHT.items():
         assert sky[sky[name]]["class"].isin(classes).mean() > sky["class"].isin(classes).mean(), name
