@@ -9,12 +9,10 @@ failed, and the batch is a gap of the channel. Its neighbours never notice.
 
 from __future__ import annotations
 
-import resource
 import time
 import traceback
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
@@ -28,6 +26,7 @@ from filters.halving import by_halves
 from filters.values import as_json
 from pipeline.broker.dead_letters import Stage
 from pipeline.channels.channel import Channel, ChannelSet
+from pipeline.worker.kept import Kept
 from pipeline.worker.work import ChannelFailure
 from schemas.avro.framing import SchemaSource
 from schemas.errors import NoName, PacketError, one_line
@@ -36,7 +35,6 @@ from schemas.packets.reader import Batch, PacketReader, Refused, read_by_survey
 from schemas.surveys.registry import SURVEYS
 from schemas.surveys.survey import Survey
 
-_UNLIMITED = 1 << 31
 _ZEROS = bytes(1 << 14)  # more than an alert of nothing but zeros, nulls and empty strings takes
 
 
@@ -308,40 +306,6 @@ class _View:
         )
         found = zip(self._packet[rows].tolist(), candids, names, programs, strict=True)
         return [Match(index, survey.name, *values) for index, *values in found]
-
-
-class Kept:
-    """How much memory each channel's filter has kept over its calls in this process."""
-
-    SHARE = 0.4  # of the memory that this process may use
-
-    def __init__(self) -> None:
-        limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
-        self.most = _UNLIMITED if limit == resource.RLIM_INFINITY else int(self.SHARE * limit)
-        self._kept: Counter[str] = Counter()
-
-    @contextmanager
-    def by(self, channel: str) -> Iterator[None]:
-        """Within, what this process grows by is the channel's. Raises HoardsMemory beyond the limit."""
-        before = _resident()
-        yield
-        self._kept[channel] += _resident() - before
-        if self._kept[channel] > self.most:
-            kept, self._kept[channel] = self._kept[channel], 0
-            raise HoardsMemory(f"it has kept {kept / 1e6:,.0f} MB of memory over its calls")
-
-
-class HoardsMemory(MemoryError):
-    """A filter keeps memory from call to call: sooner or later it would end its worker."""
-
-
-def _resident() -> int:
-    """Bytes of this process in memory; 0 where the system does not say."""
-    try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * resource.getpagesize()
-    except OSError:
-        return 0
 
 
 class _Envelope:
