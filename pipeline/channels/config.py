@@ -60,8 +60,11 @@ _OWN_TOPICS = (
 
 
 def exact(topics: str) -> str:
-    """The pattern of topics to read: a name stands for itself alone, as everywhere in Kafka."""
-    return topics if topics.startswith("^") else f"^(?:{topics})$"
+    """The pattern of topics to read: a name stands for itself alone, as everywhere in Kafka.
+
+    librdkafka's regular expressions are POSIX: no "(?:".
+    """
+    return topics if topics.startswith("^") else f"^({topics})$"
 
 
 class ConfigError(ZadsError):

@@ -16,6 +16,7 @@ from cluster.kafka.broker import Broker
 from pipeline.broker.client import admin_client
 from pipeline.broker.partition import Partition
 from pipeline.broker.topics import ensure_topics
+from pipeline.channels.config import RunConfig
 from pipeline.live.membership import Membership, ReplacedError
 from tests.pipeline.topics import Transactions
 
@@ -61,6 +62,17 @@ def test_a_quick_restart_notices_topics_and_partitions_that_came_just_before(bro
             assert len(second.poll()) == 6, "the partitions that were added"
             with pytest.raises(ReplacedError):
                 topics_of(first, {late})
+
+
+def test_a_topic_is_read_by_its_name_alone(broker: Broker) -> None:
+    """librdkafka takes fewer regular expressions than Python does."""
+    servers, name = broker.bootstrap_servers, f"m{uuid.uuid4().hex[:8]}"
+    ensure_topics(servers, [name, f"{name}_2"], partitions=1)
+    one = Membership({"bootstrap.servers": servers}, name, "0", RunConfig(topics=name).topics)
+    try:
+        assert topics_of(one, {name}) == {name}
+    finally:
+        one.close()
 
 
 def test_the_end_of_a_topic_is_known_when_its_transactions_are_over(broker: Broker) -> None:
