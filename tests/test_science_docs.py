@@ -94,7 +94,7 @@ def test_a_finder_chart_and_cutouts(followed: dict[str, Any]) -> None:
 
 
 def test_a_threshold_from_a_sweep_with_truth(followed: dict[str, Any]) -> None:
-    text = said(followed, "zads replay young_supernova --param")
+    text = said(followed, "zads replay pure_transient --param")
     for word in ("completeness", "purity", "rb_min", "gained", "lost"):
         assert word in text
     assert (followed["folder"] / "sweep" / "sweep.png").stat().st_size > 10_000

@@ -7,12 +7,15 @@ from typing import Any
 
 import pandas as pd
 
+from schemas.dictionary import words_of
 from schemas.frame import FrameMaker
 from schemas.pictures.light_curve import CannotDraw, utc
 from schemas.surveys.registry import survey_of_packet
 from schemas.surveys.survey import COMMON, Survey
 
-_DIGITS = 6
+_DIGITS = 4
+_EXACT = ("ra", "dec", "jd")
+"""Not rounded to so many digits."""
 
 
 def facts(packet: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,7 +27,8 @@ def facts(packet: Mapping[str, Any]) -> dict[str, Any]:
     if survey is None:
         raise CannotDraw("this packet is of no survey that zads knows")
     frame = FrameMaker(_names(survey), survey.name).of_packets([packet])
-    row = {str(name): _plain(frame[name].iloc[0]) for name in frame.columns}
+    words = words_of(survey.name)
+    row = {n: _plain(n, frame[n].iloc[0], words[n].kind) for n in map(str, frame.columns)}
     known = {"objectId": row["objectId"], "candid": row["candid"], "ra": row["ra"], "dec": row["dec"]}
     known["position"] = sexagesimal(row["ra"], row["dec"])
     known["utc"] = None if row["jd"] is None else utc(row["jd"]).removesuffix(" UTC")
@@ -40,11 +44,13 @@ def _names(survey: Survey) -> list[str]:
     return list(dict.fromkeys([*COMMON, *(name for name in own if name in there)]))
 
 
-def _plain(value: Any) -> Any:
+def _plain(name: str, value: Any, kind: str) -> Any:
     if value is None or value is pd.NA or value != value:
         return None
     value = value.item() if hasattr(value, "item") else value
-    return round(value, _DIGITS + 1) if isinstance(value, float) and abs(value) < 1e5 else value
+    if not isinstance(value, float) or name in _EXACT:
+        return value
+    return int(value) if kind == "whole number" else round(value, _DIGITS)
 
 
 def sexagesimal(ra: float | None, dec: float | None) -> str | None:
