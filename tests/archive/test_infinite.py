@@ -36,7 +36,7 @@ def changed(raw: bytes, **values: Any) -> bytes:
 
 
 def assert_readable(path: Path, alerts: int, objectId: str) -> None:
-    assert info(str(path)).alerts == alerts
+    assert info(str(path)).rows == alerts
     assert check(str(path)).findings == []
     archive = Archive(path)
     assert archive.nights()["rows"].sum() == alerts
