@@ -147,6 +147,10 @@ class Definition(BaseModel):
         """Ready to run. Raises ChannelError."""
         fixed = (self.access, self.drop, self.topics, self.limits, self.input, self.values)
         chosen = self.loaded()
+        try:
+            chosen.require_live()
+        except ZadsError as error:
+            raise ChannelError(f"channel {self.name}: {error}", hint=error.hint) from error
         expected = None if self.outdated(chosen) else self.expected
         return Channel(self.name, chosen, *fixed, expected=expected)
 
