@@ -37,14 +37,18 @@ class PacketFile:
     raw: bytes = field(repr=False)
 
 
+_EMPTY_TAR = 10_240
+"""Bytes of a tar archive without members, as tar writes it: a night without alerts."""
+
+
 class PacketFiles:
     """All packet files at `paths`, in order of name within a folder: folders recursively, archives streamed.
 
     An archive is known by its content (tar, gzipped or in another compression, or zip), whatever its name. In
     folders and archives the files named *.avro count, and in folders the archives; a file that is named
     itself is taken as it is. While it is iterated: `read_bytes` of `total_bytes` on disk have been read;
-    `damaged` holds a sentence for each archive that ended early or is corrupt, whose packets up to there were
-    given all the same.
+    `damaged` holds a sentence for each archive that ended early, is corrupt (its packets up to there were
+    given all the same) or holds only zeros.
 
     Raises NoSuchPackets, before anything is read, when a path is missing or a folder holds none;
     NotUnderstood for a named file that is neither a packet nor an archive.
@@ -92,6 +96,9 @@ class PacketFiles:
             except DAMAGE as error:
                 where = f"after {last} ({given} packets read)"
                 self.damaged.append(f"{file} is truncated or corrupt {where}: {error}")
+            else:
+                if not given and packed.codec is None and file.stat().st_size > _EMPTY_TAR:
+                    self.damaged.append(f"{file} holds nothing but zeros: was the disk full?")
         self.read_bytes = before + file.stat().st_size
 
 

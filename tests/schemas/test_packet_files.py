@@ -226,3 +226,12 @@ def test_memory_does_not_grow_with_the_tarball(tmp_path: Path) -> None:
             remembered = sum(isinstance(thing, tarfile.TarInfo) for thing in gc.get_objects())
     # tarfile by itself remembers each member: a gigabyte for a million alerts.
     assert remembered < 5
+
+
+@pytest.mark.parametrize("size", [20_480, 1_000_000])
+def test_a_file_of_zeros_is_said(tmp_path: Path, size: int) -> None:
+    """It looks like an empty tar archive, and is what a full disk leaves behind."""
+    (tmp_path / "night.tar").write_bytes(bytes(size))
+    files = PacketFiles([tmp_path / "night.tar"])
+    assert list(files) == []
+    assert "nothing but zeros" in files.damaged[0]
