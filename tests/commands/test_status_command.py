@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from typer.testing import CliRunner, Result
 
 from cluster.kafka.broker import Broker
@@ -20,21 +18,6 @@ TOPIC = "ztf_20231012_programid1"
 
 def status(servers: str, *arguments: str) -> Result:
     return CliRunner().invoke(application(), ["status", "--bootstrap", servers, *arguments])
-
-
-def move_group(servers: str, offset: int) -> None:
-    """Commit an offset by hand, as soon as the group is empty: a static member stays for its session."""
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": "zads"})
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            consumer.commit(offsets=[TopicPartition(TOPIC, 0, offset)], asynchronous=False)
-            break
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.UNKNOWN_MEMBER_ID or time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)
-    consumer.close()
 
 
 def test_a_night_from_well_to_unwell_and_back(own_broker: Broker, tmp_path: Path) -> None:
@@ -53,7 +36,7 @@ def test_a_night_from_well_to_unwell_and_back(own_broker: Broker, tmp_path: Path
     assert found["well"]
     assert {one["state"] for one in found["groups"][0]["partitions"]} == {"up to date"}
 
-    move_group(servers, 5_000)
+    topics.move_group(servers, TOPIC, 5_000)
     told = status(servers)
     assert told.exit_code == EXIT_UNWELL
     assert "beyond the end" in told.stdout

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from confluent_kafka import OFFSET_INVALID, Consumer, TopicPartition
+from confluent_kafka import OFFSET_INVALID, TopicPartition
 from confluent_kafka.admin import AdminClient
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,13 +24,6 @@ CHANNEL = ("--channels", "real_bogus", "--workers", "1")
 
 def publish(servers: str, alerts: tuple[SimulatedAlert, ...]) -> None:
     publish_packets([alert.packet for alert in alerts], servers, topic=TOPIC, partitions=1)
-
-
-def commit(servers: str, offset: int) -> None:
-    """Move the group, as an operator's tool would."""
-    consumer = Consumer({"bootstrap.servers": servers, "group.id": "zads"})
-    consumer.commit(offsets=[TopicPartition(TOPIC, 0, offset)], asynchronous=False)
-    consumer.close()
 
 
 def test_a_topic_made_again_is_read_from_its_beginning(own_broker: Broker, tmp_path: Path) -> None:
@@ -80,7 +73,7 @@ def test_records_deleted_before_they_were_read_are_said_and_leave_a_gap(
 def test_a_group_beyond_the_end_of_its_topic_is_no_lag_of_0(own_broker: Broker, tmp_path: Path) -> None:
     servers = own_broker.bootstrap_servers
     publish(servers, night()[:100])
-    commit(servers, 1_000_000)
+    topics.move_group(servers, TOPIC, 1_000_000)
     with running(servers, tmp_path, *CHANNEL, "--until-drained") as run:
         assert run.wait() == EXIT_INCOMPLETE, run.text()
     assert "1000000 was beyond the end of the topic, 100" in run.text()
