@@ -163,9 +163,11 @@ from filters import alert_filter
 
 @alert_filter(survey="ztf", reads=["rb"])
 def mine(alerts):
-    raise ValueError("a mistake of mine")
+    if len(alerts):  # without alerts it runs: the registry tries that before it takes a filter
+        raise ValueError("a mistake of mine")
+    return {"good": alerts["rb"] >= 0.8}
 """
-MENDED = BROKEN.replace('raise ValueError("a mistake of mine")', 'return {"good": alerts["rb"] >= 0.8}')
+MENDED = BROKEN.replace("if len(alerts):", "if False:")
 
 
 def user_filter(folder: Path, text: str) -> dict[str, str]:
