@@ -53,12 +53,11 @@ class _Place:
 
 @dataclass
 class _Unknown:
-    """A record that may be in its partition, if so behind the offset `after` and before `before`."""
+    """A record that may be in its partition, if so behind the offset `after`."""
 
     record: Record
     partition: Partition
     after: int
-    before: int | None = None
 
 
 class AcknowledgedProducer:
@@ -162,16 +161,20 @@ class AcknowledgedProducer:
         partition = Partition(record.topic, message.partition())
         if error is not None:
             record.ended(error)
-        elif not has_offset(message):
+        elif not has_offset(message) or self._in_doubt(partition):
             self._unknown.append(_Unknown(record, partition, self._places[partition].last))
         elif not self._places[partition].took(message.offset()):
             words = f"acknowledged at offset {message.offset()}, not behind those before: it was made again"
             record.ended(KafkaError(KafkaError._INCONSISTENT, words))
         else:
-            for unknown in self._unknown:
-                if unknown.partition == partition and unknown.before is None:
-                    unknown.before = message.offset()
             record.ended(None)
+
+    def _in_doubt(self, partition: Partition) -> bool:
+        """Whether a record before, in the same partition, was acknowledged without an offset.
+
+        The others of its request are then counted from there (-1, 0, 1, ...): offsets that say nothing.
+        """
+        return any(unknown.partition == partition for unknown in self._unknown)
 
     def _missing(self, unknown: list[_Unknown]) -> list[Record]:
         """Of the records that may be there, those that are not; the others have ended."""
@@ -215,8 +218,10 @@ class _There:
         """The offset of a record like it where it would be; such a record is not found again."""
         for index, message in enumerate(self._messages):
             offset = message.offset()
-            within = unknown.after < offset and (unknown.before is None or offset < unknown.before)
-            if within and (message.key(), message.value()) == (unknown.record.key, unknown.record.value):
+            if unknown.after < offset and (message.key(), message.value()) == (
+                unknown.record.key,
+                unknown.record.value,
+            ):
                 del self._messages[index]
                 return offset
         return None
