@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from cluster.kafka.broker import Broker
 from commands import application
+from commands.shared.options import people
 from tests.test_docs import ROOT, blocks
 
 PAGE = (ROOT / "docs" / "science.md").read_text()
@@ -39,6 +40,7 @@ def followed(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         patch.setenv("ZADS_HOME", str(folder / "home"))
         patch.setenv("ZADS_BOOTSTRAP_SERVERS", broker.bootstrap_servers)
         patch.setenv("COLUMNS", "160")
+        patch.setattr(people, "width", 160)  # it was made when its module was imported
         patch.delenv("ZADS_ARCHIVE", raising=False)
         for line in "".join(blocks(PAGE, "console")).splitlines():
             program, *words = shlex.split(line)
