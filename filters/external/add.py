@@ -81,7 +81,7 @@ def add_notices(
             kept.pop(notice.event, None)
         else:
             number = kept[notice.event]["number"] + 1 if notice.event in kept else 0
-            kept[notice.event] = {"number": number, "content": _fits_of(content)}
+            kept[notice.event] = {"number": number, "content": notice.content}
     _write(store, name, kept, window)
     return notices
 
@@ -116,13 +116,4 @@ def _notice(content: bytes) -> Notice:
     if content.lstrip()[:1] in (b"{", b"["):
         return read_notice(content)
     made: SkyMap = read_fits(content)
-    return Notice(made.event, "MAP", made.jd, made)
-
-
-def _fits_of(content: bytes) -> bytes:
-    import base64
-    import json
-
-    if content.lstrip()[:1] != b"{":
-        return content
-    return base64.b64decode(json.loads(content)["event"]["skymap"])
+    return Notice(made.event, "MAP", made.jd, made, content)

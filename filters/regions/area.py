@@ -97,14 +97,6 @@ def _polygon(rest: str) -> Area:
     return Area.of(MOC.from_polygon_skycoord(corners, max_depth=DEPTH))
 
 
-def everywhere(areas: Sequence[Area]) -> Area:
-    """The union of areas."""
-    if not areas:
-        return Area(np.zeros((0, 2), np.int64))
-    ranges = np.concatenate([area.ranges for area in areas])
-    return Area.of(MOC.from_depth29_ranges(29, ranges.astype(np.uint64)))
-
-
 COLUMNS: dict[str, tuple[str, str, str]] = {"inside": ("flag", "", "whether the alert lies in the region")}
 """Column -> kind, unit, meaning."""
 

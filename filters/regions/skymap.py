@@ -136,12 +136,16 @@ def _jd(iso: str) -> float:
 
 @dataclass(frozen=True)
 class Notice:
-    """A message of the IGWN alert stream: a map, or that an event is void. map: None for a retraction."""
+    """A message of the IGWN alert stream: a map, or that an event is void.
+
+    map: None for a retraction. content: the map as a FITS file, empty for a retraction.
+    """
 
     event: str
     kind: str
     jd: float
     map: SkyMap | None
+    content: bytes = field(default=b"", repr=False)
 
 
 def read_notice(text: bytes, number: int = 0) -> Notice:
@@ -155,8 +159,9 @@ def read_notice(text: bytes, number: int = 0) -> Notice:
         if kind == "RETRACTION":
             return Notice(event, kind, _jd(notice["time_created"]), None)
         details = notice["event"]
-        made = read_fits(base64.b64decode(details["skymap"]), event, number)
-        return Notice(event, kind, _jd(details["time"]), made)
+        content = base64.b64decode(details["skymap"])
+        made = read_fits(content, event, number)
+        return Notice(event, kind, _jd(details["time"]), made, content)
     except BadSkyMap:
         raise
     except (ValueError, KeyError, TypeError) as error:

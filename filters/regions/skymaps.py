@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from filters.regions.skymap import Notice, SkyMap
+from filters.regions.skymap import SkyMap
 
 WINDOW = 30.0
 """days after an event in which its map is looked at, unless told otherwise."""
@@ -34,17 +34,6 @@ class SkyMaps:
             if one.event not in newest or newest[one.event].number <= one.number:
                 newest[one.event] = one
         self.maps = tuple(newest.values())
-
-    @classmethod
-    def after(cls, notices: Iterable[Notice], window: float = WINDOW) -> SkyMaps:
-        """What is in force after these notices, in their order."""
-        maps: dict[str, SkyMap] = {}
-        for notice in notices:
-            if notice.map is None:
-                maps.pop(notice.event, None)
-            else:
-                maps[notice.event] = notice.map
-        return cls(maps.values(), window)
 
     def columns(
         self, names: Sequence[str], ra: np.ndarray, dec: np.ndarray, jd: np.ndarray

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mocpy import MOC
 
-from filters.external.add import add_region
-from filters.external.store import ExternalError
-from filters.regions.area import Area, BadRegion, everywhere, read_area
+from filters.external.add import add_notices, add_region
+from filters.external.store import ExternalError, Store
+from filters.regions.area import Area, BadRegion, read_area
 from filters.regions.skymap import BadSkyMap, SkyMap, read_fits, read_notice
 from filters.regions.skymaps import SkyMaps
 from simulator import Month
@@ -55,14 +55,19 @@ def test_a_polygon_and_a_file_hold_what_mocpy_says(tmp_path: Path) -> None:
     assert Area.of(moc).square_degrees == pytest.approx(moc.sky_fraction * 41252.96, rel=1e-6)
 
 
+def union(*texts: str) -> Area:
+    """Regions joined by mocpy, as somebody's MOC file has them."""
+    ranges = [read_area(text).ranges for text in texts]
+    joined = np.concatenate([np.zeros((0, 2), np.int64), *ranges]).astype(np.uint64)
+    return Area.of(MOC.from_depth29_ranges(29, joined))
+
+
 def test_a_union_and_nothing() -> None:
-    both = everywhere(
-        [read_area("cone 10 0 1"), read_area("cone 10.5 0 60 arcmin"), read_area("cone 200 80 1")]
-    )
+    both = union("cone 10 0 1", "cone 10.5 0 60 arcmin", "cone 200 80 1")
     assert both.holds(np.array([9.5, 11.2, 200.0, 50.0]), np.array([0, 0, 80.0, 0])).tolist() == [
         True
     ] * 3 + [False]
-    assert not everywhere([]).holds(np.array([1.0]), np.array([1.0])).any()
+    assert not union().holds(np.array([1.0]), np.array([1.0])).any()
     assert not both.holds(np.array([np.nan, 10.0]), np.array([0.0, np.nan])).any()
 
 
@@ -139,7 +144,7 @@ def test_of_several_maps_the_one_that_holds_an_alert_best() -> None:
     assert not (maps.columns(["level"], lon.deg, lat.deg, np.full(3, 200.0))["level"] >= 0).any()
 
 
-def test_the_simulated_merger_s_notices() -> None:
+def test_the_simulated_merger_s_notices(tmp_path: Path) -> None:
     """The merger is inside the 90 % areas, the update's is smaller, and a retracted event is void."""
     month = Month(nights=6, density=0.05, seed=3, fields=2, quadrants=2, merging=True, stamps=False)
     merger = month.merger(month.survey())
@@ -155,8 +160,9 @@ def test_the_simulated_merger_s_notices() -> None:
         assert one.levels(ra, dec)[0] <= 0.9
         assert one.level.max() == pytest.approx(1, abs=1e-6)
     assert own["UPDATE"].area(0.9).square_degrees < own["PRELIMINARY"].area(0.9).square_degrees
-    in_force = SkyMaps.after(notices)
-    assert [one.event for one in in_force.maps] == [merger.name]
+    add_notices("skymaps", sorted(texts, key=lambda text: read_notice(text).kind), tmp_path)
+    in_force = Store(tmp_path).about("skymaps")["maps"]
+    assert [one["event"] for one in in_force] == [merger.name]
 
 
 TAKEN = ["field", "rb", "sky", "coords", "prv_candidate", "diaSource", "Bad", "candidate"]
