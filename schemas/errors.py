@@ -40,7 +40,7 @@ class NoSchemaSource(ZadsError):
 
 
 class PacketError(ZadsError):
-    """One packet cannot be used. It never concerns its neighbours."""
+    """One packet cannot be used. Other packets of the batch are not affected."""
 
     @property
     def reason(self) -> str:
@@ -81,7 +81,7 @@ class TooLarge(PacketError):
 
 
 class NoName(PacketError):
-    """The alert has no candid or no objectId: nobody could tell what was found."""
+    """The alert has no candid or no objectId, so it cannot be identified."""
 
 
 class NotPublic(PacketError):

@@ -2,8 +2,8 @@
 
 The decoder and the archive keep raw values. Here, and only here, they get the survey's meaning: sentinels
 become NaN, floats and 32-bit integers are widened to float64, `night`, `positive`, `mag` and others are
-computed. Types come from the survey's schema, never from the batch, so that any cutting of a night into
-batches gives the same columns.
+computed. Types come from the survey's schema, never from the batch, so that the columns do not
+depend on how a night is divided into batches.
 """
 
 import difflib
@@ -45,7 +45,19 @@ class External(Hashable, Protocol):
     def columns(
         self, names: Sequence[str], ra: np.ndarray, dec: np.ndarray, jd: np.ndarray
     ) -> Mapping[str, Any]:
-        """The columns, of alerts at these places ((n,) degrees) and times ((n,) days UTC)."""
+        """The columns of some alerts, by name.
+
+        Parameters
+        ----------
+        names
+            Dotted names of the columns.
+        ra
+            Right ascension of the alerts, (n,) degrees.
+        dec
+            Declination, (n,) degrees.
+        jd
+            Time, (n,) days UTC.
+        """
 
 
 class FrameMaker:
@@ -170,12 +182,44 @@ def _maker(reads: tuple[str, ...], survey: str, public: bool, external: External
 def frame_maker(
     reads: Sequence[str], survey: str, public: bool = False, external: External | None = None
 ) -> FrameMaker:
-    """The maker for these columns (see FrameMaker); the same one each time."""
+    """The cached `FrameMaker` for these columns.
+
+    Parameters
+    ----------
+    reads
+        The columns to show, stored or computed.
+    survey
+        Whose alerts.
+    public
+        Leave out the history rows that are not public.
+    external
+        Where columns come from that are not the survey's; None: there are none.
+
+    Raises
+    ------
+    NoSuchColumn
+        For a name that the survey does not have.
+    """
     return _maker(tuple(reads), survey, public, external)
 
 
 def computed_column(table: Table, name: str, survey: str) -> Any:
-    """One column of alerts as a frame shows it, of a table with what it is made from. Raises NoSuchColumn."""
+    """One column of alerts, as a frame shows it.
+
+    Parameters
+    ----------
+    table
+        The raw columns that it is made from, one row an alert.
+    name
+        The column.
+    survey
+        Whose alerts.
+
+    Raises
+    ------
+    NoSuchColumn
+        For a name that the survey or the table does not have.
+    """
     of = survey_named(survey)
     return _Part(of, name).column(_Batch(table, of, None))
 

@@ -43,7 +43,17 @@ class Group:
         self._found = np.zeros((0, 4), np.uint64)
 
     def add_container(self, index: int, raw: bytes, header: int) -> None:
-        """A container file with the null codec: its place in the batch, its bytes, its header's length."""
+        """Add a container file with the null codec.
+
+        Parameters
+        ----------
+        index
+            Place of the packet in the batch.
+        raw
+            The whole file. The caller keeps it alive.
+        header
+            Length of the file's header in bytes, without the sync marker.
+        """
         self._containers += (index, pa.py_buffer(raw).address, len(raw), header)
 
     def add(self, index: int, blocks: Sequence[Block]) -> None:

@@ -27,7 +27,7 @@ class Memory:
     def __init__(self, plan: Program, capacities: list[int]) -> None:
         self.plan = plan
         self.program = plan.program.copy()
-        self._scratch = np.zeros(2 * _ALIGN, np.uint8)  # what nobody wants is written here, again and again
+        self._scratch = np.zeros(2 * _ALIGN, np.uint8)  # values of unwanted columns are written here
         self.program[:, op.DATA] = self._scratch.ctypes.data
         self.program[:, op.VALID] = self._scratch.ctypes.data + _ALIGN
         self.capacity = np.full(len(capacities), _BOUNDLESS, np.uint64)
@@ -59,7 +59,17 @@ class Memory:
         self.program[runs, op.CHILD] = WIDTHS["float"] * rows  # to the next column
 
     def grow(self, level: int, need: int, filled: int) -> None:
-        """More rows for a level; the first `filled` are kept."""
+        """Give a level memory for more rows and copy the rows that it has.
+
+        Parameters
+        ----------
+        level
+            Number of the level.
+        need
+            Rows needed. At least twice the present number is allocated.
+        filled
+            Rows that are filled now; they are kept.
+        """
         arena, bits, rows = self._arenas[level], self._bits[level], int(self.capacity[level])
         self._allocate(level, max(need, 2 * rows))
         now = int(self.capacity[level])
@@ -74,7 +84,17 @@ class Memory:
         return Columns(self, [int(n) for n in rows])
 
     def data(self, level: int, place: int, rows: int) -> tuple[int, int]:
-        """Where in the level's arena a value column is: first byte, bytes."""
+        """Where a value column lies in the arena of its level: (offset, length), in bytes.
+
+        Parameters
+        ----------
+        level
+            Number of the level.
+        place
+            Number of the value column in the level.
+        rows
+            Rows that are filled.
+        """
         start = int(self.plan.levels[level].starts[place]) * int(self.capacity[level])
         return start, rows * self.plan.levels[level].widths[place]
 

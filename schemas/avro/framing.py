@@ -64,7 +64,7 @@ class Header(NamedTuple):
 
 
 class SchemaSource(Protocol):
-    """Where the writer schemas of Confluent-framed packets come from. An id means one schema for ever."""
+    """Where the writer schemas of Confluent-framed packets come from. The schema of an id never changes."""
 
     def schema(self, number: int) -> Mapping[str, Any]:
         """The schema with this id. Raises UnknownSchema (there is none), NoSchemaSource (no answer)."""
@@ -243,7 +243,25 @@ class Framer:
 
 
 def frame(raw: bytes, schemas: SchemaSource | None = None, bare: Mapping[str, Any] | None = None) -> Framed:
-    """One packet taken apart. Raises PacketError; NoSchemaSource when a schema cannot be asked for."""
+    """Split one packet into its writer schema and its blocks of records.
+
+    Parameters
+    ----------
+    raw
+        The packet.
+    schemas
+        Where the schema of a packet with Confluent framing is looked up.
+    bare
+        The schema of packets without any framing; with it, everything that is no container file is read as
+        one bare record.
+
+    Raises
+    ------
+    PacketError
+        When the packet cannot be split.
+    NoSchemaSource
+        When a schema cannot be asked for.
+    """
     return Framer(schemas, bare).frame(raw)
 
 
@@ -284,7 +302,21 @@ def container_head(schema: Mapping[str, Any]) -> bytes:
 
 
 def container(head: bytes, blocks: Sequence[Block], sync: bytes) -> bytes:
-    """A container file. head: of `container_head`; sync: 16 bytes that are unlikely in the data."""
+    """A container file (null codec).
+
+    Parameters
+    ----------
+    head
+        The header, as `container_head` makes it.
+    blocks
+        The blocks of records, decompressed.
+    sync
+        The marker between blocks: 16 bytes that are unlikely in the data.
+
+    Source
+    ------
+    Avro specification, "Object Container Files".
+    """
     parts: list[Buffer] = [head, sync]
     for block in blocks:
         parts += [write_long(block.records), write_long(len(block.body)), block.body, sync]

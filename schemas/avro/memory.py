@@ -1,4 +1,4 @@
-"""Memory that batches hand on to each other.
+"""Memory that is reused from batch to batch.
 
 A batch needs some megabytes, and the kernel gives fresh ones page by page (measured: a third of a batch's
 time when other work runs between batches). So a block that nobody uses any more, when the last Arrow array in
@@ -17,7 +17,7 @@ _KEPT_BYTES = 1 << 27
 
 
 class Arenas:
-    """Blocks of bytes to take; they come back by themselves. Threads may share one (nothing here blocks)."""
+    """Blocks of bytes to take; a block returns when its array is deleted. Safe to share between threads."""
 
     def __init__(self) -> None:
         self._free: deque[np.ndarray] = deque()

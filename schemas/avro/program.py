@@ -88,6 +88,20 @@ class Compiler:
         self.levels = 1
 
     def emit(self, kind: int, level: int, path: str, **words: int) -> int:
+        """Append one op to the program and return its row.
+
+        Parameters
+        ----------
+        kind
+            What the op reads: BOOLEAN, RECORD, ARRAY, … of `walk`.
+        level
+            Number of the level whose row counter it uses.
+        path
+            Dotted path of the field, for error messages.
+        words
+            Other words of the op by name (`SIZE=3`); 0 where not given, but `NULL` (no null) and `JUMP` (the
+            next op).
+        """
         row = [0] * op.WORDS
         row[op.KIND], row[op.LEVEL], row[op.NULL] = kind, level, NO_NULL
         row[op.JUMP] = len(self.rows) + 1
@@ -98,6 +112,19 @@ class Compiler:
         return len(self.rows) - 1
 
     def node(self, tree: Any, level: int, path: str, maybe: bool) -> Node:
+        """Append the ops of a schema and return its node.
+
+        Parameters
+        ----------
+        tree
+            The resolved schema of a field: a dictionary, or a list for a union.
+        level
+            Number of the level that the field is in.
+        path
+            Dotted path of the field, with "[]" after arrays.
+        maybe
+            Whether a record around it may be null.
+        """
         prefix: dict[str, int] = {}
         if isinstance(tree, list):
             values = [place for place, branch in enumerate(tree) if branch["type"] != "null"]

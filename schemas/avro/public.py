@@ -103,9 +103,24 @@ def _without_null(tree: Any) -> Any:
 
 
 def check_reduced(writer: WriterSchema, reduced: Any, drop: Collection[str]) -> None:
-    """Raise UnsupportedSchema unless `reduced` is this writer schema without exactly the fields in `drop`.
+    """Check that `reduced` is the writer schema without exactly the dropped fields.
 
-    A schema that was repaired (a record has two fields of one name) may lose another field than its bytes.
+    A schema that was repaired (a record has two fields of one name) may lose a field other than the one whose
+    bytes are cut.
+
+    Parameters
+    ----------
+    writer
+        The schema before.
+    reduced
+        The schema after, as JSON data.
+    drop
+        Dotted paths of the fields that were dropped; fields inside arrays use the array's path.
+
+    Raises
+    ------
+    UnsupportedSchema
+        When the two differ by anything else.
     """
     left = [place for place in _places(writer.tree, "") if not _is_in(place[0], drop)]
     if left != list(_places(writer_schema(reduced).tree, "")):

@@ -25,7 +25,17 @@ def reduced(schema: Mapping[str, Any], drop: Collection[str]) -> dict[str, Any]:
 
 
 def only(tree: Any, keep: Collection[str], path: str = "") -> set[str]:
-    """Of a resolved record, the fields that must go so that those in `keep` are all that is left."""
+    """The fields of a resolved record to drop, so that only those in `keep` are left.
+
+    Parameters
+    ----------
+    tree
+        The resolved record.
+    keep
+        Dotted paths of fields to keep; fields inside arrays use the array's path.
+    path
+        Dotted path of the record itself; "" for the packet.
+    """
     drop: set[str] = set()
     for field in tree["fields"]:
         where = _below(path, field["name"])

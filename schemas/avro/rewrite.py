@@ -46,18 +46,37 @@ def rewrite(
     schemas: SchemaSource | None = None,
     bare: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """The packet without the fields in `drop` (or with those in `keep` only) and, with `public_only`, without
-    the history rows whose programid is not 1 and without what the survey does not list as public.
+    """Cut fields out of a packet, or what is not public; the rest keeps its bytes.
 
-    drop, keep: "cutoutScience", "candidate.rb" or "rb", "prv_candidates.magpsf". A name that this packet's
-    schema does not have is passed over, since versions differ and a packet may come a second time;
-    `check_names` finds misspelt ones. With fields dropped the packet becomes a container file (null codec)
-    with a reduced schema; otherwise it keeps its framing (a compressed container becomes plain). One that has
-    nothing to lose comes back as it is, and doing it twice is doing it once.
+    With fields dropped, the packet becomes a container file (null codec) with a reduced schema. Otherwise it
+    keeps its framing, but a compressed container becomes an uncompressed one. A packet from which nothing is
+    cut is returned unchanged, so the operation is idempotent.
 
-    Raises NotPublic for `public_only` and an alert that itself is not public; UnsupportedSchema when nothing
-    would be left, or what must go cannot be taken out (a field's type is shared with others); PacketError for
-    packets that cannot be read.
+    Parameters
+    ----------
+    raw
+        The packet.
+    drop
+        Fields to drop: "cutoutScience", "candidate.rb" or "rb", "prv_candidates.magpsf". A name that this
+        packet's schema does not have is ignored, because versions differ; `check_names` finds misspelt names.
+    keep
+        Drop all fields but these; None keeps all.
+    public_only
+        Also drop the fields that the survey does not list as public, and the history rows that it does not
+        call public (ZTF: whose programid is not 1).
+    schemas
+        Where the schema of a packet with Confluent framing is looked up.
+    bare
+        The schema of packets without any framing.
+
+    Raises
+    ------
+    NotPublic
+        With `public_only`, when the alert itself is not public.
+    UnsupportedSchema
+        When nothing would be left, or a field cannot be cut because other fields share its type.
+    PacketError
+        When the packet cannot be read.
     """
     framed = frame(raw, schemas, bare)
     cutter = _cutter(framed.writer, tuple(drop), None if keep is None else tuple(keep), public_only)

@@ -404,14 +404,33 @@ def walk(
     padded: np.ndarray,
     result: np.ndarray,
 ) -> tuple[U64, U64, U64]:
-    """Run the program over messages[first:]; all arrays are uint64 but `padded` (uint8, 2 x PADDED).
+    """Run the program over messages[first:]. Arrays are uint64 unless stated.
 
-    messages: (n, 4): address, bytes, records, packet; those of one packet stand together.
-    rows, capacity: of each level, rows filled and rows that there is memory for.
-    scratch: (3, levels): rows when the packet began, items left, rows when the array began.
-    result: (packets, 4): error, byte of the body, op, rows of level 0; a refused packet leaves no rows.
+    Parameters
+    ----------
+    program
+        (ops, WORDS): the program, with the addresses of the columns in it.
+    messages
+        (n, 4): address, length in bytes, number of records, packet. The messages of one packet are
+        consecutive.
+    first
+        The message to begin with, the first of its packet.
+    rows
+        (levels,): rows filled, of each level. Changed in place.
+    capacity
+        (levels,): rows of each level that there is memory for.
+    scratch
+        (3, levels), for internal use: rows when the packet began, items left, rows when the array began.
+    padded
+        uint8 (2 x PADDED,), for internal use: the copy of a body's end.
+    result
+        (packets, 4): error, byte of the body, op, rows of level 0. Written in place. A refused packet leaves
+        no rows.
 
-    Returns (messages done, 0, 0), or when memory is short (message to go on from, level, rows).
+    Returns
+    -------
+    tuple of uint64
+        (messages done, 0, 0), or when memory is short (message to go on from, level, rows).
     """
     start, left, began = scratch[0], scratch[1], scratch[2]
     tail = U64(padded.ctypes.data)
@@ -438,7 +457,19 @@ def walk(
 
 @_compiled
 def string_offsets(notes: U64, rows: U64, offsets: np.ndarray, width: U64) -> U64:
-    """Write rows + 1 Arrow offsets, each `width` bytes, for strings noted as (address, length)."""
+    """Write the Arrow offsets of strings and return the sum of their lengths in bytes.
+
+    Parameters
+    ----------
+    notes
+        Address of the strings' (address, length) pairs, two uint64 each.
+    rows
+        Number of strings.
+    offsets
+        The memory to write rows + 1 offsets to.
+    width
+        Bytes of an offset: 4 or 8.
+    """
     target, total = U64(offsets.ctypes.data), U64(0)
     for row in range(rows + U64(1)):
         if width == U64(4):
@@ -452,7 +483,17 @@ def string_offsets(notes: U64, rows: U64, offsets: np.ndarray, width: U64) -> U6
 
 @_compiled
 def gather(notes: U64, rows: U64, data: np.ndarray) -> None:
-    """Copy strings noted as (address, length) one behind the other."""
+    """Copy strings one behind the other.
+
+    Parameters
+    ----------
+    notes
+        Address of the strings' (address, length) pairs, two uint64 each.
+    rows
+        Number of strings.
+    data
+        The memory to copy to, as long as all of them.
+    """
     target = U64(data.ctypes.data)
     for row in range(rows):
         size = load64(notes + row * U64(16) + U64(8))

@@ -31,9 +31,9 @@ TIMES = ("timestamp-millis", "timestamp-micros")
 
 
 class WriterSchema:
-    """A writer schema, resolved: every named type stands in full at each of its places.
+    """A writer schema, resolved: each use of a named type is replaced by its full definition.
 
-    schema: as it came. tree: resolved and repaired. survey: whose packets these are ("unknown" if nobody's).
+    schema: as received. tree: resolved and repaired. survey: whose packets these are, or "unknown".
     """
 
     def __init__(self, schema: Any) -> None:

@@ -291,7 +291,24 @@ def _empty(schema: pa.Schema) -> pa.RecordBatch:
 def decode_all(
     raw: bytes, schemas: SchemaSource | None = None, bare: Mapping[str, Any] | None = None
 ) -> pa.RecordBatch:
-    """Everything in one packet of any survey, typed by the packet's own schema. Raises PacketError."""
+    """Everything in one packet of any survey, typed by the packet's own schema.
+
+    Parameters
+    ----------
+    raw
+        The packet.
+    schemas
+        Where the schema of a packet with Confluent framing is looked up.
+    bare
+        The schema of packets without any framing.
+
+    Raises
+    ------
+    UnsupportedSchema
+        When the packet's schema has no Arrow type.
+    PacketError
+        When the packet cannot be read.
+    """
     framed = frame(raw, schemas, bare)
     try:
         own = arrow_type(framed.writer.tree)

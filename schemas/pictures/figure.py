@@ -179,15 +179,47 @@ def _stamp_note(packet: Mapping[str, Any]) -> str:
 
 
 def save_picture(alerts: Any, path: str | PathLike[str], limit: int = 6, dpi: int = 150) -> Path:
-    """Draw alerts as `show` does into a file, whose ending (.png, .svg, .pdf) names the format.
+    """Draw alerts as `show` does, and write the picture to a file.
 
-    Raises CannotDraw for an ending that matplotlib does not know, and what `show` raises.
+    Parameters
+    ----------
+    alerts
+        What `show` takes: packets as dictionaries, bytes or paths, what `listen` yields, or an iterable of
+        these.
+    path
+        The file; its ending (.png, .svg, .pdf) names the format.
+    limit
+        Most alerts to draw.
+    dpi
+        Resolution of pixel formats, dots per inch.
+
+    Raises
+    ------
+    CannotDraw
+        For an ending that matplotlib does not know, a missing folder, and where `show` raises it.
+    PacketError
+        When bytes are no packet.
     """
     return write_figure(show(alerts, limit), path, dpi)
 
 
 def write_figure(figure: Figure, path: str | PathLike[str], dpi: int = 150) -> Path:
-    """Write a figure; raises CannotDraw when its ending names no picture format or its folder is missing."""
+    """Write a figure to a file and return its path.
+
+    Parameters
+    ----------
+    figure
+        The figure.
+    path
+        The file; its ending (.png, .svg, .pdf) names the format.
+    dpi
+        Resolution of pixel formats, dots per inch.
+
+    Raises
+    ------
+    CannotDraw
+        When the ending names no picture format or the folder is missing.
+    """
     path = Path(path)
     known = figure.canvas.get_supported_filetypes()
     if path.suffix[1:].lower() not in known:
@@ -314,7 +346,17 @@ def _set_axes(axes: Axes, curve: LightCurve) -> None:
 
 
 def draw_stamp(axes: Axes, packet: Mapping[str, Any], which: str) -> None:
-    """One stamp of a packet in axes of its own, stretched, the candidate marked; or why there is none."""
+    """Draw one stamp with the candidate marked, or write why there is none.
+
+    Parameters
+    ----------
+    axes
+        Where to draw.
+    packet
+        The packet as a dictionary.
+    which
+        "Science", "Template" or "Difference".
+    """
     from matplotlib import colormaps
 
     axes.set(xticks=[], yticks=[], box_aspect=1)

@@ -132,7 +132,17 @@ def _set_rulers(figure: Any, longest: float, low: float, high: float, inverted: 
 
 
 def round_steps(low: float, high: float, most: int = 5) -> Iterator[float]:
-    """At most `most` multiples of 1, 2 or 5 times a power of ten, between two different numbers."""
+    """Round numbers for an axis: multiples of 1, 2 or 5 times a power of ten.
+
+    Parameters
+    ----------
+    low
+        Lower end of the axis.
+    high
+        Upper end, above `low`.
+    most
+        Most numbers to give.
+    """
     power = 10.0 ** math.floor(math.log10((high - low) / most))
     step = next(
         m * power

@@ -56,7 +56,7 @@ def survey_of(schema: Any) -> str:
 
 
 def survey_of_packet(packet: Mapping[str, Any]) -> Survey | None:
-    """Whose packet this is, as a plain dictionary; None for nobody's that we know."""
+    """Whose packet this is, as a plain dictionary; None for an unknown survey."""
     for survey in SURVEYS.values():
         if isinstance(packet.get(survey.candidate), Mapping):
             return survey

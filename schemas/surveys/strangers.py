@@ -26,7 +26,17 @@ def values(packet: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 
 def topic(survey: str, night: Any, read: Mapping[str, Any]) -> str:
-    """Nightly: `pgir_20231012`, and `_programid1` where the packet has one."""
+    """The topic of one night: `pgir_20231012`, with `_programid1` where the packet has a programid.
+
+    Parameters
+    ----------
+    survey
+        Name of the survey.
+    night
+        The date of the night.
+    read
+        Values of the packet, as `values` reads them; only `programid` is used.
+    """
     name = f"{survey}_{night:%Y%m%d}"
     return name if read.get("programid") is None else f"{name}_programid{read['programid']}"
 

@@ -19,7 +19,7 @@ NO_NAME = "null"
 """`ssnamenr` holds this word when no solar-system object is near."""
 
 USABLE_STATUS = "0"
-"""`procstatus` of a clean forced-photometry measurement ("56" and its kin carry a flux with a warning)."""
+"""`procstatus` of a clean forced-photometry measurement ("56" and others: a flux with a warning)."""
 
 REWRITTEN_SSDISTNR = 60.0
 """arcsec; `ssdistnr` of packets rewritten by another broker, where there is no object (`ssnamenr` missing).
@@ -98,12 +98,23 @@ def _usable(stored: Stored, prefix: str) -> np.ndarray:
 
 
 def forced_point(flux: Any, error: Any, zeropoint: Any) -> tuple[Any, Any]:
-    """Magnitude of the absolute forced flux and its error (mag); NaN where the flux is no measurement.
+    """Magnitude of the absolute forced flux and its error (mag); NaN where the flux is not a detection.
 
-    flux, error: DN. zeropoint: `magzpsci`, mag. A flux counts as measured from `FORCED_SNR` times its error,
-    of either sign; the caller leaves out rows that are not `usable`.
+    A flux of either sign is a detection when it is at least `FORCED_SNR` times its error. The caller leaves
+    out rows that are not `usable`.
 
-    Source: Masci et al. (2023, arXiv:2305.16279), section 6.5: SNT = 3.
+    Parameters
+    ----------
+    flux
+        Forced flux on the difference image, DN.
+    error
+        Its standard deviation, DN.
+    zeropoint
+        `magzpsci`, mag.
+
+    Source
+    ------
+    Masci et al. (2023, arXiv:2305.16279), section 6.5: SNT = 3.
     """
     flux, error, zeropoint = (np.asarray(a, float) for a in (flux, error, zeropoint))
     with np.errstate(divide="ignore", invalid="ignore"):
