@@ -238,7 +238,19 @@ class Filter:
 def complete(reads: Iterable[str], surveys: Sequence[str], scope: str) -> tuple[str, ...]:
     """`reads`, with the `jd` of each history touched and the alert's own.
 
-    With `exposure` too, if that is the scope. Raises NoSuchColumn for a name that a survey does not have.
+    Parameters
+    ----------
+    reads
+        Columns that a filter declares.
+    surveys
+        Names of the surveys that it is for.
+    scope
+        What one answer is for; with "exposure" the column `exposure` is added too.
+
+    Raises
+    ------
+    NoSuchColumn
+        For a name that one of the surveys does not have.
     """
     wanted = dict.fromkeys(reads)
     for of in map(survey_named, surveys):

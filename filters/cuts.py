@@ -12,10 +12,25 @@ from filters.view import AlertView, index_of
 
 
 def evaluate(name: str, alerts: pd.DataFrame, returned: Any) -> dict[str, np.ndarray]:
-    """Cut -> boolean array, one value an alert of the batch.
+    """The cuts as boolean arrays by name, one value an alert of the batch.
 
-    A cut that is a callable gets the survivors of the cuts before it, and is false for all others.
-    Raises BadCut, which names the filter and the cut.
+    A cut that is a callable is given only the alerts that passed the cuts before it, and is false for all
+    others.
+
+    Parameters
+    ----------
+    name
+        Name of the filter, for error messages.
+    alerts
+        The frame that the filter was given, one row an alert.
+    returned
+        What the filter returned: a dictionary of named cuts.
+
+    Raises
+    ------
+    BadCut
+        When it is no such dictionary, or for a cut that is not one boolean an alert; names the filter and the
+        cut.
     """
     if not isinstance(returned, Mapping):
         raise BadCut(f"{name} must return a dictionary of named cuts, not {type(returned).__name__}")
@@ -44,7 +59,19 @@ def _of_survivors(what: str, alerts: pd.DataFrame, alive: np.ndarray, cut: Calla
 def boolean(what: str, value: Any, index: pd.Index) -> np.ndarray:
     """A cut as a plain boolean array; a missing value is false.
 
-    Raises BadCut for anything but true and false on the batch's index.
+    Parameters
+    ----------
+    what
+        Name of the filter and the cut, for error messages.
+    value
+        The cut: a boolean Series on the batch's index, or a boolean array, (n,).
+    index
+        The batch's index, n rows.
+
+    Raises
+    ------
+    BadCut
+        For anything but true and false on the batch's index.
     """
     if isinstance(value, Column):
         raise BadCut(

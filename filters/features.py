@@ -1,4 +1,4 @@
-"""What a light curve says, in words that every survey has: how fast it rises, since when, how bright at most.
+"""Features of a light curve, the same for every survey: how fast it rises, since when, peak brightness.
 
 Each feature gives one number an alert, missing where it is not defined. The epochs are the past detections of
 the packet's history, either sign, and the alert itself, the last one. An exposure counts once. In a filter:

@@ -100,7 +100,7 @@ def _module(where: str, name: str) -> ModuleType:
 
 
 def _module_of_file(path: Path) -> tuple[ModuleType, dict[str, ZadsError]]:
-    """The module of a user's file, run anew; its filters travel to other processes by value.
+    """The module of a user's file, executed again; its filters travel to other processes by value.
 
     With it its functions that should be filters and are none, and why. Raises BadFile for what it raises.
     """

@@ -60,9 +60,23 @@ def _parameter(function: str, p: inspect.Parameter, hint: Any) -> Parameter:
 def with_values(
     filter_name: str, parameters: Mapping[str, Parameter], old: Mapping[str, Any], new: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The old values with the new ones in their places, each checked.
+    """The old values, replaced by the new ones where there are any; each new one is checked.
 
-    Raises BadParameter for an unknown name or a value of another kind.
+    Parameters
+    ----------
+    filter_name
+        For error messages.
+    parameters
+        The filter's parameters by name.
+    old
+        Values by name.
+    new
+        Other values by name; text, as from a command line, is read as the parameter's kind.
+
+    Raises
+    ------
+    BadParameter
+        For an unknown name or a value of another kind.
     """
     values = dict(old)
     for name, value in new.items():

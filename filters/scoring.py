@@ -162,9 +162,23 @@ def read_truth(path: Path) -> pd.DataFrame:
 
 
 def ask(chosen: Filter, packets: Iterable[bytes], public: bool = False) -> Answer:
-    """Run a filter over packets in batches, as live: what cannot be read is skipped.
+    """Run a filter over packets in batches, as live; packets that cannot be read are skipped.
 
-    public: only alerts of programid 1, with public history rows. Raises ReadsRequired, NoSuchColumn.
+    Parameters
+    ----------
+    chosen
+        The filter; it must declare what it reads.
+    packets
+        The packets, of any survey; those of surveys that the filter is not for are skipped.
+    public
+        Only public alerts (ZTF: programid 1), with public history rows.
+
+    Raises
+    ------
+    ReadsRequired
+        When the filter does not declare what it reads.
+    NoSuchColumn
+        For a column that a survey does not have.
     """
     reads = chosen.require_reads()
     makers = [frames_of(reads, survey, public) for survey in chosen.surveys]
@@ -186,11 +200,23 @@ def ask(chosen: Filter, packets: Iterable[bytes], public: bool = False) -> Answe
 def score(
     name: str, truth: pd.DataFrame, answer: Answer | Collection[int], seeks: Sequence[str] | None = None
 ) -> Score:
-    """What a filter's answer is worth.
+    """Compare a filter's answer with the truth.
 
-    truth: the table that `zads simulate` writes. answer: an Answer, or only the candids that passed, when all
-    readable alerts of `truth` were asked about. seeks: classes, else those of SEEKS.
-    Raises FilterError when nobody says what the filter seeks, or a class is not in the truth.
+    Parameters
+    ----------
+    name
+        Name of the filter.
+    truth
+        The table that `zads simulate` writes, one row a packet.
+    answer
+        An Answer; or only the candids that passed, when all readable alerts of `truth` were asked about.
+    seeks
+        Classes that the filter is for; None: those of `SEEKS`.
+
+    Raises
+    ------
+    FilterError
+        When it is not known what the filter seeks, or a class is not in the truth.
     """
     if seeks is None and name not in SEEKS:
         raise FilterError(f"which classes is {name} for? Name them: --seeks 'SN Ia,SN II'")

@@ -166,7 +166,7 @@ def _again(f: Filter, frame: pd.DataFrame) -> Finding:
 def _time(f: Filter, frame: pd.DataFrame) -> Finding:
     runs = []
     for _ in range(5):
-        fresh = frame.copy()  # histories are flattened anew, as in the stream
+        fresh = frame.copy()  # histories are flattened again, as in the stream
         began = time.perf_counter()
         f.passes(fresh)
         runs.append(time.perf_counter() - began)

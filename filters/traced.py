@@ -1,6 +1,6 @@
 """What a filter looked at: columns that remember their names, for `explain` and `suggest_reads`.
 
-Used on an alert or a small frame while somebody waits; batches run on plain pandas.
+Used interactively on an alert or a small frame; batches run on plain pandas.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -52,7 +52,17 @@ class TracedSeries(AlertColumn):
         return answer
 
     def where(self, cond: Any, other: Any = np.nan, **kwargs: Any) -> Any:
-        """As in pandas; made from the condition's columns too."""
+        """As in pandas; the result also depends on the columns of the condition.
+
+        Parameters
+        ----------
+        cond
+            Boolean Series or array: where to keep the value.
+        other
+            The value elsewhere.
+        kwargs
+            As in pandas.
+        """
         answer = super().where(cond, other, **kwargs)
         return self._with_other(self._with_other(answer, cond), other)
 
@@ -79,7 +89,17 @@ for _name in [*_ARITHMETIC, *(f"r{word}" for word in _ARITHMETIC), "eq", "ne", "
 
 
 def answer(alerts: pd.DataFrame, values: np.ndarray, sources: Iterable[str]) -> pd.Series:
-    """Values that were computed one an alert, as a column of the alerts that knows what it was made from."""
+    """Computed values, one an alert, as a column of the alerts that knows what it was made from.
+
+    Parameters
+    ----------
+    alerts
+        One row an alert, n rows.
+    values
+        (n,), in the alerts' order.
+    sources
+        Names of the columns that they were computed from.
+    """
     if isinstance(alerts, TracedFrame):
         return TracedSeries(values, index=alerts.index).seeing(frozenset(sources))
     return pd.Series(values, index=index_of(alerts), copy=False)

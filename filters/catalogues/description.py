@@ -104,7 +104,24 @@ def read_description(folder: Path, plain: Mapping[str, Any]) -> Description:
 
 
 def describe(store: Store, name: str, version: str = "") -> Description:
-    """A catalogue of the store. Raises NoSuchExternal, and ExternalError for what is no catalogue."""
+    """The description of a catalogue of the store.
+
+    Parameters
+    ----------
+    store
+        Where catalogues are kept.
+    name
+        Name of the catalogue.
+    version
+        Its version; "" for the one in use.
+
+    Raises
+    ------
+    NoSuchExternal
+        When the store has no such name or version.
+    ExternalError
+        When the name belongs to something else than a catalogue.
+    """
     about = store.about(name, version)
     if about["what"] != "catalogue":
         raise ExternalError(f"'{name}' is a {about['what']}, not a catalogue")

@@ -77,7 +77,20 @@ def nearest(
 def within(
     tiles: Tiles, ra: np.ndarray, dec: np.ndarray, radius: float, jd: np.ndarray | None = None
 ) -> Pairs:
-    """All sources within the radius of each place, by place, then separation. Arguments: as for `nearest`."""
+    """All sources within the radius of each place, sorted by place, then by separation.
+
+    Parameters
+    ----------
+    tiles
+        The catalogue.
+    ra, dec
+        (n,) degrees; a place that is missing or impossible matches nothing.
+    radius
+        arcsec, at most the catalogue's margin; a catalogue with a radius for each source uses that instead.
+    jd
+        (n,) days: positions of sources with a proper motion are moved to this time. None: the catalogue's
+        epoch.
+    """
     every: list[tuple[np.ndarray, ...]] = []
     for number, places in _by_cell(tiles, ra, dec):
         tile = tiles.tile(number)

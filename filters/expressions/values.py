@@ -56,7 +56,20 @@ def of_column(column: Any) -> Values:
 
 
 def compare(comparison: Callable[[Any, Any], Any], left: Values, right: Values) -> Values:
-    """True where both are there and the comparison holds."""
+    """True where neither operand is missing and the comparison holds.
+
+    Parameters
+    ----------
+    comparison
+        A function of two arrays, such as `operator.lt`.
+    left, right
+        The operands, both text or both numbers.
+
+    Raises
+    ------
+    BadCut
+        When one is text and the other a number.
+    """
     if _is_text(left) or _is_text(right):
         if not (_is_text(left) and _is_text(right)):
             raise BadCut("an expression compares text with a number")
@@ -111,7 +124,22 @@ def _compared_text(comparison: Callable[[Any, Any], Any], left: Values, right: V
 
 
 def among(values: Values, choices: Sequence[Any], wanted: bool) -> Values:
-    """True where the value is there and is (or, with wanted false, is not) one of the choices."""
+    """Whether values are among some choices (`in`, `not in`); false where the value is missing.
+
+    Parameters
+    ----------
+    values
+        The values.
+    choices
+        Plain Python values to compare with.
+    wanted
+        True for `in`, False for `not in`.
+
+    Raises
+    ------
+    BadCut
+        When text is compared with a number.
+    """
     inside: Any = False
     for choice in choices:
         inside = inside | compare(operator.eq, values, Values(choice)).data
@@ -158,7 +186,22 @@ def calculate(operation: Callable[..., Any], *operands: Values) -> Values:
 
 
 def spread(values: Values, length: int, kind: Kind) -> np.ndarray:
-    """An array of this length, of what may be one value for all: float64 for numbers, bool for flags."""
+    """Values as an array; a single value is repeated.
+
+    Parameters
+    ----------
+    values
+        One value for each alert or epoch, or one for all.
+    length
+        Length of the array.
+    kind
+        "flag" gives bool, all others float64.
+
+    Raises
+    ------
+    BadCut
+        When flags are asked for and the values are neither true nor false.
+    """
     data: Any = values.data if kind == "flag" else values.floats
     if kind == "flag" and not _is_flag(data):
         raise BadCut("an expression's term is neither true nor false: compare it")

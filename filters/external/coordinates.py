@@ -1,4 +1,4 @@
-"""Other coordinates of an alert: `coords.gal_lat` and its kin, for the same places in other frames."""
+"""Galactic and ecliptic coordinates of an alert: `coords.gal_lat` and others."""
 
 from __future__ import annotations
 
@@ -43,7 +43,19 @@ class Coordinates:
     def columns(
         self, names: Sequence[str], ra: np.ndarray, dec: np.ndarray, jd: np.ndarray
     ) -> Mapping[str, Any]:
-        """Degrees; NaN where there is no place."""
+        """The coordinates of alerts by name, (n,) degrees; NaN where there is no place.
+
+        Parameters
+        ----------
+        names
+            Columns to make: "gal_lat", "gal_lon", "ecl_lat", "ecl_lon".
+        ra
+            Right ascension (ICRS), (n,) degrees.
+        dec
+            Declination (ICRS), (n,) degrees.
+        jd
+            Not used: these frames do not move.
+        """
         vectors = unit_vectors(ra, dec)
         made = {}
         for name in names:

@@ -60,7 +60,7 @@ class Externals:
         return Externals(self.store.root, versions)
 
     def have_moved(self) -> bool:
-        """Whether another version of something is in use by now. What has gone has not moved."""
+        """Whether another version of a name is in use now. A name that was removed does not count."""
         there = set(self.store.names())
         return any(name in there and self.store.current(name) != v for name, v in self.versions.items())
 
@@ -72,7 +72,26 @@ class Externals:
     def columns(
         self, names: Sequence[str], ra: np.ndarray, dec: np.ndarray, jd: np.ndarray
     ) -> Mapping[str, Any]:
-        """The columns, of alerts at these places ((n,) degrees) and times ((n,) days UTC)."""
+        """The columns of some alerts, by dotted name.
+
+        Parameters
+        ----------
+        names
+            Dotted names of the columns: "galex.sep".
+        ra
+            Right ascension of the alerts, (n,) degrees.
+        dec
+            Declination, (n,) degrees.
+        jd
+            Time, (n,) days UTC.
+
+        Raises
+        ------
+        NoSuchExternal
+            For a catalogue, region or sky map that is not there.
+        NoSuchColumn
+            For a column that one does not have.
+        """
         heads: dict[str, list[str]] = {}
         for name in names:
             head, _, column = name.partition(".")
@@ -84,7 +103,7 @@ class Externals:
 
 
 class Unchecked:
-    """Stands for external information that need not be there yet: where a filter is only declared."""
+    """A placeholder for external information while a filter is declared: it may not exist yet."""
 
     def check(self, names: Sequence[str]) -> None:
         """Anything that may be external is fine."""
@@ -92,7 +111,24 @@ class Unchecked:
     def columns(
         self, names: Sequence[str], ra: np.ndarray, dec: np.ndarray, jd: np.ndarray
     ) -> Mapping[str, Any]:
-        """Never asked for. Raises NoSuchExternal."""
+        """Never asked for: nothing is evaluated where a filter is only declared.
+
+        Parameters
+        ----------
+        names
+            Dotted names of the columns.
+        ra
+            Right ascension, (n,) degrees.
+        dec
+            Declination, (n,) degrees.
+        jd
+            Time, (n,) days UTC.
+
+        Raises
+        ------
+        NoSuchExternal
+            Always.
+        """
         raise NoSuchExternal(f"{', '.join(names)} cannot be made here")
 
 
@@ -105,7 +141,7 @@ def external_names(reads: Iterable[str], surveys: Iterable[str]) -> list[str]:
 def frames_of(
     reads: Sequence[str], survey: str = "ztf", public: bool = False, externals: Externals | None = None
 ) -> FrameMaker:
-    """What makes frames of these columns, external ones too; the same one each time.
+    """The cached `FrameMaker` for these columns, external ones included.
 
     Parameters
     ----------
@@ -116,7 +152,7 @@ def frames_of(
     public
         Leave out rows of histories that are not public.
     externals
-        Where external columns come from; what is in use now in the usual folder where left out.
+        Where external columns come from; by default the versions in use now in the usual folder.
 
     Raises
     ------

@@ -29,7 +29,19 @@ class Opened(Protocol):
     def columns(
         self, names: Sequence[str], ra: np.ndarray, dec: np.ndarray, jd: np.ndarray
     ) -> Mapping[str, Any]:
-        """Columns of alerts at these places (degrees) and times (days UTC)."""
+        """Columns of some alerts, by name.
+
+        Parameters
+        ----------
+        names
+            Columns of `kinds`.
+        ra
+            Right ascension of the alerts, (n,) degrees.
+        dec
+            Declination, (n,) degrees.
+        jd
+            Time, (n,) days UTC.
+        """
 
 
 class _Catalogue:
@@ -92,7 +104,24 @@ def opened(folder: str) -> Opened:
 
 
 def series(name: str, one: Opened, names: Sequence[str], place: Sequence[np.ndarray]) -> dict[str, Any]:
-    """Columns of one of them under their dotted names, typed alike in every batch. Raises NoSuchColumn."""
+    """Columns of a catalogue, region or sky map by dotted name; types are the same in every batch.
+
+    Parameters
+    ----------
+    name
+        Its name, the part before the dot.
+    one
+        The catalogue, region or sky map.
+    names
+        Columns to make, without its name.
+    place
+        Right ascension and declination ((n,) degrees each) and time ((n,) days UTC) of the alerts.
+
+    Raises
+    ------
+    NoSuchColumn
+        For a column that it does not have.
+    """
     for column in names:
         if column not in one.kinds:
             raise NoSuchColumn(f"{name}.{column}", [f"{name}.{known}" for known in one.kinds])

@@ -16,9 +16,20 @@ def dipole(
     length_max: Annotated[float, "arcsec"] = 3,
     snr_min: Annotated[float, ""] = 5,
 ) -> dict[str, pd.Series]:
-    """Fitted well by two lobes, near each other and significant: a star that moved, or a bad subtraction.
+    """A significant dipole with two lobes near each other: a star that moved, or a bad subtraction.
 
-    Source: `isDipole`, `dipoleLength` and `dipoleMeanFlux` of the schema lsst.v11_0.diaSource.
+    Parameters
+    ----------
+    alerts
+        One row an alert.
+    length_max
+        Largest separation of the two lobes.
+    snr_min
+        Least mean flux of the lobes, in units of its error.
+
+    Source
+    ------
+    `isDipole`, `dipoleLength` and `dipoleMeanFlux` of the schema lsst.v11_0.diaSource.
     """
     return {
         "dipole": alerts["isDipole"],

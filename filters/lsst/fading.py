@@ -23,9 +23,23 @@ def fading(
 ) -> dict[str, pd.Series]:
     """Brighter than the reference, but more than `sigmas` below the brightest forced flux in the band.
 
-    And not above the last one. The drop is measured in units of this flux's error and the mean of the others.
+    And not above the last one. The drop is measured in units of this flux's error and the mean error of the
+    others, added in quadrature.
 
-    Source: the definition of `prvDiaForcedSources` in the schema lsst.v11_0.
+    Parameters
+    ----------
+    alerts
+        One row an alert.
+    reliability_min
+        Least `reliability`, 0 to 1.
+    sigmas
+        The drop must be larger than this many errors.
+    epochs_min
+        Least number of usable forced fluxes in the band.
+
+    Source
+    ------
+    The definition of `prvDiaForcedSources` in the schema lsst.v11_0.
     """
     before = usable_forced(history(alerts, "prvDiaForcedSources"))
     error = np.hypot(alerts["fluxerr"], before["fluxerr"].mean())

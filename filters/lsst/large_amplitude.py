@@ -26,8 +26,21 @@ def large_amplitude(
 
     Epochs whose flux is not above zero have no magnitude and do not count.
 
-    Source: `scienceFlux` of the schema lsst.v11_0.diaSource; amplitudes of pulsating stars after Catelan &
-    Smith 2015, Pulsating Stars (Wiley).
+    Parameters
+    ----------
+    alerts
+        One row an alert.
+    reliability_min
+        Least `reliability`, 0 to 1.
+    amplitude_min
+        Least difference of the faintest and the brightest epoch.
+    epochs_min
+        Least number of epochs in the band, this one included.
+
+    Source
+    ------
+    `scienceFlux` of the schema lsst.v11_0.diaSource; amplitudes of pulsating stars after Catelan & Smith
+    2015, Pulsating Stars (Wiley).
     """
     past = history(alerts, "prvDiaSources")
     earlier = same_band(past[past["scienceFlux"] > 0]).once_an_exposure()["scienceFlux"]

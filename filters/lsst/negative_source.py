@@ -17,11 +17,22 @@ def negative_source(
     reliability_min: Annotated[float, ""] = 0.5,
     snr_min: Annotated[float, ""] = 5,
 ) -> dict[str, pd.Series]:
-    """Detected as negative, with a significant negative flux; no dipole, no known mover.
+    """Detected as negative, with a significant negative flux; no dipole, no known solar-system object.
 
-    What has gone: variables near minimum, dips, and transients that were in the reference image.
+    These are variables near minimum, dips, and transients that were in the reference image.
 
-    Source: `isNegative` and `psfFlux` of the schema lsst.v11_0.diaSource.
+    Parameters
+    ----------
+    alerts
+        One row an alert.
+    reliability_min
+        Least `reliability`, 0 to 1.
+    snr_min
+        The flux is at least this many errors below zero.
+
+    Source
+    ------
+    `isNegative` and `psfFlux` of the schema lsst.v11_0.diaSource.
     """
     return {
         **reliable_cuts(alerts, reliability_min),

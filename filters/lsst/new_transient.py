@@ -29,12 +29,26 @@ def new_transient(
     detections_max: Annotated[int, "detections"] = 20,
     age_max: Annotated[float, "d"] = 10,
 ) -> dict[str, pd.Series]:
-    """Reliable, brighter than before, detected a few times, first not long ago; no dipole, no known mover.
+    """Reliable, brighter than the reference, few detections, first seen recently; no dipole, no known mover.
 
-    The number of detections is the diaObject's, this one among them. Hosts and stars are not told apart: the
-    packet has no neighbours.
+    Hosts and stars are not recognised, because the packet has no neighbours.
 
-    Source: after the broker Lasair, Smith et al. 2019, RNAAS 3, 26.
+    Parameters
+    ----------
+    alerts
+        One row an alert.
+    reliability_min
+        Least `reliability`, 0 to 1.
+    detections_min
+        Least number of detections of the diaObject, this one included.
+    detections_max
+        Most detections of the diaObject, this one included.
+    age_max
+        Most time since the first detection.
+
+    Source
+    ------
+    After the broker Lasair, Smith et al. 2019, RNAAS 3, 26.
     """
     past = history(alerts, "prvDiaSources")
     seen = alerts["diaObject.nDiaSources"]

@@ -25,7 +25,20 @@ def repeated_tonight(
 
     The night is that of Cerro Pachon, the date of UTC - 12 h.
 
-    Source: pairs of visits a night, Bianco et al. 2022, ApJS 258, 1.
+    Parameters
+    ----------
+    alerts
+        One row an alert.
+    reliability_min
+        Least `reliability`, 0 to 1.
+    gap
+        An earlier detection counts when it is longer ago than this.
+    detections_min
+        Least number of such detections.
+
+    Source
+    ------
+    Pairs of visits a night, Bianco et al. 2022, ApJS 258, 1.
     """
     past = history(alerts, "prvDiaSources")
     minutes = (past.alert["jd"] - past["jd"]) * MINUTES

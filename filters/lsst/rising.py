@@ -23,10 +23,23 @@ def rising(
 ) -> dict[str, pd.Series]:
     """The flux is more than `sigmas` above the last forced flux in the band, and above all before it.
 
-    The step is measured in units of the two errors together. Forced fluxes may be negative.
+    The rise is measured in units of the two errors, added in quadrature. Forced fluxes may be negative.
 
-    Source: the definition of `prvDiaForcedSources` in the schema lsst.v11_0; the significance of a difference
-    of two measurements, sqrt(e1^2 + e2^2).
+    Parameters
+    ----------
+    alerts
+        One row an alert.
+    reliability_min
+        Least `reliability`, 0 to 1.
+    sigmas
+        The rise must be larger than this many errors.
+    epochs_min
+        Least number of usable forced fluxes in the band.
+
+    Source
+    ------
+    The definition of `prvDiaForcedSources` in the schema lsst.v11_0; the significance of a difference of two
+    measurements, sqrt(e1^2 + e2^2).
     """
     before = usable_forced(history(alerts, "prvDiaForcedSources"))
     error = np.hypot(alerts["fluxerr"], before["fluxerr"].last())

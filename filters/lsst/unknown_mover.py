@@ -1,4 +1,4 @@
-"""Moving objects that nobody knows yet."""
+"""Moving objects that are not yet known."""
 
 from typing import Annotated
 
@@ -18,11 +18,24 @@ def unknown_mover(
     trail_min: Annotated[float, "arcsec"] = 1.5,
     detections_max: Annotated[int, "detections"] = 1,
 ) -> dict[str, pd.Series]:
-    """Reliable, brighter than before, trailed or seen here once only, and no known solar-system object.
+    """Reliable, brighter than the reference, trailed or seen once only, and no known solar-system object.
 
     A source without a diaObject was seen once. In 30 s a trail of 1.5 arcsec is a motion of 1.2 deg a day.
 
-    Source: after the solar-system processing of Ivezic et al. 2019, ApJ 873, 111.
+    Parameters
+    ----------
+    alerts
+        One row an alert.
+    reliability_min
+        Least `reliability`, 0 to 1.
+    trail_min
+        Least length of a trail.
+    detections_max
+        Without a trail, most detections of the diaObject.
+
+    Source
+    ------
+    After the solar-system processing of Ivezic et al. 2019, ApJ 873, 111.
     """
     trailed = (alerts["trailLength"] >= trail_min) & ~alerts["trail_flag_edge"]
     seen = alerts["diaObject.nDiaSources"]

@@ -102,5 +102,17 @@ COLUMNS: dict[str, tuple[str, str, str]] = {"inside": ("flag", "", "whether the 
 
 
 def columns(area: Area, names: Sequence[str], ra: np.ndarray, dec: np.ndarray) -> dict[str, Any]:
-    """The columns that a filter sees of a region."""
+    """The columns that a filter sees of a region, (n,) bool each.
+
+    Parameters
+    ----------
+    area
+        The region.
+    names
+        Columns of `COLUMNS`.
+    ra
+        Right ascension of the alerts, (n,) degrees.
+    dec
+        Declination, (n,) degrees.
+    """
     return {name: area.holds(ra, dec) for name in names}

@@ -10,7 +10,7 @@ import numpy as np
 from filters.regions.skymap import SkyMap
 
 WINDOW = 30.0
-"""days after an event in which its map is looked at, unless told otherwise."""
+"""days after an event in which its map is used, by default."""
 COLUMNS: dict[str, tuple[str, str, str]] = {
     "level": ("number", "", "credible level of the place, 0 to 1; missing where no map reaches"),
     "event": ("text", "", "the event whose map holds the place at the lowest level"),

@@ -1,4 +1,4 @@
-"""Asteroids that nobody knows yet."""
+"""Asteroids that are not yet known."""
 
 from typing import Annotated
 
@@ -19,7 +19,22 @@ def asteroid(
 ) -> dict[str, pd.Series]:
     """Real, seen here once only, where PS1 has no source and no known solar-system object is expected.
 
-    Source: the "potential asteroids channel" of Bellm et al. 2017 (talk, 8 August 2017).
+    Parameters
+    ----------
+    alerts
+        One row an alert.
+    rb_min
+        Least real-bogus score, 0 to 1.
+    ndethist_max
+        Most detections at this place.
+    source_radius
+        A PS1 source nearer than this rejects the alert.
+    object_radius
+        A known solar-system object nearer than this rejects the alert.
+
+    Source
+    ------
+    The "potential asteroids channel" of Bellm et al. 2017 (talk, 8 August 2017).
     """
     return {
         "positive": alerts["positive"],

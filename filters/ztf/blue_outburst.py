@@ -1,4 +1,4 @@
-"""Dwarf novae and their kin: blue stars in outburst."""
+"""Dwarf novae and similar objects: blue stars in outburst."""
 
 from typing import Annotated
 
@@ -18,9 +18,22 @@ def blue_outburst(
 ) -> dict[str, pd.Series]:
     """A blue PS1 source (g - r below `colour_max`) now at least `amplitude_min` brighter.
 
-    Brighter than PS1 has it in the same band.
+    Brighter than its PS1 magnitude in the same band.
 
-    Source: after Szkody et al. 2020, AJ 159, 198 (cataclysmic variables in the first year of ZTF).
+    Parameters
+    ----------
+    alerts
+        One row an alert.
+    radius
+        Largest distance of the PS1 source.
+    colour_max
+        Largest g - r of the PS1 source.
+    amplitude_min
+        Least difference from the PS1 magnitude.
+
+    Source
+    ------
+    After Szkody et al. 2020, AJ 159, 198 (cataclysmic variables in the first year of ZTF).
     """
     return {
         "PS1 source here": ps1_source_within(alerts, radius),

@@ -16,9 +16,22 @@ def nuclear(
     sgscore_max: Annotated[float, ""] = 0.5,
     object_radius: Annotated[float, "arcsec"] = 5,
 ) -> dict[str, pd.Series]:
-    """Brighter than before, within `radius` of a galaxy's centre, and no known solar-system object.
+    """Brighter than the reference, within `radius` of a galaxy's centre, and no known solar-system object.
 
-    Source: after van Velzen et al. 2019, ApJ 872, 198 (nuclear flares in ZTF).
+    Parameters
+    ----------
+    alerts
+        One row an alert.
+    radius
+        Largest distance of the PS1 source.
+    sgscore_max
+        The star-galaxy score of the PS1 source is below this (0 is a galaxy).
+    object_radius
+        A known solar-system object nearer than this rejects the alert.
+
+    Source
+    ------
+    After van Velzen et al. 2019, ApJ 872, 198 (nuclear flares in ZTF).
     """
     return {
         "positive": alerts["positive"],

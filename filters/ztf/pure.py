@@ -19,7 +19,24 @@ def pure(
 ) -> dict[str, pd.Series]:
     """A pure sample: real, no bad pixel, as sharp and as round as a point, aperture and PSF magnitudes agree.
 
-    Source: "Filtering alerts", the public example of the ZTF alert distribution (ztf-avro-alert).
+    Parameters
+    ----------
+    alerts
+        One row an alert.
+    rb_min
+        Least real-bogus score, 0 to 1.
+    nbad
+        Number of bad pixels, exactly.
+    fwhm_max
+        Largest full width at half maximum.
+    elong_max
+        Largest ratio of the axes.
+    magdiff_max
+        Largest difference of aperture and PSF magnitude, of either sign.
+
+    Source
+    ------
+    "Filtering alerts", the public example of the ZTF alert distribution (ztf-avro-alert).
     """
     return {
         "real": alerts["rb"] >= rb_min,

@@ -32,10 +32,27 @@ def pure_transient(
     object_radius: Annotated[float, "arcsec"] = 5,
     **purity: Any,
 ) -> dict[str, pd.Series]:
-    """`pure`, brighter than before, no star, seen `gap` apart or more, no known solar-system object.
+    """`pure`, brighter than the reference, no star, seen `gap` apart or more, no known solar-system object.
 
-    Source: "Filtering alerts", the public example of the ZTF alert distribution (ztf-avro-alert), with the
-    positive epochs in order of time, this one included, and both spellings of positive ("t" and "1").
+    Parameters
+    ----------
+    alerts
+        One row an alert.
+    gap
+        Least time between positive epochs of the object.
+    star_radius
+        A PS1 star nearer than this rejects the alert.
+    star_sgscore
+        A PS1 source with at least this star-galaxy score is a star.
+    object_radius
+        A known solar-system object nearer than this rejects the alert.
+    purity
+        Parameters of `pure`.
+
+    Source
+    ------
+    "Filtering alerts", the public example of the ZTF alert distribution (ztf-avro-alert), with the positive
+    epochs in order of time, this one included, and both spellings of positive ("t" and "1").
     """
     point_source = ps1_source_within(alerts, star_radius) & (alerts["sgscore1"] >= star_sgscore)
     return {

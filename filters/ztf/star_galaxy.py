@@ -17,7 +17,18 @@ def star_galaxy(
 ) -> dict[str, pd.Series]:
     """Stars pass: a PS1 source within `radius`, with a star-galaxy score above `sgscore_min`.
 
-    Source: the star-galaxy score of Tachibana & Miller 2018, PASP 130, 128001 (1 is a star).
+    Parameters
+    ----------
+    alerts
+        One row an alert.
+    radius
+        Largest distance of the PS1 source.
+    sgscore_min
+        The star-galaxy score of the PS1 source is above this (1 is a star).
+
+    Source
+    ------
+    The star-galaxy score of Tachibana & Miller 2018, PASP 130, 128001.
     """
     return {
         "PS1 source here": ps1_source_within(alerts, radius),

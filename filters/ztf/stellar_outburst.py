@@ -21,11 +21,28 @@ def stellar_outburst(
     radius: Annotated[float, "arcsec"] = 1.5,
     sgscore_min: Annotated[float, ""] = 0.5,
 ) -> dict[str, pd.Series]:
-    """Has a stellar counterpart and this detection is more than `sigmas` times the RMS of past history away.
+    """Has a stellar counterpart, and the flux differs from its past mean by more than `sigmas` times their
+    RMS.
 
-    Source: Bellm et al. 2017 (talk, 8 August 2017), second pseudocode. The history is the signed flux
-    10^(-0.4 (magpsf - 25)) of earlier detections in the same band, one for each exposure; RMS is the standard
-    deviation about their mean (divided by n). Fewer than `epochs_min` of them: false.
+    The history is the signed flux 10^(-0.4 (magpsf - 25)) of earlier detections in the same band, one for
+    each exposure. RMS is the standard deviation about their mean (divided by n).
+
+    Parameters
+    ----------
+    alerts
+        One row an alert.
+    sigmas
+        The difference must be larger than this many times the RMS.
+    epochs_min
+        Least number of earlier detections in the band; with fewer the filter is false.
+    radius
+        Largest distance of the PS1 source.
+    sgscore_min
+        The star-galaxy score of the PS1 source is above this (1 is a star).
+
+    Source
+    ------
+    Bellm et al. 2017 (talk, 8 August 2017), second pseudocode.
     """
     past = history(alerts, "prv_candidates")
     same_band = past[past["flux"].notna() & (past["fid"] == past.alert["fid"])]

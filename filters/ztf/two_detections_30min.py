@@ -29,9 +29,20 @@ def two_detections_30min(
 ) -> dict[str, pd.Series]:
     """Two detections tonight separated by more than `gap`, and no previous detections.
 
-    Source: Bellm et al. 2017, "The ZTF Alert Distribution System" (talk, 8 August 2017), first pseudocode.
-    "Previous" reaches back as far as the packet does, 30 days; with `whole_survey` the survey's own record of
-    the first detection (`jdstarthist`) must be tonight too.
+    "Previous" reaches back as far as the packet does, 30 days.
+
+    Parameters
+    ----------
+    alerts
+        One row an alert.
+    gap
+        Time between this detection and an earlier one of the night; it must be longer.
+    whole_survey
+        The survey's own record of the first detection (`jdstarthist`) must be tonight too.
+
+    Source
+    ------
+    Bellm et al. 2017, "The ZTF Alert Distribution System" (talk, 8 August 2017), first pseudocode.
     """
     past = history(alerts, "prv_candidates")
     seen = past[past["magpsf"].notna()]

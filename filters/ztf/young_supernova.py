@@ -23,9 +23,23 @@ def young_supernova(
 ) -> dict[str, pd.Series]:
     """`pure_transient`, no older than `age_max`, with a limit at most `limit_within` before first seen.
 
-    Source: the "Young Supernova channel" of Bellm et al. 2017 (talk, 8 August 2017). The age is since the
-    first detection of the survey (`jdstarthist`); the first detection and the non-detection before it are the
-    packet's, in any band.
+    The age is counted from the first detection of the survey (`jdstarthist`). The first detection and the
+    non-detection before it are the packet's, in any band.
+
+    Parameters
+    ----------
+    alerts
+        One row an alert.
+    age_max
+        Most time since the first detection of the survey.
+    limit_within
+        Most time between a non-detection and the first detection after it.
+    transient
+        Parameters of `pure_transient`.
+
+    Source
+    ------
+    The "Young Supernova channel" of Bellm et al. 2017 (talk, 8 August 2017).
     """
     past = history(alerts, "prv_candidates")
     detected = past["magpsf"].notna()
