@@ -94,7 +94,17 @@ def partitions(survey: str) -> tuple[str, ...]:
 
 
 def partition_of(survey: str, night: str | None, program: str | None) -> dict[str, str | None]:
-    """A partition as Delta names it. program: whose data, for a survey that says so."""
+    """A partition's values by name of the partition column.
+
+    Parameters
+    ----------
+    survey
+        Whose table.
+    night
+        UT date, "2023-10-12"; None for alerts without a date.
+    program
+        Whose data, for a survey whose table is partitioned by it (ZTF: programid); ignored for others.
+    """
     return dict(zip(partitions(survey), (night, program), strict=False))
 
 

@@ -1,4 +1,4 @@
-"""What an archive holds, and the removal of files that are no part of it any more."""
+"""What an archive contains, and the removal of files that it no longer needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from archive.tables.store import is_table, open_table
 from archive.write.quarantine import Quarantine
 
 RETENTION_HOURS = 168
-"""Files that went out of use so long ago may be removed: no reader takes longer, and no writer."""
+"""Files that have been out of use for this many hours may be removed: no reader or writer takes longer."""
 
 
 @dataclass
@@ -66,10 +66,25 @@ def vacuum(
     dry_run: bool = False,
     force: bool = False,
 ) -> list[str]:
-    """Remove (or only name) files of all the archive's tables that no version of the last `hours` needs, and
-    those that a killed writer left.
+    """Remove files that no recent version of the archive's tables needs, and those that a killed writer left.
 
-    Less than 168 h wants `force`: somebody may be reading an older version, or writing this very moment.
+    Parameters
+    ----------
+    archive
+        Address of the archive.
+    survey
+        Whose table; the tables of schemas and quarantine are cleaned too.
+    hours
+        Files that a version of the last so many hours needs are kept.
+    dry_run
+        Only name the files.
+    force
+        Allow less than 168 hours. This is dangerous while someone reads an older version or writes.
+
+    Returns
+    -------
+    list of str
+        The files as TABLE/path.
     """
     removed: list[str] = []
     for name in (survey, SCHEMAS, QUARANTINE):

@@ -36,7 +36,8 @@ class Finding(NamedTuple):
 class Gap(NamedTuple):
     """Offsets from low to before high, between records of a partition, that are in neither table.
 
-    Markers of transactions and aborted records take offsets too: whether a record was there Kafka can tell.
+    Markers of transactions and aborted records take offsets too. Only Kafka can tell whether a record was
+    there.
     """
 
     topic: str
@@ -72,9 +73,23 @@ def check(
     nights: Sequence[str] | None = None,
     progress: Callable[[Checked, int], None] = lambda checked, files: None,
 ) -> Checked:
-    """Look at every row of these nights (UT dates), or all. progress: is told after each file, of how many.
+    """Check every row of an archive, or of some nights.
 
-    Raises NoSuchArchive.
+    Parameters
+    ----------
+    archive
+        Address of the archive.
+    survey
+        Whose table.
+    nights
+        UT dates, "2023-10-12"; None: all nights. Gaps in Kafka's offsets are looked for only with all nights.
+    progress
+        Called after each file with what was checked so far and the number of files.
+
+    Raises
+    ------
+    NoSuchArchive
+        When there is no such table.
     """
     address = table_of(str(archive), survey)
     files = [

@@ -41,7 +41,7 @@ def plot_light_curve(curve: pd.DataFrame) -> Figure:
 
 
 def draw_curve(axes: Axes, curve: pd.DataFrame) -> None:
-    """The same in axes of somebody's figure."""
+    """The same, drawn in existing axes."""
     made = _made_as(curve)
     curve = _with_forced(curve, made)
     first = _first_seen(curve)

@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 Which = int | str | Filter
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
-"""Okabe & Ito (2008): told apart by colour-blind people too."""
+"""Okabe & Ito (2008): colour-blind readers can distinguish these colours."""
 _GREY = "#B8B8B8"
 _STYLES = ("-", "--", ":", "-.")
 _MOST_LINES = len(_COLOURS) * len(_STYLES)
 _WIDEST_ZOOM = 40.0
-"""Degrees: what fits in so much of the sky is drawn as a map of its own."""
+"""Degrees: alerts within an area of this size are drawn as a map of that area."""
 
 
 def plot_nights(found: Replay) -> Figure:
-    """Alerts that pass, by night, on an axis of dates: one line a filter, told apart by colour and dashes.
+    """Alerts that pass, by night, on an axis of dates: one line a filter, distinguished by colour and dashes.
 
     Nights that are not whole are hollow; alerts without a date stand in the title.
     """
@@ -52,7 +52,7 @@ def plot_nights(found: Replay) -> Figure:
 
 
 def line_look(number: int) -> tuple[str, str]:
-    """Colour and dashes of a line: 28 that can be told apart, by colour-blind readers too."""
+    """Colour and dashes of a line: 28 combinations that colour-blind readers can distinguish too."""
     return _COLOURS[number % len(_COLOURS)], _STYLES[number // len(_COLOURS) % len(_STYLES)]
 
 
@@ -69,7 +69,7 @@ def _title_nights(axes: Axes, found: Replay, table: pd.DataFrame) -> None:
 
 
 def _date_axis(axes: Axes, nights: pd.Series) -> None:
-    """Ticks at whole days for a few nights, at weeks, months or years for many; never on one another."""
+    """Ticks at whole days for a few nights, at weeks, months or years for many; they never overlap."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, DateFormatter, DayLocator
 
     if nights.empty:
@@ -173,7 +173,7 @@ def _on_map(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def plot_examples(found: Replay, which: Which = 0, limit: int = 6, seed: int = 0) -> Figure:
-    """Light curves and cut-outs of a random sample of what passed; a word when nothing did.
+    """Light curves and cut-outs of a random sample of what passed; a note when nothing did.
 
     Parameters
     ----------
@@ -234,7 +234,18 @@ def _threshold(table: pd.DataFrame) -> tuple[np.ndarray, str | None]:
 
 
 def save_plots(found: Replay, folder: str | Path, truth: pd.DataFrame | None = None) -> list[Path]:
-    """PNG files into a folder, which is made: nights, funnel, sky and examples of each filter, the sweep."""
+    """Save the pictures of a replay as PNG files: nights, the sweep, and funnel, sky and examples of each
+    filter.
+
+    Parameters
+    ----------
+    found
+        The replay.
+    folder
+        Where to; it is made if it is not there.
+    truth
+        The truth table of a simulated sky, for the picture of the sweep.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     written = [write_figure(plot_nights(found), folder / "nights.png")]
@@ -250,7 +261,7 @@ def save_plots(found: Replay, folder: str | Path, truth: pd.DataFrame | None = N
 
 
 def plain_axes(figure: Figure, axes: Axes) -> Figure:
-    """The figure, with no more ink around the axes than is read."""
+    """The figure without unnecessary frames around the axes."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y" if axes.get_xscale() == "linear" else "x", alpha=0.25)
     axes.set_axisbelow(True)

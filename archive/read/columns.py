@@ -51,7 +51,7 @@ class Tally:
         return len(self.groups)
 
     def add(self, other: Tally) -> None:
-        """Count another tally in."""
+        """Add another tally to this one."""
         with self._lock:
             self.groups |= other.groups
             self.rows += other.rows
@@ -99,8 +99,22 @@ class Footer:
         return (found.min, found.max) if found is not None and found.has_min_max else (None, None)
 
     def only(self, group: int, name: str, value: int) -> int | None:
-        """How many values a column has in a row group, if none of them is another than this; None if so, or
-        if that is not known. Nulls are no values (Parquet format, Statistics)."""
+        """How many values a column has in a row group, if all of them equal `value`; None if not, or if
+        unknown.
+
+        Parameters
+        ----------
+        group
+            Number of the row group.
+        name
+            Name of the column.
+        value
+            The value that all must have; nulls are ignored.
+
+        Source
+        ------
+        Parquet format, "Statistics".
+        """
         numbers = self.columns.get(name, ())
         chunk = self.metadata.row_group(group).column(numbers[0]) if len(numbers) == 1 else None
         found = chunk.statistics if chunk is not None else None

@@ -1,4 +1,4 @@
-"""Cones on the sky: the HEALPix ranges that cover one (coarse), and who is really inside (fine)."""
+"""Cones on the sky: the HEALPix ranges that cover one (coarse), and which alerts are really inside (fine)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Cone:
     def holds(self, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
         """Boolean, for each position in degrees: within the radius, its edge included; NaN is outside."""
         ra0, dec0, lon, lat = np.radians(self.ra), np.radians(self.dec), np.radians(ra), np.radians(dec)
-        with np.errstate(invalid="ignore"):  # what is at no place is in no cone
+        with np.errstate(invalid="ignore"):  # a missing position is in no cone
             half = np.sin((lat - dec0) / 2) ** 2 + np.cos(dec0) * np.cos(lat) * np.sin((lon - ra0) / 2) ** 2
         distance = 2 * np.arcsin(np.sqrt(np.minimum(half, 1.0)))
         return np.asarray(distance <= np.radians(self.radius))
@@ -121,7 +121,17 @@ def _merged(starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
 
 
 def overlaps(ranges: np.ndarray, low: int | None, high: int | None) -> bool:
-    """Whether cells from `low` to `high` (both included) may be in the ranges; unknown limits may."""
+    """Whether cells from `low` to `high` may be in the ranges.
+
+    Parameters
+    ----------
+    ranges
+        (n, 2) int64: HEALPix cells of order 29, nested; the second is not included.
+    low
+        First cell; None: unknown, which may overlap.
+    high
+        Last cell, included; None: unknown, which may overlap.
+    """
     if low is None or high is None:
         return True
     return bool(np.any((ranges[:, 0] <= high) & (ranges[:, 1] > low)))

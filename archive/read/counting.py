@@ -55,7 +55,17 @@ def _deepest(slots, depths, best):  # type: ignore[no-untyped-def]
 
 
 def deepest(slots: np.ndarray, count: int, depths: np.ndarray) -> np.ndarray:
-    """For each distinct thing the greatest of its rows' depths (uint8)."""
+    """The greatest depth of each distinct key, (count,) uint8.
+
+    Parameters
+    ----------
+    slots
+        (n,) int32: for each row the number of its key, as `distinct` gives it.
+    count
+        How many distinct keys there are.
+    depths
+        (n,) uint8: for each row its depth.
+    """
     best = np.zeros(count, np.uint8)
     _deepest(slots, depths, best)
     return best

@@ -110,7 +110,21 @@ def chosen(
     ranges: np.ndarray | None = None,
     asked: Sequence[Condition] = (),
 ) -> list[DataFile]:
-    """The files that may hold what is asked for. rule: only what it calls public; None for all."""
+    """The files that may hold what is asked for.
+
+    Parameters
+    ----------
+    every
+        The files of a table.
+    nights
+        Only files of these nights.
+    rule
+        Only files whose data this rule calls public; None: all.
+    ranges
+        (n, 2) int64, HEALPix cells of order 29: only files with cells among them; None: all.
+    asked
+        Conditions that rows must fulfil; a file whose limits exclude them is left out.
+    """
     return [
         file
         for file in every
@@ -127,7 +141,19 @@ def _may_hold(file: DataFile, ranges: np.ndarray | None, asked: Sequence[Conditi
 
 
 def pieces(root: str, files: Iterable[DataFile], rows: int, skip: Mapping[str, np.ndarray]) -> list[Piece]:
-    """The files cut into pieces of about `rows` rows. skip: path -> rows that are not to be seen."""
+    """Divide files into pieces of about `rows` rows.
+
+    Parameters
+    ----------
+    root
+        Address of the table.
+    files
+        The files.
+    rows
+        Rows of a piece, about.
+    skip
+        For a file's path, the numbers of its rows that are not shown.
+    """
     return [
         Piece(root, f.path, f.night, f.program, f.rows, part, parts, skip.get(f.path, NO_ROWS))
         for f in files

@@ -25,17 +25,31 @@ _ORDER = {"alert": 0, "detection": 1, "limit": 2, "forced": 3}
 
 
 def light_curve(archive: Table, objectId: str, public: bool = False) -> pd.DataFrame:
-    """One row an exposure, in the order of time.
+    """The light curve of an object: one row an exposure, in order of time.
 
-    Columns: kind ("alert": an alert of its own; "detection" and "limit": from a history; "forced": only
-    measured where the source was seen at other times), the columns that the survey's `light_curve.epoch`
-    names (for ZTF jd in days UTC, fid, pid, magpsf, sigmapsf, diffmaglim in mag, positive, programid, candid;
-    for Rubin jd, band, exposure, flux, fluxerr in nJy, mag, magerr, positive, snr, candid), and of
-    forced photometry those of `light_curve.measured` that are not among them. Of several accounts of one
-    exposure the alert's own goes before a history's, a detection before a limit, the later alert before the
-    earlier. Rows of a history that are not before their alert are left out, as everywhere.
+    Columns: `kind` ("alert": the exposure has its own alert; "detection" and "limit": from a history;
+    "forced": measured only by forced photometry), the columns that the survey's `light_curve.epoch` names
+    (for ZTF jd in days UTC, fid, pid, magpsf, sigmapsf, diffmaglim in mag, positive, programid, candid; for
+    Rubin jd, band, exposure, flux, fluxerr in nJy, mag, magerr, positive, snr, candid), and those of
+    `light_curve.measured` for forced photometry.
 
-    Raises NoSuchAlert.
+    When several rows describe one exposure, the alert's own is preferred to a history's, a detection to a
+    limit, and a later alert to an earlier one. Rows of a history that are not before their alert are left
+    out.
+
+    Parameters
+    ----------
+    archive
+        The survey's table.
+    objectId
+        The object.
+    public
+        Only alerts and history rows that are public.
+
+    Raises
+    ------
+    NoSuchAlert
+        When the archive has no (public) alert of the object.
     """
     made = survey_named(archive.survey).light_curve
     named = Condition("objectId", "==", objectId)
@@ -74,7 +88,7 @@ def _around(archive: Table, named: Condition, radius: float) -> Cone | None:
 
 
 def _told(frame: pd.DataFrame, made: LightCurve) -> pd.DataFrame:
-    """Every account of an exposure: the columns of an epoch, kind, told (jd of the alert that tells it)."""
+    """Every row about an exposure: columns of an epoch, kind, told (jd of the alert that it is from)."""
     alerts = frame[list(made.epoch)].assign(kind="alert", told=frame["jd"])
     if not made.detections:
         return alerts.astype({"candid": "Int64"})
@@ -102,7 +116,7 @@ def _forced(frame: pd.DataFrame, made: LightCurve) -> pd.DataFrame | None:
 
 
 def _joined(told: pd.DataFrame, forced: pd.DataFrame | None, made: LightCurve) -> pd.DataFrame:
-    """The best account of each exposure, with its forced photometry."""
+    """The best row of each exposure, with its forced photometry."""
     told = told.assign(rank=told["kind"].map(_ORDER))
     told = told.sort_values(["rank", "told"], ascending=[True, False], kind="stable")
     exposure = made.exposure

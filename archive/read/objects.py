@@ -31,10 +31,23 @@ class NoSuchAlert(ZadsError):
 
 
 def packets(archive: Table, candids: Sequence[int], nights: Any = None) -> dict[int, bytes]:
-    """candid -> Avro container file (null codec) with the schema it was written with; the newest of each.
+    """The newest packet of each candid, as Avro container files (null codec) with the schema of their writer.
 
-    Only files whose range of candids holds one of them are looked at, and of the bodies only the row groups
-    that have one. Raises NoSuchAlert.
+    Only files whose range of candids contains one of them are read, and only the row groups that contain one.
+
+    Parameters
+    ----------
+    archive
+        The survey's table.
+    candids
+        Which packets.
+    nights
+        Nights to look in, as for `Archive.alerts`; None: all.
+
+    Raises
+    ------
+    NoSuchAlert
+        When one of the candids is not there.
     """
     wanted = np.unique(np.asarray(list(candids), np.int64))
     found = dict(stream(archive, wanted, nights))
@@ -46,7 +59,17 @@ def packets(archive: Table, candids: Sequence[int], nights: Any = None) -> dict[
 
 
 def stream(archive: Table, wanted: np.ndarray, nights: Any = None) -> Iterator[tuple[int, bytes]]:
-    """The packets of those of the candids (sorted, int64) that are there, file by file: candid, Avro file."""
+    """The packets of those candids that are there, file by file: (candid, Avro container file).
+
+    Parameters
+    ----------
+    archive
+        The survey's table.
+    wanted
+        The candids, sorted, int64.
+    nights
+        Nights to look in, as for `Archive.alerts`; None: all.
+    """
     places = _places(archive, wanted, nights)
     for piece, rows in places:
         reader = PieceReader(piece, survey=archive.survey)
@@ -88,7 +111,7 @@ def whole(archive: Table, file: DataFile) -> Piece:
 
 
 def containers(path: str, table: pa.Table) -> list[bytes]:
-    """The bodies as packets that everybody can read."""
+    """The bodies as Avro container files."""
     return [
         container(_head(path, name), [Block(1, body)], _SYNC)
         for name, body in zip(table[SCHEMA].to_pylist(), table[BODY].to_pylist(), strict=True)
@@ -120,7 +143,19 @@ def _decoder(path: str, name: str) -> Callable[[bytes], dict[str, Any]]:
 
 
 def packets_of(path: str, view: View, pieces: Sequence[Piece], stamps: bool = False) -> list[dict[str, Any]]:
-    """The packets of some pieces as dictionaries: a partition of the Dask bag."""
+    """The packets of some pieces as dictionaries: one partition of the Dask bag.
+
+    Parameters
+    ----------
+    path
+        Address of the archive.
+    view
+        Which rows.
+    pieces
+        Pieces of data files.
+    stamps
+        Keep the stamps.
+    """
     return [
         packet
         for piece in pieces
@@ -130,7 +165,19 @@ def packets_of(path: str, view: View, pieces: Sequence[Piece], stamps: bool = Fa
 
 
 def decoded(path: str, view: View, table: pa.Table, stamps: bool = False) -> Iterator[dict[str, Any]]:
-    """The packets of a table with bodies and names of their schemas; public views lose the other rows."""
+    """The packets of a table as dictionaries; in a public view without the history rows that are not public.
+
+    Parameters
+    ----------
+    path
+        Address of the archive.
+    view
+        The survey, and whether it is public.
+    table
+        Rows with the packets' bodies and the names of their schemas.
+    stamps
+        Keep the stamps.
+    """
     survey = SURVEYS[view.survey]
     for name, body in zip(table[SCHEMA].to_pylist(), table[BODY].to_pylist(), strict=True):
         packet = _decoder(path, name)(body)

@@ -1,4 +1,4 @@
-"""The packets of an archive in the order of time, for whoever wants to live a night once more."""
+"""The packets of an archive in order of time, to publish a night again."""
 
 from __future__ import annotations
 
@@ -29,11 +29,31 @@ def in_time_order(
     versions: Versions = "newest",
     public: bool = True,
 ) -> Iterator[tuple[bytes, float]]:
-    """Avro container files and the Unix times (s) of their exposures, the earliest first.
+    """Packets with the Unix times (s) of their exposures, the earliest first. Alerts without a `jd` are left
+    out.
 
-    wanted: only the alerts in these matches of a replay (by candid, and file or Kafka's place where the
-    matches have it). public: as a public channel gives them: no alert and no history row of other programs.
-    The other arguments are those of `Archive.alerts`. Alerts without a `jd` are left out.
+    Parameters
+    ----------
+    archive
+        The survey's archive.
+    nights
+        As for `Archive.alerts`.
+    wanted
+        Only the alerts of these matches of a replay; found by candid, and by file or Kafka's offset if the
+        matches have them. None: all.
+    cone
+        As for `Archive.alerts`.
+    where
+        As for `Archive.alerts`.
+    versions
+        As for `Archive.alerts`.
+    public
+        As a public channel: no alert and no history row that is not public.
+
+    Returns
+    -------
+    iterator of (bytes, float)
+        Avro container files, Unix times.
     """
     view = archive.view(["jd", "_partition", "_offset", "_file"], cone, where, public)
     pieces: list[Piece] = []
@@ -60,7 +80,7 @@ def record_keys(matches: pd.DataFrame) -> list[str]:
 
 
 def _plain(keys: pd.DataFrame) -> pd.DataFrame:
-    """Missing is one and the same, whatever the column's type."""
+    """One value for "missing", whatever the column's type."""
     return keys.astype(object).where(keys.notna(), None)
 
 

@@ -1,4 +1,4 @@
-"""The files of one survey's table: which there are, and which may hold the rows that somebody wants."""
+"""The files of one survey's table: which there are, and which may hold the rows wanted."""
 
 from __future__ import annotations
 
@@ -76,14 +76,34 @@ class Table:
         rows: int = PARTITION_ROWS,
         tally: Tally | None = None,
     ) -> list[Piece]:
-        """The pieces of data files that may hold rows of a view, about `rows` rows each.
+        """The pieces of data files that may hold rows of a view.
 
-        versions: "newest" leaves out the rows that another one of the same candid, among these nights,
-        replaces (of a cone: among the files that it touches); "all" shows every source record.
+        Parameters
+        ----------
+        view
+            Which rows and columns.
+        nights
+            As for `Archive.alerts`; None: all.
+        versions
+            "newest" leaves out rows that a newer one of the same candid replaces, among these nights and, for
+            a cone, among the files that it touches. "all" shows every source record.
+        rows
+            Rows of a piece, about.
+        tally
+            Counts what is read to find the newest, and how many bytes the nights have.
+
+        Raises
+        ------
+        ZadsError
+            For an unknown `versions`.
+        NoSuchColumn
+            For a column that the view asks for and the survey does not have.
+        BadNights
+            For nights that cannot be understood.
         """
         if versions not in ("newest", "all"):
             raise ZadsError(f'versions is "newest" or "all", not {versions!r}')
-        view.stored  # noqa: B018  # a wrong name is told before anything is read
+        view.stored  # noqa: B018  # a wrong name raises before anything is read
         spans = nights_of(nights)
         ranges = view.cone.ranges() if view.cone is not None else None
         every = chosen(self.files(), spans)

@@ -1,4 +1,4 @@
-"""One row a candid: which rows another row with the same candid takes the place of."""
+"""One row a candid: which rows are replaced by another row with the same candid."""
 
 from __future__ import annotations
 
@@ -18,9 +18,18 @@ from archive.tables.files import DataFile
 
 
 def superseded(root: str, files: Sequence[DataFile], tally: Tally | None = None) -> dict[str, np.ndarray]:
-    """Path -> numbers of the rows that are not the newest of their candid among these files.
+    """For each path, the numbers of its rows that are not the newest of their candid among these files.
 
-    Files never change, so what was once found of a set of them is remembered. tally: counts what was read.
+    Files never change, so the result for a set of files is cached.
+
+    Parameters
+    ----------
+    root
+        Address of the table.
+    files
+        Its files.
+    tally
+        Counts what was read.
     """
     found: dict[str, np.ndarray] = {}
     for group in _may_share(files):
@@ -32,7 +41,7 @@ def superseded(root: str, files: Sequence[DataFile], tally: Tally | None = None)
 
 
 def forget() -> None:
-    """Find it out anew the next time: for benchmarks."""
+    """Clear the cache, for benchmarks."""
     _of_group.cache_clear()
 
 

@@ -1,4 +1,4 @@
-"""What is seen of each piece of an archive: the columns of a filter, on rows that fulfil what was asked."""
+"""What is seen of each piece of an archive: the columns of a filter, on rows that fulfil the conditions."""
 
 from __future__ import annotations
 
@@ -90,8 +90,19 @@ class View:
         reader: PieceReader | None = None,
         extra: Sequence[str] = (),
     ) -> Iterator[tuple[pd.DataFrame, pa.Table, np.ndarray]]:
-        """Frames of about `rows` rows; with each its raw table (with the columns of `extra` too) and the
-        rows' numbers in the file."""
+        """Frames of a piece, each with its raw table and the numbers of its rows in the file.
+
+        Parameters
+        ----------
+        piece
+            A piece of a data file.
+        rows
+            Rows of a frame, about.
+        reader
+            The piece's reader, to count what it reads; a new one where left out.
+        extra
+            More stored columns for the raw table.
+        """
         if self.rule is not None and not self.rule.holds(piece.program):
             return
         reader = reader or self.reader(piece)

@@ -1,4 +1,4 @@
-"""The gate before a channel: its filter on recent nights of the archive, and what speaks against it."""
+"""The check before a channel is enabled: its filter on recent nights, and reasons not to enable it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from schemas.errors import ZadsError
 _EXAMPLES = 5
 _HOUR = 1 / 24  # days
 _WORTH_JUDGING_SECONDS = 1.0
-"""A filter that takes less in all is not slow, whatever it takes for each of few alerts."""
+"""A filter that takes less in total is not called slow, however long it takes for each alert."""
 
 
 class NothingToTry(ZadsError):
@@ -51,7 +51,7 @@ class Backtest:
         return float(self.found.costs()["microseconds"].iloc[0])
 
     def problems(self, limits: Limits) -> list[str]:
-        """What speaks against enabling it, a sentence each; empty when nothing does."""
+        """Reasons not to enable the filter, one sentence each; empty when there are none."""
         problems = [] if self.found.complete else ["the replay was ended early"]
         problems += [
             f"floods: {row['alerts']:,} of {row['of']:,} alerts of {_day(row['night'])} pass,"
@@ -111,14 +111,39 @@ def backtest(
     survey: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Backtest:
-    """Try a filter on `nights` of the archive at `path`, or on its `last` nights.
+    """Try a filter on nights of an archive.
 
-    public: on what a public channel sees. survey: of which, for a filter of several (else the first).
-    Raises NoSuchArchive, NothingToTry, BadNights, FilterError.
+    Parameters
+    ----------
+    chosen
+        The filter.
+    path
+        Address of the archive.
+    nights
+        As for `Archive.alerts`; None: the last ones.
+    last
+        How many of the last nights to take when `nights` is not given.
+    public
+        On the alerts and history rows that a public channel sees.
+    survey
+        Whose alerts, for a filter of several surveys; None: its first.
+    on_progress
+        Called with the progress.
+
+    Raises
+    ------
+    NoSuchArchive
+        When there is no such archive.
+    NothingToTry
+        When it has no alerts in these nights.
+    BadNights
+        For nights that cannot be understood.
+    FilterError
+        For a filter that cannot be replayed.
     """
     archive = Archive(path, survey=survey or chosen.surveys[0])
     wanted = nights if nights is not None else recent(archive, last)
-    chosen.cut_names()  # what it imports is not its own time
+    chosen.cut_names()  # so that the time of its imports is not counted
     found = replay(chosen, archive, wanted, public=public, on_progress=on_progress)
     if not found.alerts and found.complete:
         asked = ", ".join(wanted) if isinstance(wanted, list) else wanted

@@ -51,7 +51,7 @@ class NightSum:
     seconds: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def add(self, outcome: Outcome) -> None:
-        """Count a share in."""
+        """Add the result of a share."""
         self.parts.append(outcome)
         self.alerts += outcome.alerts
         self.matches += outcome.matches
@@ -59,7 +59,7 @@ class NightSum:
         self.seconds = outcome.seconds + (self.seconds if len(self.seconds) else 0.0)
 
     def close(self, complete: bool = True) -> None:
-        """Count the objects, which may have alerts in several shares, and let go of what that took."""
+        """Count the objects, which may have alerts in several shares, and free the memory of the shares."""
         self.complete = complete
         keys = [array for part in self.parts for array in part.keys]
         slots, count = distinct(np.concatenate(keys) if keys else np.zeros(0, np.uint64))

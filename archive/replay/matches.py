@@ -17,7 +17,7 @@ from schemas.surveys.registry import survey_named
 from schemas.time import SECONDS, UNIX_0
 
 _WHOLE = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}
-"""Whole numbers with a missing one among them stay whole: as floats, candids lose their last digits."""
+"""Integers with missing values stay integers: as floats, candids would lose their last digits."""
 
 
 def match_columns(survey: str) -> list[str]:

@@ -31,7 +31,7 @@ from filters.external.externals import Externals, external_names
 from schemas.errors import near_names
 
 SHARE_ROWS = 262_144
-_FILTERS = 8  # with so many more a share has fewer rows: it is to take seconds, whatever is asked of it
+_FILTERS = 8  # with more filters a share has fewer rows, so that each takes seconds only
 _BAG_ROWS = 2_048
 
 Given = Filter | str
@@ -179,7 +179,7 @@ def _sum(*tallies: Tally) -> Tally:
 
 
 class _Run:
-    """Hands out shares, gathers what they come to night by night."""
+    """Submits shares and collects their results night by night."""
 
     def __init__(
         self,
@@ -228,7 +228,7 @@ class _Run:
 
 
 class _Pool:
-    """Threads of this process: reading and most of a filter's work let go of the interpreter's lock."""
+    """Threads of this process: reading and most of a filter's work release the interpreter's lock."""
 
     def __init__(self, count: int | None) -> None:
         count = count or os.cpu_count() or 1
@@ -249,7 +249,7 @@ class _Pool:
         return wait(under_way, return_when=FIRST_COMPLETED).done
 
     def give_up(self, under_way: Iterable[Future]) -> Iterable[Any]:
-        """Begin nothing more; the shares that were begun, with what they have come to."""
+        """Start no more shares; give the results of those that were started."""
         self._stopped.set()
         begun = [future for future in under_way if not future.cancel()]
         return wait(begun).done

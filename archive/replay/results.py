@@ -178,7 +178,17 @@ class Replay:
         return replace(change, unjudged=max(self.unjudged[a], self.unjudged[b]))
 
     def packets(self, given: int | str | Filter = 0, limit: int = 6, seed: int = 0) -> list[bytes]:
-        """Packets of a random sample of a filter's matches, as Avro files: `zads.show` draws them."""
+        """Packets of a random sample of a filter's matches, as Avro files: `zads.show` draws them.
+
+        Parameters
+        ----------
+        given
+            The filter: its number, label or the filter itself.
+        limit
+            Most packets.
+        seed
+            Of the random choice.
+        """
         rows = self.of(given)
         some = rows.sample(min(limit, len(rows)), random_state=seed)
         nights = sorted({str(n.date()) for n in some["night"] if not pd.isna(n)})
@@ -244,7 +254,21 @@ class Replay:
 def gathered(
     filters: Sequence[Filter], sums: Iterable[NightSum], archive: Archive, versions: str, public: bool
 ) -> Replay:
-    """The nights as one result; nights that are not closed are closed as they are."""
+    """The nights as one result; nights that are not complete are closed as they are.
+
+    Parameters
+    ----------
+    filters
+        The filters replayed.
+    sums
+        The nights' results.
+    archive
+        What was replayed.
+    versions
+        "newest" or "all", as for `Archive.alerts`.
+    public
+        Whether only public rows were replayed.
+    """
     nights = sorted(sums, key=lambda one: str(one.night))
     for one in nights:
         if not one.funnels:
@@ -263,7 +287,19 @@ def gathered(
 
 
 def compared(first: pd.DataFrame, second: pd.DataFrame, names: str, against: str) -> Comparison:
-    """Two sets of matches (of one replay or two over the same nights), by source record where it is known."""
+    """Compare two sets of matches over the same nights, by source record where both have it, else by candid.
+
+    Parameters
+    ----------
+    first
+        The matches to compare with.
+    second
+        The matches that gained or lost.
+    names
+        Label of `first`.
+    against
+        Label of `second`.
+    """
     own = [name for name in SOURCE if name in first.columns and name in second.columns]
     keys = ["candid", *own]
     a, b = (pd.MultiIndex.from_frame(t[keys]) if own else pd.Index(t["candid"]) for t in (first, second))

@@ -1,7 +1,7 @@
 """Filters tried on a share of a night: read its columns once, ask every filter with every set of parameters.
 
-The very functions run that run live: the frame is made by `schemas.frame`, the cuts by `Filter.evaluate`. No
-Dask in here; a share's outcome is the same wherever it was worked out.
+The same functions run as live: the frame is made by `schemas.frame`, the cuts by `Filter.evaluate`. Dask is
+not used here; the outcome of a share is the same wherever it is computed.
 """
 
 from __future__ import annotations
@@ -161,7 +161,7 @@ class Trial:
     def _values(
         self, f: Filter, rows: np.ndarray, frame: pd.DataFrame, packets: Sequence[dict[str, Any]]
     ) -> pd.DataFrame:
-        """What the filter computes of the alerts that pass: the same as of the whole batch, by its law."""
+        """What the filter computes for the alerts that pass: the same values as in the whole batch."""
         if not f.gives or not len(rows):
             return none_of(f.gives)
         if self.way == "bag":
@@ -232,8 +232,8 @@ class _Asked:
     def by_batch(self, depths: np.ndarray) -> tuple[str, ...] | None:
         """Fill in how many cuts each alert passes; the names of the cuts, None when it raised throughout.
 
-        A batch on which the filter raises is halved until the alerts that it cannot bear stand alone, as
-        the live stream does.
+        A batch on which the filter raises is halved until each failing alert is isolated, as in the live
+        stream.
         """
         names: tuple[str, ...] | None = None
 

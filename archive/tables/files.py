@@ -85,7 +85,7 @@ def _file_of(action: Mapping[str, Any], address: str) -> DataFile:
 
 
 def _count(address: str, path: str) -> int:
-    """The rows of a data file by its footer; 0 of one that is not there, which whoever reads it is told."""
+    """The rows of a data file by its footer; 0 for a missing file, which raises when it is read."""
     filesystem, root = filesystem_of(address)
     try:
         with filesystem.open_input_file(f"{root}/{path}") as stream:

@@ -14,7 +14,7 @@ from schemas.avro.writer import WriterSchema
 
 
 class SchemaKeeper:
-    """Adds the writer schemas of an archive's bodies. One for a writer, which remembers what is there."""
+    """Adds the writer schemas of an archive's bodies. Each writer has one; it remembers them."""
 
     def __init__(self, archive: str, survey: str) -> None:
         self._archive, self._survey = archive, survey
@@ -49,7 +49,7 @@ class SchemaKeeper:
 def schemas_of(archive: str) -> dict[str, Any]:
     """Every writer schema of the archive, parsed JSON, by fingerprint.
 
-    Written by two at once, a schema may be there twice: the same.
+    Two writers at the same time may write a schema twice; both are equal.
     """
     return {row["fingerprint"]: json.loads(row["schema"]) for row in _rows(archive)}
 

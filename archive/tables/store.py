@@ -40,7 +40,7 @@ from schemas.surveys.registry import SURVEYS
 
 # What Hive's convention and Delta writers name the folder of a null.
 _NULL = "__HIVE_DEFAULT_PARTITION__"
-_PACKED = (BODY, "raw")  # their pictures are gzip already
+_PACKED = (BODY, "raw")  # their stamps are compressed already
 
 
 class NoSuchArchive(ZadsError):
@@ -121,9 +121,18 @@ def write_file(
     partition: Mapping[str, str | None] | None = None,
     bodies: Sequence[Buffer] | None = None,
 ) -> AddAction:
-    """Write one data file and say how it is committed.
+    """Write one data file and return the action that commits it.
 
-    partition: value of each partition column, None for null. bodies: the column `_body`, if it has one.
+    Parameters
+    ----------
+    address
+        Address of the table.
+    rows
+        Its rows, without the column `_body`.
+    partition
+        Value of each partition column, None for null.
+    bodies
+        The column `_body`, one for each row; None for a table without it.
     """
     values = dict(partition or {})
     folder = "".join(f"{key}={_NULL if value is None else value}/" for key, value in values.items())
@@ -137,7 +146,17 @@ def write_file(
 
 
 def write_parquet(stream: Any, rows: pa.Table, bodies: Sequence[Buffer] | None = None) -> None:
-    """The rows as Parquet: scalars and histories compressed, the bodies (gzip within) as they are."""
+    """Write rows as Parquet: scalars and histories are compressed, bodies (compressed already) are not.
+
+    Parameters
+    ----------
+    stream
+        An open file.
+    rows
+        The rows, without the column `_body`.
+    bodies
+        The column `_body`, one for each row; None for a table without it.
+    """
     schema = rows.schema if bodies is None else rows.schema.append(pa.field(BODY, pa.binary()))
     with pq.ParquetWriter(
         stream,
@@ -240,10 +259,23 @@ def commit(
     marks: Mapping[str, int] | None = None,
     why: Mapping[str, str] | None = None,
 ) -> None:
-    """Add the files to the table in one step, with the marks (application id -> version).
+    """Add and remove files of a table in one commit.
 
-    Raises deltalake's CommitFailedError when another writer has moved one of the marks since `table` was
-    loaded: nothing is added then.
+    Parameters
+    ----------
+    table
+        The table, as it was loaded.
+    files
+        The actions, as `write_file` returns them.
+    marks
+        Application id -> new version: how far a source has been written.
+    why
+        Notes for the table's log.
+
+    Raises
+    ------
+    CommitFailedError
+        When another writer has moved one of the marks since `table` was loaded; nothing is added.
     """
     transactions = [Transaction(app, version) for app, version in (marks or {}).items()]
     properties = CommitProperties(custom_metadata=dict(why or {}), app_transactions=transactions)
@@ -254,7 +286,17 @@ def commit(
 
 
 def read_file(address: str, path: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """A data file of a table, or some of its columns. path: in the table, as the Delta log has it."""
+    """A data file of a table, or some of its columns.
+
+    Parameters
+    ----------
+    address
+        Address of the table.
+    path
+        Path of the file within the table, as in the Delta log.
+    columns
+        Names of columns; None: all.
+    """
     filesystem, root = filesystem_of(address)
     with filesystem.open_input_file(f"{root}/{path}") as stream:
         return pq.ParquetFile(stream).read(columns=None if columns is None else list(columns))

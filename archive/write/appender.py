@@ -1,7 +1,7 @@
-"""Records as they arrive -> the archive, each exactly once, whatever is killed in between.
+"""Records as they arrive -> the archive, each exactly once, even if processes are killed.
 
 Each source (for Kafka: one partition) has a mark, the position of the next record to come. It moves in the
-very commit that adds the rows, as a Delta application transaction; whoever starts again goes on from there.
+same commit that adds the rows, as a Delta application transaction; whoever starts again goes on from there.
 Application transactions are not idempotent by themselves: a writer whose handle of the table is older than
 the mark is refused, one whose handle is fresh could move it anywhere. So before each commit the marks are
 read with the handle that commits, and must be where this appender left them.
@@ -107,10 +107,17 @@ class Appender:
         return {app: mark for app, mark in self._marks.items() if mark is not None}
 
     def append(self, app: str, records: Sequence[Arrived], next_position: int) -> None:
-        """Gather records of a source, in order, from where it stands; they are written by `flush`.
+        """Collect records of a source, in order, beginning at its mark; `flush` writes them.
 
-        next_position: where the source goes on after them; it may be further than the last record, for
-        positions have gaps.
+        Parameters
+        ----------
+        app
+            Application id of the source.
+        records
+            The records.
+        next_position
+            Where the source goes on after them. It may be further than the last record, because positions
+            have gaps.
         """
         gathered = self._gathered.get(app)
         if gathered is None:
@@ -174,13 +181,13 @@ class Appender:
             self._table.update_incremental()
             stand = {app: self._table.transaction_version(app) for app in told}
             if tried and stand == told:
-                return True  # ours, and only the answer was lost
+                return True  # our commit; only the answer was lost
             if any(mark != self._gathered[app].low for app, mark in stand.items()):
                 return False
             try:
                 commit(self._table, files, told)
             except CommitFailedError:
-                tried = True  # somebody was there in between: look again
+                tried = True  # another process committed in between: try again
             else:
                 return True
 

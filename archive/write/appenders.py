@@ -1,8 +1,8 @@
 """Records of several surveys as they arrive -> the archive: each source into the table of its survey.
 
-A source (a partition of a topic) belongs to one survey for good: the one whose table has a mark for it, else
-the one whose topics look like its own, else that of its first readable record. What a topic holds of another
-survey goes to the quarantine, with the reason.
+A source (a partition of a topic) always belongs to the same survey: the one whose table has a mark for it,
+else the one whose topics look like its own, else that of its first readable record. What a topic holds of
+another survey goes to the quarantine, with the reason.
 """
 
 from __future__ import annotations
@@ -58,7 +58,18 @@ class Appenders:
         return marks
 
     def append(self, app: str, records: Sequence[Arrived], next_position: int) -> None:
-        """Gather records of a source, in order, from where it stands; they are written by `flush`."""
+        """Collect records of a source, in order, beginning at its mark; `flush` writes them.
+
+        Parameters
+        ----------
+        app
+            Application id of the source.
+        records
+            The records.
+        next_position
+            Where the source goes on after them. It may be further than the last record, because positions
+            have gaps.
+        """
         survey = self._survey_of.get(app) or self._decided(app, records)
         if survey is not None:
             self._appender(survey).append(app, records, next_position)

@@ -1,6 +1,6 @@
 """Packets on disk into the archive: files, folders and nightly tarballs, each packet once.
 
-Twice the same gives the same rows, also when the first time was broken off anywhere: a packet is known by
+A second run gives the same rows, even if the first was interrupted anywhere: a packet is known by
 candid and content, and what is there already is skipped. On Dask each tarball, and each few thousand loose
 files, is read by the worker that stores it, so that no packet travels; a worker that dies leaves nothing
 that counts, and its share is done again.
@@ -78,7 +78,26 @@ def ingest(
 def take_share(
     number: int, paths: list[Path], archive: str, survey: str | None, schemas: SchemaSource | None
 ) -> Summary:
-    """One worker's share of the files; it tells how far it is through Dask's events."""
+    """Ingest one worker's share of the files; progress is reported through Dask's events.
+
+    Parameters
+    ----------
+    number
+        Number of the share.
+    paths
+        Packet files.
+    archive
+        Address of the archive.
+    survey
+        The survey whose table the packets go to; None: each goes to the table of its own survey.
+    schemas
+        Where the schemas of packets with Confluent framing are looked up.
+
+    Raises
+    ------
+    NoSchemaSource
+        When a registry does not answer.
+    """
     from distributed import get_worker
 
     worker, told = get_worker(), 0.0
@@ -93,7 +112,7 @@ def take_share(
 
 
 class _Shares:
-    """The files dealt out to the workers of a Dask cluster."""
+    """The files distributed over the workers of a Dask cluster."""
 
     def __init__(
         self,
@@ -149,7 +168,7 @@ class _Shares:
 
 
 def _shares(files: PacketFiles) -> Iterator[list[Path]]:
-    """Each archive by itself, loose files some thousands at a time."""
+    """Each tarball is a share of its own; loose files are shares of some thousands."""
     loose: list[Path] = []
     archives = set(files.archives)
     for file in files.files:

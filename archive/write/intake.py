@@ -96,7 +96,7 @@ class Intake:
             self._finish(*self._under_way.popleft())
 
     def close(self) -> None:
-        """Let the threads go."""
+        """Stop the threads."""
         self._threads.shutdown(cancel_futures=True)
 
     def _next_stamp(self, packets: int) -> int:
@@ -133,7 +133,7 @@ class Intake:
             marks = {app: (table.transaction_version(app) or 0) + 1 for app in apps}
             try:
                 commit(table, [file.add for file in files], marks)
-            except CommitFailedError:  # another process was there in between
+            except CommitFailedError:  # another process committed in between
                 self._known.refresh()
                 continue
             for file in files:
@@ -173,7 +173,7 @@ class Intakes:
         """Keep what the files hold; `progress` is told after each batch."""
         began = time.monotonic()
         if self._survey is not None:
-            self._intake(self._survey)  # its table is there even when no packet is
+            self._intake(self._survey)  # its table exists even if there is no packet
         try:
             for records in _batches(files):
                 for survey, its_own in self._sorted(records).items():

@@ -49,7 +49,17 @@ class KnownPackets:
                 self._read(night, known)
 
     def add(self, night: str | None, path: str, packets: Identity) -> None:
-        """A file that this process has added."""
+        """Note a file that this process has added.
+
+        Parameters
+        ----------
+        night
+            UT date of its partition; None for alerts without a date.
+        path
+            Path of the file within the table.
+        packets
+            Its packets.
+        """
         with self._lock:
             if night in self._nights:
                 self._nights[night].add(path, packets)

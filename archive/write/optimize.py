@@ -1,8 +1,8 @@
-"""Many small files of a night into few large ones in the order of the sky; no reader is disturbed.
+"""Merges many small files of a night into few large ones, sorted by place; readers are not disturbed.
 
 A commit swaps the files of a partition for those that hold the same rows; readers of older versions find
 the old files until `vacuum` removes them. A night that is over is sorted as a whole, so that a cone reads one
-file or two: its rows are dealt out to parts of the sky, each of which is sorted in memory. Of a night that
+file or two: its rows are divided into parts of the sky, each of which is sorted in memory. Of a night that
 still grows only the small files are put together.
 """
 
@@ -29,13 +29,13 @@ from schemas.errors import ZadsError
 TARGET_BYTES = 512_000_000
 """Size of a data file; as much is sorted in memory at once."""
 
-_SMALL = 4  # a file of less than a fourth of the target is worth being put together with others
-_QUIET_SECONDS = 3600.0  # a night to which nothing has come for so long is over
+_SMALL = 4  # a file of less than a fourth of the target is merged with others
+_QUIET_SECONDS = 3600.0  # a night is over when nothing was added for this long
 _LAST = np.iinfo(np.int64).max
 
 
 class Busy(ZadsError):
-    """Somebody else has rewritten the same files in the meantime; nothing was changed."""
+    """Another process has rewritten the same files in the meantime; nothing was changed."""
 
 
 @dataclass
@@ -55,9 +55,28 @@ def optimize(
     target: int = TARGET_BYTES,
     progress: Callable[[Optimized], None] = lambda _: None,
 ) -> Optimized:
-    """Put files together, night by night. nights: UT dates; these are sorted as a whole, over or not.
+    """Merge small files, night by night.
 
-    Raises NoSuchArchive; Busy when another optimization is at work on the same night.
+    Parameters
+    ----------
+    archive
+        Address of the archive.
+    survey
+        Whose table.
+    nights
+        UT dates, "2023-10-12": these nights are sorted as a whole, whether they are over or not. None: all
+        nights, and only files that are worth merging.
+    target
+        Size of the new files in bytes, about.
+    progress
+        Called after each group of files.
+
+    Raises
+    ------
+    NoSuchArchive
+        When there is no such table.
+    Busy
+        When another optimization works on the same night.
     """
     address = table_of(str(archive), survey)
     done = Optimized()
@@ -177,7 +196,7 @@ def _bounds(address: str, files: Sequence[DataFile], parts: int) -> np.ndarray:
 
 
 def _cells(table: pa.Table) -> np.ndarray:
-    """What is nowhere on the sky comes last."""
+    """Rows without a position come last."""
     return np.asarray(table[HEALPIX].fill_null(_LAST).combine_chunks())
 
 

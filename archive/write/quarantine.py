@@ -39,9 +39,23 @@ class Quarantine:
         marks: Mapping[str, int] | None = None,
         table: DeltaTable | None = None,
     ) -> None:
-        """Keep all of them, and move the marks in the same commit.
+        """Keep records in the quarantine, and move the marks in the same commit.
 
-        Raises CommitFailedError, and keeps nothing, when a mark has been moved since `table` was read.
+        Parameters
+        ----------
+        unkept
+            The records, with the reason of each.
+        ingested
+            Unix time of the first, microseconds.
+        marks
+            Application id -> new version.
+        table
+            The quarantine's table as it was loaded when the marks were read; loaded now where left out.
+
+        Raises
+        ------
+        CommitFailedError
+            When a mark has been moved since the table was loaded; nothing is kept then.
         """
         files = [write_file(self._address, quarantine_table(unkept, ingested))]
         try:

@@ -83,7 +83,7 @@ class Part(NamedTuple):
 
 @dataclass
 class Rows:
-    """What a batch of records came to.
+    """The result of a batch of records.
 
     skipped: packets that are in the archive already. schemas: writer schemas by fingerprint; versions: what
     packets of each call it.
@@ -133,10 +133,22 @@ class RowMaker:
         self._prints: dict[WriterSchema, str] = {}
 
     def make(self, records: Sequence[Record], ingested: int, known: Known | None = None) -> Rows:
-        """The rows of these records. ingested: Unix time in microseconds of the first, one more each.
+        """The rows of a survey's table for some records.
 
-        known: packets found there are skipped, and so are repetitions among the records; without it every
-        record is kept. Raises NoSchemaSource when a registry does not answer.
+        Parameters
+        ----------
+        records
+            The records.
+        ingested
+            Unix time of the first record, microseconds; each next one gets one more.
+        known
+            Says which packets are in the table. They are skipped, and so are repetitions among the records.
+            None: every record is kept.
+
+        Raises
+        ------
+        NoSchemaSource
+            When a registry does not answer.
         """
         rows = Rows()
         packets = self._packets(records, rows)

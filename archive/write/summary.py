@@ -1,4 +1,4 @@
-"""What an ingest came to, so far or in the end; those of several processes add up."""
+"""The result of an ingest, so far or at the end; summaries of several processes add up."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Summary:
         return self.read_bytes / self.total_bytes if self.total_bytes else 1.0
 
     def plain(self) -> dict[str, Any]:
-        """As dictionaries, lists and numbers, to travel."""
+        """As dictionaries, lists and numbers, to send to another process."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: dict(value) if isinstance(value, Counter) else value for name, value in values.items()}
 
@@ -57,7 +57,17 @@ _SUMS = ("kept", "skipped", "quarantined_before", "files", "raw_bytes", "stored_
 
 
 def total(summaries: Iterable[Summary], total_bytes: int, seconds: float) -> Summary:
-    """All of them together."""
+    """The sum of several summaries.
+
+    Parameters
+    ----------
+    summaries
+        One for each process.
+    total_bytes
+        Size of the whole input, bytes.
+    seconds
+        Wall-clock time.
+    """
     whole = Summary(total_bytes=total_bytes, seconds=seconds)
     for one in summaries:
         for name in _SUMS:
