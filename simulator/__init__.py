@@ -1,10 +1,9 @@
 """The simulated sky: seeded, schema-valid ZTF packets over several nights, with the truth about each.
 
-Rooms: `heavens` and `survey` (where and when the telescope looks), `lightcurves`, `templates`, `transients`,
-`variables`, `moving` (what is in the sky), `bogus` (what is not), `kinds` (how much of each), `catalogue`
-and `neighbourhood` (the static sky), `detection` (noise, the five sigma rule, measured columns), `census`
-(who is seen, names), `cell`, `rows`, `encode` and `packet` (records, bytes), `stamps` and `pixels`
-(pictures), `sky` (the stream), `truth`; `rubin` (Rubin's visits, records and cut-outs).
+`identity` (names and catalogue entries of objects) and `compiled` come first; then `sky` (where and when the
+telescope looks, and what is in the sky), `measure` (the static sky, noise, the five sigma rule, which sources
+are detected), `packets` (records, stamps, the stream, damage), `rubin` (Rubin's visits, records and stamps),
+and `check` (truth tables, comparison with real packets).
 """
 
 from simulator.check.truth import truth_table, write_truth

@@ -47,14 +47,40 @@ class Chance(NamedTuple):
 
 
 def star(east: float, north: float, r: float, g_r: float, chance: Chance) -> Neighbour:
-    """A star of magnitude r and colour g − r; bright ones are surely stars, faint ones are not sure."""
+    """The catalogue entry of a star; the fainter it is, the less sure is its star-galaxy score.
+
+    Parameters
+    ----------
+    east, north
+        Offset from the object, arcsec.
+    r
+        Magnitude in r.
+    g_r
+        Colour g − r, mag.
+    chance
+        The random part.
+    """
     r_i = 0.42 * g_r + 0.02 if g_r < 1.2 else 0.5 + 1.1 * (g_r - 1.2)
     doubt = chance.doubt * (0.004 if r < 19 else 0.04 * (r - 18.5))
     return Neighbour(east, north, (r + g_r, r, r - r_i, r - 1.5 * r_i), _score(1 - doubt))
 
 
 def galaxy(east: float, north: float, r: float, g_r: float, chance: Chance, core: float = 0.0) -> Neighbour:
-    """A galaxy of total magnitude r with an exponential disc and, where it is active, a bright core."""
+    """The catalogue entry of a galaxy with an exponential disc.
+
+    Parameters
+    ----------
+    east, north
+        Offset from the object, arcsec.
+    r
+        Total magnitude in r.
+    g_r
+        Colour g − r, mag.
+    chance
+        The random part.
+    core
+        Share of the light in an unresolved nucleus, 0 to 1.
+    """
     return Neighbour(
         east,
         north,

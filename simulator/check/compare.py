@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _REWRITTEN = "topLevelRecord"
 _SIMULATED = 2000  # alerts that are looked at
-_VISIBLE = 0.25  # Kolmogorov-Smirnov distance that one sees in the picture
+_VISIBLE = 0.25  # Kolmogorov-Smirnov distance that is visible in the picture
 _COLUMNS = (
     *(
         "magpsf",
@@ -62,7 +62,7 @@ class Difference:
 
     @property
     def visible(self) -> bool:
-        """Whether one sees it: more than chance, and more than a quarter of the alerts moved."""
+        """Whether it is visible: larger than chance, and more than a quarter of the alerts differ."""
         return self.distance > max(_VISIBLE, self.by_chance)
 
     @property
@@ -80,9 +80,23 @@ class Difference:
 
 
 def compare_with(run: Iterable[SimulatedAlert], real: Path, picture: Path) -> list[Difference]:
-    """Draw distributions of simulated alerts beside those of the packets at `real`, and list them.
+    """Draw distributions of simulated alerts beside those of real packets, and list the differences.
 
-    Raises NoSuchPackets, and ValueError when none of the packets there is of ZTF.
+    Parameters
+    ----------
+    run
+        Simulated alerts; the first ones are compared.
+    real
+        Real packets: a file or a folder.
+    picture
+        File of the picture to write.
+
+    Raises
+    ------
+    NoSuchPackets
+        When there are no packets at `real`.
+    ValueError
+        When none of them is an original ZTF packet.
     """
     theirs = _samples(_real(real))
     if not len(theirs["magpsf"]):

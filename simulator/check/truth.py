@@ -28,7 +28,7 @@ _OBJECT = [
 ]
 TRUTH_SCHEMA = pa.schema(_ALERT + _EPOCH + _OBJECT)
 OBJECTS = "_objects"
-"""What stands behind the stem of the truth table's name for the table by object."""
+"""Suffix of the table by object's file name."""
 
 
 def truth_table(alerts: Iterable[SimulatedAlert]) -> pa.Table:
@@ -49,7 +49,7 @@ def truth_table(alerts: Iterable[SimulatedAlert]) -> pa.Table:
 def object_table(truth: pa.Table) -> pa.Table:
     """One row an object, from the table by alert: name, first and last jd, alerts, class, parameters.
 
-    A moving body is an object at each sighting; `designation` brings its sightings together.
+    A moving body is a new object at each sighting; its sightings have one `designation`.
     """
     first = [(name, "first") for name, _ in _OBJECT]
     groups = truth.group_by("objectId", use_threads=False)

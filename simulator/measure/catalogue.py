@@ -1,9 +1,9 @@
 """The static sky: what PS1, Gaia, GALEX and the reference image list around a position.
 
 Every source of a quadrant is a function of seed, field, quadrant and tile (100 pixels square), drawn with a
-counter-based hash (splitmix64, Steele et al. 2014): whoever asks for a tile gets the same sources, in any
-process and any order. Objects that vary add their own stars and hosts. The same list feeds the catalogue
-columns of the packets, the stamps, and the table that is written for crossmatch.
+counter-based hash (splitmix64, Steele et al. 2014): a tile has the same sources in any process and in any
+order. Objects that vary add their own stars and hosts. The same list feeds the catalogue columns of the
+packets, the stamps, and the table that is written for crossmatch.
 """
 
 import math
@@ -19,7 +19,7 @@ from simulator.sky.heavens import galactic_latitude
 from simulator.sky.telescope import PIXEL_SCALE, QUADRANT_SHAPE, Survey
 
 TILE = 100  # pixels
-REACH = 90.0  # arcsec: the farthest that a packet's column looks (Gaia)
+REACH = 90.0  # arcsec: largest distance of a source that a packet lists (Gaia)
 PS1_DEPTH = (22.6, 22.4, 22.2, 21.6)  # g, r, i, z beyond which a magnitude is missing
 REFERENCE_DEPTH = 23.3
 GAIA_DEPTH, GAIA_BRIGHT = 20.9, 14.0
@@ -94,9 +94,22 @@ def catalogue_around(
     y: np.ndarray,
     own: Sequence[Neighbour | None],
 ) -> Catalogue:
-    """Every source within REACH of the pixels given, and those of the objects there.
+    """Every source within REACH of some pixels of a quadrant, and the sources of the objects there.
 
-    own: one for each pixel or None. Sources at (x, y) + their offset.
+    Parameters
+    ----------
+    survey
+        The survey.
+    seed
+        Of the simulated sky.
+    field
+        Index of the field.
+    rcid
+        The quadrant.
+    x, y
+        Column and row of the pixels, (n,).
+    own
+        For each pixel the object's own star or host, whose place is the pixel plus its offset; None for none.
     """
     number = survey.fields[field].number
     column, row = _tiles_around(x, y)
@@ -124,7 +137,15 @@ def catalogue_around(
 
 
 def to_pixels(east: np.ndarray, north: np.ndarray, turn: float) -> tuple[np.ndarray, np.ndarray]:
-    """Columns and rows of an offset on the sky (arcsec), on a detector turned by `turn` (rad)."""
+    """Columns and rows of an offset on the sky, (n,) pixels each.
+
+    Parameters
+    ----------
+    east, north
+        Offset, (n,) arcsec.
+    turn
+        Angle of the detector, rad (`Survey.rotation`).
+    """
     cos, sin = math.cos(turn), math.sin(turn)
     return (-east * cos - north * sin) / PIXEL_SCALE, (east * sin - north * cos) / PIXEL_SCALE
 
@@ -203,8 +224,22 @@ def _ps1_identifier(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
 def neighbours(
     catalogue: Catalogue, x: np.ndarray, y: np.ndarray, reach: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The sources within `reach` pixels of each place: indices, one place after the other, and where each
-    place's begin (one more entry than places)."""
+    """The sources within a distance of each place.
+
+    Parameters
+    ----------
+    catalogue
+        Sources of a quadrant.
+    x, y
+        Column and row of the places, (n,).
+    reach
+        Distance in pixels.
+
+    Returns
+    -------
+    tuple of np.ndarray
+        Indices of the sources, one place after the other, and where each place's begin, (n + 1,).
+    """
     first = np.searchsorted(catalogue.y, y - reach)
     last = np.searchsorted(catalogue.y, y + reach)
     index = np.empty(int((last - first).sum()), np.int64)
@@ -227,8 +262,25 @@ def _within(cx, cy, x, y, first, last, limit, index, starts):  # type: ignore[no
 
 @compiled
 def nearest(distance, starts, usable, most, limit, found, count):  # type: ignore[no-untyped-def]
-    """For each place the `most` nearest usable sources within `limit`: positions in the list, nearest first
-    (−1: none), and how many there are within the limit."""
+    """Find the nearest usable sources of each place, and how many there are within the limit.
+
+    Parameters
+    ----------
+    distance
+        (m,): distance of each source in the list, arcsec.
+    starts
+        (n + 1,): where in the list each place's sources begin.
+    usable
+        (m,) bool: which sources count.
+    most
+        How many to find for a place.
+    limit
+        Largest distance, arcsec.
+    found
+        (n, most), filled with −1; gets their positions in the list, the nearest first.
+    count
+        (n,); gets the number of usable sources within the limit.
+    """
     for i in range(len(starts) - 1):
         number = 0
         for j in range(starts[i], starts[i + 1]):

@@ -1,8 +1,8 @@
 """The census: which objects are in the sky, observed through the whole survey, with their names.
 
-Two ways to take it. By count, for a demonstration: kinds fill their shares one after the other, and the rest,
-if a kind cannot fill its own, goes to cosmic rays, which come one alert at a time: the total is exact.
-By density: every quadrant draws a Poisson number of each kind from seeds of its own, so that quadrants can be
+There are two ways. By count, for a demonstration: kinds fill their shares one after the other. If a kind
+cannot fill its share, cosmic rays, which make one alert each, fill the rest, so the total is exact. By
+density: every quadrant draws a Poisson number of each kind from seeds of its own, so that quadrants can be
 made in any order and any process.
 """
 
@@ -19,7 +19,7 @@ from simulator.sky.population import Draw, Sky, Source
 from simulator.sky.telescope import Visits
 
 _POSITIVE, _NEGATIVE = 15, 10  # image type in a candid: science minus reference, or the reverse
-_PATIENCE = 150  # draws in a row that yield nothing before a kind is given up
+_PATIENCE = 150  # consecutive draws without an alert after which no more of a kind are drawn
 
 Cells = dict[tuple[int, int], list[Observation]]
 
@@ -27,7 +27,19 @@ Cells = dict[tuple[int, int], list[Observation]]
 def census_by_count(sky: Sky, alerts: int, seed: int) -> Cells:
     """Observed sources that make exactly `alerts` alerts in the emitted nights, near the shares of KINDS.
 
-    Raises ValueError when the sky cannot give as many.
+    Parameters
+    ----------
+    sky
+        The survey, its nights, and where to draw.
+    alerts
+        Number of alerts.
+    seed
+        Of the simulated sky.
+
+    Raises
+    ------
+    ValueError
+        When the sky cannot give as many.
     """
     shares = np.array([kind.share for kind in KINDS.values()])
     wanted = np.floor(alerts * shares / shares.sum()).astype(int)
@@ -85,9 +97,20 @@ def census_of_cell(
 ) -> list[Observation]:
     """The sources of one quadrant that make alerts in the emitted nights.
 
-    density multiplies the number of all objects, rare that of the rare kinds; extra: sources that are
-    there besides. Seeds depend on the
-    quadrant and the kind, nothing else.
+    Random numbers depend on the seed, the quadrant and the kind, and on nothing else.
+
+    Parameters
+    ----------
+    sky
+        The survey, its nights, and the quadrant.
+    seed
+        Of the simulated sky.
+    density
+        Object density relative to the real sky (1.0).
+    rare
+        Density of the rare kinds relative to that.
+    extra
+        Sources to add.
     """
     assert sky.cell is not None
     field, rcid = sky.cell
@@ -110,8 +133,22 @@ def census_of_cell(
 def name_detections(observed: list[Observation], visits: Visits, cell: int) -> None:
     """Give every detection of a quadrant its candid, and every object its name, in order of first detection.
 
-    A candid is the quadrant exposure (pid), the image type and a running number, as the survey builds it.
-    `cell` is 64 × field + rcid. Raises ValueError when an exposure has more than 999 detections.
+    A candid is made of the quadrant exposure (pid), the image type and a running number, as the survey builds
+    it.
+
+    Parameters
+    ----------
+    observed
+        The sources, each with its detections.
+    visits
+        All visits of the quadrant.
+    cell
+        64 × field + rcid.
+
+    Raises
+    ------
+    ValueError
+        When an exposure has more than 999 detections.
     """
     owner = np.repeat(np.arange(len(observed)), [len(o.detections) for o in observed])
     visit = np.concatenate([o.detections for o in observed])

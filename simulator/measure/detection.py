@@ -34,13 +34,25 @@ class Photometry(NamedTuple):
 
     @property
     def detected(self) -> np.ndarray:
-        """The five sigma rule. A limit means that nothing was found above it: chance peaks of empty places
-        are no alerts."""
+        """The five sigma rule.
+
+        A limit means that nothing was found above it: noise peaks without a source are no alerts.
+        """
         return (np.abs(self.flux) >= THRESHOLD * self.sigma) & (np.abs(self.true) > 2 * self.sigma)
 
 
 def photometry(source: Source, visits: Visits, key: Sequence[int]) -> Photometry:
-    """What every visit measures at a source's place; the same key gives the same noise."""
+    """What every visit measures at a source's place.
+
+    Parameters
+    ----------
+    source
+        The source.
+    visits
+        All visits of its quadrant.
+    key
+        Seed of the noise: the same key gives the same noise.
+    """
     scale = 10 ** (0.4 * (visits.zeropoint - 25))
     true = source.curve(visits.jd, visits.fid) * scale
     true = np.clip(true, -np.inf, flux_of(_BRIGHTEST) * scale)
@@ -54,7 +66,17 @@ def photometry(source: Source, visits: Visits, key: Sequence[int]) -> Photometry
 
 
 def reference_flux(counterpart: Neighbour | None, visits: Visits, scale: np.ndarray) -> np.ndarray:
-    """Flux (DN) of the star under the object in the reference image; a galaxy's core counts a tenth."""
+    """Flux (DN) of the star under the object in the reference image; of a galaxy a tenth counts.
+
+    Parameters
+    ----------
+    counterpart
+        The object's catalogue entry; one farther than 3 arcsec, or None, gives 0.
+    visits
+        The visits, n.
+    scale
+        (n,): DN of one flux unit of zero point 25 in each visit.
+    """
     if counterpart is None or counterpart.distance > 3:
         return np.zeros(len(visits))
     share = 1.0 if counterpart.radius == 0 else 0.1
@@ -79,7 +101,17 @@ class Observation:
 
 
 def observe(source: Source, visits: Visits, key: tuple[int, ...]) -> Observation:
-    """Which visits detect a source."""
+    """Which visits detect a source.
+
+    Parameters
+    ----------
+    source
+        The source.
+    visits
+        All visits of its quadrant.
+    key
+        Seed of the noise.
+    """
     seen = photometry(source, visits, key)
     found = np.flatnonzero(seen.detected)
     none = np.zeros(len(found), np.int64)
@@ -118,7 +150,17 @@ class Detections:
 def detections_of(
     sources: Sequence[Source], visits: Visits, kept: Sequence[tuple[np.ndarray, Photometry]]
 ) -> Detections:
-    """Some detections (indices of visits, photometry) of each source."""
+    """Some detections of several sources as one table of columns.
+
+    Parameters
+    ----------
+    sources
+        The sources.
+    visits
+        All visits of their quadrant.
+    kept
+        For each source the indices of the visits to take, and its photometry in all visits.
+    """
     count = [len(index) for index, _ in kept]
     visit = np.concatenate([index for index, _ in kept])
     owner = np.repeat(np.arange(len(sources)), count)
@@ -217,7 +259,7 @@ def _looks(seen: Detections) -> dict[str, np.ndarray]:
 
 
 def _shape(seen: Detections, rng: np.random.Generator) -> Columns:
-    """Columns that tell a star-like change from an artefact; their distributions overlap, as in truth.
+    """Columns that tell a star-like change from an artefact; their distributions overlap, as in real data.
 
     rb and drb: Mahabal et al. (2019, PASP 131, 038002) and Duev et al. (2019) show the overlap.
     """

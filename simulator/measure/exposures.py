@@ -1,4 +1,4 @@
-"""What a packet says of its exposure: the columns that all alerts and rows of one quadrant exposure share."""
+"""Columns of an exposure: all alerts and rows of one quadrant exposure share them."""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -30,9 +30,22 @@ def year_of(night: int) -> int:
 
 
 def exposure_columns(survey: Survey, seed: int, field: int, rcid: int, first: int) -> Columns:
-    """Columns of a quadrant's visits from number `first` on: arrays, or one value for all.
+    """Columns of a quadrant's visits: arrays, or one value for all.
 
     `pdiffimfilename` is the path in the archive; an alert shows its last part.
+
+    Parameters
+    ----------
+    survey
+        The survey.
+    seed
+        Of the simulated sky.
+    field
+        Index of the field.
+    rcid
+        The quadrant.
+    first
+        Number of the first visit to give.
     """
     visits = survey.visits(field, rcid)
     number = survey.fields[field].number

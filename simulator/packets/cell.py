@@ -27,7 +27,7 @@ _PUBLISHER = "ZTF (simulated by zads)"
 
 @dataclass(frozen=True)
 class SimulatedAlert:
-    """One packet and the truth behind it. damage: what was done to the packet on its way, if anything."""
+    """One packet with its truth. damage: what was done to the packet on its way, if anything."""
 
     packet: bytes = field(repr=False)
     candid: int
@@ -51,8 +51,11 @@ class Cell(Quadrant):
         self.hood = Neighbourhood(self)
 
     def alerts(self, writers: Sequence[PacketWriter], stamps: bool) -> Iterator[SimulatedAlert]:
-        """The alerts of the emitted nights in order of time, then candid. With several writers the exposures
-        are dealt out to them, so that one night holds several schema versions."""
+        """The alerts of the emitted nights in order of time, then candid.
+
+        With several writers the exposures are divided among them, so that one night has several schema
+        versions.
+        """
         jd, night = self.visits.jd[self.seen.visit], self.visits.night[self.seen.visit]
         emitted = np.flatnonzero(night >= self.survey.plan.emitted.start)
         order = emitted[np.lexsort((self.candid[emitted], jd[emitted]))]
@@ -78,14 +81,14 @@ class Cell(Quadrant):
             yield self._complete(d, parts, writer, stamps) | {"rows": rows, "row": row, "sync": self._sync(d)}
 
     def _complete(self, d: int, parts: dict[str, Any], writer: PacketWriter, stamps: bool) -> dict[str, Any]:
-        """The records of an alert, and what stands beside them in the packet."""
+        """The records of an alert, and the other parts of the packet."""
         candid = int(self.candid[d])
         parts |= {"schemavsn": writer.version, "publisher": _PUBLISHER, "candid": candid}
         parts["objectId"] = self.observed[self.seen.owner[d]].objectId
         return parts | self._cutouts(d, candid, int(self.seen.visit[d])) if stamps else parts
 
     def _sync(self, d: int) -> bytes:
-        """The sync marker: random by nature; here it comes from seed and candid."""
+        """The sync marker: usually random; here it depends on seed and candid only."""
         return hashlib.blake2b(b"%d %d" % (self.seed, self.candid[d]), digest_size=16).digest()
 
     def _alert(self, d: int, parts: dict[str, Any], writer: PacketWriter, stamps: bool) -> SimulatedAlert:

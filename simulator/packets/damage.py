@@ -1,6 +1,6 @@
-"""What happens to packets on their way: some arrive corrupt, cut short, twice, or late; and it is noted.
+"""Damage in transit: some packets arrive corrupt, truncated, twice, or late, and the truth says which.
 
-Which packet meets what depends on seed and candid only, so that parts of a month agree with the whole.
+The damage of a packet depends on seed and candid only, so that parts of a month agree with the whole.
 """
 
 import heapq
@@ -17,9 +17,23 @@ _SYNC = 16
 
 
 def damaged(alerts: Iterable[SimulatedAlert], share: float, seed: int) -> Iterator[SimulatedAlert]:
-    """The stream with a share of its packets damaged, each kind as often as the others; `damage` says which.
+    """The stream with a share of its packets damaged, all kinds equally often; `damage` names the kind.
 
-    A repeated packet comes twice, and both say so. Raises ValueError for a share outside 0 to 1.
+    A repeated packet comes twice, and both name it.
+
+    Parameters
+    ----------
+    alerts
+        The stream.
+    share
+        Share of the packets to damage, 0 to 1.
+    seed
+        Of the choice of packets.
+
+    Raises
+    ------
+    ValueError
+        For a share outside 0 to 1.
     """
     if not 0 <= share <= 1:
         raise ValueError(f"cannot damage a share of {share} of the packets: give 0 to 1")
@@ -51,6 +65,6 @@ def _changed(packet: bytes, damage: str, where: float) -> bytes:
     if damage != CORRUPT:
         return packet
     body = packet.index(packet[-_SYNC:]) + _SYNC
-    # The magic, the schema's JSON, or the block's counts: a flipped pixel would not be noticed by anybody.
+    # The magic, the schema's JSON, or the block's counts: a changed pixel would not be noticed.
     begin, filling = [(0, b"\0"), (int(body / 2), b"\0"), (body, b"\xff")][int(where * 3)]
     return packet[:begin] + filling * 24 + packet[begin + 24 :]

@@ -85,7 +85,17 @@ class RecordEncoder:
         return [bytes(out[a:b]) for a, b in zip(ends[:-1].tolist(), ends[1:].tolist(), strict=True)]
 
     def offset(self, rows: Rows, row: int, field: str) -> int:
-        """Where a field's value begins in the bytes of one row (its union's branch is before it)."""
+        """Where a field's value begins in the bytes of one row, after the branch of its union.
+
+        Parameters
+        ----------
+        rows
+            The table.
+        row
+            Number of the row.
+        field
+            Name of the field.
+        """
         upto = self.names.index(field)
         part = RecordEncoder.__new__(RecordEncoder)
         part.names = self.names[:upto]

@@ -1,8 +1,9 @@
-"""Load tests: packets as fast as memory is copied, so that a benchmark waits for the broker only.
+"""Packets for load tests, made as fast as memory is copied, so that only the broker limits a benchmark.
 
 A few hundred alerts are simulated once, stamps and histories included. Then each packet that is asked for is
-one of them with other numbers: candid, objectId, time, place and magnitudes are new, everything keeps its
-length, and all of it stays valid. Histories and stamps are those of the prepared alert: no science.
+one of them with other numbers: candid, objectId, time, place and magnitudes are new, all lengths stay the
+same, and the packet stays valid. Histories and stamps are those of the prepared alert: they are not for
+science.
 """
 
 import struct

@@ -68,7 +68,17 @@ class PacketWriter:
         return b"".join((self._header, sync, b"\x02", zigzag(len(body)), body, sync))
 
     def split(self, parts: Mapping[str, Any], sync: bytes, changing: Sequence[str]) -> tuple[bytes, bytes]:
-        """What comes before and after the neighbouring `changing` parts, whose length stays as it is."""
+        """The bytes of a packet before and after some parts that change and keep their length.
+
+        Parameters
+        ----------
+        parts
+            The parts, as for `packet`; those that change have their final length.
+        sync
+            The container's marker, 16 bytes.
+        changing
+            Names of neighbouring parts, in the schema's order.
+        """
         names = list(self._fields)
         first, last = names.index(changing[0]), names.index(changing[-1]) + 1
         body = [self._part(name, parts.get(name)) for name in names]

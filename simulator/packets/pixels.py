@@ -11,7 +11,21 @@ SIDE = 63
 
 @compiled
 def paint_stars(image, x, y, light, width, faint):  # type: ignore[no-untyped-def]
-    """Add round Gaussians of standard deviation `width` to an image, down to `faint` DN a pixel."""
+    """Add round Gaussians to an image.
+
+    Parameters
+    ----------
+    image
+        (SIDE, SIDE) float32, DN; changed in place.
+    x, y
+        Columns and rows of the centres, (n,) pixels.
+    light
+        Total flux of each, (n,) DN; may be negative.
+    width
+        Standard deviation of all, pixels.
+    faint
+        The wings end where they are fainter than this, DN a pixel.
+    """
     row = np.empty(SIDE, np.float32)
     for i in range(len(x)):
         height = light[i] / (2 * math.pi * width * width)
@@ -32,9 +46,26 @@ def paint_stars(image, x, y, light, width, faint):  # type: ignore[no-untyped-de
 
 @compiled
 def paint_galaxies(image, x, y, light, scale, ratio, angle, soft):  # type: ignore[no-untyped-def]
-    """Add inclined exponential discs of scale length `scale` (pixels; 0 is no disc), softened by the seeing.
+    """Add inclined exponential discs, softened by the seeing, to an image.
 
     A disc of scale s, softened at its centre, holds 2π s² q (1 + a) e⁻ᵃ with a = soft / s.
+
+    Parameters
+    ----------
+    image
+        (SIDE, SIDE) float32, DN; changed in place.
+    x, y
+        Columns and rows of the centres, (n,) pixels.
+    light
+        Total flux of each disc, (n,) DN.
+    scale
+        Scale length of each, (n,) pixels; 0 is no disc.
+    ratio
+        Minor over major axis of each, (n,).
+    angle
+        Direction of the major axis of each, (n,) rad.
+    soft
+        Softening length of all, pixels.
     """
     for i in range(len(x)):
         if scale[i] == 0 or light[i] <= 0:
@@ -57,8 +88,40 @@ def paint_galaxies(image, x, y, light, scale, ratio, angle, soft):  # type: igno
 def compose(  # type: ignore[no-untyped-def]
     static, deep, discs, change, pool, start, sky, noise, reference_noise, deeper, slope, upright, reverse
 ):
-    """Science, template and difference (3, SIDE, SIDE): light, sky, noise of sky and light, and what a
-    subtraction leaves at bright stars: their edges, brighter on one side."""
+    """Science, template and difference image, (3, SIDE, SIDE) float32: light, sky, noise and residuals.
+
+    The noise is that of sky and light. A subtraction leaves residuals at bright stars: their edges, brighter
+    on one side. All images are (SIDE, SIDE) float32 in DN.
+
+    Parameters
+    ----------
+    static
+        Stars in the seeing of the science image.
+    deep
+        Stars in the seeing of the reference image.
+    discs
+        Galaxies.
+    change
+        What has changed, with its sign.
+    pool
+        Normal random numbers.
+    start
+        Where in the pool to begin; 3 × SIDE × SIDE numbers are used.
+    sky
+        Level of the sky, DN.
+    noise
+        Noise of the sky in the science image, DN a pixel.
+    reference_noise
+        Noise of the sky in the reference image, DN a pixel.
+    deeper
+        Flux scale of the reference image relative to the science image.
+    slope
+        Strength of the residuals relative to the edges.
+    upright
+        Whether the residuals run along columns, not rows.
+    reverse
+        Whether the difference is reference minus science.
+    """
     out = np.empty((3, SIDE, SIDE), np.float32)
     sign = np.float32(-1.0 if reverse else 1.0)
     gain, variance, quiet = np.float32(1 / 6.2), np.float32(noise**2), np.float32(reference_noise**2)

@@ -1,7 +1,8 @@
 """Stamps: 63 × 63 pixel pictures of science, reference and difference image, as gzipped FITS.
 
 The bytes are written directly: a header of a dozen cards, then big-endian float32. Noise is cut at random
-from a fixed pool of normal numbers: drawing 12,000 anew for each alert would take longer than all the rest.
+from a fixed pool of normal numbers: drawing 12,000 new ones for each alert would take longer than all the
+rest.
 """
 
 import math
@@ -21,10 +22,10 @@ CENTRE = SIDE // 2
 _BLOCK = 2880
 _REFERENCE_FWHM = 2.05  # pixels
 _REFERENCE_NOISE = 0.25  # of the science image's
-_WINGS = 1.12 / 2.355  # real profiles are so much wider than a Gaussian of their listed width
+_WINGS = 1.12 / 2.355  # real profiles are wider by this factor than a Gaussian of their listed width
 _DEEPER = 2.2  # a source has so many more DN in the reference than in the science image
 _POOL = 1 << 18
-_LEVEL = 1  # isal's level: the real stamps are not compressed harder either
+_LEVEL = 1  # isal's level: similar to the compression of real stamps
 NAMES = ("Science", "Template", "Difference")
 _SUFFIX = {
     True: ("targ_sci", "ref", "targ_scimref"),
@@ -35,7 +36,17 @@ Points = tuple[np.ndarray, np.ndarray, np.ndarray, float]
 
 
 def stamp_names(candid: int, pid: int, positive: bool) -> tuple[str, str, str]:
-    """File names of the three stamps, as the survey gives them."""
+    """File names of the three stamps, as the survey gives them.
+
+    Parameters
+    ----------
+    candid
+        The alert.
+    pid
+        Its quadrant exposure.
+    positive
+        Whether it is brighter than the reference.
+    """
     science, reference, difference = _SUFFIX[positive]
     return (
         f"candid{candid}_pid{pid}_{science}.fits.gz",
@@ -87,10 +98,21 @@ class View:
 
 
 def draw_stamps(scene: Scene, view: View, unixtime: int, seed: int) -> list[bytes]:
-    """Science, template and difference stamp of one detection, among the sources around its true place.
+    """Science, template and difference stamp of one detection, as gzipped FITS files.
 
-    `unixtime` goes into the gzip headers. The difference of a negative detection is reversed, so that the
-    change is bright. Pixels off the detector are NaN.
+    The difference of a negative detection is reversed, so that the change is bright. Pixels off the detector
+    are NaN.
+
+    Parameters
+    ----------
+    scene
+        The sources around its true place.
+    view
+        What the stamps show.
+    unixtime
+        Time in the gzip headers, s.
+    seed
+        Of the noise.
     """
     images = _pictures(scene, view, seed)
     outside = _outside(view.xpos, view.ypos)

@@ -1,8 +1,8 @@
 """The simulated sky as a stream: alerts in time order, from a count or from a density.
 
 `simulate` gives exactly so many alerts of a staged night. `Month` gives what a telescope would send in some
-nights, in one stream or in parts that processes share: a part is some quadrants, and a quadrant's packets are
-the same bytes whoever makes them.
+nights, in one stream or in parts that processes share: a part is some quadrants, and the packets of a
+quadrant are the same bytes in every process.
 """
 
 import heapq
@@ -83,7 +83,22 @@ class Staged:
 
 
 def stream_of(cells: Iterable[Cell], schema: Versions, stamps: bool) -> Iterator[SimulatedAlert]:
-    """The alerts of some quadrants in order of time, then candid."""
+    """The alerts of some quadrants in order of time, then candid.
+
+    Parameters
+    ----------
+    cells
+        The quadrants.
+    schema
+        A schema version, or several that share each night's exposures: "3.3,4.02".
+    stamps
+        With image cut-outs.
+
+    Raises
+    ------
+    ValueError
+        For a schema version that is not known.
+    """
     writers = writers_of(schema)
     streams = [cell.alerts(writers, stamps) for cell in cells]
     yield from heapq.merge(*streams, key=lambda alert: (alert.jd, alert.candid))
@@ -99,9 +114,10 @@ def writers_of(schema: Versions) -> list[PacketWriter]:
 class Month:
     """Some nights of a simulated survey, by density. Iterating gives the alerts in time order.
 
-    nights: the last so many; density: times the objects that there are in the sky; rare: times that for
-    supernovae and the other rare kinds; merging: with a neutron-star merger and its kilonova; fields and
-    quadrants: how much of the sky, up to 64 quadrants a field; schema: as for `simulate`.
+    nights: the last so many; density: object density relative to the real sky (1.0); rare: the same for
+    supernovae and other rare kinds, relative to `density`; merging: with a neutron-star merger and its
+    kilonova; fields and quadrants: how much of the sky, up to 64 quadrants a field; schema: as for
+    `simulate`.
     """
 
     nights: int = 30
@@ -135,8 +151,10 @@ class Month:
         return merger_in(survey, self.plan, self.seed) if self.merging else None
 
     def partitions(self, number: int) -> list["Part"]:
-        """The month in `number` parts, small picklable objects to be iterated anywhere; together they give
-        exactly the packets of the month."""
+        """The month in `number` parts, which are small picklable objects.
+
+        Together they give exactly the packets of the month, in whichever process each is iterated.
+        """
         if number < 1:
             raise ValueError(f"cannot divide a month into {number} parts: ask for 1 or more")
         places = [(i, q) for i, f in enumerate(self.survey().fields) for q in f.quadrants]

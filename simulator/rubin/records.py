@@ -19,7 +19,7 @@ _MOST_FORCED = 365.0  # days
 
 @dataclass(frozen=True)
 class Seen:
-    """One detection of an object and what was seen of it before.
+    """One detection of an object and its earlier epochs.
 
     now: which of the epochs it is. jd (days UTC), visit, band (index), flux, forced, error, true (nJy),
     detected: of all epochs, in order of time. luck: three numbers in [0, 1) of the object.
@@ -72,7 +72,7 @@ class Seen:
 
 
 def blank(kind: Any) -> Any:
-    """The emptiest value of an Avro type."""
+    """The default value of an Avro type: null, zero or empty."""
     if isinstance(kind, list):
         return None
     zeros = {"int": 0, "long": 0, "float": 0.0, "double": 0.0, "string": "", "boolean": False}
@@ -119,7 +119,7 @@ def source(seen: Seen, epoch: int) -> dict[str, Any]:
     one, flux, error = seen.object, float(seen.flux[epoch]), float(seen.error[epoch])
     bogus = one.kind == "bogus"
     steady = seen.luck[1] * 10 + epoch
-    spread = (steady * 0.6180339887) % 1  # of the epoch, the same whoever asks
+    spread = (steady * 0.6180339887) % 1  # depends on the epoch only
     trail = 2.0 + 3 * seen.luck[2] if one.kind == "unknown asteroid" else 0.15 * spread
     return {
         **_empty("diaSource"),
@@ -190,7 +190,7 @@ def _forced(seen: Seen) -> list[dict[str, Any]]:
 
 
 def _object(seen: Seen) -> dict[str, Any]:
-    """The summary of what was seen, this detection included."""
+    """The summary of all detections, this one included."""
     epochs = [*seen.past.tolist(), seen.now]
     made = {
         **_empty("diaObject"),

@@ -1,4 +1,4 @@
-"""What is in Rubin's simulated sky: kinds of sources, by the curves that ZTF's sky is made of.
+"""The sources of Rubin's simulated sky, with the light curves of ZTF's simulated sky.
 
 The curves know three bands (g, r, i). Here u follows g, z and y follow i, with the colours of COLOUR: rough,
 and the same for all kinds.
@@ -113,7 +113,17 @@ KINDS: dict[str, tuple[float, Draw]] = {
 
 
 def objects(seed: int, number: int, last: float) -> list[Object]:
-    """So many objects, spread over the fields. last: the emitted night's Julian date."""
+    """Random objects, spread over the fields.
+
+    Parameters
+    ----------
+    seed
+        Of the simulated sky.
+    number
+        How many objects.
+    last
+        Julian date of the emitted night, days.
+    """
     rng = np.random.default_rng([seed, 2])
     names, shares = list(KINDS), np.array([share for share, _ in KINDS.values()])
     made = []

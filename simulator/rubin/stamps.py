@@ -1,7 +1,7 @@
 """Rubin's cut-outs: plain FITS files of three images (nJy), turned by the angle of the visit.
 
-Written by hand: through astropy they would take longer than all the rest. Source: FITS standard 4.0, and
-the headers of real packets.
+The bytes are written directly: with astropy this would take longer than all the rest. Source: FITS standard
+4.0, and the headers of real packets.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is not in the sky: artefacts of detector, optics and subtraction."""
+"""Artefacts of detector, optics and subtraction: they make alerts, but are not in the sky."""
 
 import numpy as np
 
@@ -36,7 +36,7 @@ def draw_hit(sky: Sky, rng: np.random.Generator) -> list[Source]:
 
 
 def draw_residual(sky: Sky, rng: np.random.Generator) -> list[Source]:
-    """A dipole: a bright star misregistered or badly subtracted; comes back, with either sign."""
+    """A dipole: a bright star misregistered or badly subtracted; detected repeatedly, with either sign."""
     east, north = rng.normal(0, 0.25, 2)
     entry = star(east, north, rng.uniform(13.2, 15.2), rng.normal(0.8, 0.2), Chance.draw(rng))
     place = sky.place(rng)
@@ -133,13 +133,13 @@ def _defect(sky: Sky, rng: np.random.Generator, place: Place, share: float) -> l
 
 
 def draw_hot_pixel(sky: Sky, rng: np.random.Generator) -> list[Source]:
-    """A bad pixel: one object that comes back for ever, always at the same pixel."""
+    """A bad pixel: one object that is detected again and again, always at the same pixel."""
     place = sky.place(rng)
     return [_bogus(place, _defect(sky, rng, place, 0.35), "hot pixel", fixed=True)]
 
 
 def draw_hot_column(sky: Sky, rng: np.random.Generator) -> list[Source]:
-    """A hot column: a few objects above each other that come back."""
+    """A hot column: a few objects in one column that are detected again and again."""
     first, name = sky.place(rng), _group(rng, "hot column")
     found = []
     for y in first.y + rng.uniform(-600, 600, int(rng.integers(2, 5))):

@@ -51,14 +51,32 @@ def sidereal(jd: Angle) -> np.ndarray:
 
 
 def altitude(jd: Angle, ra: Angle, dec: Angle) -> np.ndarray:
-    """Height (deg) above the telescope's horizon."""
+    """Height above the telescope's horizon, degrees.
+
+    Parameters
+    ----------
+    jd
+        Julian date, days UTC.
+    ra
+        Right ascension, degrees.
+    dec
+        Declination, degrees.
+    """
     hour = np.radians(sidereal(jd) - ra)
     phi, delta = np.radians(LATITUDE), np.radians(dec)
     return np.degrees(np.arcsin(np.sin(phi) * np.sin(delta) + np.cos(phi) * np.cos(delta) * np.cos(hour)))
 
 
 def separation(ra1: Angle, dec1: Angle, ra2: Angle, dec2: Angle) -> np.ndarray:
-    """Angle (deg) between two directions (deg)."""
+    """Angle between two directions, degrees.
+
+    Parameters
+    ----------
+    ra1, dec1
+        Right ascension and declination of the first, degrees.
+    ra2, dec2
+        Right ascension and declination of the second, degrees.
+    """
     a, b, d = np.radians(dec1), np.radians(dec2), np.radians(np.asarray(ra1) - ra2)
     cosine = np.sin(a) * np.sin(b) + np.cos(a) * np.cos(b) * np.cos(d)
     return np.degrees(np.arccos(np.clip(cosine, -1, 1)))
@@ -77,9 +95,23 @@ def illumination(jd: Angle) -> np.ndarray:
 
 
 def moonlight(jd: np.ndarray, ra: np.ndarray, dec: np.ndarray, fid: np.ndarray) -> np.ndarray:
-    """How much brighter the Moon makes the sky at a place: 0 without it, about 3 in g under a full one.
+    """How many magnitudes brighter the Moon makes the sky: 0 without it, about 3 in g near a full one.
 
-    The shape in phase and distance is that of Krisciunas & Schaefer (1991, PASP 103, 1033), much simplified.
+    Parameters
+    ----------
+    jd
+        Julian dates, (n,) days UTC.
+    ra
+        Right ascension, (n,) degrees.
+    dec
+        Declination, (n,) degrees.
+    fid
+        Band, (n,): 1, 2, 3 = g, r, i.
+
+    Source
+    ------
+    The dependence on phase and distance is that of Krisciunas & Schaefer (1991, PASP 103, 1033), much
+    simplified.
     """
     place = moon(jd)
     up = np.clip(np.sin(np.radians(altitude(jd, *place))) * 3, 0, 1)

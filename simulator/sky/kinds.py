@@ -1,6 +1,6 @@
-"""The kinds of things that make alerts: how many there are, and how a demonstration mixes them.
+"""The kinds of sources that make alerts: how many there are, and their shares in a demonstration.
 
-Two measures stand beside each other. `expected`: how many objects of the kind a quadrant has to offer to the
+Each kind has two measures. `expected`: how many objects of the kind a quadrant has to offer to the
 emitted nights, from the published rate named in `source`; a simulation by density draws a Poisson number of
 them. `share`: the share of alerts in a staged night of a given size, where the rare kinds are raised, so that
 a few thousand alerts have some of each.
@@ -52,7 +52,7 @@ def _volume(rate: float, limit: float, life: float) -> Expected:
 
 
 def _plane(yearly: float, life: float) -> Expected:
-    """Events a year in the Galaxy's disc, thinning out over 8 deg of latitude."""
+    """Events a year in the Galaxy's disc; their density falls over 8 deg of latitude."""
 
     def expected(sky: Sky) -> float:
         density = yearly * math.exp(-sky.latitude / 8) / (360 * 16)

@@ -42,7 +42,23 @@ def per_band(values: Bands, fid: np.ndarray) -> np.ndarray:
 
 
 def supernova(kind: str, explosion: float, peak: Bands, stretch: float = 1.0) -> Curve:
-    """A supernova of the given kind (a key of the templates); nothing before `explosion`."""
+    """A supernova from a template; no flux before the explosion.
+
+    Parameters
+    ----------
+    kind
+        "SN II" or "SN Ibc", a key of the templates.
+    explosion
+        Julian date, days.
+    peak
+        Peak magnitudes in g, r, i.
+    stretch
+        Factor on the template's days.
+
+    Source
+    ------
+    Rough means of published light curves, see `_TEMPLATES`.
+    """
     days, *below = _TEMPLATES[kind]
 
     def curve(jd: np.ndarray, fid: np.ndarray) -> np.ndarray:
@@ -54,9 +70,24 @@ def supernova(kind: str, explosion: float, peak: Bands, stretch: float = 1.0) ->
 
 
 def type_ia(peak_jd: float, peak_b: float, redshift: float, stretch: float, colour: Bands) -> Curve:
-    """A type Ia supernova: the Hsiao template, stretched in time, with magnitudes `colour` added by band.
+    """A type Ia supernova: the Hsiao template, stretched in time.
 
-    `peak_b`: apparent magnitude of the template's rest-frame B peak at this distance.
+    Parameters
+    ----------
+    peak_jd
+        Julian date of the rest-frame B peak, days.
+    peak_b
+        Apparent magnitude of the template's rest-frame B peak at this distance.
+    redshift
+        Of the supernova.
+    stretch
+        Factor on the template's rest-frame days.
+    colour
+        Magnitudes to add in g, r, i.
+
+    Source
+    ------
+    See `simulator.sky.templates`.
     """
 
     def curve(jd: np.ndarray, fid: np.ndarray) -> np.ndarray:
@@ -67,7 +98,19 @@ def type_ia(peak_jd: float, peak_b: float, redshift: float, stretch: float, colo
 
 
 def tidal_disruption(start: float, peak: Bands, rise: float, decay: float) -> Curve:
-    """Nuclear and blue: a half-sine rise, then the −5/3 power law of fallback."""
+    """A tidal disruption: a half-sine rise, then the −5/3 power law of fallback; the colour is constant.
+
+    Parameters
+    ----------
+    start
+        Julian date of the beginning, days.
+    peak
+        Peak magnitudes in g, r, i.
+    rise
+        Days from the beginning to the peak.
+    decay
+        Time scale of the power law, days.
+    """
 
     def curve(jd: np.ndarray, fid: np.ndarray) -> np.ndarray:
         age = jd - start
@@ -79,7 +122,21 @@ def tidal_disruption(start: float, peak: Bands, rise: float, decay: float) -> Cu
 
 
 def dwarf_nova(start: float, quiet: Bands, amplitude: float, plateau: float, every: float) -> Curve:
-    """Outbursts of a cataclysmic variable: up within a day, a plateau (d), down half a magnitude a day."""
+    """Outbursts of a cataclysmic variable: up within a day, a plateau, down half a magnitude a day.
+
+    Parameters
+    ----------
+    start
+        Julian date of the beginning of one outburst, days.
+    quiet
+        Magnitudes in quiescence in g, r, i.
+    amplitude
+        Of an outburst, mag.
+    plateau
+        End of the plateau, days after the beginning.
+    every
+        Days from one outburst to the next.
+    """
 
     def curve(jd: np.ndarray, fid: np.ndarray) -> np.ndarray:
         age = np.mod(jd - start, every)
@@ -91,7 +148,17 @@ def dwarf_nova(start: float, quiet: Bands, amplitude: float, plateau: float, eve
 
 
 def nova(start: float, peak: Bands, t2: float) -> Curve:
-    """A classical nova: up within two days, then two magnitudes in `t2` days, slower after three."""
+    """A classical nova: up within two days, then two magnitudes down in `t2` days, slower after three.
+
+    Parameters
+    ----------
+    start
+        Julian date of the beginning, days.
+    peak
+        Peak magnitudes in g, r, i.
+    t2
+        Days in which it fades by two magnitudes.
+    """
 
     def curve(jd: np.ndarray, fid: np.ndarray) -> np.ndarray:
         age = jd - start
@@ -116,7 +183,21 @@ def kilonova(merger: float, peak: Bands) -> Curve:
 
 
 def outburst(start: float, quiet: Bands, excess: float, amplitude: float, rise: float) -> Curve:
-    """A young star, steadily `excess` mag above its reference, brightens by `amplitude` after `start`."""
+    """The outburst of a young star.
+
+    Parameters
+    ----------
+    start
+        Julian date of the beginning, days.
+    quiet
+        Magnitudes in the reference image in g, r, i.
+    excess
+        How much brighter than the reference it always is, mag.
+    amplitude
+        How much it brightens, mag.
+    rise
+        Time scale of the brightening, days.
+    """
 
     def curve(jd: np.ndarray, fid: np.ndarray) -> np.ndarray:
         quiescent = per_band(quiet, fid)
@@ -127,8 +208,20 @@ def outburst(start: float, quiet: Bands, excess: float, amplitude: float, rise: 
 
 
 def flare(peak_jd: float, quiet: Bands, contrast: float, decay: float) -> Curve:
-    """An M dwarf flare: impulsive rise, then exponential decay (d); `contrast` is the peak in g, in mag."""
-    colour = np.array([0.0, 0.9, 1.8])  # hot flare light drowns in the redder bands
+    """A flare of an M dwarf: impulsive rise, then exponential decay.
+
+    Parameters
+    ----------
+    peak_jd
+        Julian date of the peak, days.
+    quiet
+        Magnitudes in quiescence in g, r, i; only g is used.
+    contrast
+        How much brighter than the quiet star the flare's light is at its peak in g, mag.
+    decay
+        Time scale of the decay, days.
+    """
+    colour = np.array([0.0, 0.9, 1.8])  # the hot light of a flare is faint in the redder bands
 
     def curve(jd: np.ndarray, fid: np.ndarray) -> np.ndarray:
         age = jd - peak_jd
@@ -152,7 +245,17 @@ def periodic(shape: Curve, mean: Bands) -> Curve:
 
 
 def sawtooth(period: float, epoch: float, amplitude: Bands) -> Curve:
-    """RR Lyrae (ab): a fast rise over 0.15 of the period, then a slow decline; zero on average."""
+    """RR Lyrae (ab): a fast rise over 0.15 of the period, then a slow decline; magnitudes, zero on average.
+
+    Parameters
+    ----------
+    period
+        Days.
+    epoch
+        Julian date of a beginning of the rise, days.
+    amplitude
+        Peak to peak in g, r, i, mag.
+    """
 
     def shape(jd: np.ndarray, fid: np.ndarray) -> np.ndarray:
         phase = np.mod((jd - epoch) / period, 1)
@@ -164,7 +267,19 @@ def sawtooth(period: float, epoch: float, amplitude: Bands) -> Curve:
 
 
 def rise_and_fall(period: float, epoch: float, amplitude: Bands, rise: float) -> Curve:
-    """A classical Cepheid: up in the share `rise` of the period, down in the rest; zero on average."""
+    """A classical Cepheid: linear rise and linear decline; magnitudes, zero on average.
+
+    Parameters
+    ----------
+    period
+        Days.
+    epoch
+        Julian date of a beginning of the rise, days.
+    amplitude
+        Peak to peak in g, r, i, mag.
+    rise
+        Share of the period in which it rises, 0 to 1.
+    """
 
     def shape(jd: np.ndarray, fid: np.ndarray) -> np.ndarray:
         phase = np.mod((jd - epoch) / period, 1)
@@ -175,7 +290,17 @@ def rise_and_fall(period: float, epoch: float, amplitude: Bands, rise: float) ->
 
 
 def sine(period: float, epoch: float, amplitude: Bands) -> Curve:
-    """Pulsation of long period, or a spotted star that turns."""
+    """A sine in magnitudes: pulsation of long period, or a rotating spotted star.
+
+    Parameters
+    ----------
+    period
+        Days.
+    epoch
+        Julian date of phase zero, days.
+    amplitude
+        Peak to peak in g, r, i, mag.
+    """
 
     def shape(jd: np.ndarray, fid: np.ndarray) -> np.ndarray:
         return -0.5 * per_band(amplitude, fid) * np.sin(2 * np.pi * (jd - epoch) / period)
@@ -184,7 +309,19 @@ def sine(period: float, epoch: float, amplitude: Bands) -> Curve:
 
 
 def eclipses(period: float, epoch: float, depth: float, width: float) -> Curve:
-    """An eclipsing binary: primary and half as deep secondary minimum, each `width` of the period wide."""
+    """An eclipsing binary: primary minimum, and a secondary half as deep; magnitudes.
+
+    Parameters
+    ----------
+    period
+        Days.
+    epoch
+        Julian date of a primary minimum, days.
+    depth
+        Of the primary minimum, mag.
+    width
+        Of each minimum, as a share of the period.
+    """
 
     def shape(jd: np.ndarray, fid: np.ndarray) -> np.ndarray:
         phase = np.mod((jd - epoch) / period + 0.5, 1) - 0.5
@@ -198,7 +335,19 @@ def eclipses(period: float, epoch: float, depth: float, width: float) -> Curve:
 def red_noise(
     rng: np.random.Generator, amplitude: Bands, shortest: float = 5.0, longest: float = 400.0
 ) -> Curve:
-    """Wandering brightness of an active nucleus: sinusoids of random phase whose power grows with period."""
+    """Irregular brightness of an active nucleus: sinusoids of random phase, stronger at longer periods.
+
+    Parameters
+    ----------
+    rng
+        Source of random numbers.
+    amplitude
+        Standard deviation in g, r, i, mag.
+    shortest
+        Shortest period, days.
+    longest
+        Longest period, days.
+    """
     period = np.exp(rng.uniform(np.log(shortest), np.log(longest), 12))
     phase = rng.uniform(0, 2 * np.pi, 12)
     weight = np.sqrt(period)

@@ -1,4 +1,4 @@
-"""A neutron-star merger in the simulated month: where, when, how far, and the kilonova it leaves."""
+"""A neutron-star merger in the simulated month: its place, time and distance, and its kilonova."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Merger:
         return luminosity_distance(self.redshift)
 
     def noise(self) -> Merger:
-        """Another event, a day and a half later and elsewhere, that turns out to be none."""
+        """Another event, a day and a half later and elsewhere, that is retracted."""
         jd = self.jd + 1.5
         return replace(self, name=_name(jd, 300), jd=jd, ra=(self.ra + 120) % 360, dec=-0.5 * self.dec)
 
@@ -62,7 +62,17 @@ class Merger:
 
 
 def merger_in(survey: Survey, plan: Plan, seed: int) -> Merger:
-    """A merger shortly before an emitted exposure of a quadrant that is filled, 40 to 90 Mpc away."""
+    """A neutron-star merger shortly before an emitted exposure of one quadrant, 40 to 90 Mpc away.
+
+    Parameters
+    ----------
+    survey
+        The survey.
+    plan
+        Which fields and nights are emitted.
+    seed
+        Of the simulated sky.
+    """
     rng = np.random.default_rng([seed, 90])
     number = int(rng.integers(len(survey.fields)))
     rcid = int(rng.choice(survey.fields[number].quadrants))

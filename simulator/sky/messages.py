@@ -51,7 +51,17 @@ class SkyMap:
         return math.pi / 3 / 4.0**self.order
 
     def fits(self, event: str, jd: float, instruments: str) -> bytes:
-        """The map as a FITS file."""
+        """The map as a FITS file.
+
+        Parameters
+        ----------
+        event
+            Name of the superevent.
+        jd
+            Julian date of the event, days UTC.
+        instruments
+            Names of the detectors.
+        """
         norm = 1 / (self.distance**2 + self.spread**2)  # of a Gaussian times r², to a few per cent
         ones = np.ones(len(self.uniq))
         columns = [
@@ -74,9 +84,20 @@ class SkyMap:
 
 
 def sky_map(merger: Merger, axes: tuple[float, float], rng: np.random.Generator) -> SkyMap:
-    """A bent ellipse of probability (semi-axes: deg, one sigma), such that the merger is a fair draw from it.
+    """A bent ellipse of probability around a merger, placed so that the merger is a random draw from it.
 
-    Pixels are split where the probability is, as BAYESTAR does (Singer & Price 2016, PRD 93, 024013).
+    Parameters
+    ----------
+    merger
+        The merger.
+    axes
+        Semi-axes at one sigma, degrees.
+    rng
+        Source of random numbers.
+
+    Source
+    ------
+    Pixels are split where the probability is, as BAYESTAR does: Singer & Price 2016, PRD 93, 024013.
     """
     angle, along, across = float(rng.uniform(0, math.pi)), *rng.normal(0, 1, 2) * axes
     across += _BEND * along**2
@@ -194,7 +215,17 @@ def _neutrino(merger: Merger, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def write_messages(merger: Merger, seed: int, folder: Path) -> list[Path]:
-    """Write them into a folder; return the files."""
+    """Write the messages about a merger into a folder; return the files.
+
+    Parameters
+    ----------
+    merger
+        The merger.
+    seed
+        Of the simulated sky.
+    folder
+        Where to; it is made if it is not there.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, content in messages_of(merger, seed).items():

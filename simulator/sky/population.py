@@ -1,4 +1,4 @@
-"""What an object is to the simulation: a place with a light curve; and what a draw may look at."""
+"""What the simulation knows of an object (a place with a light curve), and what random draws depend on."""
 
 import math
 from collections.abc import Callable
@@ -50,7 +50,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Sky:
-    """What a draw may look at: the survey, the nights (nid) that will be emitted, and where to draw.
+    """What random draws depend on: the survey, the nights (nid) that will be emitted, and where to draw.
 
     cell: (field index, rcid) to draw in, None for anywhere. staged: a demonstration, whose transients are
     near and half of them young.
@@ -74,8 +74,19 @@ class Sky:
         return abs(galactic_latitude(float(ra), float(dec)))
 
     def begins(self, rng: np.random.Generator, life: float, youth: float = 5.5) -> float:
-        """When (jd) something that can be seen for `life` days begins, so that an emitted night may see it;
-        in a demonstration half of the time within `youth` days of the end."""
+        """When (Julian date, days) a transient begins, so that an emitted night may see it.
+
+        In a demonstration it begins recently half of the time.
+
+        Parameters
+        ----------
+        rng
+            Source of random numbers.
+        life
+            Days for which it can be seen.
+        youth
+            In a demonstration, half of them begin 0.8 to so many days before the end of the last night.
+        """
         if self.staged and rng.random() < 0.5:
             return self.dawn - float(rng.uniform(0.8, youth))
         return float(rng.uniform(NIGHT_ZERO + self.nights.start - life, self.dawn))
@@ -94,7 +105,17 @@ class Sky:
         return number, int(rng.choice(self.survey.fields[number].quadrants))
 
     def at(self, number: int, rcid: int, x: float, y: float) -> Place:
-        """The place of a pixel."""
+        """The place of a pixel.
+
+        Parameters
+        ----------
+        number
+            Index of the field.
+        rcid
+            The quadrant.
+        x, y
+            Column and row, pixels.
+        """
         ra, dec = self.survey.position(number, rcid, x, y)
         return Place(number, rcid, float(x), float(y), float(ra), float(dec))
 
@@ -122,7 +143,17 @@ def offset(rng: np.random.Generator, scale: float) -> tuple[float, float]:
 
 
 def point(rng: np.random.Generator, r: float, g_r: float) -> tuple[Neighbour, lc.Bands]:
-    """A star that is itself the object: its catalogue entry and its g, r, i."""
+    """A star that is itself the object: its catalogue entry and its magnitudes in g, r, i.
+
+    Parameters
+    ----------
+    rng
+        Source of random numbers.
+    r
+        Magnitude in r.
+    g_r
+        Colour g − r, mag.
+    """
     entry = star(*offset(rng, 0.1), r, g_r, Chance.draw(rng))
     return entry, entry.mags[:3]
 
@@ -148,7 +179,17 @@ def redshift_within(rng: np.random.Generator, limit: float) -> float:
 
 
 def host(rng: np.random.Generator, redshift: float, spread: float = 3.0) -> Neighbour:
-    """The galaxy of a transient: M_r of −20.5 ± 1.1, the transient about `spread` kpc from its middle."""
+    """The host galaxy of a transient, of absolute magnitude −20.5 ± 1.1 in r.
+
+    Parameters
+    ----------
+    rng
+        Source of random numbers.
+    redshift
+        Of the galaxy.
+    spread
+        Mean distance of the transient from its centre, kpc.
+    """
     kpc = luminosity_distance(redshift) / (1 + redshift) ** 2 * 1000 * math.pi / 648000  # one arcsec
     r = float(np.clip(distance_modulus(redshift) + rng.normal(-20.5, 1.1), 13.0, 22.4))
     return galaxy(*offset(rng, spread / kpc), r, rng.normal(0.65, 0.12), Chance.draw(rng))

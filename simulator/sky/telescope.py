@@ -15,7 +15,9 @@ from simulator.sky import heavens
 
 NIGHT_ZERO = 2457754.5  # jd of nid 0, DEFINITIONS.md: nid = floor(jd - 2457754.5)
 LAST_NIGHT = 3206  # the main night, UT 2025-10-12
-SURVEY_DAYS = 400  # simulated nights up to and with the last: "the whole survey" of ndethist and its kin
+SURVEY_DAYS = (
+    400  # simulated nights up to and with the last: "the whole survey" of ndethist and similar columns
+)
 MOST_NIGHTS = 120  # that can be emitted
 HISTORY_DAYS = 30.0  # how far prv_candidates reach back
 PIXEL_SCALE = 1.0125  # arcsec
@@ -171,7 +173,8 @@ class Survey:
     def _weather(self, rng: np.random.Generator) -> None:
         """Seeing (pixels), sky (DN), zero point and the depth that follows from them, for each exposure.
 
-        Constants are read off real packets: pixel noise 0.52 √sky, and a limit of five times 3.1 fwhm of it.
+        Constants are measured on real packets: pixel noise 0.52 √sky, and a limit of five times 3.1 fwhm of
+        it.
         """
         count = len(self.jd)
         nights, index = np.unique(self.night, return_inverse=True)
@@ -216,9 +219,19 @@ class Survey:
     def position(
         self, field: int, rcid: int, x: np.ndarray | float, y: np.ndarray | float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Right ascension and declination (deg) of a quadrant's pixels: gnomonic about the field's centre.
+        """Right ascension and declination (degrees) of pixels: a gnomonic projection about the field's
+        centre.
 
         As on the real camera, columns grow towards the west and rows towards the south.
+
+        Parameters
+        ----------
+        field
+            Index of the field.
+        rcid
+            The quadrant.
+        x, y
+            Columns and rows, pixels.
         """
         xi0, eta0 = _quadrant_centre(rcid)
         scale = PIXEL_SCALE / 3600
@@ -232,7 +245,17 @@ class Survey:
         return ra % 360, dec
 
     def rotation(self, field: int, rcid: int, x: float, y: float) -> float:
-        """Angle (rad) from falling rows of the detector to the north, counted from north to east."""
+        """Angle (rad) from falling rows of the detector to the north, counted from north to east.
+
+        Parameters
+        ----------
+        field
+            Index of the field.
+        rcid
+            The quadrant.
+        x, y
+            Column and row, pixels.
+        """
         ra, dec = self.position(field, rcid, np.array([x, x]), np.array([y, y - 10]))
         east = ((ra[1] - ra[0] + 180) % 360 - 180) * np.cos(np.radians(dec[0]))
         return float(np.arctan2(-east, dec[1] - dec[0]))

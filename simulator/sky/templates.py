@@ -38,9 +38,18 @@ def hsiao() -> Grid:
 
 
 def below_peak(days: np.ndarray, redshift: float, fid: np.ndarray) -> np.ndarray:
-    """Magnitudes below the rest-frame B peak, at rest-frame days from it; +inf before the explosion.
+    """Magnitudes below the rest-frame B peak; +inf before the explosion.
 
     Linear in the table; the first days rise as the square of time, the last ones fade 0.014 mag a day.
+
+    Parameters
+    ----------
+    days
+        Rest-frame days from the B peak, (n,).
+    redshift
+        Of the supernova.
+    fid
+        Band, (n,): 1, 2, 3 = g, r, i.
     """
     grid = hsiao()
     k = int(np.clip(np.searchsorted(grid.redshifts, redshift) - 1, 0, len(grid.redshifts) - 2))
@@ -54,7 +63,7 @@ def below_peak(days: np.ndarray, redshift: float, fid: np.ndarray) -> np.ndarray
 
 
 def compute() -> Grid:
-    """The table anew, with sncosmo."""
+    """Compute the table again, with sncosmo."""
     import sncosmo
 
     def band(low: float, high: float) -> Any:
@@ -66,7 +75,7 @@ def compute() -> Grid:
     peak = model.bandflux(band(*_REST_B), days, zp=25, zpsys="ab").max()
     below = []
     for redshift in _REDSHIFTS:
-        # Dimming is left to the distance: the grid holds colour and time only.
+        # Without the dimming by distance, which is applied later: only colour and time.
         model.set(z=redshift, t0=0)
         at = _DAYS * (1 + redshift)
         flux = [model.bandflux(band(*edges), at, zp=25, zpsys="ab") for edges in BANDS.values()]

@@ -1,4 +1,4 @@
-"""Things that happen once: supernovae, novae, outbursts, flares, tidal disruptions, kilonovae."""
+"""Sources that change once: supernovae, novae, outbursts, flares, tidal disruptions, kilonovae."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Things that never stop changing: pulsating, eclipsing, rotating stars; active nuclei."""
+"""Sources that always vary: pulsating, eclipsing, rotating stars; active nuclei."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ def _star(
 
 
 def draw_rr_lyrae(sky: Sky, rng: np.random.Generator) -> list[Source]:
-    """Type ab: periods and amplitudes of Sesar et al. (2017, AJ 153, 204): short ones pulsate wider."""
+    """Type ab: periods and amplitudes of Sesar et al. (2017, AJ 153, 204); short periods have large ones."""
     period, r = float(rng.normal(0.58, 0.06)), float(rng.triangular(14.8, 17.8, 19.8))
     amplitude = float(np.clip(rng.normal(0.9 - 2.2 * (period - 0.58), 0.2), 0.3, 1.4))
     shape = lc.sawtooth(period, sky.dawn - rng.random(), (amplitude, 0.72 * amplitude, 0.57 * amplitude))
