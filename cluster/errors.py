@@ -1,4 +1,4 @@
-"""What goes wrong with a broker or a cluster, in one sentence."""
+"""Errors of brokers and clusters: one sentence each."""
 
 from __future__ import annotations
 

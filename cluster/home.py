@@ -1,4 +1,4 @@
-"""The two folders outside the checkout: state that matters (home), what can be fetched again (cache)."""
+"""The two folders outside the checkout: home (state to keep) and cache (what can be fetched again)."""
 
 from __future__ import annotations
 

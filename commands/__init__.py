@@ -1,6 +1,6 @@
 """The command line: one file a command group, put together here.
 
-Standard output is for what a pipe wants; what people read on the way goes to standard error.
+Standard output is for what a pipe wants; messages for people go to standard error.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ _IN_ASCII = {
 
 
 def _print_anywhere() -> None:
-    """Letters that a terminal or pipe cannot show (its encoding has them not) are spelled in ASCII."""
+    """Letters that the encoding of a terminal or pipe does not have are replaced by ASCII."""
     codecs.register_error("zads", _spelled)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):

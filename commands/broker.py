@@ -109,7 +109,7 @@ def logs(
 
 
 def _follow(path: Path) -> None:
-    """Print what is added to a log, across its being rolled over."""
+    """Print what is added to a log, also when a new file replaces it."""
     log = path.open(errors="replace")
     log.seek(0, 2)
     while True:

@@ -120,7 +120,7 @@ def _print_table(letters: list[DeadLetter]) -> None:
             "" if cell is None else str(cell) for cell in (*cells, letter.candid, letter.objectId, detail)
         ]
         table.add_row(*texts)
-    # A table that a pipe reads is not folded to the width of a terminal that is not there.
+    # In a pipe there is no terminal whose width the table must fit.
     width = None if sys.stdout.isatty() else 400
     Console(markup=False, highlight=False, width=width).print(table)
 

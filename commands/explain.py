@@ -110,7 +110,7 @@ def _told(reasons: dict[int, list[str]], alert: Explained) -> dict[str, Any]:
 
 
 def _say_why(console: Console, asked: Asked, alert: Explained, reasons: list[str]) -> None:
-    """The verdict on the alert and the channel, in words."""
+    """Print everything that keeps the alert out of the channel, or that nothing does."""
     topic = asked.channel.topic
     stopped = alert.cuts.loc[alert.cuts["stopped"], "cut"]
     whole = [*(f'its cut "{cut}" stops it' for cut in stopped), *reasons]

@@ -114,7 +114,7 @@ def replay(
     values, on_sky = sweeps(param or []), _cone(cone)
     versions = "all" if all_versions else "newest"
     chosen = {"nights": nights, "cone": on_sky, "versions": versions, "public": not collaboration}
-    # A replay may take an hour: whatever would stop its result on the way out is to be told before it.
+    # A replay may take an hour: errors that would prevent writing its result are raised before it.
     from commands.shared.exported import filter_named
 
     named = [filter_named(name) for name in filters or ()]
@@ -166,7 +166,7 @@ def _part(address: str, survey: str | None, chosen: list[Filter]) -> Reader:
     common = [name for name in there if all(name in f.surveys for f in chosen)]
     if len(common) > 1 and not chosen:
         raise ZadsError(f"the archive has {', '.join(common)}", hint="say which with --survey")
-    # Without a part for all of them the replay says which filter is for another survey.
+    # If no part fits all of them, the replay says which filter is for another survey.
     return Part(address, (common or there)[0])
 
 

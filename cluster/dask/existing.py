@@ -1,4 +1,4 @@
-"""A Dask cluster that somebody else started: its workers are given our code."""
+"""An existing Dask cluster: its workers are given our code."""
 
 from __future__ import annotations
 

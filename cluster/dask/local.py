@@ -46,7 +46,7 @@ DATA_FRACTION = 0.9
 class DataLimit(WorkerPlugin):
     """Limits the data memory (bytes, RLIMIT_DATA) of a worker: beyond it an allocation raises MemoryError.
 
-    Only Linux counts all private memory there; elsewhere the nanny's limit alone holds.
+    Only Linux counts all private memory there; on other systems only the nanny's limit works.
     """
 
     limit: int
@@ -88,11 +88,11 @@ class SmallStacks(WorkerPlugin):
 
 @contextmanager
 def _ctrl_c_waits() -> Iterator[None]:
-    """Ctrl-C meanwhile counts afterwards, and threads and processes that begin in here never hear of it.
+    """Ctrl-C is delayed until the end of the block; threads and processes that start in it ignore Ctrl-C.
 
-    It reaches every process of a terminal: the workers leave it to the process that owns the cluster.
+    Ctrl-C reaches every process of a terminal, but only the process that owns the cluster must handle it.
     """
-    resource_tracker.ensure_running()  # as it begins it lets the signal through
+    resource_tracker.ensure_running()  # when it starts it unblocks the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -103,11 +103,20 @@ def _ctrl_c_waits() -> Iterator[None]:
 def local_cluster(
     workers: int = 2, memory: str = "4GiB", *, dashboard: bool = False, preload: Sequence[str] = ()
 ) -> LocalCluster:
-    """A cluster of `workers` processes with one task thread and `memory` each; they end with this process.
+    """A cluster of worker processes on this machine, one task thread each; they end with this process.
 
-    With `dashboard` Dask's web page is served on a free port of 127.0.0.1 (`cluster.dashboard_link`).
-    `preload`: modules that every worker has from its beginning.
-    Scripts must call this below `if __name__ == "__main__":`, for the workers import them anew.
+    Scripts must call this below `if __name__ == "__main__":`, because the workers import them again.
+
+    Parameters
+    ----------
+    workers
+        Number of processes.
+    memory
+        Memory of each, such as "4GiB".
+    dashboard
+        Serve Dask's web page on a free port of 127.0.0.1 (`cluster.dashboard_link`).
+    preload
+        Modules that every worker imports before it starts.
     """
     limit = parse_bytes(memory)
     dask.config.set(LATER)

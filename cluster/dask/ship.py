@@ -1,7 +1,7 @@
-"""Bringing our code to a Dask cluster that somebody else started.
+"""Sends our code to an existing Dask cluster.
 
-Its workers need the same Python packages as ours (distributed checks versions); our own packages are
-sent along unless the workers have this very code already.
+Its workers need the same Python packages as ours (distributed checks versions); our own packages are sent
+unless the workers have the same code already.
 """
 
 from __future__ import annotations

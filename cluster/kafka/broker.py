@@ -122,14 +122,14 @@ class Broker:
             return
         assert self._supervisor.stdin is not None
         assert self._supervisor.stdout is not None
-        self._supervisor.stdin.close()  # the supervisor's sign
+        self._supervisor.stdin.close()  # the signal to the supervisor
         self._supervisor.wait()
         self._supervisor.stdout.close()
         self._supervisor = None
         self._node.adopt_archive()
 
     def kill(self) -> None:
-        """End it as a power cut would (SIGKILL); start() then recovers what was on disk."""
+        """Kill it, as a power cut would (SIGKILL); start() then recovers what was on disk."""
         if self._state and self._state.process():
             self._state.process().kill()  # type: ignore[union-attr]
         self.stop()
@@ -225,9 +225,25 @@ def start_detached(
     settings: Mapping[str, str] | None = None,
     say: Say = to_stderr,
 ) -> Status:
-    """Start the broker of a home so that it outlives this process; when it runs already, say where.
+    """Start the broker of a home so that it outlives this process; if it runs already, return its status.
 
-    Raises ClusterError when it cannot start, or runs already on another port than `port`.
+    Parameters
+    ----------
+    home
+        Folder of the broker's data and state; None: `zads_home()`.
+    port
+        Port to listen on; None: the last one, the default, or a free one.
+    java
+        A `java` program or a Java home; None: the one of the installation.
+    settings
+        Lines of server.properties to replace or add.
+    say
+        Called with messages for people.
+
+    Raises
+    ------
+    ClusterError
+        When it cannot start, or runs already on another port than `port`.
     """
     home = home or zads_home()
     node = Node(Folder.below(home), port, DEFAULT_PORT, java, dict(settings or {}), say)
@@ -259,7 +275,7 @@ def _start_alone(node: Node, launch: Launch) -> State:
         jvm.kill()
         jvm.wait()
         raise
-    jvm.returncode = 0  # it is to outlive us: no warning that it still runs
+    jvm.returncode = 0  # it outlives this process: no warning that it still runs
     return state
 
 

@@ -32,9 +32,21 @@ DOWNLOADS_AT_ONCE = 6
 
 
 def fetch(wanted: Sequence[Pin], folder: Path, say: Say) -> None:
-    """Fetch into `folder` what is missing there or cut short; others who want the same wait.
+    """Fetch the jars that are missing or incomplete in a folder; other processes that want the same wait.
 
-    Raises ClusterError without network, with a full disk, or when a fetched jar is not the pinned one.
+    Parameters
+    ----------
+    wanted
+        The jars.
+    folder
+        Where to; it is made if it is not there.
+    say
+        Called with messages for people.
+
+    Raises
+    ------
+    ClusterError
+        Without network, with a full disk, or when a fetched jar is not the pinned one.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,7 +58,7 @@ def fetch(wanted: Sequence[Pin], folder: Path, say: Say) -> None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Hold the lock at `path`; the system lets go of it when the process ends, however it ends."""
+    """Hold the lock at `path`; the system releases it when the process ends in any way."""
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -54,7 +66,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _certificates_of_this_machine() -> Iterator[None]:
-    """Let requests trust what this machine trusts (a company's proxy, say), not only the list that it brings.
+    """Let requests trust the certificates of this machine (such as a company's proxy), not only its own list.
 
     SSL_CERT_FILE and SSL_CERT_DIR count; requests' own REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE win.
     """
@@ -71,7 +83,7 @@ def _certificates_of_this_machine() -> Iterator[None]:
 
 
 def _fetch_missing(missing: Sequence[Pin], folder: Path, say: Say) -> None:
-    """Fetch jars beside their place and move each in by a rename, so that a cut fetch leaves no half."""
+    """Fetch each jar under another name and rename it, so that no incomplete file is left."""
     if not missing:
         return
     for left in folder.glob(".fetch-*"):  # by a killed process: we alone hold the lock

@@ -46,7 +46,7 @@ class ClassArchive:
     """Classes of one Java and one Kafka, parsed and laid out for memory mapping (class data sharing).
 
     Made from a base archive of Java's own classes (the Java in the wheel has none) and what the first broker
-    loaded, written as that broker ends; it moves into place by a rename, so nobody sees half of one.
+    loaded, written as that broker ends; it is renamed into place, so no process sees an incomplete one.
     """
 
     def __init__(self, java: Path) -> None:
@@ -58,7 +58,7 @@ class ClassArchive:
 
     def flags(self, write_to: Path | None = None) -> list[str]:
         """JVM flags to use the archive; when there is none yet, to write one to `write_to` at exit."""
-        # The JVM's warnings about archives (a copied cache, say) would only puzzle: it starts anyway.
+        # The JVM's warnings about archives (a copied cache, say) would only confuse: it starts anyway.
         quiet = ["-Xshare:auto", "-Xlog:disable", "-Xlog:all=error:stderr"]
         if self._full.exists():
             return [*quiet, f"-XX:SharedArchiveFile={self._full}"]
@@ -95,7 +95,21 @@ def _move(source: Path, target: Path) -> bool:
 def java_command(
     java: Path, jars: list[Path], flags: list[str], main_class: str, arguments: list[str]
 ) -> list[str]:
-    """The whole command line of a JVM running `main_class`."""
+    """The command line of a JVM.
+
+    Parameters
+    ----------
+    java
+        The `java` program.
+    jars
+        The class path.
+    flags
+        More flags of the JVM.
+    main_class
+        Class to run.
+    arguments
+        Arguments of the class.
+    """
     steady = [HEAP, "-XX:+ExitOnOutOfMemoryError", "-XX:-UsePerfData", "-Djava.awt.headless=true"]
     path = os.pathsep.join(str(jar) for jar in jars)
     return [str(java), *steady, *flags, "-cp", path, main_class, *arguments]

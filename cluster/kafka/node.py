@@ -37,7 +37,7 @@ CAUSE = re.compile(r"Caused by: .+|Address already in use.*|.*No space left on d
 
 @dataclass(frozen=True)
 class Launch:
-    """A JVM's command with all that it needs, ready to be started."""
+    """A JVM's command, ready to be started."""
 
     command: list[str]
     environment: dict[str, str]
@@ -117,7 +117,21 @@ class Node:
     ) -> str:
         """Run one of Kafka's own command-line tools and return its output.
 
-        Raises ClusterError with the tool's telling line when it fails.
+        Parameters
+        ----------
+        main_class
+            Class of the tool.
+        arguments
+            Its arguments.
+        java
+            The `java` program; found where left out.
+        jars
+            Kafka's jars; found where left out.
+
+        Raises
+        ------
+        ClusterError
+            When the tool fails, with the line of its output that says why.
         """
         java, jars = java or find_java(self.java), jars or kafka_jars(self.say)
         flags = [*ClassArchive(java).flags(), *self._properties(), *SHORT_LIVED]
@@ -144,7 +158,7 @@ class Node:
         )
 
     def said(self) -> str:
-        """What the JVM and the broker said since the last start."""
+        """Output of the JVM and the broker since the last start."""
         texts = [self.folder.output, self.folder.log]
         return "\n".join(text.read_text(errors="replace") for text in texts if text.exists())
 

@@ -29,7 +29,7 @@ def is_free(port: int) -> bool:
 
 
 def becomes_free(port: int, seconds: float) -> bool:
-    """Whether a server can listen at `port`, now or soon: a process that was killed lets go once gone."""
+    """Whether a server can listen at `port`, now or soon: a killed process frees the port when it is gone."""
     deadline = time.monotonic() + seconds
     while not (free := is_free(port)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -44,7 +44,7 @@ def answers(port: int) -> bool:
 
 
 def free_port() -> int:
-    """A free port, chosen by chance so that two who look at the same time seldom choose the same."""
+    """A free port, chosen at random, so that two processes rarely choose the same one at the same time."""
     for _ in range(TRIES):
         port = random.choice(SEARCHED)
         if is_free(port):

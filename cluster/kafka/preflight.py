@@ -1,4 +1,4 @@
-"""What must be so before a broker starts; each finding is one sentence that says what to do."""
+"""Checks before a broker starts; each error is one sentence that says what to do."""
 
 from __future__ import annotations
 
@@ -48,7 +48,19 @@ def check_port(port: int) -> None:
 def choose_port(asked: int | None, last: int | None, default: int | None = DEFAULT_PORT) -> int:
     """The port asked for; else the one of the last start, the default, or any, whichever is free first.
 
-    Raises ClusterError when the port asked for is taken.
+    Parameters
+    ----------
+    asked
+        The port that must be used; None: any will do.
+    last
+        The port of the last start, if there was one.
+    default
+        The port to try next; None: none.
+
+    Raises
+    ------
+    ClusterError
+        When the port asked for cannot be used.
     """
     if asked is not None:
         check_port(asked)

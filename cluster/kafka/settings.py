@@ -1,4 +1,4 @@
-"""What a small single Kafka node is told: server.properties and its log's layout."""
+"""Settings of a small single Kafka node: server.properties and the layout of its log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,16 @@ def server_properties(
 ) -> str:
     """server.properties of one node that is broker and controller, listening on this machine only.
 
-    `extra` settings replace or add to ours.
+    Parameters
+    ----------
+    data
+        Folder of Kafka's logs.
+    port
+        Port for clients.
+    controller_port
+        Port of the controller.
+    extra
+        Settings that replace or add to these.
     """
     settings = {
         "process.roles": "broker,controller",

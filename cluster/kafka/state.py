@@ -1,4 +1,4 @@
-"""What is written down about a broker in its home, and whether it is still true."""
+"""The state of a broker, written in its home, and whether it is still true."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Folder:
 
     @property
     def output(self) -> Path:
-        """What the JVM itself said since the last start."""
+        """Output of the JVM since the last start."""
         return self.root / "jvm.log"
 
     @property
@@ -102,7 +102,7 @@ class Folder:
 
     @contextmanager
     def starting(self) -> Iterator[None]:
-        """Only one at a time starts or stops the broker of this home; others wait here.
+        """Only one process at a time starts or stops the broker of this home; others wait here.
 
         Raises ClusterError when the home cannot be written.
         """

@@ -1,4 +1,4 @@
-"""`zads archive info | quarantine | check | optimize | vacuum`: how the archive is looked after."""
+"""`zads archive info | quarantine | check | optimize | vacuum`: maintenance of the archive."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Nights = Annotated[
     list[str] | None,
     typer.Option("--night", help="UT date, 2023-10-12; may be repeated.", show_default="all"),
 ]
-_TOLD = 20  # findings that are spelled out
+_TOLD = 20  # findings that are printed
 
 
 def register(app: typer.Typer) -> None:

@@ -1,4 +1,4 @@
-"""`zads archive`: every packet kept, and how the archive is looked after."""
+"""`zads archive`: keep every packet, and maintain the archive."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
 )
-# The alerts of a night that goes on come first: the archiver takes what the machine has left.
+# The alerts of the present night come first: the archiver uses the CPU that is left.
 NICENESS = 19
 _PATIENCE = 60.0  # seconds for a schema id that the registry does not have yet
 
@@ -99,7 +99,7 @@ def _counted(summary: Summary) -> str:
 
 
 def _report(summary: Summary, address: str) -> None:
-    """The closing words: what was kept where, what was not and why."""
+    """The summary: what was kept where, what was not and why."""
     people.print(
         f"kept {summary.kept:,} alerts in {address}: {summary.stored_bytes / 1e6:,.1f} MB in "
         f"{summary.files:,} files, from {summary.raw_bytes / 1e6:,.1f} MB, in {summary.seconds:,.1f} s",

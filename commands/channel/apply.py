@@ -52,7 +52,7 @@ class Step:
 
     @property
     def to_admit(self) -> bool:
-        """Whether it has to pass the gate: it is to run, and has not been tried like this."""
+        """Whether it needs a backtest first: it is to run, and was not tried with these values."""
         return self.state == "enabled" and not self.new.is_tested
 
 
@@ -115,7 +115,24 @@ def read_channels(file: Path) -> dict[str, Wanted]:
 
 
 def plan(wanted: dict[str, Wanted], registry: Registry, folder: Path) -> Iterator[Step]:
-    """What has to change; filters' files are looked for in `folder`. Raises ChannelError."""
+    """The steps that make the registry as the file says.
+
+    Parameters
+    ----------
+    wanted
+        The file's channels by name.
+    registry
+        The registry as it is now.
+    folder
+        Folder of the file; filters' files are looked for in it.
+
+    Raises
+    ------
+    ChannelError
+        For a channel that cannot be.
+    FilterError
+        For a filter that cannot be loaded.
+    """
     from filters import filter_or_expression
     from pipeline.channels.definition import Definition, by_value
     from pipeline.channels.registry import difference

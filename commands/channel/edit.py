@@ -216,7 +216,22 @@ def known(settings: RunConfig, name: str) -> Definition:
 def admit(
     settings: RunConfig, definition: Definition, archive: str | None, nights: str | None, force: str | None
 ) -> Definition:
-    """The definition enabled, if the gate lets it pass or it is forced; else with the report of why not."""
+    """The definition enabled if its backtest allows it or it is forced; else with the report that says why
+    not.
+
+    Parameters
+    ----------
+    settings
+        The configuration.
+    definition
+        The channel's definition.
+    archive
+        Address of the archive to try it on; None: the usual one.
+    nights
+        Nights to try it on; None: the last ones, or the last backtest if it still holds.
+    force
+        Why it is enabled although the backtest is against it; None: it is not forced.
+    """
     if nights is None and definition.is_tested:
         return definition.becoming("enabled")
     tried = _tried(settings, definition, archive, nights)
@@ -226,7 +241,24 @@ def admit(
 
 
 def save(settings: RunConfig, definitions: list[Definition], why: str) -> list[Definition]:
-    """Write them to the registry, all or none. Raises EditConflict when somebody was faster, InputError."""
+    """Write definitions to the registry, all or none; return them as written.
+
+    Parameters
+    ----------
+    settings
+        The configuration, with the broker's address.
+    definitions
+        The new definitions.
+    why
+        Reason, kept in the registry.
+
+    Raises
+    ------
+    EditConflict
+        When another process has changed one of them first.
+    InputError
+        When a channel's input would not be valid.
+    """
     from pipeline.channels.config import known_channels
     from pipeline.channels.inputs import refuse_wrong_inputs
     from pipeline.channels.registry import write_registry
@@ -286,5 +318,5 @@ def _still_there(old: Definition, changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def me() -> str:
-    """Who changes things: the user of this machine."""
+    """Name of the person who makes a change: the user of this machine."""
     return getpass.getuser()

@@ -1,4 +1,4 @@
-"""The gate before a channel: its filter on recent nights of the archive, shown to whoever enables it."""
+"""The check before a channel is enabled: its filter on recent nights of the archive."""
 
 from __future__ import annotations
 
@@ -19,9 +19,20 @@ if TYPE_CHECKING:
 def try_on_archive(
     settings: RunConfig, definition: Definition, archive: str | None, nights: str | None
 ) -> dict[str, Any]:
-    """The report of a definition's backtest, its `problems` among it; shows it too.
+    """Backtest a definition, show the report and return it, with its `problems`.
 
-    An archive that is not there or is empty is one of the problems.
+    An archive that is missing or empty is one of the problems.
+
+    Parameters
+    ----------
+    settings
+        The configuration, with the limits.
+    definition
+        The channel's definition.
+    archive
+        Address of the archive; None: the usual one.
+    nights
+        Nights to try it on; None: the last ones.
     """
     from archive.replay.backtest import Limits, NothingToTry, backtest
     from archive.tables.store import NoSuchArchive
@@ -55,7 +66,7 @@ def try_on_archive(
 
 
 def show_report(name: str, report: dict[str, Any]) -> None:
-    """A backtest for people: expected alerts a night, funnel, time used, examples, what speaks against it."""
+    """Print a backtest: expected alerts a night, funnel, time used, examples, reasons not to enable it."""
     if "nights" in report:
         people.print(_nights(report))
         people.print(_funnel(report))

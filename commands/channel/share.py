@@ -1,4 +1,4 @@
-"""`zads channel export | import`: one file that a colleague runs, replays or makes a channel of."""
+"""`zads channel export | import`: one file that a colleague can run, replay or make a channel from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Live = replay, shown: the records that a night's channels delivered beside those that a replay finds."""
+"""Compares live with replay: the records that channels delivered and those that a replay finds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,17 @@ class Agreement:
 
 
 def archive_topics(bootstrap: str, pattern: str, folder: Path) -> int:
-    """Keep everything that is in the topics now in an archive in `folder`; the number of alerts kept."""
+    """Archive everything that is in some topics now; return the number of alerts kept.
+
+    Parameters
+    ----------
+    bootstrap
+        Address of the broker, host:port.
+    pattern
+        Regular expression for the topics.
+    folder
+        Folder of the archive.
+    """
     from archive.write.appenders import Appenders
     from pipeline.clients.follow import Follower
 
@@ -37,7 +47,17 @@ def archive_topics(bootstrap: str, pattern: str, folder: Path) -> int:
 
 
 def agreements(bootstrap: str, channels: ChannelSet, folder: Path) -> list[Agreement]:
-    """Each channel's messages beside a replay of its filter over the archive, by source record."""
+    """Compare each channel's messages with a replay of its filter over the archive, by source record.
+
+    Parameters
+    ----------
+    bootstrap
+        Address of the broker, host:port.
+    channels
+        The channels.
+    folder
+        Folder of the archive.
+    """
     from archive.read.archive import Archive
     from archive.replay.replay import replay
     from archive.tables.store import surveys_in

@@ -1,4 +1,4 @@
-"""`zads demo`: the main job once, for real, on this machine."""
+"""`zads demo`: the whole system once, with real parts, on this machine."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _every_survey() -> str:
 
 
 class _StoppedError(Exception):
-    """Ends a feed that is no longer wanted."""
+    """Raised to end a feed that is no longer wanted."""
 
 
 def _live(bootstrap: str, feed: Publishing, workers: int) -> tuple[Statistics, ChannelSet]:

@@ -156,7 +156,7 @@ def _reach(about: Description) -> str:
 
 
 def _nulls(given: list[str]) -> Any:
-    """`--null` as add_catalogue takes it: for every column, or by name."""
+    """The values of `--null` as `add_catalogue` takes them: for every column, or by name."""
     named = [text for text in given if "=" in text]
     if not named:
         return [_value(text) for text in given]

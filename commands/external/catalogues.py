@@ -144,7 +144,7 @@ def _read(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, dict[str, tu
         if path.suffix.lower() in (".csv", ".txt", ".tsv"):
             return pd.read_csv(path, sep=None, engine="python", comment="#"), {}
         return _by_astropy(path)
-    except Exception as error:  # whatever a parser of somebody else's format raises
+    except Exception as error:  # a parser of any format may raise anything
         why = (str(error) or type(error).__name__).splitlines()[0]
         raise ExternalError(f"{path} cannot be read as a table: {why}") from error
 
@@ -162,7 +162,7 @@ def _by_astropy(path: Path) -> tuple[pd.DataFrame, dict[str, tuple[str, str]]]:
 
 
 def _renamed(frame: pd.DataFrame, columns: Sequence[str] | None, needed: set[str]) -> pd.DataFrame:
-    """The columns that are kept, under names that Python and TOML can say."""
+    """The columns that are kept, renamed to names that are valid in Python and TOML."""
     if columns is not None:
         for column in columns:
             if column not in frame.columns:

@@ -1,4 +1,4 @@
-"""`zads filter new | check`: begin a filter of one's own, and try it against the laws."""
+"""`zads filter new | check`: create a filter of your own, and test it."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def live_stages(config: RunConfig) -> list[Stage]:
     """The stages of the live stream as `zads run` puts them together, from the same classes."""
 
     async def build() -> list[Stage]:
-        absent = cast(Any, None)  # neither membership nor fleet: nothing flows, only the shape is looked at
+        absent = cast(Any, None)  # without membership and fleet: nothing runs, only the structure is read
         source = KafkaRanges(absent, absent, absent, absent, 0, stream_name=f"Kafka {config.topics}")
         connect(source, process, absent, cast(Any, LiveRun.settle))
         return stages(source)
@@ -319,7 +319,7 @@ def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float], lab
 def _write_lines(
     axes: Axes, x: float, y: float, lines: Sequence[str], wide: float, size: float = 8.5
 ) -> None:
-    """Lines from `y` downward, broken where they would be wider than `wide`; a little room between them."""
+    """Lines from `y` downward, broken where they would be wider than `wide`."""
     for line in lines:
         for part in textwrap.wrap(line, int(wide / (_LETTER * size))):
             _write(axes, x, y, part, size, _SOFT, va="top")

@@ -95,13 +95,13 @@ def _nobody_reads() -> bool:
         watcher = select.poll()
         watcher.register(sys.stdout.fileno(), 0)
     except (AttributeError, OSError, ValueError):
-        # No such system call here, or standard output is no real file: then a write will tell.
+        # No such system call here, or standard output is no real file: a write will raise instead.
         return False
     return any(event & select.POLLERR for _, event in watcher.poll(0))
 
 
 class _Ending:
-    """Ctrl-C lets the alert at hand be finished, so that a group remembers what was shown."""
+    """After Ctrl-C the present alert is finished, so that a group remembers what was shown."""
 
     asked = False
 

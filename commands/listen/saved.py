@@ -22,14 +22,14 @@ class Folder:
         path.mkdir(parents=True, exist_ok=True)
 
     def keep(self, alert: Alert, candid: int | None) -> Path:
-        """Write the alert's bytes as they travelled; returns the file. Raises OSError."""
+        """Write the alert's bytes as they were sent; returns the file. Raises OSError."""
         place = f"{alert.topic}_{alert.partition}_{alert.offset}"
         name = place if candid is None else str(candid)
         if name in self._mine or not self._free_for(name, alert.raw):
             name = f"{candid}_{place}"
         self._mine.add(name)
         file = self._path / f"{name}.avro"
-        # Whoever watches the folder never sees half a packet.
+        # So a process that watches the folder never sees an incomplete packet.
         unfinished = file.with_suffix(".part")
         unfinished.write_bytes(alert.raw)
         os.replace(unfinished, file)

@@ -32,7 +32,7 @@ def draw_score(result: Score, path: Path) -> None:
 def _magnitudes(axes: Axes, result: Score) -> None:
     table = result.by_magnitude()
     middle = (table["low"] + table["high"]) / 2
-    # Wilson's interval would be finer; the binomial error says how much a bin is worth.
+    # Wilson's interval would be better; the binomial error is enough to judge a bin.
     error = np.sqrt(table["completeness"] * (1 - table["completeness"]) / table["alerts"].clip(lower=1))
     axes.errorbar(middle, table["completeness"], error, fmt="o-", color=_FOUND)
     axes.set(xlabel="true magnitude of the change", ylabel="completeness", ylim=(-0.03, 1.03))

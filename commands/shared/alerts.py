@@ -1,4 +1,4 @@
-"""Alerts by what people call them: a candid, an objectId, or a packet's file."""
+"""Alerts by name: a candid, an objectId, or a packet's file."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def is_candid(what: str) -> bool:
 def packets_named(what: str, archive: str | None) -> list[bytes]:
     """The packets that are meant, by time: of a file, of one alert, of all alerts of an object.
 
-    Raises NoSuchAlert, NoSuchArchive; ZadsError for what can be none of the three.
+    Raises NoSuchAlert, NoSuchArchive; ZadsError for a name that is none of the three.
     """
     if Path(what).is_file():
         return [Path(what).read_bytes()]
@@ -63,7 +63,26 @@ def packets_named(what: str, archive: str | None) -> list[bytes]:
 
 
 def curve_of(objectId: str, archive: str | None, public: bool = False) -> tuple[Reader, pd.DataFrame]:
-    """The part of the archive that has an object, and its light curve. Raises NoSuchAlert, NoSuchArchive."""
+    """The part of the archive that has an object, and its light curve.
+
+    Parameters
+    ----------
+    objectId
+        The object.
+    archive
+        Address of the archive; None: the usual one.
+    public
+        Only alerts and history rows that are public.
+
+    Raises
+    ------
+    NoSuchAlert
+        When no survey of the archive has the object.
+    NoSuchArchive
+        When there is no archive.
+    ZadsError
+        When `objectId` looks like a file.
+    """
     if "/" in objectId or objectId.endswith(".avro"):
         raise ZadsError(
             f"no file {objectId}, and it is no candid or objectId",

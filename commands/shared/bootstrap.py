@@ -1,4 +1,4 @@
-"""Which Kafka broker a command talks to when nobody names one, and with which settings."""
+"""The Kafka broker that a command uses by default, and its settings."""
 
 from __future__ import annotations
 
@@ -36,8 +36,16 @@ def connection(bootstrap: str | None, config: Path | None) -> tuple[str, dict[st
 
 
 def schemas(named: str | None, config: Path | None, patience: float = 0) -> SchemaSource | None:
-    """The schema source that a flag or the configuration's `schemas` names: a registry's URL, a survey's name
-    or a folder. patience: seconds to wait for an id that a registry does not have yet.
+    """The schema source that a flag names, else the one of the configuration; None without one.
+
+    Parameters
+    ----------
+    named
+        URL of a registry, name of a survey, or a folder; None: not given.
+    config
+        The configuration file; None: zads.toml of this folder, if any.
+    patience
+        Seconds to wait for an id that a registry does not have yet.
     """
     where = named or _settings(config).get("schemas")
     return schema_source(where, patience) if where else None

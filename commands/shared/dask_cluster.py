@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_WORK = ("pipeline.worker.process",)  # what the workers are for; the archive's jobs need most of it too
+_WORK = ("pipeline.worker.process",)  # the workers run filters; most jobs of the archive need this too
 
 
 @contextmanager
@@ -31,7 +31,7 @@ def dask_cluster(scheduler: str | None, workers: int, memory: str = "4GiB", kind
     """
     from cluster.dask.kinds import Wanted, open_cluster
 
-    # What makes a cluster useless is raised, and who submitted a task hears of its failure.
+    # Errors of the cluster are raised, and errors of a task reach the process that submitted it.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     chosen = kind or ("existing" if scheduler else "local")
     with open_cluster(chosen, Wanted(workers, memory, _WORK, scheduler or "")) as address:

@@ -34,7 +34,7 @@ class Exported(BaseModel):
         return self.channel.loaded()
 
     def differences(self) -> list[str]:
-        """What is other here than where it was written; a sentence each."""
+        """Differences between this machine and the one where it was written, one sentence each."""
         from filters.external import Store
 
         here, found = self.filter().version, []
@@ -80,7 +80,7 @@ def read_export(path: Path) -> Exported:
 
 
 def filter_named(named: str) -> Filter:
-    """What a person calls a filter: as `filters.load` takes it, or the file of an exported channel."""
+    """A filter by name: as `filters.load` takes it, or the file of an exported channel."""
     from filters import load
 
     if named.endswith(ENDING) and Path(named).is_file():

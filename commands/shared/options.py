@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pipeline.channels.config import RunConfig
 
 people = Console(stderr=True)
-"""Where people read: standard output belongs to pipes."""
+"""Messages for people; standard output is for pipes."""
 
 EXIT_STOPPED = 130
 """Exit code of work that Ctrl-C ended before it was done, as a shell gives it."""
@@ -100,7 +100,7 @@ def given(**flags: Any) -> dict[str, Any]:
 
 
 def settings_of(config: Path | None, **flags: Any) -> RunConfig:
-    """The configuration, with the broker that runs here when nobody names one."""
+    """The configuration; without a broker in it, with the one that runs here."""
     from commands.shared.bootstrap import default_bootstrap
     from pipeline.channels.config import read_config
 

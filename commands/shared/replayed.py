@@ -18,7 +18,17 @@ _EXAMPLES = 3
 
 
 def report(found: Replay, truth: pd.DataFrame | None = None, seeks: str | None = None) -> None:
-    """What people read: each filter's funnel over all nights, alerts a night, what a sweep changes."""
+    """Print the result of a replay: funnel of each filter, alerts a night, and what a sweep changes.
+
+    Parameters
+    ----------
+    found
+        The replay.
+    truth
+        The truth table of a simulated sky, for completeness and purity.
+    seeks
+        The classes that the filters seek, separated by commas; None: the usual ones of each filter.
+    """
     pace = found.alerts / found.seconds if found.seconds else 0.0
     nights = len(found.sums)
     people.print(

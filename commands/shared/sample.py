@@ -1,4 +1,4 @@
-"""An archive to try things on: three simulated nights, made once under ZADS_HOME."""
+"""A sample archive: three simulated nights, made once under ZADS_HOME."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _fill(folder: Path, alerts: int, nights: int, seed: int, survey: str) -> Non
 
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[str, int], None]]:
-    """What shows how far it is, in words and a number of `total`: a bar, or one line of a notebook's cell."""
+    """Shows progress, as text and a number of `total`: a bar, or one line in a notebook's cell."""
     if people.is_jupyter:
         yield _line_of_a_cell(total)
         return
@@ -80,7 +80,7 @@ def _progress(total: int) -> Iterator[Callable[[str, int], None]]:
 
 
 def _line_of_a_cell(total: int) -> Callable[[str, int], None]:
-    """One line that changes: rich's display would be an output each time, or need a package of widgets."""
+    """One line that changes: rich would print a new output each time, or need a package of widgets."""
     from IPython.display import Pretty, display
 
     shown = display(Pretty(""), display_id=True)
@@ -97,7 +97,7 @@ def _line_of_a_cell(total: int) -> Callable[[str, int], None]:
 
 
 def _move(made: Path, place: Path) -> None:
-    """The archive appears whole; when somebody else was faster, theirs stays: it is the same."""
+    """Rename the complete archive into place; if another process was faster, its equal archive stays."""
     try:
         made.rename(place)
     except OSError:

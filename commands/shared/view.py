@@ -49,7 +49,7 @@ class LiveView:
         self._live.stop()
 
     def update(self, statistics: Statistics) -> None:
-        """Show the state of things; called a few times a second."""
+        """Show the present state; called a few times a second."""
         if not self._plain:
             self._live.update(
                 Group(_headline(statistics), _bar(statistics), channel_table(statistics, self._channels))
@@ -107,7 +107,17 @@ def _state(statistics: Statistics, channel: str) -> Text:
 
 
 def summarise(statistics: Statistics, channels: ChannelSet, console: Console) -> None:
-    """What was done, what was refused and why, what failed and what to do about it."""
+    """Print what was done, what was refused and why, what failed and what to do about it.
+
+    Parameters
+    ----------
+    statistics
+        Of the run.
+    channels
+        The channels that ran.
+    console
+        Where to print.
+    """
     console.print(channel_table(statistics, channels))
     seconds = max(statistics.elapsed, 1e-9)
     console.print(

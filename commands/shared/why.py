@@ -32,7 +32,26 @@ class Asked:
 
 
 def asked_channel(named: str, config: Path | None, bootstrap: str | None) -> Asked:
-    """The channel called `channel.NAME` or `collab.NAME`. Raises ChannelError, BrokerError, ConfigError."""
+    """The channel called `channel.NAME` or `collab.NAME`.
+
+    Parameters
+    ----------
+    named
+        The name, with its prefix.
+    config
+        The configuration file; None: zads.toml of this folder, if any.
+    bootstrap
+        Address of the broker, host:port; None: as configured.
+
+    Raises
+    ------
+    ChannelError
+        When there is no such channel.
+    BrokerError
+        When the broker does not answer.
+    ConfigError
+        For a wrong configuration.
+    """
     from commands.channel.show import registry_of
     from pipeline.channels.changes import known_definition
     from pipeline.worker.backfill import gaps_of

@@ -264,7 +264,7 @@ def _write_beside(run: Staged | Month, out: Path) -> None:
 
 
 def _in_parallel(run: Staged | Month, damage: float, out: Path, workers: int, tally: _Tally) -> None:
-    """A month's quadrants dealt out to processes, which write the files themselves."""
+    """A month's quadrants divided among processes, which write the files themselves."""
     from concurrent.futures import ProcessPoolExecutor
     from functools import partial
     from multiprocessing import get_context
@@ -324,7 +324,7 @@ def _written(stream: Iterable[SimulatedAlert], folder: Path) -> Iterator[Simulat
 
 
 def _clear(folder: Path, truth: Path | None) -> None:
-    """Make room: the packets of an earlier simulation go, so that the truth table describes what is there."""
+    """Remove the packets of an earlier simulation, so that the truth table describes all that is there."""
     import pyarrow.parquet as pq
 
     folder.mkdir(parents=True, exist_ok=True)

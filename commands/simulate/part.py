@@ -20,7 +20,7 @@ class Made:
 
 
 def write_alert(alert: SimulatedAlert, folder: Path) -> None:
-    """One file an alert; the second time that a packet comes, another beside it."""
+    """One file an alert; a packet that comes twice has two files."""
     file = folder / f"{alert.candid}.avro"
     if alert.damage == "repeated" and file.exists():
         file = folder / f"{alert.candid}_again.avro"
@@ -28,7 +28,17 @@ def write_alert(alert: SimulatedAlert, folder: Path) -> None:
 
 
 def write_part(part: Part, damage: float, folder: Path) -> Made:
-    """Simulate a part, quadrant by quadrant."""
+    """Simulate a part of a month, quadrant by quadrant, and write its packets.
+
+    Parameters
+    ----------
+    part
+        The quadrants.
+    damage
+        Share of the packets to damage, 0 to 1.
+    folder
+        Where the packets go.
+    """
     alerts, size, tables = [], 0, []
     for cell, stream in part.by_quadrant():
         for alert in damaged(stream, damage, part.month.seed):
