@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ["schemas", "filters", "archive", "simulator", "cluster", "commands"]
+ROOMS = ["schemas", "filters", "archive", "simulator", "cluster", "commands", "pipeline"]
 MOST_WITHOUT = 2
 """A function with more parameters documents each one."""
 

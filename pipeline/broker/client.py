@@ -14,12 +14,12 @@ from confluent_kafka.admin import AdminClient
 from schemas.errors import ZadsError
 
 log = logging.getLogger("zads.kafka")
-# In a notebook nobody configured logging: a library then stays quiet instead of writing to stderr.
+# In a notebook logging is not configured: a library then stays quiet instead of writing to stderr.
 log.addHandler(logging.NullHandler())
 
 
 class AwayOnce(logging.Filter):
-    """Lets one line through when the broker goes away, instead of one for each client's each attempt."""
+    """Lets one line through when the broker goes away, instead of one for each attempt of each client."""
 
     QUIET_SECONDS = 30.0
     _ABOUT_CONNECTIONS = ("FAIL ", "ERROR ", "DISCONNECT ")  # librdkafka's names for them
@@ -83,7 +83,17 @@ def client_settings(bootstrap: str, **extra: Any) -> dict[str, Any]:
 
 
 def consumer_settings(bootstrap: str, group: str, **extra: Any) -> dict[str, Any]:
-    """Settings for a consumer that sees committed messages only and moves no offset by itself."""
+    """Settings for a consumer that reads only committed messages and commits no offset by itself.
+
+    Parameters
+    ----------
+    bootstrap
+        Address of the broker, host:port.
+    group
+        Consumer group.
+    extra
+        librdkafka's own keys; they win over the settings here.
+    """
     reading = {
         "group.id": group,
         "isolation.level": "read_committed",
@@ -130,14 +140,43 @@ def admin_client(bootstrap: str, **extra: Any) -> AdminClient:
 
 
 def wait_for_broker(bootstrap: str, timeout: float = 5.0, **extra: Any) -> None:
-    """Return as soon as a broker answers at `bootstrap`; raises BrokerError after `timeout` seconds."""
+    """Return as soon as a broker answers.
+
+    Parameters
+    ----------
+    bootstrap
+        Address of the broker, host:port.
+    timeout
+        Seconds to wait.
+    extra
+        librdkafka's own keys.
+
+    Raises
+    ------
+    BrokerError
+        When none answers in time.
+    """
     topic_names(bootstrap, timeout=timeout, **extra)
 
 
 def topic_names(bootstrap: str, pattern: str | None = None, timeout: float = 5.0, **extra: Any) -> list[str]:
-    """The topics there are, sorted, without Kafka's internal ones; those that match `pattern` (re.match).
+    """The topics that exist, sorted, without Kafka's internal ones.
 
-    Raises BrokerError when no broker answers within `timeout` seconds.
+    Parameters
+    ----------
+    bootstrap
+        Address of the broker, host:port.
+    pattern
+        Only topics that match this regular expression from their beginning (`re.match`).
+    timeout
+        Seconds to wait.
+    extra
+        librdkafka's own keys.
+
+    Raises
+    ------
+    BrokerError
+        When no broker answers in time.
     """
     try:
         # All topics are asked for: asking for one by name may create it.
@@ -149,9 +188,26 @@ def topic_names(bootstrap: str, pattern: str | None = None, timeout: float = 5.0
 
 
 def find_topics(bootstrap: str, topic: str, timeout: float = 5.0, **extra: Any) -> list[str]:
-    """`topic` itself, or the topics that it matches when it starts with "^" (as in every Kafka client).
+    """A topic by name, or the topics that match a pattern.
 
-    Raises NoSuchTopic with near names when a plain name is not there; a pattern may match none.
+    Parameters
+    ----------
+    bootstrap
+        Address of the broker, host:port.
+    topic
+        A name; or, when it starts with "^", a regular expression (as in every Kafka client), which may match
+        none.
+    timeout
+        Seconds to wait.
+    extra
+        librdkafka's own keys.
+
+    Raises
+    ------
+    NoSuchTopic
+        When a plain name does not exist, with near names.
+    BrokerError
+        When no broker answers in time.
     """
     names = topic_names(bootstrap, timeout=timeout, **extra)
     if topic.startswith("^"):

@@ -43,11 +43,23 @@ def dead_letter_record(
 ) -> dict[str, Any]:
     """Keyword arguments for `Producer.produce` that dead-letter one record.
 
-    stage, reason: where it failed and why, `reason` in kebab-case ("truncated"); detail: one sentence.
-    topic, partition, offset: where the record came from; none of them when it came from a file.
-    value: the original bytes. A record that would be larger than `largest` bytes goes by reference: the
-    value is empty and the header `oversize` holds its size in bytes.
-    more: further headers (channel, candid, objectId, file ...); None leaves a header out.
+    Parameters
+    ----------
+    stage
+        Where it failed.
+    reason
+        Why, in kebab-case ("truncated").
+    detail
+        One sentence.
+    topic, partition, offset
+        Where the record came from; None when it came from a file.
+    value
+        The original bytes.
+    largest
+        Largest size of the dead letter, bytes. A larger one has an empty value, and the header `oversize` has
+        the size of the original in bytes.
+    more
+        Further headers (channel, candid, objectId, file, …); None leaves a header out.
     """
     came_from = None if topic is None else f"{topic}/{partition}/{offset}"
     words: dict[str, Any] = {"stage": stage, "reason": reason, "detail": detail[:_LONGEST_DETAIL]}
@@ -150,9 +162,24 @@ def find(letters: Iterable[DeadLetter], where: str) -> list[DeadLetter]:
 
 
 def original(letter: DeadLetter, bootstrap: str = "localhost:9092", **kafka: Any) -> bytes:
-    """The bytes that could not be delivered: from the letter or, when it went by reference, from its source.
+    """The bytes that could not be delivered: from the letter or, when they did not fit into it, from their
+    source.
 
-    Raises NoSuchDeadLetter when they are nowhere any more.
+    Parameters
+    ----------
+    letter
+        The dead letter.
+    bootstrap
+        Address of the broker, host:port.
+    kafka
+        librdkafka's own keys.
+
+    Raises
+    ------
+    NoSuchDeadLetter
+        When the source no longer has them.
+    BrokerError
+        When the broker does not answer.
     """
     if letter.oversize is None:
         return letter.value

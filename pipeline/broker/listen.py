@@ -296,7 +296,28 @@ class Listener:
 def record_at(
     topic: str, partition: int, offset: int, bootstrap: str = "localhost:9092", **kafka: Any
 ) -> Alert | None:
-    """The one record at `offset`, None when it is not there any more. Raises NoSuchTopic, BrokerError."""
+    """One record of a topic; None when it no longer exists.
+
+    Parameters
+    ----------
+    topic
+        Name of the topic.
+    partition
+        Number of the partition.
+    offset
+        Offset of the record.
+    bootstrap
+        Address of the broker, host:port.
+    kafka
+        librdkafka's own keys.
+
+    Raises
+    ------
+    NoSuchTopic
+        When there is no such topic.
+    BrokerError
+        When the broker does not answer.
+    """
     find_topics(bootstrap, topic, **kafka)
     settings = _settings(bootstrap, None, True) | {"auto.offset.reset": "error"} | kafka
     consumer = Consumer(settings)
@@ -312,16 +333,28 @@ def record_at(
 
 def _settings(bootstrap: str, group: str | None, from_beginning: bool) -> dict[str, Any]:
     if group is None:
-        # Nobody waits for our partitions, so a reader may take all day over one alert.
+        # No other reader waits for our partitions, so a reader may take any time over one alert.
         return consumer_settings(bootstrap, "zads-listen", **{"max.poll.interval.ms": 86_400_000})
     reset = "earliest" if from_beginning else "latest"
     return consumer_settings(bootstrap, group, **{"auto.offset.reset": reset, "enable.auto.commit": True})
 
 
 def committed_ends(bootstrap: str, places: Iterable[Place], **kafka: Any) -> dict[Place, int]:
-    """The last stable offset of each partition: no record below it can still be undone or change.
+    """The last stable offset of each partition: every record below it is final.
 
-    Raises BrokerError.
+    Parameters
+    ----------
+    bootstrap
+        Address of the broker, host:port.
+    places
+        Topic and number of each partition.
+    kafka
+        librdkafka's own keys.
+
+    Raises
+    ------
+    BrokerError
+        When the broker does not say.
     """
     asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}
     if not asked:

@@ -47,7 +47,7 @@ def paced_settings(settings: Mapping[str, Any], request_bytes: int = REQUEST_BYT
 
 
 class NotTaken(KafkaException):
-    """A broker did not take a record of `topic`, or nobody can tell whether it has."""
+    """A broker did not take a record of `topic`, or it is unknown whether it has."""
 
     def __init__(self, topic: str, error: KafkaError) -> None:
         super().__init__(error)

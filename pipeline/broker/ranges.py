@@ -46,9 +46,22 @@ class RangeReader:
         """The records with low <= offset < high, in order.
 
         The range ends at the last offset below `high`, at the first record at or past it, or at an
-        end-of-partition event there: never by count, since offsets have gaps. With the leader epoch of the
-        record before `low`, librdkafka notices when the log was cut below it. Raises Stalled after 20 s
-        without an answer.
+        end-of-partition event there. It never ends by count, because offsets have gaps.
+
+        Parameters
+        ----------
+        low
+            First offset.
+        high
+            Offset after the last.
+        epoch
+            Leader epoch of the record before `low`, with which librdkafka notices when the log was truncated
+            below `low`; -1: unknown.
+
+        Raises
+        ------
+        Stalled
+            After 20 s without an answer.
         """
         if low >= high:
             return []
@@ -86,7 +99,7 @@ class RangeReader:
         self._position = low
 
     def close(self) -> None:
-        """Let go of the partition."""
+        """Close the consumer."""
         self.consumer.close()
 
 

@@ -71,7 +71,19 @@ class Delivery:
         self._send(alert, lambda error: self._again.append(alert))
 
     def refuse(self, alert: Outgoing, reason: str, detail: str, largest: int = MESSAGE_MAX_BYTES) -> None:
-        """Make a dead letter of a packet; with its bytes when they are at most `largest`."""
+        """Make a dead letter of a packet.
+
+        Parameters
+        ----------
+        alert
+            The packet.
+        reason
+            Why, in kebab-case.
+        detail
+            One sentence.
+        largest
+            Largest size of a dead letter that contains the packet, bytes.
+        """
         self.refused[reason] += 1
         self._ensure(DEAD_LETTERS, 1)
         record = dead_letter_record(

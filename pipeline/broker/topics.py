@@ -87,9 +87,23 @@ def ensure_topics(
 
 
 def partitions_of(admin: AdminClient, names: Iterable[str], timeout: float = 10.0) -> list[Partition]:
-    """Every partition of these topics in the broker's metadata; a topic that is not there has none.
+    """Every partition of some topics in the broker's metadata; a topic that does not exist has none.
 
-    All topics are asked for: asking for one by name may create it. Raises KafkaException.
+    All topics are asked for, because asking for one by name may create it.
+
+    Parameters
+    ----------
+    admin
+        Client.
+    names
+        Topics.
+    timeout
+        Seconds to wait.
+
+    Raises
+    ------
+    KafkaException
+        When the broker does not answer in time.
     """
     known = admin.list_topics(timeout=timeout).topics
     return [Partition(name, number) for name in names if name in known for number in known[name].partitions]
@@ -98,12 +112,30 @@ def partitions_of(admin: AdminClient, names: Iterable[str], timeout: float = 10.
 def left_out(
     admin: AdminClient, pattern: str, group: str, assigned: Iterable[Partition], timeout: float = 10.0
 ) -> set[Partition]:
-    """The partitions of topics that match `pattern` (re.match) and that no member of the group has.
+    """The partitions of a pattern's topics that no member of the group has.
 
-    To be asked once after a start. A static member that comes back within its session is given what it had
-    before, without a rebalance. The client had seen the topics and partitions that came meanwhile when it
-    joined, so it does not take them for news, and nobody would ever read them. Subscribing a second time is a
-    rebalance. `assigned`: what the asking member has. Raises KafkaException when the broker does not answer.
+    Ask once after a start. A static member that returns within its session is given its former partitions,
+    without a rebalance. Topics and partitions that were made meanwhile were known to the client when it
+    joined, so it does not report them as new, and no member would ever read them. Subscribing a second time
+    causes a rebalance.
+
+    Parameters
+    ----------
+    admin
+        Client.
+    pattern
+        Regular expression for the topics (`re.match`).
+    group
+        Consumer group.
+    assigned
+        The partitions of the member that asks.
+    timeout
+        Seconds to wait.
+
+    Raises
+    ------
+    KafkaException
+        When the broker does not answer in time.
     """
     known = admin.list_topics(timeout=timeout).topics
     there = set(partitions_of(admin, [name for name in known if re.match(pattern, name)], timeout))
@@ -116,9 +148,23 @@ def left_out(
 
 
 def topic_ids(admin: AdminClient, names: Iterable[str], timeout: float = 10.0) -> dict[str, str]:
-    """The id that Kafka gave each topic when it was made: one made again has another, and counts anew.
+    """The id that Kafka gave each topic when it was created; a topic that is created again gets another.
 
-    A topic that is not there, or that we may not look at, is left out. Raises BrokerError.
+    A topic that does not exist, or that we may not describe, is left out.
+
+    Parameters
+    ----------
+    admin
+        Client.
+    names
+        Topics.
+    timeout
+        Seconds to wait.
+
+    Raises
+    ------
+    BrokerError
+        When the broker does not answer in time.
     """
     wanted = list(names)
     if not wanted:

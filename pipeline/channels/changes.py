@@ -33,10 +33,20 @@ def channels_now(config: RunConfig, names: list[str] | None = None) -> ChannelSe
 def channels_to_come(
     config: RunConfig, names: list[str] | None, begun_with: ChannelSet
 ) -> Iterator[ChannelSet | None]:
-    """Each later set of channels, as the registry or external information changes; None a few times a second.
+    """Each later set of channels, when the registry or external information changes; None several times a
+    second.
 
-    A set that cannot be loaded here is reported, and the one before stays in force: the operator sees it,
-    and no channel stops for another's sake.
+    A set that cannot be loaded here is logged as an error, and the one before stays in force: no channel
+    stops because of another.
+
+    Parameters
+    ----------
+    config
+        The configuration of the run.
+    names
+        Only these channels; None: all.
+    begun_with
+        The set in force now.
     """
     seen, now, latest = begun_with.registered, begun_with, None
     looked = time.monotonic()
@@ -73,7 +83,21 @@ def _followed(config: RunConfig) -> Iterator[Registry | None]:
 def known_definition(config: RunConfig, registry: Registry, name: str) -> Definition:
     """The channel as the registry has it, else as the configuration runs it (revision 0, enabled).
 
-    Raises ChannelError, ConfigError.
+    Parameters
+    ----------
+    config
+        The configuration.
+    registry
+        The registry.
+    name
+        Name of the channel.
+
+    Raises
+    ------
+    ChannelError
+        When there is no such channel.
+    ConfigError
+        For a wrong configuration of it.
     """
     every = config.channels or {filter_name: ChannelConfig() for filter_name in registered()}
     if name in registry.definitions or name not in every:

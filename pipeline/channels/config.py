@@ -174,6 +174,22 @@ class RunConfig(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Where settings come from, by precedence: flags, environment, zads.toml. Called by
+        pydantic-settings.
+
+        Parameters
+        ----------
+        settings_cls
+            The class of the configuration.
+        init_settings
+            Flags.
+        env_settings
+            The environment.
+        dotenv_settings
+            Not used.
+        file_secret_settings
+            Not used.
+        """
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
 
@@ -212,13 +228,29 @@ def _sentence(problem: Any, path: Path | None) -> str:
 def channel_set(
     config: RunConfig, names: list[str] | None = None, registry: Registry | None = None
 ) -> ChannelSet:
-    """The channels to run: those of the configuration or, when it has none, every registered filter; and
-    those that the channel registry has enabled.
+    """The channels to run: those of the configuration (every registered filter if it has none) and of the
+    registry.
 
-    A name that the registry has ever enabled is the registry's: while it is paused or retired it does not
-    run, whatever the configuration says. `names` picks some of them; a name that is known as a filter only
-    is a channel of that filter with its defaults. Raises ConfigError, ChannelError, InputError or a
-    FilterError that names the channel.
+    The registry decides about every name that it has ever enabled: while the channel is paused or retired it
+    does not run, whatever the configuration says. A definition of the registry that cannot be loaded is
+    logged and refused, and the others run.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+    names
+        Only these channels; a name that is known as a filter only is a channel of that filter with its
+        defaults. None: all.
+    registry
+        The registry; None: there is none.
+
+    Raises
+    ------
+    ConfigError
+        For a wrong configuration or an unknown name.
+    InputError
+        For a channel that cannot read its input.
     """
     every = registered()
     configured = config.channels or {name: ChannelConfig() for name in every}

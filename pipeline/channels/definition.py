@@ -2,7 +2,7 @@
 
     draft ─► tested ─► enabled ⇄ paused ─► retired
 
-A user's filter is kept by value, as the text of its file, so that whoever runs the channel needs no file.
+A user's filter is kept by value, as the text of its file, so that no file is needed where the channel runs.
 """
 
 from __future__ import annotations

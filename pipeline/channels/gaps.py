@@ -2,7 +2,7 @@
 
 A gap is a record of the compacted topic zads.gaps, written in the same transaction that moves the
 input offset past it; a backfill delivers the alerts and takes the gap away (a tombstone) in one
-transaction too. So a gap is either there or filled, whoever dies when.
+transaction too. So a gap is either there or filled, whichever process dies at whatever time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Gap:
 
     @property
     def key(self) -> bytes:
-        """Names the range, so that noting it twice is noting it once."""
+        """The range as an idempotent key: writing the same gap twice has no effect."""
         return f"{self.channel}|{self.topic}|{self.partition}|{self.low}|{self.high}".encode()
 
     def record(self) -> dict[str, Any]:
@@ -52,7 +52,21 @@ class Gap:
 
 
 def gap_of(channel: Channel, source: Partition, low: int, high: int, reason: str) -> Gap:
-    """The gap that `channel` has in [low, high) of `source`."""
+    """The gap that a channel has in one partition.
+
+    Parameters
+    ----------
+    channel
+        The channel.
+    source
+        The partition.
+    low
+        First offset.
+    high
+        Offset after the last.
+    reason
+        Why it did not see these records.
+    """
     chosen = channel.filter
     return Gap(channel.name, *source, low, high, chosen.name, chosen.version, dict(chosen.values), reason)
 

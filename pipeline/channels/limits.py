@@ -31,7 +31,17 @@ class LastHour:
         self._delivered: dict[str, deque[tuple[float, int]]] = defaultdict(deque)
 
     def add(self, channel: str, alerts: int, now: float) -> int:
-        """Count `alerts` delivered at `now` (seconds, never less than before); the last hour's with them."""
+        """Count alerts that were delivered; return the number of the last hour, these included.
+
+        Parameters
+        ----------
+        channel
+            Name of the channel.
+        alerts
+            How many were delivered.
+        now
+            Time in seconds, never less than before.
+        """
         delivered = self._delivered[channel]
         if alerts:
             delivered.append((now, alerts))

@@ -1,8 +1,8 @@
 """The channel registry: the compacted topic zads.channels, one record for each revision of a channel.
 
-CONCURRENT EDITS. Whoever writes takes the registry's one transactional id, which fences every other
-writer (KIP-98), then reads to the end, compares revisions, writes and commits. So a revision is written
-only by somebody who has seen the one before; of two editors the second is told what the first has done.
+CONCURRENT EDITS. A writer takes the registry's one transactional id, which fences every other writer
+(KIP-98), then reads to the end, compares revisions, writes and commits. So a revision is written only by an
+editor who has seen the one before; the second of two editors is told what the first has done.
 """
 
 from __future__ import annotations
@@ -115,10 +115,27 @@ def follow_registry(bootstrap: str, **kafka: Any) -> Iterator[Registry | None]:
 def write_registry(
     definitions: Sequence[Definition], bootstrap: str, *, who: str, why: str = "", **kafka: Any
 ) -> list[Definition]:
-    """Write the next revision of each of these channels, all or none; returns them as written.
+    """Write the next revision of each of these channels, all or none; return them as written.
 
-    Each definition carries the revision that it was made from (0: a new channel). Raises EditConflict
-    when that is no longer the newest, BrokerError.
+    Parameters
+    ----------
+    definitions
+        The channels, each with the revision that it was made from (0: a new channel).
+    bootstrap
+        Address of the broker, host:port.
+    who
+        Who makes the change.
+    why
+        The reason.
+    kafka
+        librdkafka's own keys.
+
+    Raises
+    ------
+    EditConflict
+        When one of these revisions is no longer the newest.
+    BrokerError
+        When the registry cannot be written.
     """
     ensure_registry(bootstrap, **kafka)
     producer = Producer(

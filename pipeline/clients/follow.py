@@ -1,9 +1,9 @@
 """Every committed record of the nightly topics into something that keeps it, such as the archive.
 
 The keeper remembers how far each partition is kept, in the same step in which it keeps; that, and not Kafka's
-committed offset, says where to go on. So nothing is lost or kept twice whoever is killed, and two followers
-who take the same partition for theirs cannot both keep it. Offsets are committed to Kafka as well, for tools
-that show the lag.
+committed offset, says where to go on. So nothing is lost or kept twice when processes are killed, and two
+followers of the same partition cannot both keep its records. Offsets are committed to Kafka as well, for
+tools that show the lag.
 """
 
 from __future__ import annotations
@@ -88,7 +88,17 @@ class Keeper(Protocol):
         """The offset at which each source goes on, of those known; what was gathered is forgotten."""
 
     def append(self, source: str, records: Sequence[Received], next_offset: int) -> None:
-        """Gather records, in order."""
+        """Collect records of a source, in order.
+
+        Parameters
+        ----------
+        source
+            The source's name.
+        records
+            The records.
+        next_offset
+            Where the source goes on after them.
+        """
 
     def flush(self) -> dict[str, int] | None:
         """Keep what was gathered and answer where the sources stand; None when somebody else has gone on

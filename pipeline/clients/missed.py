@@ -15,10 +15,23 @@ from pipeline.broker.ranges import RangeReader
 def missed(
     ranges: Iterable[tuple[str, int, int, int]], bootstrap: str = "localhost:9092", **kafka: Any
 ) -> list[tuple[str, int, int]]:
-    """(topic, partition, offset) of the committed records in these (topic, partition, low, high).
+    """The committed records in some ranges of offsets: (topic, partition, offset) of each.
 
-    The rest of a range are transaction markers and what was aborted. Of a topic that is no longer there
-    nothing can be said: it is left out. Raises BrokerError.
+    The rest of a range are transaction markers and aborted records. Topics that no longer exist are left out.
+
+    Parameters
+    ----------
+    ranges
+        (topic, partition, first offset, offset after the last).
+    bootstrap
+        Address of the broker, host:port.
+    kafka
+        librdkafka's own keys.
+
+    Raises
+    ------
+    BrokerError
+        When a partition cannot be read.
     """
     there, found = set(topic_names(bootstrap, **kafka)), []
     for topic, number, low, high in ranges:

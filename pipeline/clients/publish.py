@@ -87,7 +87,9 @@ def publish(
     NoSuchPackets
         For a path that is not there.
     BrokerError
-        When no broker answers; its kin NotDelivered when one stops taking alerts.
+        When no broker answers.
+    NotDelivered
+        When the broker stops taking alerts.
     """
     files = PacketFiles([paths] if isinstance(paths, (str, Path)) else paths)
     with _Publisher(bootstrap, topic, rate, partitions, Sorter(schemas), kafka) as publisher:
@@ -112,7 +114,34 @@ def publish_packets(
     schemas: SchemaSource | None = None,
     **kafka: Any,
 ) -> PublishSummary:
-    """Like `publish`, for packets in memory: a list, or a generator of any length."""
+    """Like `publish`, for packets in memory.
+
+    Parameters
+    ----------
+    packets
+        A list, or a generator of any length.
+    bootstrap
+        Address of the broker, host:port.
+    topic
+        The topic of all packets; None: each survey's own.
+    rate
+        Most alerts a second; None: no limit.
+    partitions
+        Partitions of topics that are created.
+    progress
+        Called with the summary so far after each batch.
+    schemas
+        Where the schemas of packets with Confluent framing are looked up.
+    kafka
+        librdkafka's own keys.
+
+    Raises
+    ------
+    BrokerError
+        When no broker answers.
+    NotDelivered
+        When the broker does not take an alert.
+    """
     with _Publisher(bootstrap, topic, rate, partitions, Sorter(schemas), kafka) as publisher:
         for batch in _batches((PacketFile("", raw) for raw in packets), rate):
             publisher.send(batch)

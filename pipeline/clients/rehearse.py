@@ -1,6 +1,6 @@
-"""A past night once more: packets to a topic at the pace at which they came, or faster.
+"""Publishes a past night again: packets to a topic at the pace at which they came, or faster.
 
-Whoever reads the topic can be rehearsed with it. The packets come from anywhere, with their times.
+Programs that read the topic can be tested with it. The packets come from anywhere, with their times.
 """
 
 from __future__ import annotations
@@ -27,13 +27,33 @@ def rehearse(
     progress: Callable[[int], None] | None = None,
     **kafka: Any,
 ) -> int:
-    """Publish packets, given in order of time with their times in seconds, keyed by exposure.
+    """Publish packets at the pace of their times, keyed by exposure; return how many were sent.
 
-    The first goes out at once, each other as long after it as it came after the first, divided by `speed`;
-    None: as fast as the broker takes them. progress: called with how many were sent so far. kafka:
-    librdkafka's own keys. Returns how many were sent.
+    The first is sent at once, and each other one as long after it as their times differ.
 
-    Raises BrokerError when no broker answers, NotDelivered when one stops taking alerts.
+    Parameters
+    ----------
+    packets
+        Packets with their times in seconds, in order of time.
+    bootstrap
+        Address of the broker, host:port.
+    topic
+        Where they go.
+    speed
+        Factor by which it is faster than the times say; None: as fast as the broker takes them.
+    partitions
+        Partitions of the topic, if it is created.
+    progress
+        Called with how many were sent so far.
+    kafka
+        librdkafka's own keys.
+
+    Raises
+    ------
+    BrokerError
+        When no broker answers.
+    NotDelivered
+        When the broker stops taking alerts.
     """
     sorter = Sorter()
     delivery = Delivery(bootstrap, partitions, None, kafka)

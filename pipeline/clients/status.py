@@ -1,6 +1,6 @@
 """How a group stands, from any machine that reaches the broker: is tonight all right?
 
-Nothing is asked of the run itself: what counts is what Kafka says, also when nobody runs.
+Nothing is asked of the run itself: only Kafka is asked, so it also works when nothing runs.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ class NoWorkersError(ZadsError):
 
 @dataclass
 class _Bundle:
-    """Pieces of work that are kin, for the worker at `address`."""
+    """Compatible pieces of work (see Work.kin), for the worker at `address`."""
 
     address: str
     works: list[Work] = field(default_factory=list)
@@ -206,7 +206,7 @@ class Fleet:
                 await self._scheduler_is_away(error)
 
     async def _scheduler_is_away(self, error: OSError) -> None:
-        """Nobody is there for us then; said at once and once a minute."""
+        """Log that there is no worker, at once and then once a minute."""
         if self._threads:
             async with self._changed:
                 self._threads = {}

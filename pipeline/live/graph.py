@@ -21,7 +21,19 @@ log = logging.getLogger(__name__)
 
 
 def connect(source: Stream, function: Process, fleet: Fleet, settle: Callable[[Report], None]) -> OnWorkers:
-    """Put the live graph together behind `source`."""
+    """Build the live graph behind its source.
+
+    Parameters
+    ----------
+    source
+        Emits work.
+    function
+        What a worker does with it.
+    fleet
+        The workers.
+    settle
+        Called with each report.
+    """
     on_workers = OnWorkers(source, function, fleet)
     on_workers.sink(settle)
     return on_workers
@@ -40,6 +52,17 @@ class OnWorkers(Stream):
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def update(self, work: Work, who: Stream | None = None, metadata: object = None) -> None:
+        """Start one piece of work; its report is emitted later. Called by streamz.
+
+        Parameters
+        ----------
+        work
+            The work.
+        who
+            Not used.
+        metadata
+            Not used.
+        """
         task = asyncio.create_task(self._hand_on(await self._fleet.take(self._function, work)))
         self._in_flight.add(task)
         task.add_done_callback(self._landed)

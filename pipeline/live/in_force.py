@@ -2,7 +2,7 @@
 
 A batch keeps the set that it was made with through all its attempts. So a change is effective between
 two batches of a partition, at an offset that the worker writes to zads.applied. What was suspended under
-an older set stays suspended in that set's batches, while a channel that was mended begins anew.
+an older set stays suspended in that set's batches, while a channel that was repaired starts again.
 """
 
 from __future__ import annotations

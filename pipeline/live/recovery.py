@@ -1,6 +1,6 @@
 """What to do after each report: go on, try again, suspend a filter, or close in on a poison packet.
 
-A state machine without Kafka or Dask, so that every order of misfortunes can be tried on it.
+A state machine without Kafka or Dask, so that tests can try every order of failures.
 
 A worker that dies leaves a note (pipeline.worker.running) that only a later attempt can read. So a death is
 first of all tried again; the attempt that finds the note says who was running. A filter is suspended by
@@ -8,10 +8,11 @@ two overruns, which leave a traceback of theirs, or by four deaths that may be s
 that ends its workers with no filter running is halved until one record is left, and that record is
 dead-lettered unread when it has ended four.
 
-BLAME NEEDS EVIDENCE. What died and was then done on another worker was innocent: something else ends workers
-here. While there was such a death within the last minute nobody is blamed, and it is tried again; what was
-held against a filter on that range is forgotten, and everything after ten minutes. And before a record is
-blamed it must end fresh workers in turn with controls, the same work without the record, that do not.
+BLAME NEEDS EVIDENCE. Work that died and then succeeded on another worker was not the cause: something else
+ends workers here. For a minute after such a death no filter or record is blamed, and work is tried again.
+Evidence against a filter on that range is dropped, and all evidence expires after ten minutes. And before a
+record is blamed it must end fresh workers in turn with controls, the same work without the record, that do
+not.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pipeline.worker.work import Report, Work
 TWICE, THRICE, FOUR_TIMES = 2, 3, 4
 _STORM_SECONDS, _STORM_PAUSE_SECONDS = 60.0, 1.0
 _REMEMBERED_SECONDS = 600.0
-# Workers on several machines do not see each other's notes; then this many deaths speak for themselves.
+# Workers on several machines do not see each other's notes; then this many deaths are enough evidence.
 DEATHS_WITHOUT_A_NOTE = 8
 _TOO_MUCH_SPANS = 20  # for so many batches more it is taken in halves
 _LOOK_AGAIN_SECONDS = 1.0
@@ -60,7 +61,7 @@ Next = Done | Resume | Again
 
 
 class Recovery:
-    """Remembers misfortunes for as long as they matter."""
+    """Remembers failures for as long as they matter."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -76,7 +77,17 @@ class Recovery:
         self._set_aside: Counter[str] = Counter()
 
     def limit(self, partition: Partition, low: int, usual: int) -> int:
-        """How many offsets the next batch from `low` may span: fewer around a poison packet."""
+        """How many offsets the next batch may span: fewer around a poison packet.
+
+        Parameters
+        ----------
+        partition
+            The partition.
+        low
+            First offset of the batch.
+        usual
+            The usual limit.
+        """
         size, until = self._suspects.get(partition, (usual, -1))
         if low >= until:
             self._suspects.pop(partition, None)
@@ -174,7 +185,7 @@ class Recovery:
         return self._clock() - self._innocent < _STORM_SECONDS
 
     def _acquit(self, work: Work) -> None:
-        """What has now been done had no part in the deaths before."""
+        """Work that is done now did not cause the deaths before."""
         span = (work.partition, work.low, work.high)
         blamed = [
             key
@@ -219,5 +230,5 @@ class Recovery:
 
 
 def _anew(work: Work) -> Work:
-    """The next attempt: whoever does it ends the ones before."""
+    """The next attempt: its worker fences all earlier ones."""
     return replace(work, attempt=work.attempt + 1, fence=True)

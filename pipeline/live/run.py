@@ -59,14 +59,33 @@ def run_live(
     on_progress: Callable[[Statistics], None] = lambda statistics: None,
     changes: Changes | None = None,
 ) -> Statistics:
-    """Run `channels` over the topics of `config` on the Dask cluster at `scheduler`.
+    """Run channels over the topics of a configuration on a Dask cluster.
 
-    Goes on until it is told to stop (SIGINT, SIGTERM); with `until_drained` until everything that is
-    there now has been delivered; with `feed`, which runs beside the stream in a thread of its own and is to
-    return soon when the run has been told to stop, until everything that is there when it returns has been
-    delivered. `changes`, iterated over in a thread of its
-    own, gives channel sets that take the place of `channels`, each between two batches, and None while there
-    is nothing new. Raises a ZadsError when it cannot go on.
+    Runs until it is stopped (SIGINT, SIGTERM), unless `until_drained` or `feed` is given.
+
+    Parameters
+    ----------
+    config
+        The configuration, with broker and topics.
+    channels
+        The channels.
+    scheduler
+        Address of the Dask scheduler.
+    until_drained
+        End when everything that is there now has been delivered.
+    feed
+        Runs in a thread of its own beside the stream; when it returns, everything that is there then is
+        delivered, and the run ends. It must return soon when the run is stopped.
+    on_progress
+        Called with the statistics.
+    changes
+        Iterated over in a thread of its own: gives channel sets that replace `channels` between two batches,
+        and None while there is nothing new.
+
+    Raises
+    ------
+    ZadsError
+        When the run cannot go on.
     """
     if until_drained:
         _refuse_nothing(config)
@@ -88,7 +107,22 @@ class LiveRun:
     async def run(
         self, scheduler: str, feed: Feed | None, on_progress: Callable[[Statistics], None]
     ) -> Statistics:
-        """Build the graph, let it flow, and take it down in order."""
+        """Build the graph, run it, and close everything in order; return the statistics.
+
+        Parameters
+        ----------
+        scheduler
+            Address of the Dask scheduler.
+        feed
+            As for `run_live`.
+        on_progress
+            Called with the statistics.
+
+        Raises
+        ------
+        ZadsError
+            When the run cannot go on.
+        """
         await asyncio.to_thread(self._prepare_topics)
         config, inputs = self._config, self._in_force.channels.inputs
         self._membership = Membership(self._kafka, config.group, config.replica, config.topics, inputs)

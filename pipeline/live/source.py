@@ -44,7 +44,7 @@ class Progress:
     beyond_since: float | None = None  # that the committed offset is beyond the end
     beyond: bool = False  # for so long that it is no passing answer
     waiting_since: float | None = None
-    flight: int = 0  # the batch in the air; 0: none
+    flight: int = 0  # the batch in flight; 0: none
     not_before: float = 0.0
 
     @property
@@ -132,10 +132,20 @@ class KafkaRanges(Source):
         return any(progress.busy for progress in self.progress.values())
 
     def settle(self, work: Work, following: Next, lost: str = "") -> None:
-        """Take in what recovery decided about a batch, and what was found lost and is not yet committed."""
+        """Apply what recovery decided about a batch.
+
+        Parameters
+        ----------
+        work
+            The batch.
+        following
+            What comes next for its partition.
+        lost
+            What was found lost and is not yet committed; "" for nothing.
+        """
         progress = self.progress.get(work.partition)
         if progress is None or progress.flight != work.flight:
-            return  # no longer ours, or ours anew: whoever has it now asks Kafka
+            return  # no longer ours, or assigned to us again: its present owner asks Kafka
         if isinstance(following, Again):
             self._retries.append((time.monotonic() + following.seconds, following.work))
             return

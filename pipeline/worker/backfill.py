@@ -71,9 +71,23 @@ def gaps_of(config: RunConfig, channel: str | None = None) -> list[Gap]:
 def backfill(
     config: RunConfig, channel: Channel, on_progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Backfilled:
-    """Run `channel`, as it is now, over everything that it missed.
+    """Deliver everything that a channel missed, with the channel as it is now.
 
-    `on_progress(gaps done, gaps in all)`. A gap on which the filter still fails stays open.
+    A gap on which the filter still fails stays open.
+
+    Parameters
+    ----------
+    config
+        The configuration, with the broker.
+    channel
+        The channel.
+    on_progress
+        Called with the number of gaps done and of all gaps.
+
+    Raises
+    ------
+    BrokerError
+        When the broker does not answer.
     """
     kafka = client_settings(config.bootstrap_servers, **config.client)
     ensure_topics(config.bootstrap_servers, [channel.topic], partitions=1, config=SIZED, **config.client)

@@ -58,7 +58,22 @@ class Outgoing:
         return {path: len(packets) for path, packets in self._hidden.items()}
 
     def produce(self, paced: Paced, low: int, high: int) -> None:
-        """Send matches, dead letters, and the gaps that [low, high) leaves in channels."""
+        """Send matches, dead letters, and the gaps that channels have in this batch.
+
+        Parameters
+        ----------
+        paced
+            The producer, in a transaction.
+        low
+            First offset of the batch.
+        high
+            Offset after its last.
+
+        Raises
+        ------
+        NotTaken
+            When the broker does not take a record.
+        """
         self.refused = list(self._verdicts.refused)
         for name, matches in self._verdicts.matches.items():
             self.delivered[name] = []
@@ -122,7 +137,7 @@ class Outgoing:
         )
 
     def _gaps(self, refused: list[Refusal], low: int, high: int) -> list[Gap]:
-        """What channels miss here: whole batches, and single alerts that their filter could not bear."""
+        """What channels miss here: whole batches, and single alerts on which their filter failed."""
         whole = [
             gap_of(self._channels[name], self._source, low, high, reason)
             for name, reason in self._verdicts.gaps.items()
@@ -143,7 +158,17 @@ class Outgoing:
 
 
 def loss_records(channels: ChannelSet, source: Partition, stood: Standing) -> list[dict[str, Any]]:
-    """Arguments for Producer.produce that note for each channel what can no longer be read."""
+    """Arguments for Producer.produce that note for each channel what can no longer be read.
+
+    Parameters
+    ----------
+    channels
+        The channels in force.
+    source
+        The partition.
+    stood
+        Where the group stands in it, and what is lost.
+    """
     readers = [channel for channel in channels.channels if channels.reads(channel, source.topic)]
     return [gap_of(c, source, stood.low, stood.high, stood.loss).record() for c in readers]
 

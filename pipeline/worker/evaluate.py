@@ -1,10 +1,9 @@
 """From packets to verdicts: decode a batch once, run every channel's filter on it.
 
-No Kafka in here, so that the live stream, a backfill and a test run the very same code.
-
-User code is fenced in: a filter that raises is bisected until the alerts that it cannot bear are
-single; those are set aside for that channel only. When there are many of them the filter itself has
-failed, and the batch is a gap of the channel. Its neighbours never notice.
+Kafka is not used here, so that the live stream, a backfill and a test run the same code. User code is
+isolated: when a filter raises, the batch is halved until each failing alert is isolated, and these alerts are
+set aside for that channel only. When there are many of them the filter itself has failed, and the batch is a
+gap of the channel. Other channels are not affected.
 """
 
 from __future__ import annotations
@@ -113,10 +112,30 @@ class Evaluator:
         filter_seconds: float,
         failing_alerts: int,
     ) -> list[Verdicts]:
-        """Decode batches of packets and run every channel that may read `topic` and is not suspended.
+        """Decode batches of packets and run every channel that may read their topic and is not suspended.
 
-        Each channel runs once over all of them (of each of its surveys), for ten alerts cost a filter as much
-        as a thousand do. A filter that fails has failed on each batch.
+        Each channel runs once over the alerts of all batches, because ten alerts cost a filter as much time
+        as a thousand. A filter that fails has failed on each batch.
+
+        Parameters
+        ----------
+        batches
+            Packets of each batch.
+        topic
+            The topic that they come from.
+        guard
+            Watches over a filter while it runs.
+        suspended
+            Channel -> why it does not run.
+        filter_seconds
+            Time limit of each run of a filter, s.
+        failing_alerts
+            Most alerts on which a filter may raise; with more, the filter itself has failed.
+
+        Returns
+        -------
+        list of Verdicts
+            One for each batch. The first has the time used for all.
         """
         verdicts = Verdicts()
         with _timed(verdicts, "decode"):

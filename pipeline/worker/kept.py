@@ -1,4 +1,4 @@
-"""Which filter keeps memory from call to call, told before its worker is full."""
+"""Detects a filter that keeps memory from call to call, before its worker's memory is full."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ class Kept:
 
     @contextmanager
     def by(self, channel: str) -> Iterator[None]:
-        """Within, what this process grows by is the channel's. Raises HoardsMemory beyond the limit."""
+        """A context in which the growth of this process counts for the channel.
+
+        Raises HoardsMemory beyond the limit.
+        """
         before = _resident()
         yield
         self._kept[channel] += _resident() - before

@@ -1,9 +1,9 @@
 """A worker's hold on one partition: a consumer that stays on it and a transactional producer.
 
-EXACTLY ONCE, the worker's half. The transactional id is made from the group and the partition, so
-whoever takes the partition next fences whoever had it before (KIP-98). That alone does not remove
-duplicates: a predecessor may have committed just before it died. So a worker that takes a partition
-fences first and then asks what is committed; only if that is where its range begins does it read.
+EXACTLY ONCE, the worker's half. The transactional id is made from the group and the partition, so the next
+owner of the partition fences the one before (KIP-98). That alone does not remove duplicates: a predecessor
+may have committed just before it died. So a worker that takes a partition fences first and then asks what is
+committed; only if that is where its range begins does it read.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ _OUTCOMES: Mapping[Fault, Outcome] = {
 
 
 class MadeAgain(Exception):
-    """The records that were read are perhaps those of another topic of the same name."""
+    """The records that were read may be those of another topic of the same name."""
 
 
 def outcome_of(

@@ -73,7 +73,19 @@ def standing(committed: TopicPartition, topic_id: str, beginning: int, end: int 
 
 
 def as_topic_partition(partition: Partition, offset: int, epoch: int, metadata: str = "") -> TopicPartition:
-    """For confluent-kafka, which then notices when the log was cut below `offset`."""
+    """The offset for confluent-kafka, which then notices when the log was truncated below it.
+
+    Parameters
+    ----------
+    partition
+        The partition.
+    offset
+        The next offset to read or to commit.
+    epoch
+        Leader epoch of the record before; -1: unknown.
+    metadata
+        Metadata of a commit.
+    """
     if epoch < 0:
         return TopicPartition(*partition, offset, metadata)
     return TopicPartition(*partition, offset, metadata, epoch)

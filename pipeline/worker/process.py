@@ -43,7 +43,7 @@ def prepare(channels: bytes, schemas: str) -> None:
 
 
 def process(works: Sequence[Work]) -> list[Report]:
-    """Do some pieces of work that are kin (see Work.kin), or say of each why not."""
+    """Process compatible pieces of work (see Work.kin); return one report for each."""
     _lanes.begin_bundle()
     note = RunningNote(works[0])  # one names the filter that is running; the others are just done again
     if (culprit := note.left_by_an_attempt_before()) is not None:

@@ -1,7 +1,7 @@
-"""Which filter is running, written where the worker's death does not take it along.
+"""Which filter is running, written where it survives the death of the worker.
 
 User code runs in the worker's process. When it loops for ever or eats the memory, the process ends,
-and whoever looks afterwards must be able to name the culprit: a few bytes in a file beside the
+and the next attempt must be able to name the cause: a few bytes in a file beside the
 worker's scratch folder, one file a partition, survive even SIGKILL (the page cache is not the
 process's). The time limit is SIGALRM, which needs no GIL: `faulthandler` writes the traceback even inside
 a C loop that never lets go, and hands the signal on to its default, the end of the process. (A timer is one

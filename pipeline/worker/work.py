@@ -1,4 +1,4 @@
-"""What travels between the coordinator and the workers: a range of offsets out, a report back.
+"""Messages between the coordinator and the workers: a range of offsets out, a report back.
 
 Packets never travel through the scheduler. A worker reads the bytes of its range itself, so a
 descriptor is a few hundred bytes whatever the alerts weigh.
@@ -50,7 +50,7 @@ class Work:
     def kin(self) -> tuple[object, ...] | None:
         """Equal for pieces of work whose alerts the filters may see in one pass; None: it goes alone.
 
-        That is another attempt: whatever ended the one before must not come over its neighbours twice.
+        That is another attempt: what ended the one before must not affect other work again.
         """
         if self.fence or self.unreadable or self.control:
             return None
