@@ -44,10 +44,19 @@ class Epochs(Protocol):
 
 
 class Column(NDArrayOperatorsMixin):
-    """A value for each epoch of a `History`; immutable.
+    """A value for each epoch of a `History`; immutable. A comparison with a missing value is false.
 
-    values: a NumPy array, or a pandas array where NumPy has no missing value (strings, 64-bit integers).
-    A comparison with a missing value is false. sources: the frame's columns that it was made from.
+    Parameters
+    ----------
+    epochs
+        The selection of epochs.
+    values
+        One for each epoch: a NumPy array, or a pandas array where NumPy has no missing value (strings, 64-bit
+        integers).
+    name
+        Name of the field; "" for computed values.
+    sources
+        The frame's columns that it was made from.
     """
 
     __array_priority__ = 2000  # pandas and NumPy leave the operators to this class

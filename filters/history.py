@@ -40,8 +40,23 @@ def history(alerts: pd.DataFrame, name: str) -> "History":
 class History:
     """Epochs of many alerts, end to end, in the alerts' order; a mask selects, a name gives a column.
 
-    alerts: the batch; whole: its `<name>.jd`, all rows; keep: the rows chosen, None for all of them.
-    rows: int64, for each epoch the position of its alert in the batch.
+    Parameters
+    ----------
+    alerts
+        The batch, one row an alert.
+    name
+        Name of the history.
+    whole
+        All rows of its `<name>.jd`.
+    keep
+        Positions of the rows chosen; None: all.
+    sources
+        The columns that chose these rows.
+
+    Attributes
+    ----------
+    rows
+        int64, for each epoch the position of its alert in the batch.
     """
 
     def __init__(

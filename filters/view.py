@@ -133,7 +133,17 @@ def no_column(name: str, declared: Iterable[str]) -> NoSuchColumn:
 
 
 class NotDeclared(NoSuchColumn):
-    """A column that a filter may read, and that its `reads` do not name."""
+    """A column that a filter may read, but that its `reads` do not name.
+
+    Parameters
+    ----------
+    name
+        The column.
+    known
+        The columns that are declared.
+    what
+        What it names, for the message.
+    """
 
     def __init__(self, name: str, known: Iterable[str] = (), what: str = "column") -> None:
         super().__init__(name, known, what)

@@ -89,7 +89,17 @@ class NotPublic(PacketError):
 
 
 class NoSuchColumn(ZadsError, KeyError):
-    """A name that the survey (or the frame) does not have; the message lists the names that are near."""
+    """A name that the survey (or the frame) does not have; the message lists near names.
+
+    Parameters
+    ----------
+    name
+        The name that was asked for.
+    known
+        The names that exist.
+    what
+        What it names, for the message.
+    """
 
     def __init__(self, name: str, known: Iterable[str] = (), what: str = "column") -> None:
         self.name, self.known, self.what = name, [str(n) for n in known], what

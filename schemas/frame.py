@@ -61,15 +61,34 @@ class External(Hashable, Protocol):
 
 
 class FrameMaker:
-    """Makes the frames of some columns of one survey. What does not depend on a batch is worked out once.
+    """Makes the frames of some columns of one survey. What does not depend on a batch is computed once.
 
-    reads: the columns to show, stored or computed. public: leave out the rows of histories that are not
-    public (whole alerts are the caller's to drop, see `is_public`). identity: columns that are always shown.
-    external: where columns come from that are not the survey's; None: there are none.
-    columns: the stored columns to decode or read. touched: the histories of which something is read.
+    Parameters
+    ----------
+    reads
+        The columns to show, stored or computed.
+    survey
+        Whose alerts.
+    public
+        Leave out the history rows that are not public. Whole alerts that are not public must be dropped by
+        the caller, see `is_public`.
+    identity
+        Columns that are always shown.
+    external
+        Where columns come from that are not the survey's; None: there are none.
 
-    Raises NoSuchColumn for a name that the survey does not have, and what `external` raises for one that it
-    does not have.
+    Attributes
+    ----------
+    columns
+        The stored columns to decode or read.
+    touched
+        The histories of which something is read.
+
+    Raises
+    ------
+    NoSuchColumn
+        For a name that the survey does not have. `external` raises its own error for a name that it does not
+        have.
     """
 
     def __init__(

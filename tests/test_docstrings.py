@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.test_architecture import MAY_IMPORT, files_of
+
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ["schemas", "filters", "archive", "simulator", "cluster", "commands", "pipeline"]
 MOST_WITHOUT = 2
 """A function with more parameters documents each one."""
 
@@ -70,28 +71,76 @@ def options() -> set[str]:
 
 def functions_of(path: Path) -> Iterator[Documented]:
     """The public functions of a file and the public methods of its public classes."""
-    yield from functions(ast.parse(path.read_text()).body, str(path.relative_to(ROOT)), in_class=False)
+    yield from functions(ast.parse(path.read_text()).body, str(path.relative_to(ROOT)))
 
 
-def functions(body: list[ast.stmt], within: str, *, in_class: bool) -> Iterator[Documented]:
+def functions(body: list[ast.stmt], within: str, of: ast.ClassDef | None = None) -> Iterator[Documented]:
+    """Those of a module or class; `__init__` is documented by its class."""
     for node in body:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
-            yield from functions(node.body, f"{within} {node.name}", in_class=True)
+            yield from functions(node.body, f"{within} {node.name}", of=node)
         elif isinstance(node, Function) and not node.name.startswith("_"):
-            found = arguments(node, bound=in_class and not is_static(node))
-            helped = {one.arg for one in found if has_help(one.annotation)}
-            text = ast.get_docstring(node) or ""
-            yield Documented(f"{within} {node.name}", [one.arg for one in found], described(text), helped)
+            yield documented(
+                node, f"{within} {node.name}", node, bound=of is not None and not is_static(node)
+            )
+        elif isinstance(node, Function) and node.name == "__init__" and of is not None:
+            yield documented(node, within, of, bound=True)
 
 
-@pytest.mark.parametrize("room", ROOMS)
+def documented(function: Function, name: str, by: Function | ast.ClassDef, *, bound: bool) -> Documented:
+    found = arguments(function, bound=bound)
+    helped = {one.arg for one in found if has_help(one.annotation)}
+    return Documented(name, [one.arg for one in found], described(ast.get_docstring(by) or ""), helped)
+
+
+SAMPLE = '''
+class Box:
+    """Something.
+
+    Parameters
+    ----------
+    width
+        In m.
+
+    Raises
+    ------
+    ValueError
+        For a negative one.
+    """
+
+    def __init__(self, width, high): ...
+
+    def ask(self, what, *more, **rest):
+        """Ask.
+
+        Parameters
+        ----------
+        what : str
+            The question.
+        *more, other
+            Not there.
+        """
+
+def find(name: str, limit: Annotated[int, typer.Option(help="At most so many.")] = 3): ...
+
+def _private(one, two, three): ...
+'''
+
+
+@pytest.mark.parametrize("room", MAY_IMPORT)
 def test_each_parameter_is_described(room: str) -> None:
-    every = [one for path in sorted((ROOT / room).rglob("*.py")) for one in functions_of(path)]
-    assert any(one.described for one in every), f"nothing is documented in {room}"
-    for function in every:
+    for function in (one for path in files_of(room) for one in functions_of(path)):
         names = set(function.parameters)
         if len(names) > MOST_WITHOUT:
             missing = names - function.described - function.helped
             assert not missing, f"{function.name} does not document {sorted(missing)}"
         strange = function.described - names
         assert not strange, f"{function.name} has no parameter {sorted(strange)}"
+
+
+def test_what_is_read_in_a_docstring() -> None:
+    tree = ast.parse(SAMPLE)
+    made, ask, find = functions(tree.body, "sample.py")
+    assert made == ("sample.py Box", ["width", "high"], {"width"}, set())
+    assert ask == ("sample.py Box ask", ["what", "more", "rest"], {"what", "more", "other"}, set())
+    assert find == ("sample.py find", ["name", "limit"], set(), {"limit"})

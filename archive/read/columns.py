@@ -160,9 +160,20 @@ def _source(root: str, path: str) -> Any:
 class PieceReader:
     """Reads columns of one piece of a data file.
 
-    ranges: HEALPix ranges outside of which no row is wanted; asked: conditions that all rows must fulfil
-    (both only choose row groups: the rows themselves are the caller's to ask). public: the histories of
-    which only public rows are wanted -> the column that each of their rows has.
+    `ranges` and `asked` only choose row groups: the caller must check the rows themselves.
+
+    Parameters
+    ----------
+    piece
+        The piece.
+    ranges
+        (n, 2) int64, HEALPix cells of order 29: no row outside is wanted. None: the whole sky.
+    asked
+        Conditions that all rows must fulfil.
+    survey
+        Whose table.
+    public
+        The histories of which only public rows are wanted -> the column that each of their rows has.
     """
 
     def __init__(

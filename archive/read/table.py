@@ -24,9 +24,21 @@ PARTITION_ROWS = 131_072
 
 
 class Table:
-    """One survey's part of an archive, as it is now or (version) as it was. Pickles as its address.
+    """One survey's part of an archive, as it is now or as it was. Pickles as its address.
 
-    path: folder or object-store address. Raises NoSuchArchive when it is first read and not there.
+    Parameters
+    ----------
+    path
+        Folder or object-store address of the archive.
+    survey
+        Whose table.
+    version
+        Version of the table; None: the newest.
+
+    Raises
+    ------
+    NoSuchArchive
+        When it is first read and does not exist.
     """
 
     def __init__(self, path: str | Path, survey: str = "ztf", version: int | None = None) -> None:

@@ -75,8 +75,19 @@ class _Gathered:
 class Appender:
     """Appends to one survey's table. For one thread.
 
-    A source is named by its application id, which must be another when positions begin anew (for Kafka: when
-    cluster, topic or group is another), or records of the new one would be taken for known.
+    A source is named by its application id. It must change when positions start again (for Kafka: when
+    cluster, topic or group change); otherwise new records would be taken for known ones.
+
+    Parameters
+    ----------
+    archive
+        Address of the archive.
+    survey
+        Whose table.
+    schemas
+        Where the schemas of packets with Confluent framing are looked up.
+    limits
+        When to write; None: the defaults.
     """
 
     def __init__(

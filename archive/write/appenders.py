@@ -21,6 +21,15 @@ class Appenders:
     """Appends to the tables of all surveys. For one thread.
 
     A source is named by its application id; see `Appender`.
+
+    Parameters
+    ----------
+    archive
+        Address of the archive.
+    schemas
+        Where the schemas of packets with Confluent framing are looked up.
+    limits
+        When to write; None: the defaults.
     """
 
     def __init__(

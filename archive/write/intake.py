@@ -59,9 +59,25 @@ class _Written(NamedTuple):
 
 
 class Intake:
-    """Packets of one survey into its table, by threads of this process.
+    """Writes packets of one survey into its table, by threads of this process.
 
-    summary: counts what becomes of them. Raises NoSchemaSource when a registry does not answer.
+    Parameters
+    ----------
+    archive
+        Address of the archive.
+    survey
+        Whose table.
+    schemas
+        Where the schemas of packets with Confluent framing are looked up.
+    summary
+        Counts what becomes of the packets.
+    quarantine
+        Keeps what cannot be a row.
+
+    Raises
+    ------
+    NoSchemaSource
+        When a registry does not answer.
     """
 
     def __init__(
@@ -157,9 +173,21 @@ class Intake:
 
 
 class Intakes:
-    """Packets into the tables of their surveys. survey: into this one's only; None: each into its own.
+    """Writes packets into the tables of their surveys.
 
-    Raises NoSchemaSource when a registry does not answer.
+    Parameters
+    ----------
+    archive
+        Address of the archive.
+    survey
+        The survey whose table all packets go to; None: each goes to the table of its own survey.
+    schemas
+        Where the schemas of packets with Confluent framing are looked up.
+
+    Raises
+    ------
+    NoSchemaSource
+        When a registry does not answer.
     """
 
     def __init__(self, archive: str, survey: str | None = None, schemas: SchemaSource | None = None) -> None:

@@ -32,11 +32,23 @@ STARTS = 3
 
 
 class Broker:
-    """A Kafka broker that lives no longer than the process that started it, even when that is killed.
+    """A Kafka broker that never outlives the process that started it, even if that process is killed.
 
-    Without `home` its data are temporary and go when the `with` block (or the process) ends. Without `port` a
-    free one is taken; port and data stay over stop() and start(). `java` asks for another Java than the one
-    that came with the installation; `settings` replace or add lines of server.properties.
+    Port and data stay the same over stop() and start().
+
+    Parameters
+    ----------
+    home
+        Folder of its data and state; None: a temporary one, removed when the `with` block (or the process)
+        ends.
+    port
+        Port to listen on; None: a free one.
+    java
+        A `java` program or a Java home; None: the one of the installation.
+    settings
+        Lines of server.properties to replace or add.
+    say
+        Called with messages for people.
     """
 
     def __init__(

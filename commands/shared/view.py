@@ -23,7 +23,17 @@ EXIT_SUSPENDED = 3
 
 
 class LiveView:
-    """A live table on a terminal; a log line every few seconds where there is none."""
+    """A live table on a terminal; a log line every few seconds where there is none.
+
+    Parameters
+    ----------
+    channels
+        The channels at the start.
+    console
+        Where to draw.
+    plain
+        Log lines also on a terminal.
+    """
 
     def __init__(self, channels: ChannelSet, console: Console, *, plain: bool = False) -> None:
         self._channels, self._console = channels, console

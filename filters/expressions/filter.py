@@ -18,7 +18,22 @@ from filters.traced import answer
 
 
 class Expression:
-    """The function of an expression filter. It holds plain data only, and pickles."""
+    """The function of an expression filter. It has plain data only, and pickles.
+
+    Parameters
+    ----------
+    text
+        The expression.
+    name
+        Name of the filter.
+    survey
+        Whose alerts.
+
+    Raises
+    ------
+    BadExpression
+        For a text that is no expression about these alerts.
+    """
 
     def __init__(self, text: str, name: str, survey: str) -> None:
         self.__name__, self.__doc__ = name, text

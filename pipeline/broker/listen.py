@@ -155,7 +155,31 @@ def _one_by_one(listener: Listener) -> Iterator[Alert]:
 class Listener:
     """What `listen` does, in batches: all the alerts that have arrived, as soon as one has.
 
-    Offsets of a group move only by has_read(). The arguments are those of `listen`.
+    Offsets of a group move only by has_read().
+
+    Parameters
+    ----------
+    topic
+        Name of a topic, or a regular expression that begins with "^".
+    bootstrap
+        Address of the broker, host:port.
+    until_drained
+        End when everything that is there now has been read.
+    group
+        Consumer group that remembers what was read; None: none.
+    from_beginning
+        Begin with the oldest record, where no group remembers a place; else with new ones.
+    schemas
+        Where the schemas of packets with Confluent framing are looked up.
+    kafka
+        librdkafka's own keys.
+
+    Raises
+    ------
+    NoSuchTopic
+        When there is no such topic, or with `until_drained` none that matches.
+    BrokerError
+        When the broker does not answer.
     """
 
     def __init__(

@@ -19,7 +19,16 @@ class Stalled(Exception):
 class RangeReader:
     """A consumer that stays on one partition and reads committed records range by range.
 
-    It is long-lived since `assign` for each range would throw the prefetched records away.
+    It is long-lived, because `assign` for each range would throw the prefetched records away.
+
+    Parameters
+    ----------
+    kafka
+        Settings of the client.
+    group
+        Consumer group whose committed offsets `consumer` can be asked for; reading does not move them.
+    partition
+        The partition.
     """
 
     def __init__(self, kafka: dict[str, str], group: str, partition: Partition) -> None:

@@ -43,10 +43,34 @@ class Outgoing:
 
 
 class Delivery:
-    """Sends alerts and counts those that are known to be there.
+    """Sends alerts and counts those that the broker is known to have.
 
-    topics: alerts taken, by topic; objects: their distinct objectIds; bytes: their size; refused: dead
-    letters by reason. rate: alerts/s at most. Raises BrokerError when no broker answers.
+    Parameters
+    ----------
+    bootstrap
+        Address of the broker, host:port.
+    partitions
+        Partitions of topics that are created.
+    rate
+        Most alerts a second; None: no limit.
+    kafka
+        librdkafka's own keys.
+
+    Attributes
+    ----------
+    topics
+        Alerts taken, by topic.
+    objects
+        Their distinct objectIds.
+    bytes
+        Their size.
+    refused
+        Dead letters by reason.
+
+    Raises
+    ------
+    BrokerError
+        When no broker answers.
     """
 
     def __init__(self, bootstrap: str, partitions: int, rate: float | None, kafka: dict[str, Any]) -> None:

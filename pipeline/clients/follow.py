@@ -126,7 +126,27 @@ class Replaced(ZadsError):
 class Follower:
     """One member of a group that keeps what the topics of a pattern hold.
 
-    Raises Replaced when another member with the same `replica` comes, BrokerError when the broker refuses.
+    Parameters
+    ----------
+    keeper
+        What keeps the records.
+    topics
+        Regular expression for the topics.
+    bootstrap
+        Address of the broker, host:port.
+    group
+        Consumer group.
+    replica
+        Name of this member. A second follower with the same name replaces this one.
+    kafka
+        librdkafka's own keys.
+
+    Raises
+    ------
+    BrokerError
+        When the broker does not answer, or refuses.
+    Replaced
+        By `run`, when another member with the same `replica` comes.
     """
 
     def __init__(

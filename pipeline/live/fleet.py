@@ -63,8 +63,16 @@ class _Bundle:
 class Fleet:
     """The workers of one Dask cluster. Use as an async context manager.
 
-    batch_seconds: how long a task may take; offsets: how many a full one spans; bundles: how many full ones
-    a worker has at a time, one running and the others at hand.
+    Parameters
+    ----------
+    client
+        Client of the scheduler.
+    batch_seconds
+        Time limit of a task, s.
+    bundles
+        How many full tasks a worker has at a time: one running, the others waiting.
+    offsets
+        How many offsets a full task spans.
     """
 
     def __init__(self, client: Client, batch_seconds: float, bundles: int, offsets: int) -> None:

@@ -40,9 +40,18 @@ def connect(source: Stream, function: Process, fleet: Fleet, settle: Callable[[R
 
 
 class OnWorkers(Stream):
-    """Has each piece of work done on the workers, and emits the reports as they come.
+    """Runs each piece of work on the workers, and emits the reports as they come.
 
-    How much is in flight is the source's business, which asks the fleet whether there is room.
+    The source decides how much is in flight: it asks the fleet whether there is room.
+
+    Parameters
+    ----------
+    upstream
+        The node that emits work.
+    function
+        What a worker does with a piece of work.
+    fleet
+        The workers.
     """
 
     def __init__(self, upstream: Stream, function: Process, fleet: Fleet) -> None:

@@ -42,8 +42,21 @@ class ReplacedError(ZadsError):
 class Membership:
     """One static member of the group that reads the topics of a pattern, and others by name.
 
-    Classic protocol with an instance id and a short session: a coordinator that was killed gets its
-    partitions back at once when it comes again, and the old one, should it still live, is fenced.
+    Classic protocol with an instance id and a short session. A coordinator that was killed gets its
+    partitions back at once when it starts again; the old one, if it still lives, is fenced.
+
+    Parameters
+    ----------
+    kafka
+        Settings of the client.
+    group
+        Consumer group.
+    replica
+        Name of this member. A second run with the same name replaces this one.
+    topics
+        Regular expression for the topics.
+    others
+        Names of more topics.
     """
 
     def __init__(

@@ -94,7 +94,17 @@ def run_live(
 
 
 class LiveRun:
-    """One run of the live stream."""
+    """One run of the live stream.
+
+    Parameters
+    ----------
+    config
+        The configuration.
+    channels
+        The channels at the start.
+    changes
+        Gives the channel sets that replace them, as for `run_live`.
+    """
 
     def __init__(self, config: RunConfig, channels: ChannelSet, changes: Changes | None = None) -> None:
         self._config, self._changes = config, changes

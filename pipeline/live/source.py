@@ -63,7 +63,25 @@ class Progress:
 
 
 class KafkaRanges(Source):
-    """A streamz source of Work, fed by group membership."""
+    """A streamz source of Work, fed by group membership.
+
+    Parameters
+    ----------
+    membership
+        The member of the group.
+    make_work
+        Makes work of a partition, its first offset, the offset after its last, and its flight.
+    renew
+        Brings a piece of work up to date before another attempt.
+    batch_limit
+        Says how many offsets the next batch of a partition may span, from a first offset on.
+    milliseconds
+        How long a record may wait before its batch goes out.
+    has_room
+        Says whether the worker of a partition can take so many offsets now.
+    kwargs
+        Passed on to streamz.
+    """
 
     def __init__(
         self,

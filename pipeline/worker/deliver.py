@@ -30,9 +30,27 @@ UNREADABLE = "unreadable"
 
 
 class Outgoing:
-    """Turns the verdicts on a batch into Kafka records, within a transaction that the caller holds.
+    """Turns the verdicts on a batch into Kafka records, within a transaction of the caller.
 
-    delivered: channel -> what went to its topic. refused: what went to the dead letters, at whatever stage.
+    Parameters
+    ----------
+    channels
+        The channels in force.
+    source
+        The partition that the batch is from.
+    verdicts
+        What the channels said of it.
+    records
+        Its records.
+    schemas
+        Where the schemas of packets with Confluent framing are looked up.
+
+    Attributes
+    ----------
+    delivered
+        Channel -> what went to its topic.
+    refused
+        What went to the dead letters, from any stage.
     """
 
     def __init__(

@@ -120,9 +120,17 @@ class RoomSource:
 class RegistrySource:
     """Schemas from a Confluent schema registry, asked once for each id.
 
-    seconds: to wait for an answer. attempts: to reach it, before it is said that it does not answer.
-    patience: seconds for which a missing id is taken for one that is still to come: a producer may write
-    before its schema is everywhere. Only after them is a packet refused for it.
+    Parameters
+    ----------
+    url
+        Address of the registry, http(s)://host:port.
+    seconds
+        Time to wait for an answer.
+    attempts
+        How often it is asked before it counts as not answering.
+    patience
+        Seconds for which a missing id counts as not there yet, because a producer may write before its schema
+        has reached every registry. A packet is refused only after them.
     """
 
     def __init__(self, url: str, seconds: float = 10, attempts: int = 3, patience: float = 0) -> None:

@@ -132,8 +132,19 @@ class Absent(Builder):
 
 
 class Leaf(Builder):
-    """Values without parts. stored: the Arrow type of the memory that the walk filled. narrower: some values
-    of that have no place in `type`."""
+    """Values without parts.
+
+    Parameters
+    ----------
+    kind
+        Arrow type of the column.
+    node
+        Where the walk leaves the values.
+    stored
+        Arrow type of the memory that the walk filled; some of its values may not fit `kind` (`narrower`).
+    name
+        Name of the column, for error messages.
+    """
 
     def __init__(self, kind: pa.DataType, node: Node, stored: pa.DataType, name: str) -> None:
         super().__init__(kind)
@@ -142,7 +153,17 @@ class Leaf(Builder):
 
 
 class List(Builder):
-    """Arrays. A list for each row of the node's level, of the items of its child level."""
+    """Arrays: a list for each row of the node's level, of the items of its child level.
+
+    Parameters
+    ----------
+    kind
+        Arrow type of the column.
+    node
+        Where the walk leaves the lengths.
+    items
+        Builds the items.
+    """
 
     def __init__(self, kind: pa.DataType, node: Node, items: Builder) -> None:
         super().__init__(kind)
@@ -150,7 +171,17 @@ class List(Builder):
 
 
 class Struct(Builder):
-    """Whole records."""
+    """Whole records.
+
+    Parameters
+    ----------
+    kind
+        Arrow type of the column.
+    node
+        Where the walk leaves which records are null.
+    parts
+        Builds each field.
+    """
 
     def __init__(self, kind: pa.DataType, node: Node, parts: Sequence[Builder]) -> None:
         super().__init__(kind)

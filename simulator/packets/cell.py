@@ -42,7 +42,19 @@ class SimulatedAlert:
 
 
 class Cell(Quadrant):
-    """The alerts of a quadrant, as packets."""
+    """The alerts of a quadrant, as packets.
+
+    Parameters
+    ----------
+    survey
+        The survey.
+    seed
+        Of the simulated sky.
+    place
+        Index of the field, and the quadrant.
+    observed
+        The sources, each with its detections.
+    """
 
     def __init__(
         self, survey: Survey, seed: int, place: tuple[int, int], observed: Sequence[Observation]

@@ -35,9 +35,23 @@ class _Template:
 
 
 class LoadTest:
-    """Any number of distinct valid packets, varied over `prepared` alerts.
+    """Any number of distinct valid packets, varied over a few simulated alerts.
 
-    Raises ValueError for a schema that cannot be simulated.
+    Parameters
+    ----------
+    prepared
+        Number of alerts to simulate.
+    seed
+        Of the simulated sky.
+    schema
+        A schema version.
+    stamps
+        With image cut-outs.
+
+    Raises
+    ------
+    ValueError
+        For a schema that cannot be simulated.
     """
 
     def __init__(self, prepared: int = 200, seed: int = 1, schema: str = "4.01", stamps: bool = True) -> None:

@@ -18,8 +18,19 @@ from simulator.sky.telescope import HISTORY_DAYS, QUADRANT_SHAPE, Survey
 class Quadrant:
     """The observed sources of a quadrant and all columns about them.
 
-    Detections from 30 days before the first emitted night on are measured; `self.first` numbers the first of
-    those visits. Rows of `measured` and `self.seen` are such detections, one source after the other.
+    Detections from 30 days before the first emitted night on are measured; `self.first` is the number of the
+    first of those visits. Rows of `measured` and `self.seen` are such detections, one source after the other.
+
+    Parameters
+    ----------
+    survey
+        The survey.
+    seed
+        Of the simulated sky.
+    place
+        Index of the field, and the quadrant.
+    observed
+        The sources, each with its detections; they get candids and names.
     """
 
     def __init__(

@@ -21,7 +21,17 @@ _SOLAR = ("ssdistnr", "ssmagnr", "ssnamenr")
 
 
 class RowWriter:
-    """Writes the records of one cell in one schema version."""
+    """Writes the records of one cell in one schema version.
+
+    Parameters
+    ----------
+    cell
+        The quadrant.
+    hood
+        The static sources around its alerts.
+    writer
+        Of the schema version.
+    """
 
     def __init__(self, cell: Quadrant, hood: Neighbourhood, writer: PacketWriter) -> None:
         self._cell, self._hood, self._writer = cell, hood, writer
