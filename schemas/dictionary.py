@@ -1,4 +1,4 @@
-"""The dictionary of words: every column that a filter may read; its unit, its meaning, how it is missing.
+"""The dictionary: every column that a filter may read, its unit, meaning and how missing values look.
 
 Meanings are those of the surveys' own schemas; those of computed columns are ours.
 """
@@ -64,7 +64,7 @@ def words_of(survey: str) -> Mapping[str, Word]:
 
 
 def matching(pattern: str, survey: str | None = None) -> list[Word]:
-    """The words whose name or meaning has the pattern (a regular expression, letters' case aside)."""
+    """The words whose name or meaning matches the pattern (a regular expression, case ignored)."""
     surveys = SURVEYS if survey is None else [survey]
     wanted = re.compile(pattern, re.IGNORECASE)
     every = [word for name in surveys for word in dictionary(name)]
@@ -73,7 +73,7 @@ def matching(pattern: str, survey: str | None = None) -> list[Word]:
 
 
 def near_words(name: str, survey: str = "ztf") -> str:
-    """What somebody who wrote `name` may mean, as the end of a sentence."""
+    """Names that `name` may be a misspelling of, as the end of a sentence."""
     return near_names(_PATTERN_WORDS.get(name, name), words_of(survey))
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong, drawn as a tree:
+"""The errors, as a tree:
 
 ZadsError
 ├── NoSchemaSource         a schema source cannot be reached or read: no packet's fault, try again
@@ -15,7 +15,7 @@ ZadsError
 │   └── NotPublic          "not-public": only public data may leave, and this alert is not
 └── NoSuchColumn           a name that the survey (or frame) does not have; also a KeyError
 
-Errors of filters are in filters/errors.py. Whatever a person can do about an error is its `hint`.
+Errors of filters are in filters/errors.py. The `hint` of an error says what a person can do about it.
 """
 
 import re
@@ -36,7 +36,7 @@ class ZadsError(Exception):
 
 
 class NoSchemaSource(ZadsError):
-    """A folder or registry of schemas cannot be reached or read. Not a packet's fault: worth another try."""
+    """A folder or registry of schemas cannot be reached or read. Not the fault of a packet: try again."""
 
 
 class PacketError(ZadsError):
@@ -128,7 +128,7 @@ _MEANT = {
     "declination": ("dec",),
     "right_ascension": ("ra",),
 }
-"""What people write -> the names that they mean, where nothing is spelled like it."""
+"""Usual words -> the names that they mean, where no name is spelled like them."""
 
 
 def near_names(name: str, known: Iterable[str]) -> str:
@@ -149,5 +149,5 @@ def near_names(name: str, known: Iterable[str]) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """What user code raised, on a line: kind and message, at most 500 characters."""
+    """The error of user code on one line: kind and message, at most 500 characters."""
     return f"{type(error).__name__}: {error}".replace("\n", " ")[:500]

@@ -26,7 +26,7 @@ from schemas.surveys.survey import Survey, floats
 Table: TypeAlias = pa.Table | pa.RecordBatch
 
 IDENTITY = ("candid", "objectId")
-"""In every frame, declared or not: what an alert and its object are called."""
+"""In every frame, declared or not: the names of an alert and of its object."""
 
 TEXT = pd.StringDtype("pyarrow", na_value=np.nan)
 """The type of words: pandas' own "str", missing as NaN."""
@@ -183,7 +183,7 @@ _EXTERNAL = re.compile(r"[a-z][a-z0-9_]{0,40}")
 def may_be_external(name: str, survey: Survey) -> bool:
     """Whether a name is not the survey's own and looks like that of a catalogue, region or sky map.
 
-    What is nearly a history or record of the survey is taken for a slip ("prv_candidate.jd").
+    A name that is nearly a history or record of the survey counts as misspelt ("prv_candidate.jd").
     """
     head, dot, _ = name.partition(".")
     if not dot or not _EXTERNAL.fullmatch(head) or head in survey.names():

@@ -1,8 +1,8 @@
-"""Values as JSON that every reader takes for what they are.
+"""Values as JSON that every reader understands exactly.
 
-JSON has one kind of number, and browsers, jq and many others read it as a float of 64 bits: a candid has
-more digits than that keeps. So each whole number beyond 2^53, and each candid, is there once more as text,
-under its name with `_str`. JSON has no word for what is not finite: it is null.
+JSON has one kind of number, and browsers, jq and many others read it as a float of 64 bits: a candid has more
+digits than that. So each whole number beyond 2^53, and each candid, is written a second time as text, under
+its name with `_str`. Numbers that are not finite are null.
 """
 
 from __future__ import annotations

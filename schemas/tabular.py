@@ -1,4 +1,5 @@
-"""Tables that travel: CSV, ECSV, VOTable, FITS and Parquet, with units and meanings, as astropy reads them.
+"""Tables for other tools: CSV, ECSV, VOTable, FITS and Parquet, with units and meanings, as astropy reads
+them.
 
 TOPCAT, Aladin and other tools of the Virtual Observatory read the VOTable, the FITS and the ECSV as they are.
 """
@@ -113,7 +114,7 @@ def write_table(
 
 
 def check_name(path: Path, *more: str) -> None:
-    """Raises NoSuchFormat for an ending that names no format; more: those that somebody else writes."""
+    """Raises NoSuchFormat for an ending that names no format; more: endings that the caller writes itself."""
     if path.suffix.lower() not in (*FORMATS, *more):
         raise NoSuchFormat(f"cannot write {path}: its ending is none of {', '.join([*FORMATS, *more])}")
 
@@ -136,7 +137,7 @@ def _with_texts(frame: pd.DataFrame, spell: Callable[[str], str]) -> pd.DataFram
 
 
 def _texts(notes: Mapping[str, Any] | None, short: bool) -> dict[str, str]:
-    """Metadata as text; FITS has eight letters for a name and a line for a value."""
+    """Metadata as text; FITS has eight letters for a name and one line for a value."""
     told = {str(key): str(value) for key, value in (notes or {}).items()}
     return {key[:8]: value[:60].replace("\n", " ") for key, value in told.items()} if short else told
 

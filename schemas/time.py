@@ -42,7 +42,7 @@ def tai_minus_utc(mjd_tai: Any) -> np.ndarray:
 def jd_of_tai(mjd_tai: Any) -> np.ndarray:
     """Julian date in days UTC of a Modified Julian Date in days TAI; NaN stays NaN."""
     mjd = np.asarray(mjd_tai, float)
-    # First the leap seconds, while the number is small: then less is lost to rounding.
+    # First the leap seconds, while the number is small: this loses less to rounding.
     utc: np.ndarray = (mjd - tai_minus_utc(mjd) / SECONDS) + MJD_0
     return utc
 

@@ -40,7 +40,7 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 1,
     nights: Annotated[int, typer.Option(min=1, help="Spread them over the last so many nights.")] = 1,
     density: Annotated[
-        float | None, typer.Option(help="Instead of --alerts: times the objects that the sky has.")
+        float | None, typer.Option(help="Instead of --alerts: object density relative to the real sky (1.0).")
     ] = None,
     rare: Annotated[float, typer.Option(help="With --density: supernovae and other rare kinds more.")] = 1.0,
     merger: Annotated[

@@ -1,7 +1,7 @@
 """Records as fastavro gives them -> Arrow columns: any schema, slowly.
 
-The fast walk (schemas/walk.py) takes all that real surveys send; what it refuses, such as unions of several
-types or maps, comes here. Same columns, same refusals.
+The fast walk (schemas/avro/walk.py) reads all that real surveys send; what it cannot read, such as unions of
+several types or maps, is read here. Same columns, same refusals.
 """
 
 import io
@@ -68,7 +68,8 @@ def arrow_columns(records: Sequence[Any], columns: Sequence[Column]) -> list[pa.
 def fitted(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     """Python values as an Arrow array of the type, promoted as Avro has it.
 
-    Raises ValueError, TypeError or an Arrow error for a value that does not fit: it is refused, not bent.
+    Raises ValueError, TypeError or an Arrow error for a value that does not fit: it is refused, never
+    changed.
     """
     return pa.array([_fitted(value, kind) for value in values], kind)
 

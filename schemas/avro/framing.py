@@ -105,7 +105,7 @@ class FolderSource:
 
 
 class RoomSource:
-    """The schemas that lie in a survey's room, by the ids of the survey's own registry."""
+    """The schemas in a survey's folder, by the ids of the survey's own registry."""
 
     def __init__(self, survey: str) -> None:
         self.survey = survey
@@ -227,7 +227,7 @@ class Framer:
         return None
 
     def _remember(self, header: Header) -> Header:
-        # A new list each time: readers in other threads go on with the old one.
+        # A new list each time: readers in other threads keep using the old one.
         self._headers = [header, *(h for h in self._headers if h is not header)][: self.KEPT]
         return header
 

@@ -1,8 +1,8 @@
 """Memory that is reused from batch to batch.
 
-A batch needs some megabytes, and the kernel gives fresh ones page by page (measured: a third of a batch's
-time when other work runs between batches). So a block that nobody uses any more, when the last Arrow array in
-it is gone, is kept for the next batch.
+A batch needs some megabytes, and the kernel gives new ones page by page (measured: a third of a batch's time
+when other work runs between batches). So a block that is no longer used, when the last Arrow array in it is
+deleted, is kept for the next batch.
 """
 
 import weakref
@@ -23,7 +23,10 @@ class Arenas:
         self._free: deque[np.ndarray] = deque()
 
     def take(self, size: int, zeroed: bool = True) -> np.ndarray:
-        """uint8, `size` long, aligned. Whoever keeps the array itself (not a part of it) keeps the memory."""
+        """uint8, `size` long, aligned.
+
+        The memory is reused when the array itself is deleted, even if a part of it is still used.
+        """
         if size < _SMALL:
             return _aligned(np.zeros(size + _ALIGN, np.uint8), size)
         block = self._fitting(size)
@@ -38,7 +41,7 @@ class Arenas:
         return taken
 
     def _fitting(self, size: int) -> np.ndarray | None:
-        """A free block that is large enough, and not by far too large."""
+        """A free block that is large enough, but not much too large."""
         for _ in range(len(self._free)):
             try:
                 block = self._free.popleft()

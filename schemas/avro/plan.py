@@ -36,7 +36,7 @@ _CASTS = {
 for a rewriter may have widened a type."""
 
 _NARROWER = {("long", pa.int32()), ("double", pa.float32()), ("bytes", pa.string())}
-"""Of these, where some values do not fit: their packets are refused, and theirs alone."""
+"""Of these, those where some values do not fit: only the packets with such values are refused."""
 
 
 class Plan(Program):
@@ -106,7 +106,7 @@ def _is_there(node: Node | None, path: Sequence[str]) -> bool:
             node = node.items
         if node is None:
             return False
-        if node.kind in ("map", "union"):  # what is within only fastavro can say
+        if node.kind in ("map", "union"):  # only fastavro can read what is inside
             return True
         node = node.fields.get(name)
     return node is not None

@@ -1,9 +1,9 @@
-"""What of a packet may be public: nothing that the survey's room does not list.
+"""Which parts of a packet may be public: nothing that the survey does not list.
 
-New fields come unannounced (forced photometry did), and some hold rows that belong to a collaboration. So
-the rule denies by default: of all record, array, map, bytes and fixed fields only those that the survey's
-`public` lists stay, and of the listed histories only the rows that it calls public. Single values (numbers,
-strings, enums) stay as received: they describe the public detection itself.
+New fields may come without an announcement (forced photometry did), and some hold rows that belong to a
+collaboration. So the rule denies by default: of all record, array, map, bytes and fixed fields only those
+that the survey's `public` lists stay, and of the listed histories only the rows that it calls public. Single
+values (numbers, strings, enums) stay as received: they describe the public detection itself.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -19,14 +19,15 @@ _HOLDERS = ("record", "array", "map", "bytes", "fixed")
 
 
 class DropsProgramid(ZadsError):
-    """What a public channel is to drop is what tells public rows from others."""
+    """A public channel would drop the field that distinguishes public rows from others."""
 
 
 @lru_cache(maxsize=64)
 def unlisted(writer: WriterSchema) -> frozenset[str]:
     """The fields of this writer schema that must not be public, the outermost ones, by dotted path.
 
-    What is in arrays goes by the array's path. Empty for surveys that do not tell public data from other.
+    What is in arrays goes by the array's path. Empty for surveys all of whose data are public, and for
+    unknown surveys.
     """
     survey = SURVEYS.get(writer.survey)
     if survey is None or survey.public.everything:
@@ -38,8 +39,8 @@ def refuse_dropping_programid(drop: Sequence[str], survey: str = "ztf") -> None:
     """Raise DropsProgramid when fields that a public channel drops take away what the rule needs.
 
     That is the field that says whose data it is (ZTF's programid), of the alert and of each history, unless
-    the whole history is dropped: whoever reads the channel, another public channel for example, would take
-    the rest for not public.
+    the whole history is dropped. A reader of the channel, such as another public channel, would treat the
+    rest as not public.
     """
     known = SURVEYS.get(survey)
     if known is None or known.public.everything:

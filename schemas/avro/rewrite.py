@@ -1,7 +1,7 @@
 """Packets without some fields, or without what is not public: cut out of the bytes.
 
-The compiled walk notes where the pieces to cut begin and end (`MARK`), so all that is kept stays the very
-same bytes; nothing is encoded again but the counts of the histories.
+The compiled walk notes where the pieces to cut begin and end (`MARK`), so all that is kept has the same bytes
+as before; only the counts of the histories are encoded again.
 """
 
 import hashlib
@@ -133,7 +133,7 @@ def _at(node: Node | None, path: str) -> Node | None:
 
 
 class _Marker(Compiler):
-    """Adds a note of where we are before and after what may be cut: fields, arrays, items of these arrays."""
+    """Adds an op that notes the position before and after what may be cut: fields, arrays, their items."""
 
     def __init__(self, fields: frozenset[str], arrays: frozenset[str]) -> None:
         super().__init__()
@@ -275,7 +275,7 @@ def _arrays_around(root: Node, path: str) -> Iterator[str]:
 
 
 def _spans(columns: Columns, span: tuple[Node, Node], begin: int) -> Iterator[Cut]:
-    """From mark to mark, on each row where the walk came by (it does not within a null record)."""
+    """From mark to mark, on each row that the walk has visited (not inside a null record)."""
     starts, ends = (columns.numbers(mark) for mark in span)
     there = np.flatnonzero(starts)
     for start, end in zip((starts[there] - begin).tolist(), (ends[there] - begin).tolist(), strict=True):

@@ -1,15 +1,14 @@
 """The compiled walk over Avro bodies: one interpreter for all schemas, straight into Arrow's memory.
 
-`Program` (schemas/program.py) turns a writer schema into a program, a row of words for each of its nodes.
-`walk` runs it over every body of a batch without the interpreter lock. Each *level* (the alert, each array)
-has a row counter; a value goes to address + row x stride, with stride 0 for what nobody asked for, so that
-projection needs no other program. Memory starts as zeros, so that a null writes nothing. Strings are noted as
-(address, length) and gathered afterwards.
+`Program` (schemas/avro/program.py) turns a writer schema into a program, a row of words for each of its
+nodes. `walk` runs it over every body of a batch without the interpreter lock. Each *level* (the alert, each
+array) has a row counter; a value goes to address + row x stride, with stride 0 for columns that are not
+wanted, so that a projection needs no other program. Memory starts as zeros, so that a null writes nothing.
+Strings are noted as (address, length) and gathered afterwards.
 
-Bounds: an op reads at most 22 bytes before it looks where it is. The last 32 bytes of a body are read from a
-padded copy, so nothing outside a body is ever read; lengths and counts are compared with what is left before
-they are used.
-Binary encoding: Avro specification 1.12, "Data Serialization and Deserialization".
+Bounds: an op reads at most 22 bytes before it checks its position. The last 32 bytes of a body are read from
+a padded copy, so nothing outside a body is ever read; lengths and counts are compared with what is left
+before they are used. Binary encoding: Avro specification 1.12, "Data Serialization and Deserialization".
 
 Everything here is unsigned: signed indices would add wrap-around to each access, and numba makes int64 with
 uint64 a float64.
@@ -57,7 +56,7 @@ from numba.extending import intrinsic
     ARRAY_END,
     GOTO,
     BRANCHES,  # a union of several types: then one GOTO for each branch
-    MARK,  # reads nothing: notes where we are (schemas/rewrite.py)
+    MARK,  # reads nothing: notes the position (schemas/avro/rewrite.py)
     RUN,  # SIZE nullable floats at once, their columns CHILD bytes apart; their own ops follow
 ) = range(17)
 
@@ -73,11 +72,11 @@ from numba.extending import intrinsic
     NO_SYMBOL,
     TOO_MANY,
     LEFT_OVER,
-    SHORT,  # no error of the packet's: the level needs memory for more rows
+    SHORT,  # not an error of the packet: the level needs memory for more rows
 ) = range(12)
 
 MAX_ITEMS = 100_000
-"""Items of one array. A year of Rubin visits to one place is about a thousand; this is no science."""
+"""Items of one array. A year of Rubin visits to one place is about a thousand; more is not a real history."""
 
 PADDED = 32
 """The last bytes of each body, read from a copy with as many zeros behind."""
@@ -256,8 +255,8 @@ def _block(at: U64, end: U64, least: U64) -> tuple[U64, U64, U64]:
 def _run(program: np.ndarray, op: U64, at: U64, end: U64, row: U64) -> tuple[U64, U64]:
     """Read nullable floats at once; returns where they end and the next op.
 
-    That is the first of their own ops, and nothing read, when they may end too near to the body's end or have
-    a wrong branch: those ops know what to do then.
+    When they may end too near to the body's end or have a wrong branch, nothing is read and the next op is
+    the first of their own ops, which handle these cases.
     """
     count, value, null = program[op, SIZE], program[op, VALUE], program[op, NULL]
     if end - at < count * U64(5) + U64(PADDED):
@@ -281,7 +280,7 @@ def _run(program: np.ndarray, op: U64, at: U64, end: U64, row: U64) -> tuple[U64
 
 @_compiled
 def _rewind(program: np.ndarray, rows: np.ndarray, start: np.ndarray, capacity: np.ndarray) -> None:
-    """Make zeros again of what a packet wrote that is then refused."""
+    """Set to zero again what a refused packet has written."""
     for op in range(U64(len(program))):
         if not program[op, STRIDE] and not program[op, VALID_STRIDE]:
             continue
@@ -404,7 +403,7 @@ def walk(
     padded: np.ndarray,
     result: np.ndarray,
 ) -> tuple[U64, U64, U64]:
-    """Run the program over messages[first:]. Arrays are uint64 unless stated.
+    """Run the program over messages[first:]. Arrays are uint64 unless stated otherwise.
 
     Parameters
     ----------

@@ -99,7 +99,7 @@ def smallest(tree: Any) -> int:
 
 
 class _Resolver:
-    """Writes out named types where they are used, checks, and drops what decoding does not need."""
+    """Replaces named types by their definitions, checks them, and drops what decoding does not need."""
 
     def __init__(self) -> None:
         self.named: dict[str, Any] = {}

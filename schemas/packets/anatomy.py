@@ -1,4 +1,4 @@
-"""What can still be read of a packet that cannot be read: its schema, and the fields before the damage."""
+"""What can still be read of a damaged packet: its schema, and the fields before the damage."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _DAMAGE = (EOFError, ValueError, IndexError, KeyError, TypeError, OverflowError,
 
 
 class _Stopped(Exception):
-    """Reading came no further; says where and why."""
+    """Reading ended here; says where and why."""
 
 
 @dataclass
@@ -40,7 +40,7 @@ class Anatomy:
 
 
 def dissect(raw: bytes, schemas: SchemaSource | None = None) -> Anatomy:
-    """Read of `raw` what can be read. Raises nothing: what is wrong is in the result."""
+    """Read what can be read. Never raises: the result says what is wrong."""
     container = raw.startswith(MAGIC)
     confluent = not container and raw[:1] == b"\0"
     result = Anatomy(

@@ -114,7 +114,7 @@ def _files_at(path: Path) -> list[tuple[Path, Packed]]:
 
 
 def _in_folder(file: Path) -> tuple[Path, Packed] | None:
-    """A file of a folder, if it counts: beside packets and archives a folder may hold anything."""
+    """A file of a folder, if it counts: a folder may also hold other files."""
     if file.name.startswith(".") or not file.is_file():
         return None
     if is_packet_name(file.name):

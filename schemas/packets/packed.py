@@ -103,7 +103,7 @@ def kind_of(file: Path) -> Packed:
             try:
                 head = _read(codec.opened(disk), _TOP_OF_TAR)
             except DAMAGE:
-                return Packed("tar", codec)  # whoever reads it is told where it ends
+                return Packed("tar", codec)  # the reader raises where it ends
     if _is_tar(head):
         return Packed("tar", codec)
     if head.startswith(MAGIC) or (codec is None and file.name.lower().endswith(".avro")):
@@ -174,7 +174,7 @@ def _of_tar(disk: BinaryIO, codec: Codec | None) -> Iterator[tuple[str, bytes]]:
                     yield member.name, _content(tar, member)
     finally:
         content.close()
-    # tarfile takes an archive cut between two members for a whole one; a whole one ends in zeros.
+    # tarfile accepts an archive that is truncated between two members; a complete one ends in zeros.
     if end.tail.strip(b"\0"):
         raise EOFError("the end-of-archive mark is missing")
 

@@ -147,7 +147,7 @@ def _simple_image(data: bytes) -> np.ndarray | None:
 
 def _any_image(data: bytes) -> np.ndarray:
     """The first image of any FITS file, through astropy. Raises PacketError."""
-    from astropy.io import fits  # half a second of every worker's start, for what is rarely needed
+    from astropy.io import fits  # importing it takes half a second, and it is rarely needed
 
     try:
         # What astropy warns of either can be read or raises.
@@ -158,7 +158,7 @@ def _any_image(data: bytes) -> np.ndarray:
             for unit in units:
                 if unit.is_image and unit.data is not None and (image := _flat(unit.data)).ndim == 2:
                     return np.asarray(image, np.float32)
-    except Exception as error:  # on damaged files astropy raises errors of every kind, AttributeError too
+    except Exception as error:  # on damaged files astropy raises many kinds of errors, even AttributeError
         raise CorruptValue(f"the stamp is no FITS image: {error}") from error
     raise CorruptValue("the stamp has no image of two dimensions")
 

@@ -1,7 +1,7 @@
 """Batches of packets -> Arrow columns, whatever each packet's framing and version.
 
-One packet that cannot be read is refused with its reason and costs its neighbours nothing; a packet of
-another survey is counted.
+A packet that cannot be read is refused with its reason, without effect on other packets; a packet of another
+survey is counted.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Refused:
 
 @dataclass
 class Batch:
-    """What a batch of packets came to.
+    """The result of reading a batch of packets.
 
     table: one row a record, in the packets' order, one column a name asked for.
     packet: int64, for each row the index of its packet.
@@ -117,7 +117,7 @@ class PacketReader:
         self._plans: dict[WriterSchema, Plan] = {}
 
     def is_for(self, packets: Sequence[bytes]) -> bool:
-        """Whether these are packets of its survey, as far as can be told."""
+        """Whether these are packets of its survey, as far as the schema shows."""
         try:
             return all(self._framer.frame(raw).writer.survey == self.survey.name for raw in packets)
         except (PacketError, NoSchemaSource):
@@ -159,7 +159,7 @@ class PacketReader:
         return groups
 
     def _framed(self, index: int, raw: bytes, batch: Batch) -> Framed | None:
-        """A packet of our survey taken apart, or None with a word in the batch."""
+        """A packet of our survey split into blocks; or None, with a note in the batch."""
         try:
             framed = self._framer.frame(raw)
         except PacketError as error:

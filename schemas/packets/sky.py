@@ -61,7 +61,7 @@ class StampSky:
 
 
 def stamp_sky(packet: Mapping[str, Any], which: str) -> StampSky | None:
-    """How a stamp of a packet lies on the sky; None where nothing says so. which: such as "Science"."""
+    """How a stamp of a packet lies on the sky; None where this is unknown. which: such as "Science"."""
     survey = survey_of_packet(packet)
     if survey is not None and survey.stamps.matrix is not None:
         return StampSky(np.array(survey.stamps.matrix))

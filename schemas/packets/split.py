@@ -1,4 +1,4 @@
-"""An Avro container file of several packets taken apart into one file for each."""
+"""Splits an Avro container file of several packets into one file for each."""
 
 from __future__ import annotations
 

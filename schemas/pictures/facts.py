@@ -1,4 +1,4 @@
-"""What a person wants to know of an alert first, from its packet."""
+"""The main facts about an alert, from its packet."""
 
 from __future__ import annotations
 

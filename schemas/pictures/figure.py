@@ -62,10 +62,9 @@ def stamp_of(packet: Mapping[str, Any], name: str) -> npt.NDArray[np.float32] | 
 
 
 def stamp_title(packet: Mapping[str, Any], name: str) -> str:
-    """What to write under a stamp.
-
-    ZTF turns the difference image of a negative subtraction round, so that the candidate is bright in it (as
-    it is in all 44 negative ones of 203 real packets): unsaid, a fading star looks like a rising one.
+    """What to write under a stamp. ZTF reverses the difference image of a negative subtraction, so that the
+    candidate is bright in it (as it is in all 44 negative ones of 203 real packets): without this label a
+    fading star would look like a rising one.
     """
     survey = survey_of_packet(packet)
     turned = survey is not None and survey.stamps.turned and name == "Difference"
@@ -77,7 +76,7 @@ def displayed(pixels: npt.NDArray[Any], sky: StampSky | None) -> tuple[npt.NDArr
 
     Where rows or columns run along right ascension and declination they are turned round so that north is up
     and east left. A stamp that is turned by any other angle is drawn as it is stored, and its axes are drawn
-    turned: pixels are not made from others. A view: the array that was given stays as it is.
+    turned: pixels are never interpolated. A view: the array that was given stays as it is.
 
     Source for ZTF: `dec` against `ypos` in real packets, and the reference source nearest to the candidate
     (`ranr`, `decnr`) in the template (tests/schemas/test_orientation.py).
@@ -246,7 +245,7 @@ def blank_figure(width: float, height: float) -> Figure:
 
 
 def _write_headline(axes: Axes, name: str, said: Sequence[str]) -> None:
-    """Over the whole row: the name in bold, the rest after it."""
+    """Above the whole row: the name in bold, the rest after it."""
     title = axes.set_title(name, loc="left", fontsize=10, fontweight="bold", color=_INK, pad=7)
     rest = axes.annotate(
         "  ·  ".join(said),
@@ -323,7 +322,7 @@ def _draw_detections(
 
 def _set_axes(axes: Axes, curve: LightCurve) -> None:
     longest = max([epoch.days for epoch in curve.epochs], default=0.0) or 1.0
-    axes.set_xlim(longest * 1.04, -longest * 0.04)  # time runs to the right, as ever
+    axes.set_xlim(longest * 1.04, -longest * 0.04)  # time runs to the right
     errors = [0 if math.isnan(e.error) else e.error for e in curve.epochs]
     lows = [e.value - error for e, error in zip(curve.epochs, errors, strict=True)]
     highs = [e.value + error for e, error in zip(curve.epochs, errors, strict=True)]
@@ -388,7 +387,7 @@ def draw_stamp(axes: Axes, packet: Mapping[str, Any], which: str) -> None:
 
 
 def _crosshair(axes: Axes, shape: tuple[int, ...], sky: StampSky | None) -> None:
-    """Two short lines toward the candidate, leaving it free itself.
+    """Two short lines that point to the candidate without covering it.
 
     It is the reference position of the stamp, or its middle where there is none.
     """

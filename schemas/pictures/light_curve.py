@@ -21,20 +21,20 @@ _FORCED = ("jd", "band", "exposure", "positive", "usable", "point", "pointerr")
 
 
 class CannotDraw(ZadsError):
-    """What was given is no alert with a light curve: the message says what it is, the hint what would do."""
+    """The object is not an alert with a light curve: the message says what it is, the hint what to give."""
 
 
 @dataclass(frozen=True)
 class Band:
-    """How a filter of the camera looks: `marker` repeats what `colour` says, for who cannot tell colours."""
+    """How a band is drawn: with a `marker` too, for readers who cannot distinguish colours."""
 
     name: str
     colour: str
     marker: str
 
 
-# Tints that colour-blind people can tell apart (Okabe & Ito 2008; Tol 2021): green, red and yellow as
-# everybody draws ZTF's g, r and i.
+# Colours that colour-blind people can distinguish (Okabe & Ito 2008; Tol 2021): green, red, yellow as
+# usual for ZTF's g, r and i.
 BANDS: Mapping[str, Band] = {
     "u": Band("u", "#99CCFF", "p"),
     "g": Band("g", "#009E73", "o"),
@@ -69,13 +69,14 @@ class Epoch:
 
     @property
     def limit(self) -> bool:
-        """Nothing is known of this epoch but how faint a source would have been seen."""
+        """Only the limiting magnitude of this epoch is known."""
         return not self.detected and not self.forced
 
 
 @dataclass(frozen=True)
 class LightCurve:
-    """What a packet knows of its object: the epochs before the alert (`past`), and the alert itself (`now`).
+    """What a packet contains about its object: the epochs before the alert (`past`), and the alert itself
+    (`now`).
 
     ignored: rows at or after the alert's own time, which are not past. incomplete: rows without a time, or
     without a value. added: epochs of forced photometry that the history of detections and limits has no row

@@ -1,4 +1,4 @@
-"""When a place on the sky can be observed from a site in the coming night. Nothing is fetched."""
+"""When a place on the sky can be observed from a site in the coming night; works without network."""
 
 from __future__ import annotations
 

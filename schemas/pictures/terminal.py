@@ -22,7 +22,7 @@ from schemas.pictures.light_curve import Epoch, LightCurve, band, headline, ligh
 
 _WIDEST, _CURVE, _STAMP = 100, 34, 21  # columns; 21 is a ZTF stamp's 63 pixels, three by three
 _SHADES = " .:+*o%#@"  # of rising ink, without the strokes that make the crosshair
-_NO_DATA, _HAIR = (70, 84, 104), (0, 150, 220)  # slate and blue, so that neither is taken for sky
+_NO_DATA, _HAIR = (70, 84, 104), (0, 150, 220)  # slate and blue, which cannot be confused with sky
 _ASCII = str.maketrans("┌┐└┘├┤┬┴┼─│▾·±−–", "+++++++++-|v.~--")
 
 Levels = npt.NDArray[np.float64]
@@ -84,14 +84,14 @@ def _light_curve(curve: LightCurve, width: int, height: int) -> Text:
     if not curve.epochs:
         return Text("no magnitude to draw".ljust(width))
     figure = plotext.figure
-    figure.clear()  # plotext has one figure for everybody
+    figure.clear()  # plotext has one figure for the whole process
     figure.theme("colorless")
     figure.plot_size(width, height - 1)
     low, high = _shown(curve)
     row = (high - low) / height
     for epoch in sorted(curve.epochs, key=lambda epoch: (epoch is curve.now, epoch.detected, epoch.forced)):
         x, y, pixel = [-epoch.days], [epoch.value], plotext.pixel(_rgb(band(epoch.band).colour))
-        if epoch.error > row:  # a shorter bar would only seem to be one
+        if epoch.error > row:  # a shorter bar cannot be drawn to scale
             figure.draw(figure.error(x, y, [epoch.error], pixel=pixel))
         symbol = "*" if epoch is curve.now else _symbol(epoch)
         figure.draw(figure.signal(x, y, marker=plotext.marker(symbol, pixel)))

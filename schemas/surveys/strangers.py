@@ -1,4 +1,4 @@
-"""Surveys of which zads knows little: their packets are named, published and listened to, not filtered.
+"""Surveys that zads knows only in part: their packets are named, published and listened to, not filtered.
 
 They are shaped like ZTF's: what describes the detection is in `candidate`.
 """
@@ -18,7 +18,7 @@ _ELSEWHERE: Mapping[str, tuple[str, ...]] = {
 
 
 def values(packet: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Some values of a packet as a dictionary; None for what it has not."""
+    """Some values of a packet as a dictionary; None for missing ones."""
     read = {name: _first(packet, _ELSEWHERE.get(name, (f"candidate.{name}",))) for name in names}
     if read.get("objectId") is not None:
         read["objectId"] = str(read["objectId"])

@@ -1,4 +1,5 @@
-"""What zads asks of a survey: one `Survey` a room, `schemas/surveys/<name>/`, found by the registry.
+"""Everything that differs between surveys: one `Survey` in each folder, `schemas/surveys/<name>/`, found by
+the registry.
 
 To add a survey make a folder here with an `__init__.py` that has a `SURVEY`; nothing else needs to change.
 Every survey shows the columns of `COMMON`, stored or computed, so that code (and filters) can be written for
@@ -64,7 +65,7 @@ class History:
 
 @dataclass(frozen=True)
 class Public:
-    """What of a survey's packets everybody may see. What is not named here is not public.
+    """Which parts of a survey's packets are public. Parts that are not named here are not public.
 
     field: in a record, the whole number that says whose data it is; None where all of it is public.
     value: the one value that means public; null, another value or a missing field does not.

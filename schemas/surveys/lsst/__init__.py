@@ -17,7 +17,7 @@ _EPOCH = ("jd", "band", "exposure", "flux", "fluxerr", "mag", "magerr", "positiv
 
 
 def _recognises(schema: Any) -> bool:
-    """By what it describes: a diaSource. Records that a broker wrote again have lost their names."""
+    """By what it describes: a diaSource. Records that another broker has rewritten have lost their names."""
     return "diaSource" in field_types(schema)
 
 

@@ -1,4 +1,4 @@
-"""Rubin's words: which values mean "missing", and the columns that are made from others.
+"""Rubin's columns: which values mean "missing", and which columns are made from others.
 
 Fluxes are in nJy of the difference image, of either sign; times are MJD in TAI, shown as JD in UTC.
 """

@@ -1,4 +1,4 @@
-"""ZTF's words: which values mean "missing", and the columns that are made from others."""
+"""ZTF's columns: which values mean "missing", and which columns are made from others."""
 
 from typing import Any
 
