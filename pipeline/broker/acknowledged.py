@@ -1,8 +1,8 @@
-"""An idempotent producer whose every record ends as known to be there, or as refused.
+"""An idempotent producer: at the end each record is known to be in its partition, or is refused.
 
-An acknowledgement without an offset is unknown, not success (see pipeline.broker.paced). What is unknown
-is looked for in its partition, between the records acknowledged before and after it, and sent again only
-when it is not there.
+An acknowledgement without an offset is unknown, not success (see pipeline.broker.paced). An unknown record is
+searched in its partition, between the records acknowledged before and after it, and sent again only when it
+is not there.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ class Record:
 
 @dataclass
 class _Place:
-    """What is known of a partition: up to where it went when we began, and the last offset that is ours."""
+    """What is known of a partition: its end when we began, and the last offset that is ours."""
 
     last: int
 
     def took(self, offset: int) -> bool:
-        """Note an acknowledged offset; False when it is not behind those before."""
+        """Note an acknowledged offset; False when it is not larger than those before."""
         in_order, self.last = offset > self.last, max(offset, self.last)
         return in_order
 
 
 @dataclass
 class _Unknown:
-    """A record that may be in its partition, if so behind the offset `after`."""
+    """A record that may be in its partition, at an offset larger than `after`."""
 
     record: Record
     partition: Partition
@@ -83,7 +83,7 @@ class AcknowledgedProducer:
         self._unknown: list[_Unknown] = []
 
     def open(self, topic: str) -> None:
-        """Take a topic up before the first record goes there. Raises BrokerError."""
+        """Prepare a topic before its first record is sent. Raises BrokerError."""
         places = partitions_of(self._admin, [topic])
         ends = committed_ends(self._bootstrap, places, **self._kafka)
         self._places |= {place: _Place(ends[place] - 1) for place in places}
@@ -110,11 +110,11 @@ class AcknowledgedProducer:
         )
 
     def poll(self, seconds: float) -> None:
-        """Let time pass."""
+        """Wait, and handle callbacks meanwhile."""
         self._producer.poll(seconds)
 
     def flush(self) -> None:
-        """Return when each record handed over has ended, or been sent again after it was looked for in vain.
+        """Return when each record has ended, or was sent again because a search did not find it.
 
         Raises BrokerError when a partition cannot be read to look.
         """
@@ -126,18 +126,18 @@ class AcknowledgedProducer:
             self._paced.flush()
 
     def flush_soon(self, seconds: float) -> None:
-        """Send what waits, if that can be done within `seconds`; what is unknown then stays so."""
+        """Send what waits, if that takes no longer than `seconds`; what is unknown then stays unknown."""
         self._producer.flush(seconds)
 
     def give_up(self) -> None:
-        """Drop what is under way."""
+        """Drop all records that are in flight."""
         self._producer.purge()
         self._producer.flush(1)
 
     def check(self) -> None:
         """Compare what was acknowledged with what is there.
 
-        The topics must still be the very same, and reach beyond the last record acknowledged.
+        The topics must still be the same ones, and reach beyond the last record acknowledged.
 
         Raises
         ------
@@ -172,12 +172,12 @@ class AcknowledgedProducer:
     def _in_doubt(self, partition: Partition) -> bool:
         """Whether a record before, in the same partition, was acknowledged without an offset.
 
-        The others of its request are then counted from there (-1, 0, 1, ...): offsets that say nothing.
+        The others of its request are then counted from there (-1, 0, 1, ...): such offsets mean nothing.
         """
         return any(unknown.partition == partition for unknown in self._unknown)
 
     def _missing(self, unknown: list[_Unknown]) -> list[Record]:
-        """Of the records that may be there, those that are not; the others have ended."""
+        """Of the records that may be in their partitions, those that are not; the others have ended."""
         missing = []
         for partition in dict.fromkeys(one.partition for one in unknown):
             of_it = [one for one in unknown if one.partition == partition]

@@ -80,7 +80,7 @@ class DeadLetter:
 
     number counts from 1 in the order of listing; topic, partition, offset tell where the original is
     (None when it came from a file); value is its bytes, empty when `oversize` is set; size is theirs
-    in bytes; at is the UTC time in ISO 8601 at which it was given up; headers are all headers as text.
+    in bytes; at is the UTC time, in ISO 8601, of the dead letter; headers are all headers as text.
     """
 
     number: int

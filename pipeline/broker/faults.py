@@ -1,4 +1,4 @@
-"""What an error means: who has to do what about it, and whom it concerns. One table for the whole stream.
+"""What an error means: who must do what, and what it affects. One table for the whole stream.
 
 | fault       | it concerns          | what follows                                                         |
 |-------------|----------------------|----------------------------------------------------------------------|
@@ -90,7 +90,7 @@ _READING = _of(
 _BY_CALL: dict[Call, dict[int, Fault]] = {
     "read": _READING,
     "write": _WRITING,
-    # An input that is gone cannot be committed either; an output cannot be meant.
+    # Only offsets of an input are committed, so the topic is never an output.
     "commit": _READING,
     "admin": {},
 }

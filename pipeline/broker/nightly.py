@@ -1,4 +1,4 @@
-"""What of a packet decides where it is published: survey, night, program and exposure."""
+"""The values of a packet that decide where it is published: survey, night, program and exposure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from schemas.time import night_date, night_of
 
 
 class Unplaced(ZadsError):
-    """A packet that can be read but whose topic cannot be told; `reason` in kebab-case."""
+    """A packet that can be read but whose topic is unknown; `reason` in kebab-case."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
@@ -77,7 +77,7 @@ class Published:
 
 
 class Sorter:
-    """Reads of each packet what its topic and key need, and nothing more.
+    """Reads only those values of each packet that its topic and key need.
 
     schemas: where the writer schemas of Confluent-framed packets are found.
     """
@@ -87,7 +87,7 @@ class Sorter:
         self._readers = [PacketReader(_columns(s), s.name, schemas) for s in SURVEYS.values()]
 
     def sort(self, packets: Sequence[bytes]) -> list[list[Published] | PacketError | Unplaced]:
-        """For each of `packets` what it holds, usually one alert, or why it cannot be read."""
+        """For each packet its alerts (usually one), or why it cannot be read."""
         sorted_: list[list[Published] | PacketError] = [[] for _ in packets]
         for reader, batch in read_by_survey(self._readers, packets):
             for refused in batch.refused:

@@ -1,4 +1,4 @@
-"""Producing with one request a partition under way, and no more: what is acknowledged is then there.
+"""Sends at most one request a partition at a time, so that acknowledged records are really there.
 
 LOST ACKNOWLEDGED RECORDS. A broker that has no state of an idempotent producer in a partition (a topic
 just made, or made anew) takes a request with any sequence number. When it refuses the first request (its
@@ -8,7 +8,7 @@ counts messages in flight, not requests, and `max.in.flight` leaves one waiting 
 wait in librdkafka's queue until they make one request for each partition; these go out together, and
 nothing follows before all are answered.
 
-An acknowledgement without an offset says nothing. In a transaction it ends the transaction.
+An acknowledgement without an offset means nothing. In a transaction it ends the transaction.
 
 This is also cheaper: as long as a full batch waits behind a request, librdkafka 2.16 calls poll() without
 a pause, some 700,000 times a second, four fifths of what sending a packet cost.
@@ -87,7 +87,7 @@ class Paced:
     def produce(self, **record: Any) -> None:
         """As Producer.produce; raises NotTaken when the broker did not take what came before.
 
-        A record with an `on_delivery` of its own is that function's business.
+        For a record with an `on_delivery` of its own, only that function is called.
         """
         place = record["topic"], record.get("partition", -1)
         size = len(record.get("value") or b"") + _RECORD_OVERHEAD
@@ -127,7 +127,7 @@ class Paced:
         self._unanswered[message.topic()] -= 1
         if error is None and not has_offset(message):
             error = KafkaError(KafkaError._INCONSISTENT, "acknowledged without an offset")
-        if error is not None:  # the first tells most; those after it follow from it
+        if error is not None:  # the first error says most; the later ones are its consequences
             self._wrong = self._wrong or NotTaken(message.topic(), error)
 
 

@@ -1,4 +1,4 @@
-"""Reading a range of offsets from one partition, gaps and all."""
+"""Reads a range of offsets from one partition; ranges may have gaps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Alerts to topics, counted when the broker has them; what it cannot take becomes a dead letter."""
+"""Alerts to topics, counted when the broker has them; what it does not accept becomes a dead letter."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class NotDelivered(BrokerError):
 
 @dataclass(frozen=True)
 class Outgoing:
-    """One packet on its way: where to, its key and bytes, and what is known of it for a dead letter."""
+    """One packet to send: its topic, key and bytes, and values for a dead letter."""
 
     topic: str
     key: bytes | None
@@ -125,8 +125,8 @@ class Delivery:
     def settle(self) -> None:
         """Return when the broker has answered for everything, and what was too large has been dealt with.
 
-        It judges a request as one, so the alerts of a refused one are sent once more, each alone; what is
-        too large even so becomes a dead letter by reference. Raises NotDelivered.
+        The broker accepts or refuses a whole request, so the alerts of a refused one are sent again, each
+        alone. One that is still too large becomes a dead letter without its bytes. Raises NotDelivered.
         """
         self._flush()
         while self._again:
@@ -148,7 +148,7 @@ class Delivery:
             raise NotDelivered(str(error), self.topics.total()) from None
 
     def finish_soon(self) -> None:
-        """After an interruption: what was handed over still goes out, if that can be done within seconds."""
+        """After an interruption: send what was handed over, if that takes only seconds."""
         self._producer.flush_soon(_SOON_SECONDS)
 
     def give_up(self) -> None:
@@ -192,7 +192,7 @@ class Delivery:
             self._failed(DEAD_LETTERS, "a dead letter", error)
 
     def _failed(self, topic: str, what: str, error: KafkaError) -> None:
-        # The first failure tells most; those after it follow from it.
+        # The first failure says most; the later ones are its consequences.
         self._failure = (
             self._failure or f"{topic} at {self._bootstrap} did not take {what}: {sentence(error)}"
         )
@@ -219,7 +219,7 @@ class _Pace:
     def wait(self, flush: Callable[[], None], poll: Callable[[float], None]) -> None:
         """Return when the next alert is due, and those before are out.
 
-        What a slow source lost is made up for by one second at most.
+        After a slow source, at most one second is caught up.
         """
         now = time.monotonic()
         due = now if self._next is None else self._next

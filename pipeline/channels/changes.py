@@ -70,7 +70,7 @@ def channels_to_come(
 
 
 def _followed(config: RunConfig) -> Iterator[Registry | None]:
-    """The registry for ever, whatever becomes of the broker."""
+    """The registry, without end; errors of the broker are waited for."""
     while True:
         try:
             yield from follow_registry(config.bootstrap_servers, **config.client)

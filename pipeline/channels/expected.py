@@ -1,4 +1,4 @@
-"""What a backtest said of a channel: the share of the alerts that pass.
+"""What a channel's backtest predicts: the share of the alerts that pass.
 
 What is compared is the share of the alerts that pass, since a night that is not over, or clouds, change
 how many there are. The share has left the backtest's when it is beyond those of all its nights by a factor
@@ -14,7 +14,7 @@ from typing import Any
 
 FACTOR = 3
 CHANCE = 0.00135
-"""What lies beyond three standard deviations, on one side."""
+"""The probability beyond three standard deviations, on one side."""
 
 
 @dataclass(frozen=True)

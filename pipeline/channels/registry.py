@@ -74,7 +74,7 @@ class Registry:
         return self.definitions[name]
 
     def with_records(self, records: Iterable[Alert]) -> Registry:
-        """After some more records of the topic. One that nobody can read is reported and left out."""
+        """After some more records of the topic. A record that cannot be read is reported and left out."""
         definitions, history, offset = dict(self.definitions), list(self.history), self.offset
         for record in records:
             try:

@@ -69,7 +69,7 @@ class Received(NamedTuple):
 
 
 class _Arrived(NamedTuple):
-    """Records of one source, not yet known to be of the topic that we take it for."""
+    """Records of one source, for which it is not yet proved that the topic is still the same one."""
 
     topic: str
     source: str
@@ -195,7 +195,7 @@ class Follower:
                     self._flush()
                 on_progress(self.followed)
             while not self._flush() and not self._stop.is_set():
-                pass  # its schemas cannot be had now: what was read is still to be kept
+                pass  # its schemas cannot be fetched now: what was read must still be kept
         finally:
             self._consumer.close()
         return self.followed
@@ -257,10 +257,10 @@ class Follower:
         return True
 
     def _prove(self, seconds: float = 0.0) -> None:
-        """Hand what has arrived to the keeper, once it is known of which topic it is; at most each `seconds`.
+        """Hand what has arrived to the keeper, once its topic is proved; at most every `seconds`.
 
-        A topic that is deleted and made again keeps its name, and offsets: what was read is of the topic that
-        had been there before only if that is there still. Otherwise the new one is read from its beginning.
+        A topic that is deleted and created again has the same name and offsets. What was read belongs to the
+        former topic only if that still exists; otherwise the new one is read from its beginning.
         """
         if not self._unproved or time.monotonic() - self._proved < seconds:
             return
@@ -299,9 +299,10 @@ class Follower:
         return self._asking
 
     def _flush(self) -> bool:
-        """Have it kept. Where another has gone on with a partition, begin again where the marks are.
+        """Give the records to the keeper. If another follower has gone on with a partition, begin again at
+        the marks.
 
-        False when nothing could be kept, since a schema registry does not answer; what was read stays.
+        False when nothing could be kept because a schema registry does not answer; what was read stays.
         """
         self._prove()
         try:
@@ -345,7 +346,7 @@ class Follower:
         self._sources, self._reached = {}, {}
 
     def _named(self, places: Sequence[Place]) -> dict[Place, str]:
-        """A name for each partition that a broker or topic made anew does not share."""
+        """A name for each partition; a new broker or a topic that is created again gives another name."""
         topics = sorted({topic for topic, _ in places})
         if not topics:
             return {}
@@ -406,7 +407,7 @@ class Follower:
                 hint="give each replica its own --replica NAME",
             )
         waiting = error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
-        if waiting or passes_by_itself(error):  # a pattern that matches nothing yet: how every evening begins
+        if waiting or passes_by_itself(error):  # a pattern that matches nothing yet: usual in the evening
             log.log(logging.DEBUG if waiting else logging.WARNING, "following: %s", sentence(error))
             return False
         raise BrokerError(f"cannot read at {self._bootstrap}: {sentence(error)}")

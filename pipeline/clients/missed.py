@@ -1,4 +1,4 @@
-"""Which of the offsets that an archive lacks held records: those it has missed."""
+"""Finds which of the offsets that an archive lacks are records: those it has missed."""
 
 from __future__ import annotations
 

@@ -166,7 +166,7 @@ def _batches(files: Iterable[PacketFile], rate: float | None) -> Iterator[list[P
 
 
 class _Publisher:
-    """Finds each packet's topic and sends it there, or to the dead letters; leaving waits for the broker."""
+    """Sends each packet to its topic, or to the dead letters; `__exit__` waits for the broker."""
 
     def __init__(
         self,

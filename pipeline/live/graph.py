@@ -82,7 +82,7 @@ class OnWorkers(Stream):
     def _landed(self, task: asyncio.Task[None]) -> None:
         self._in_flight.discard(task)
         if not task.cancelled() and (error := task.exception()) and not self.failed.done():
-            self.failed.set_exception(error)  # a stream that swallowed it would stand still for ever
+            self.failed.set_exception(error)  # otherwise the stream would hide the error and wait for ever
 
     async def finish(self, seconds: float) -> int:
         """Wait for what is in flight; returns how many batches were handed back instead."""

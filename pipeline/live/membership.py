@@ -99,7 +99,7 @@ class Membership:
                     f"another `zads run` has taken over ({error.str()})",
                     hint="give each replica its own --replica NAME",
                 )
-            # A pattern that matches no topic yet is how every evening begins.
+            # A pattern that matches no topic yet is usual at the beginning of every night.
             quiet = error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
             log.log(logging.DEBUG if quiet else logging.WARNING, "consumer group: %s", error.str())
         if self._assigned and not self._confirmed:
@@ -114,7 +114,7 @@ class Membership:
 
     @property
     def _patterns(self) -> list[str]:
-        """Of the others too: a plain name that is not there yet would be an error again and again."""
+        """The others are patterns too: a plain name that does not exist yet would raise errors."""
         return [self._pattern, *(f"^{name.replace('.', '[.]')}$" for name in self._others)]
 
     def _subscribe(self) -> None:
@@ -137,7 +137,7 @@ class Membership:
 
     @property
     def metadata(self) -> object:
-        """Proof of membership in the present generation: a worker's commit is refused without it."""
+        """Proof of membership in the present generation; without it a worker's commit is refused."""
         return self._consumer.consumer_group_metadata()
 
     def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
@@ -170,8 +170,8 @@ class Membership:
     def ends(self, partitions: Iterable[Partition]) -> dict[Partition, int]:
         """How far each partition can be read: its last stable offset.
 
-        A partition that cannot be read is left out, and `unreadable` says why. Raises KafkaException when no
-        partition can be, which is the broker's fault rather than theirs.
+        A partition that cannot be read is left out, and `unreadable` says why. Raises KafkaException when
+        none can be read, because that is a fault of the broker.
         """
         return self._offsets(list(partitions), OffsetSpec.latest())
 
@@ -195,7 +195,7 @@ class Membership:
         return partitions_of(self._admin, sorted(topics), _KAFKA_SECONDS)
 
     def reconnect(self) -> None:
-        """Forget what was known of the brokers: after a restart their old epochs are refused."""
+        """Forget what was known about the brokers: after a restart their old epochs are refused."""
         self._admin = AdminClient(self._kafka)
 
     def close(self) -> None:

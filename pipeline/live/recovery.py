@@ -1,4 +1,4 @@
-"""What to do after each report: go on, try again, suspend a filter, or close in on a poison packet.
+"""What to do after each report: go on, try again, suspend a filter, or isolate a poison packet.
 
 A state machine without Kafka or Dask, so that tests can try every order of failures.
 
@@ -174,7 +174,7 @@ class Recovery:
         return self._halved(work, work.high)
 
     def _halved(self, work: Work, until: int) -> Next:
-        """Half of it, and no more at a time up to the offset `until`."""
+        """Half of the range; batches up to the offset `until` stay that small."""
         half = max(1, (work.high - work.low) // 2)
         _, before = self._suspects.get(work.partition, (0, until))
         self._suspects[work.partition] = (half, max(before, until))
@@ -208,11 +208,11 @@ class Recovery:
             self._unexplained.clear()
 
     def suspend(self, channel: str, why: str) -> None:
-        """Run this channel no more; what it misses becomes gaps."""
+        """Suspend the channel; what it misses becomes gaps."""
         self.suspended.setdefault(channel, why)
 
     def forgive(self, channel: str) -> None:
-        """The channel is another one now, or gone: what its filter did before counts no more."""
+        """The channel has changed or was removed: what its filter did before no longer counts."""
         self.suspended.pop(channel, None)
         self.tracebacks.pop(channel, None)
         self._set_aside.pop(channel, None)

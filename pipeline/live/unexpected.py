@@ -1,4 +1,4 @@
-"""What channels deliver in a night beside what their backtest said, while the night goes on."""
+"""Compares what channels deliver in a night with their backtests, while the night goes on."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Unexpected:
         return {channel: what for (night, channel), what in self.told.items() if night == self._newest}
 
     def add(self, report: Report, channels: ChannelSet) -> None:
-        """Count what was committed under these very channels; says each surprise once a night."""
+        """Count what was committed with exactly these channels; logs each surprise once a night."""
         if report.work.version != channels.version or not report.alerts:
             return
         topic = report.work.partition.topic

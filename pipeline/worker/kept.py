@@ -35,7 +35,7 @@ class Kept:
 
 
 class HoardsMemory(MemoryError):
-    """A filter keeps memory from call to call: sooner or later it would end its worker."""
+    """A filter keeps memory from call to call: in the end its worker would be killed."""
 
 
 def _resident() -> int:

@@ -66,12 +66,12 @@ def outcome_of(
         return Report(work, "moved", offset=error.stood.offset, lost=error.stood.loss)
     if isinstance(error, MadeAgain | Behind):  # until the coordinator has seen it too
         return Report(work, "stale", message=str(error))
-    if isinstance(error, BrokerError | Stalled | NoSchemaSource):  # nobody's fault here: wait for it
+    if isinstance(error, BrokerError | Stalled | NoSchemaSource):  # a fault of the environment: wait
         return Report(work, "retry", message=str(error))
     if isinstance(error, KafkaException):
         return _of_kafka(work, error, stage, seconds, outputs or {}, gone)
     words = "".join(traceback.format_exception(error))
-    # What is taken and read has no part in these stages: a mistake of ours, or a library that is missing.
+    # Before the records are judged the cause is not in them: it is a bug of ours, or a missing library.
     outcome: Outcome = "raised" if stage in ("judge", "publish") else "setup"
     return Report(work, outcome, message=f"{type(error).__name__}: {error}", traceback=words)
 
@@ -93,11 +93,11 @@ def _of_kafka(
     message = f"{topic}: {sentence(reason)}" if topic else sentence(reason)
     channels: tuple[str, ...] = (outputs[topic],) if topic in outputs else ()
     if fault is Fault.ENVIRONMENT and stage == "publish" and (missing := gone() & outputs.keys()):
-        # To a topic that is gone a broker says nothing at all for as long as one waits.
+        # For a topic that does not exist a broker never answers.
         channels = tuple(outputs[name] for name in sorted(missing))
         return Report(work, "output", message=f"{', '.join(sorted(missing))}: not there", outputs=channels)
     if fault is Fault.OUTPUT and not channels:
-        fault = Fault.ENVIRONMENT  # a topic of our own that somebody deleted: it is made again
+        fault = Fault.ENVIRONMENT  # a topic of our own that was deleted: it is created again
     if fault is Fault.BUG:
         log.error("nobody has thought of this error of Kafka, trying again: %s", message)
     return Report(work, _OUTCOMES[fault], message=message, outputs=channels)
