@@ -145,14 +145,14 @@ def _swap(
     table = open_table(address)
     there = {file.path for file in data_files(table, address)}
     if not {file.path for file in files} <= there:
-        raise Busy(f"the files of {partition} at {address} have been rewritten by somebody else")
+        raise Busy(f"the files of {partition} at {address} have been rewritten by another process")
     now = int(time.time() * 1000)
     removed = [RemoveAction(file.path, False, now, file.bytes, partition) for file in files]
     added = [AddAction(f.path, f.size, f.partition_values, f.modification_time, False, f.stats) for f in new]
     try:
         commit(table, [*added, *removed])
     except CommitFailedError as error:
-        raise Busy(f"somebody else changes the files of {partition} at {address}: {error}") from None
+        raise Busy(f"another process changes the files of {partition} at {address}: {error}") from None
 
 
 def _sorted_parts(address: str, files: Sequence[DataFile], target: int) -> Iterator[pa.Table]:

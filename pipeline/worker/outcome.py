@@ -99,5 +99,5 @@ def _of_kafka(
     if fault is Fault.OUTPUT and not channels:
         fault = Fault.ENVIRONMENT  # a topic of our own that was deleted: it is created again
     if fault is Fault.BUG:
-        log.error("nobody has thought of this error of Kafka, trying again: %s", message)
+        log.error("an error of Kafka that zads does not know, trying again: %s", message)
     return Report(work, _OUTCOMES[fault], message=message, outputs=channels)

@@ -14,14 +14,14 @@ from schemas.avro.program import Program
 from schemas.errors import CorruptValue, PacketError, TooLarge, Truncated
 
 _ERRORS: dict[int, tuple[type[PacketError], str]] = {
-    op.BEYOND: (Truncated, "goes on after the end of the body"),
-    op.NO_BRANCH: (CorruptValue, "has a branch that its union has not"),
+    op.BEYOND: (Truncated, "extends beyond the end of the body"),
+    op.NO_BRANCH: (CorruptValue, "has a branch number that its union does not have"),
     op.NEGATIVE: (CorruptValue, "has a negative length"),
     op.LONG_NUMBER: (CorruptValue, "has a number of more than 64 bits"),
     op.WIDE_INT: (CorruptValue, "is an int of more than 32 bits"),
     op.NOT_UTF8: (CorruptValue, "is a string that is not UTF-8"),
     op.NOT_BOOLEAN: (CorruptValue, "is a boolean that is neither 0 nor 1"),
-    op.NO_SYMBOL: (CorruptValue, "has a symbol that its enum has not"),
+    op.NO_SYMBOL: (CorruptValue, "has a symbol number that its enum does not have"),
     op.TOO_MANY: (TooLarge, f"has more than {op.MAX_ITEMS:,} items"),
     op.LEFT_OVER: (CorruptValue, "is followed by more bytes"),
 }

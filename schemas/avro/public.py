@@ -125,7 +125,7 @@ def check_reduced(writer: WriterSchema, reduced: Any, drop: Collection[str]) -> 
     """
     left = [place for place in _places(writer.tree, "") if not _is_in(place[0], drop)]
     if left != list(_places(writer_schema(reduced).tree, "")):
-        raise UnsupportedSchema("its fields cannot be told apart, so none can be taken out")
+        raise UnsupportedSchema("its fields cannot be distinguished, so none can be taken out")
 
 
 def _is_in(path: str, drop: Collection[str]) -> bool:

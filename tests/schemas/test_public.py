@@ -190,7 +190,7 @@ def test_two_fields_of_one_name_are_refused() -> None:
         fastavro.schemaless_writer(out, "long", number)
     raw = out.getvalue() + body + b"sixteen bytes ok"
     assert oracle.records_of(raw)[0]["extra_2"] == 1
-    with pytest.raises(UnsupportedSchema, match="cannot be told apart"):
+    with pytest.raises(UnsupportedSchema, match="cannot be distinguished"):
         rewrite(raw, public_only=True)
 
 
