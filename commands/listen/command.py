@@ -31,13 +31,21 @@ def listen(
     topic: Annotated[str, typer.Argument(help="A topic, or with ^ in front a pattern: '^ztf_20231012'.")],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object an alert and line.")] = False,
     save: Annotated[
-        Path | None, typer.Option(help="Folder to keep the packets in, CANDID.avro each.", file_okay=False)
+        Path | None,
+        typer.Option(
+            help="Folder to keep the packets in, CANDID_TOPIC_PARTITION_OFFSET.avro each.", file_okay=False
+        ),
     ] = None,
     until_drained: Annotated[
         bool, typer.Option("--until-drained", help="End when everything that is there now has been read.")
     ] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="End after so many alerts.")] = None,
     new: Annotated[bool, typer.Option("--new", help="Only what comes from now on.")] = False,
+    since: Annotated[
+        str | None,
+        typer.Option(help="Begin with what was written then: 2023-10-12T08:30 (UTC), or ago: 20min, 3h, 2d."),
+    ] = None,
+    last: Annotated[int | None, typer.Option(min=1, help="Begin so many alerts before the end.")] = None,
     group: Annotated[
         str | None, typer.Option(help="Consumer group, to go on next time where this one ended.")
     ] = None,
@@ -54,11 +62,14 @@ def listen(
     from commands.listen.digest import Digester
     from commands.listen.saved import Folder
     from commands.shared.bootstrap import connection, schemas
+    from pipeline.broker.begin import moment_of
     from pipeline.broker.listen import Listener
 
+    _refuse_two_beginnings(group, new, since, last)
+    moment = moment_of(since) if since else None
     broker, kafka = connection(bootstrap, config)
     source = schemas(schema_source, config)
-    listener = Listener(topic, broker, until_drained, group, not new, source, **kafka)
+    listener = Listener(topic, broker, until_drained, group, not new, source, moment, last, **kafka)
     digester = Digester(source)
     folder = Folder(save) if save else None
     show = _as_json if as_json else _Rows(many_topics=topic.startswith("^")).show
@@ -73,6 +84,13 @@ def listen(
             if ending.asked:
                 break
     people.print(f"{count:,} alerts" + (f", packets in {save}" if save else ""))
+
+
+def _refuse_two_beginnings(group: str | None, new: bool, since: str | None, last: int | None) -> None:
+    named = {"--group": group, "--new": new or None, "--since": since, "--last": last}
+    given = [name for name, value in named.items() if value is not None]
+    if len(given) > 1 and given != ["--group", "--new"]:
+        raise typer.BadParameter(f"{' and '.join(given)} both say where to begin")
 
 
 def _up_to(

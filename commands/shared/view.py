@@ -83,7 +83,7 @@ def _headline(statistics: Statistics) -> Text:
     if statistics.lost:
         parts.append(f"records lost in {len(statistics.lost)} partitions")
     if statistics.attempts_lost:
-        parts.append(f"{statistics.attempts_lost} attempts redone")
+        parts.append(f"{statistics.attempts_lost.total()} attempts redone")
     return Text(" · ".join(parts), style="bold")
 
 

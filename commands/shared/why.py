@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,15 +53,27 @@ def asked_channel(named: str, config: Path | None, bootstrap: str | None) -> Ask
     ConfigError
         For a wrong configuration.
     """
+    (asked,) = asked_channels(settings_of(config, bootstrap_servers=bootstrap), [named.partition(".")[2]])
+    return asked
+
+
+def asked_channels(settings: RunConfig, names: Iterable[str] | None = None) -> list[Asked]:
+    """Channels by their names; every channel of configuration and registry where none are named.
+
+    Raises ChannelError, BrokerError, ConfigError.
+    """
     from commands.channel.show import registry_of
     from pipeline.channels.changes import known_definition
+    from pipeline.channels.config import known_channels
     from pipeline.worker.backfill import gaps_of
 
-    settings: RunConfig = settings_of(config, bootstrap_servers=bootstrap)
-    registry, name = registry_of(settings), named.partition(".")[2]
-    definition = known_definition(settings, registry, name)
-    revisions = tuple(one for one in registry.history if one.name == name)
-    return Asked(definition.channel(), definition, revisions, tuple(gaps_of(settings, name)))
+    registry, gaps, found = registry_of(settings), gaps_of(settings), []
+    for name in known_channels(settings, registry.definitions) if names is None else names:
+        definition = known_definition(settings, registry, name)
+        revisions = tuple(one for one in registry.history if one.name == name)
+        missed = tuple(gap for gap in gaps if gap.channel == name)
+        found.append(Asked(definition.channel(), definition, revisions, missed))
+    return found
 
 
 def source_of(archive: str | None, candid: int) -> dict[str, Any]:

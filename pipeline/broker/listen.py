@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -22,16 +23,21 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import OffsetSpec
 
+from pipeline.broker.begin import starts_of_last, starts_since
 from pipeline.broker.client import (
     BrokerError,
     NoSuchTopic,
     admin_client,
+    client_settings,
     consumer_settings,
     find_topics,
     passes_by_itself,
     sentence,
     wait_for_broker,
 )
+from pipeline.broker.partition import Partition
+from pipeline.broker.ranges import Stalled
+from pipeline.broker.topics import offsets
 from schemas.avro.framing import SchemaSource
 from schemas.frame import value_in_packet
 from schemas.packets.packet import read_packet
@@ -111,6 +117,8 @@ def listen(
     group: str | None = None,
     from_beginning: bool = True,
     schemas: SchemaSource | None = None,
+    since: datetime | None = None,
+    last: int | None = None,
     **kafka: Any,
 ) -> Iterator[Alert]:
     """The alerts of a topic, only those whose transaction was committed, in order within each partition.
@@ -130,6 +138,8 @@ def listen(
         Without a remembered place, start with the oldest alert, else with what comes next.
     schemas
         Where the schemas of packets with Confluent framing are (`schemas.avro.framing.schema_source`).
+    since, last
+        Without a group: begin with what was written then, or so many alerts before the end.
     kafka
         librdkafka's own keys, such as **{"security.protocol": "SASL_SSL"}.
 
@@ -140,7 +150,7 @@ def listen(
     BrokerError
         When no broker answers or it refuses.
     """
-    listener = Listener(topic, bootstrap, until_drained, group, from_beginning, schemas, **kafka)
+    listener = Listener(topic, bootstrap, until_drained, group, from_beginning, schemas, since, last, **kafka)
     return _one_by_one(listener)
 
 
@@ -171,6 +181,10 @@ class Listener:
         Begin with the oldest record, where no group remembers a place; else with new ones.
     schemas
         Where the schemas of packets with Confluent framing are looked up.
+    since
+        Without a group: only what was written then or later.
+    last
+        Without a group: begin so many alerts before the end.
     kafka
         librdkafka's own keys.
 
@@ -190,6 +204,8 @@ class Listener:
         group: str | None = None,
         from_beginning: bool = True,
         schemas: SchemaSource | None = None,
+        since: datetime | None = None,
+        last: int | None = None,
         **kafka: Any,
     ) -> None:
         self.topic = topic
@@ -205,13 +221,20 @@ class Listener:
         # None while a group has not yet said, or has to say anew, which partitions are ours.
         self._assigned: set[Place] | None = None
         self._ends: dict[Place, int] | None = None
+        # Of records that came out of order the older ones are left out too.
+        self._since = -1 if since is None else int(since.timestamp() * 1000)
         places = self._places(topics)
-        if until_drained or not from_beginning:
+        ends: dict[Place, int] = {}
+        if until_drained or not from_beginning or since or last:
             ends = committed_ends(bootstrap, places, **kafka)
-            self._ends = ends if until_drained else None
+        self._ends = ends if until_drained else None
         if group is not None:
             notices = {"on_assign": self._on_assign, "on_revoke": self._on_revoke, "on_lost": self._on_revoke}
             self._consumer.subscribe([topic], **notices)
+        elif since is not None:
+            self._assign(starts_since(self._consumer, ends, since))
+        elif last is not None:
+            self._assign(self._starts_of_last(ends, last))
         elif from_beginning:
             self._assign(dict.fromkeys(places, OFFSET_BEGINNING))
         else:
@@ -251,7 +274,7 @@ class Listener:
                 ended = self._ends is not None and message.offset() >= self._ends.get(place, 0)
                 if ended:
                     drained.add(place)
-                if message.error() is None and not ended:
+                if message.error() is None and not ended and message.timestamp()[1] >= self._since:
                     alerts.append(_alert(message, self.schemas))
             yield alerts
             if not alerts:
@@ -303,6 +326,16 @@ class Listener:
     def _places(self, topics: list[str]) -> list[Place]:
         known = self._consumer.list_topics(timeout=10).topics
         return [(name, number) for name in topics if name in known for number in known[name].partitions]
+
+    def _starts_of_last(self, ends: Mapping[Place, int], last: int) -> dict[Place, int]:
+        admin = admin_client(self.bootstrap, **self.kafka)
+        settings = client_settings(self.bootstrap, **self.kafka)
+        try:
+            first = offsets(admin, [Partition(*place) for place in ends], OffsetSpec.earliest())
+            beginnings: dict[Place, int] = dict(first.items())
+            return starts_of_last(settings, "zads-listen", beginnings, ends, last)
+        except (KafkaException, Stalled) as error:
+            raise BrokerError(f"cannot find the last records of {self.topic}: {error}") from None
 
     def _assign(self, starts: Mapping[Place, int]) -> None:
         if starts:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from pipeline.broker.client import PASSING, BrokerError, admin_client, passes_by_itself, sentence, unreachable
@@ -177,6 +177,36 @@ def topic_ids(admin: AdminClient, names: Iterable[str], timeout: float = 10.0) -
             if fault_of(error.args[0], "read") is not Fault.INPUT:
                 raise BrokerError(f"cannot look at {name}: {sentence(error.args[0])}") from None
     return ids
+
+
+def offsets(
+    admin: AdminClient, places: list[Partition], which: OffsetSpec, timeout: float = 10.0
+) -> dict[Partition, int]:
+    """The first or the last stable offset of each partition.
+
+    Parameters
+    ----------
+    admin
+        Asks the broker.
+    places
+        The partitions.
+    which
+        OffsetSpec.earliest() or latest().
+    timeout
+        For the answer, s.
+
+    Raises
+    ------
+    KafkaException
+        When the broker does not say.
+    """
+    asked = {TopicPartition(*place): which for place in places}
+    if not asked:
+        return {}
+    answers = admin.list_offsets(
+        asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=timeout
+    )
+    return {Partition(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
 
 
 def _await_leaders(admin: AdminClient, names: list[str], timeout: float) -> None:

@@ -55,6 +55,7 @@ _OWN_TOPICS = (
     "zads.dead-letters",
     "zads.gaps",
     "zads.applied",
+    "zads.ledger",
     "zads.channels",
 )
 

@@ -10,18 +10,22 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pipeline.broker.partition import Partition
 from pipeline.channels.channel import Channel
 
 GAPS_TOPIC = "zads.gaps"
 APPLIED_TOPIC = "zads.applied"
+Counted = Literal["gaps", "failed", "undeliverable", ""]
 
 
 @dataclass(frozen=True)
 class Gap:
-    """A channel did not see the records of `topic`/`partition` with low <= offset < high."""
+    """A channel did not see the records of `topic`/`partition` with low <= offset < high.
+
+    counted: as what the ledger has these records until they are delivered; "": it does not have them.
+    """
 
     channel: str
     topic: str
@@ -32,6 +36,7 @@ class Gap:
     version: str
     parameters: dict[str, Any]
     reason: str
+    counted: Counted = ""
 
     @property
     def source(self) -> Partition:
@@ -51,7 +56,9 @@ class Gap:
         return {"topic": GAPS_TOPIC, "key": self.key, "value": None}
 
 
-def gap_of(channel: Channel, source: Partition, low: int, high: int, reason: str) -> Gap:
+def gap_of(
+    channel: Channel, source: Partition, low: int, high: int, reason: str, counted: Counted = ""
+) -> Gap:
     """The gap that a channel has in one partition.
 
     Parameters
@@ -66,9 +73,11 @@ def gap_of(channel: Channel, source: Partition, low: int, high: int, reason: str
         Offset after the last.
     reason
         Why it did not see these records.
+    counted
+        As what the ledger has these records; "": it does not have them.
     """
-    chosen = channel.filter
-    return Gap(channel.name, *source, low, high, chosen.name, chosen.version, dict(chosen.values), reason)
+    of = channel.filter
+    return Gap(channel.name, *source, low, high, of.name, of.version, dict(of.values), reason, counted)
 
 
 def open_gaps(records: Iterable[tuple[bytes, bytes]]) -> list[Gap]:

@@ -11,14 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from pipeline.broker.client import BrokerError, admin_client, client_settings, sentence, topic_names
 from pipeline.broker.dead_letters import TOPIC as DEAD_LETTERS
 from pipeline.broker.faults import Fault, fault_of
 from pipeline.broker.partition import Partition
-from pipeline.broker.topics import partitions_of, topic_ids
+from pipeline.broker.topics import offsets, partitions_of, topic_ids
 from pipeline.channels.config import RunConfig
 from pipeline.worker.backfill import gaps_of
 from pipeline.worker.position import standing
@@ -119,8 +119,8 @@ def _group(config: RunConfig, admin: AdminClient, group: str, topics: list[str])
     told = GroupStatus(group, _members(admin, group))
     if not places:
         return told
-    beginnings = _offsets(admin, places, OffsetSpec.earliest())
-    ends = _offsets(admin, places, OffsetSpec.latest())
+    beginnings = offsets(admin, places, OffsetSpec.earliest())
+    ends = offsets(admin, places, OffsetSpec.latest())
     ids = topic_ids(admin, topics)
     for committed in _committed(config, group, places):
         place = Partition(committed.topic, committed.partition)
@@ -165,14 +165,6 @@ def _members(admin: AdminClient, group: str) -> int:
         time.sleep(0.2)
 
 
-def _offsets(admin: AdminClient, places: list[Partition], which: OffsetSpec) -> dict[Partition, int]:
-    asked = {TopicPartition(*place): which for place in places}
-    answers = admin.list_offsets(
-        asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_ASK_SECONDS
-    )
-    return {Partition(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
-
-
 def _committed(config: RunConfig, group: str, places: list[Partition]) -> list[TopicPartition]:
     # Read uncommitted: a transaction that a dead worker left open would hold the question up.
     settings = client_settings(config.bootstrap_servers, **config.client)
@@ -213,8 +205,8 @@ def _records(admin: AdminClient, topic: str) -> int:
     places = partitions_of(admin, [topic])
     if not places:
         return 0
-    beginnings = _offsets(admin, places, OffsetSpec.earliest())
-    ends = _offsets(admin, places, OffsetSpec.latest())
+    beginnings = offsets(admin, places, OffsetSpec.earliest())
+    ends = offsets(admin, places, OffsetSpec.latest())
     return sum(ends[place] - beginnings[place] for place in places)
 
 

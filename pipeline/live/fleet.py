@@ -80,6 +80,7 @@ class Fleet:
         self._batch_seconds = batch_seconds
         self._most_bundles, self._most_offsets = bundles, offsets
         self._threads: dict[str, int] = {}  # address of each worker that is there -> task threads
+        self.memory: dict[str, int] = {}  # address -> resident bytes, as its worker has said last
         self._homes: dict[Partition, str] = {}
         self._busy: Counter[str] = Counter()  # address -> bundles there
         self._gathered: dict[tuple[str, object], _Bundle] = {}  # (address, kin) -> one that still fills
@@ -89,7 +90,7 @@ class Fleet:
         self._said_away = -_STILL_SO_SECONDS
 
     async def __aenter__(self) -> Fleet:
-        await self._look()
+        await self.look()
         self._watching = asyncio.create_task(self._watch())
         return self
 
@@ -108,7 +109,7 @@ class Fleet:
         """Whether the worker of this partition can take work that spans so many offsets."""
         if not self._threads:
             return True  # and find out, when taking it, that there is nobody
-        home = self._home(partition)
+        home = self.home(partition)
         gathering = [
             bundle
             for (address, _), bundle in self._gathered.items()
@@ -137,7 +138,7 @@ class Fleet:
         Raises NoWorkersError when there has been none for a minute.
         """
         await self._somebody()
-        address = self._home(work.partition)
+        address = self.home(work.partition)
         place = (address, work.kin)
         bundle = self._gathered.get(place)
         if bundle is None or bundle.offsets + work.high - work.low > self._most_offsets:
@@ -209,7 +210,7 @@ class Fleet:
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             try:
-                await self._look()
+                await self.look()
             except OSError as error:
                 await self._scheduler_is_away(error)
 
@@ -223,8 +224,12 @@ class Fleet:
             self._said_away = time.monotonic()
             log.warning("the Dask scheduler does not answer: %s", error)
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
+        """See which workers are there now."""
         known = await self._client.scheduler.identity(n_workers=-1)
+        self.memory = {
+            address: worker["metrics"].get("memory", 0) for address, worker in known["workers"].items()
+        }
         threads = {address: worker["nthreads"] for address, worker in known["workers"].items()}
         if threads != self._threads:
             async with self._changed:
@@ -247,7 +252,7 @@ class Fleet:
                 "the Dask cluster has no workers", hint="look at its logs, or start workers"
             ) from None
 
-    def _home(self, partition: Partition) -> str:
+    def home(self, partition: Partition) -> str:
         """The worker that this partition is pinned to; another when that is gone or has far more to do."""
         load = Counter(home for home in self._homes.values() if home in self._threads)
         least = min(self._threads, key=lambda address: load[address])

@@ -22,6 +22,7 @@ from pipeline.broker.topics import TopicRefused, ensure_topics
 from pipeline.channels.channel import ChannelSet
 from pipeline.channels.config import RunConfig
 from pipeline.channels.gaps import APPLIED_TOPIC, GAPS_TOPIC
+from pipeline.channels.ledger import LEDGER_SETTINGS, LEDGER_TOPIC
 from pipeline.live.fleet import Fleet
 from pipeline.live.graph import connect
 from pipeline.live.in_force import InForce
@@ -299,6 +300,7 @@ class LiveRun:
         self._ensure([DEAD_LETTERS_TOPIC], DEAD_LETTERS_SETTINGS)
         self._ensure([GAPS_TOPIC], {"cleanup.policy": "compact"})
         self._ensure([APPLIED_TOPIC], {"retention.ms": _FOREVER})
+        self._ensure([LEDGER_TOPIC], LEDGER_SETTINGS)
 
     def _ends_of(self, topics: Iterable[str]) -> dict[Partition, int]:
         return self._membership.ends(self._membership.partitions_of(topics))
@@ -313,7 +315,8 @@ class LiveRun:
             await asyncio.sleep(0.25)
 
     def _observe(self, fleet: Fleet, on_progress: Callable[[Statistics], None]) -> None:
-        self.statistics.workers = fleet.workers
+        self.statistics.workers, self.statistics.worker_memory = fleet.workers, fleet.memory
+        self.statistics.partitions = len(self._source.progress)
         self.statistics.lag = sum(progress.lag for progress in self._source.progress.values())
         self.statistics.set_aside = {str(p): why for p, why in self._source.set_aside.items()}
         self.statistics.made_again = dict(self._source.made_again)

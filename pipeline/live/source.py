@@ -79,6 +79,8 @@ class KafkaRanges(Source):
         How long a record may wait before its batch goes out.
     has_room
         Says whether the worker of a partition can take so many offsets now.
+    clock
+        Seconds, from any beginning.
     kwargs
         Passed on to streamz.
     """
@@ -91,12 +93,13 @@ class KafkaRanges(Source):
         batch_limit: Callable[[Partition, int], int],
         milliseconds: float,
         has_room: Callable[[Partition, int], bool] = lambda partition, offsets: True,
+        clock: Callable[[], float] = time.monotonic,
         **kwargs: object,
     ) -> None:
         super().__init__(asynchronous=True, **kwargs)
         self._membership = membership
         self._make_work, self._renew, self._batch_limit = make_work, renew, batch_limit
-        self._has_room = has_room
+        self._has_room, self._clock = has_room, clock
         self._flights = itertools.count(1)
         self._patience = milliseconds / 1000
         self._look_again = 0.0
@@ -113,6 +116,10 @@ class KafkaRanges(Source):
         self._said: dict[str, float] = {}
 
     async def _run(self) -> None:
+        await self.look()
+        await asyncio.sleep(_TICK_SECONDS)
+
+    async def look(self) -> None:
         """One look at Kafka, and whatever is ready goes out."""
         self._follow(self._membership.poll())
         try:
@@ -132,7 +139,6 @@ class KafkaRanges(Source):
         if drained:
             self._targets = None
             self._reached.set()
-        await asyncio.sleep(_TICK_SECONDS)
 
     async def _send(self, work: Work) -> None:
         await asyncio.gather(*self._emit(work))
@@ -165,13 +171,13 @@ class KafkaRanges(Source):
         if progress is None or progress.flight != work.flight:
             return  # no longer ours, or assigned to us again: its present owner asks Kafka
         if isinstance(following, Again):
-            self._retries.append((time.monotonic() + following.seconds, following.work))
+            self._retries.append((self._clock() + following.seconds, following.work))
             return
         progress.flight = 0
         if isinstance(following, Done):
             progress.next, progress.lost, progress.beyond = following.offset, lost, False
         elif isinstance(following, Resume):
-            progress.next, progress.not_before = None, time.monotonic() + following.seconds
+            progress.next, progress.not_before = None, self._clock() + following.seconds
 
     def _follow(self, assigned: set[Partition]) -> None:
         """Begin with partitions that are new to us, forget those that are no longer ours."""
@@ -187,7 +193,7 @@ class KafkaRanges(Source):
     async def _see_which_topics_these_are(self) -> None:
         """Once a second: a topic that was made again is read from its beginning."""
         topics = {partition.topic for partition in self.progress}
-        now = time.monotonic()
+        now = self._clock()
         if now - self._looked_at_ids < _IDENTITY_SECONDS and topics <= self._ids.keys():
             return
         self._looked_at_ids = now
@@ -223,13 +229,13 @@ class KafkaRanges(Source):
 
     def say_now_and_then(self, what: str, why: object) -> None:
         """A warning now, and again once a minute for as long as it is so."""
-        now = time.monotonic()
+        now = self._clock()
         if now - self._said.get(what, -_STILL_SO_SECONDS) >= _STILL_SO_SECONDS:
             self._said[what] = now
             log.warning("%s: %s", what, why)
 
     async def _ask_where_we_stand(self) -> None:
-        now = time.monotonic()
+        now = self._clock()
         unknown = [
             partition
             for partition, progress in self.progress.items()
@@ -257,7 +263,7 @@ class KafkaRanges(Source):
 
         Less and less often while nothing comes, so that a quiet run costs little.
         """
-        now = time.monotonic()
+        now = self._clock()
         idle = {
             p: progress
             for p, progress in self.progress.items()
@@ -297,7 +303,7 @@ class KafkaRanges(Source):
 
         What finds no room stays here and grows, instead of waiting small behind others at its worker.
         """
-        now = time.monotonic()
+        now = self._clock()
         by_waiting = sorted(self.progress.items(), key=lambda item: item[1].waiting_since or now)
         for partition, progress in by_waiting:
             nothing = not progress.waiting and not progress.lost  # a loss is committed by itself, if need be
@@ -317,7 +323,7 @@ class KafkaRanges(Source):
 
     def _due_retries(self) -> list[Work]:
         """Attempts whose time has come, as of now; those that are no longer ours are dropped."""
-        now = time.monotonic()
+        now = self._clock()
         due = [work for at, work in self._retries if at <= now]
         self._retries = [(at, work) for at, work in self._retries if at > now]
         flights = {partition: progress.flight for partition, progress in self.progress.items()}
@@ -332,9 +338,9 @@ class KafkaRanges(Source):
         left = {p: end for p, end in left.items() if p not in self.set_aside}
         if any(progress.lost or progress.beyond_since for progress in self.progress.values()):
             return False
-        if not left or time.monotonic() - self._looked_at_replicas < _REPLICA_LOOK_SECONDS:
+        if not left or self._clock() - self._looked_at_replicas < _REPLICA_LOOK_SECONDS:
             return not left
-        self._looked_at_replicas = time.monotonic()
+        self._looked_at_replicas = self._clock()
         theirs = await asyncio.to_thread(
             self._membership.committed, [p for p in left if p not in self.progress]
         )

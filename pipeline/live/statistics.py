@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
@@ -41,6 +42,22 @@ class Matches:
 
 
 @dataclass
+class Waited:
+    """How long the record of each batch that waited longest had waited, from its arrival to its commit, s.
+
+    counts: batches up to each of EDGES, and beyond the last.
+    """
+
+    EDGES = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+    counts: list[int] = field(default_factory=lambda: [0] * (len(Waited.EDGES) + 1))
+    sum: float = 0.0
+
+    def add(self, seconds: float) -> None:
+        self.counts[bisect_left(self.EDGES, seconds)] += 1
+        self.sum += seconds
+
+
+@dataclass
 class Statistics:
     """Totals of a run, fed by its reports."""
 
@@ -50,15 +67,21 @@ class Statistics:
     alerts: int = 0
     objects: DistinctObjects = field(default_factory=DistinctObjects)
     batches: int = 0
-    attempts_lost: int = 0
+    attempts_lost: Counter[str] = field(default_factory=Counter)  # outcome -> attempts
     matches: dict[str, Matches] = field(default_factory=dict)
     dead_letters: Counter[str] = field(default_factory=Counter)
     other_surveys: Counter[str] = field(default_factory=Counter)
     not_public: int = 0
     hidden: Counter[str] = field(default_factory=Counter)  # field cut out of public copies -> alerts
-    seconds: Counter[str] = field(default_factory=Counter)
+    seconds: Counter[str] = field(default_factory=Counter)  # stage -> of the workers
+    filter_seconds: Counter[str] = field(default_factory=Counter)  # channel -> of the workers
+    filter_raised: Counter[str] = field(default_factory=Counter)  # channel -> alerts
+    waited: Waited = field(default_factory=Waited)
     lag: int = 0
     workers: int = 0
+    partitions: int = 0
+    worker_memory: dict[str, int] = field(default_factory=dict)  # address -> resident bytes
+    committed_at: float = 0.0  # Unix time of the last commit, s; 0: none yet
     stopped: bool = False  # told to, by a signal
     suspended: dict[str, str] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)  # partition -> what can no longer be read
@@ -73,7 +96,8 @@ class Statistics:
     def add(self, report: Report) -> None:
         """Count a report; only committed work is counted as done."""
         if report.outcome != "committed":
-            self.attempts_lost += report.outcome in ("retry", "died", "raised")
+            if report.outcome not in ("moved", "stale", "control"):
+                self.attempts_lost[report.outcome] += 1
             return
         self.batches += 1
         self.records += report.records
@@ -91,6 +115,11 @@ class Statistics:
         if report.lost:
             self.lost[str(report.work.partition)] = report.lost
         self.seconds.update(report.seconds)
+        self.filter_seconds.update(report.filter_seconds)
+        self.filter_raised.update(report.set_aside)
+        if report.waited is not None:
+            self.waited.add(report.waited)
+        self.committed_at = time.time()
         self.gaps.update(dict.fromkeys(report.skipped, report.records))
         if self.channels is not None:
             self.unexpected.add(report, self.channels)

@@ -22,9 +22,11 @@ from pipeline.broker.ranges import RangeReader, Stalled
 from pipeline.broker.topics import ensure_topics
 from pipeline.channels.channel import Channel, ChannelSet
 from pipeline.channels.config import RunConfig
-from pipeline.channels.gaps import GAPS_TOPIC, Gap, open_gaps
+from pipeline.channels.gaps import GAPS_TOPIC, Counted, Gap, open_gaps
+from pipeline.channels.ledger import ChannelCounts, Entry, Page, SourceCounts
 from pipeline.worker.deliver import Outgoing
 from pipeline.worker.evaluate import Evaluator, Verdicts
+from pipeline.worker.tally import tally
 from pipeline.worker.work import ChannelFailure
 from schemas.avro.framing import schema_source
 
@@ -108,6 +110,20 @@ def backfill(
     return work.done
 
 
+def _move(counts: ChannelCounts, counted: Counted) -> None:
+    """Take the records away from what they were counted as until now."""
+    moved = counts.received
+    if counted:
+        counts.received = 0
+    if counted == "gaps":
+        counts.gaps -= moved
+    elif counted == "failed":
+        counts.failed -= moved
+    elif counted == "undeliverable":
+        counts.passed -= moved
+        counts.undeliverable -= moved
+
+
 class _Backfill:
     def __init__(
         self, config: RunConfig, channel: Channel, kafka: dict[str, str], producer: Producer
@@ -138,6 +154,7 @@ class _Backfill:
         paced = Paced(self._producer)
         outgoing.produce(paced, gap.low, gap.high)
         paced.produce(**gap.tombstone())
+        paced.produce(**self._entry(gap, tally(gap.topic, verdicts, records, outgoing)).record())
         paced.flush()
         self._producer.commit_transaction(_KAFKA_SECONDS)
         matches = outgoing.delivered.get(self._channel.name, [])
@@ -145,6 +162,15 @@ class _Backfill:
         self.done.records += len(records)
         self.done.alerts += len(matches)
         self.done.objects.update(match.objectId for match in matches)
+
+    def _entry(self, gap: Gap, pages: dict[str, Page]) -> Entry:
+        """For the ledger: what the gap's records have come to, in place of what they were counted as."""
+        for page in pages.values():
+            all_elsewhere = ChannelCounts(page.source.received, not_for_it=page.source.received)
+            _move(page.channels.setdefault(self._channel.name, all_elsewhere), gap.counted)
+            page.source = SourceCounts()  # counted when they came
+        place = gap.topic, gap.partition, "", gap.low, gap.high
+        return Entry(self._config.group, *place, kind="backfill", pages=pages)
 
     def _cannot_be_read(self, gap: Gap, error: Exception) -> None:
         """It stays open, and the others are filled; what retention has deleted is read no more."""

@@ -9,11 +9,11 @@ from typing import Any
 from confluent_kafka import Message
 
 from pipeline.broker.client import MESSAGE_MAX_BYTES
-from pipeline.broker.dead_letters import dead_letter_record
+from pipeline.broker.dead_letters import Stage, dead_letter_record
 from pipeline.broker.paced import Paced
 from pipeline.broker.partition import Partition
 from pipeline.channels.channel import Channel, ChannelSet
-from pipeline.channels.gaps import APPLIED_TOPIC, Gap, gap_of
+from pipeline.channels.gaps import APPLIED_TOPIC, Counted, Gap, gap_of
 from pipeline.worker.evaluate import Match, Refusal, Verdicts
 from pipeline.worker.position import Standing
 from pipeline.worker.work import Work
@@ -27,6 +27,9 @@ _RECORD_OVERHEAD = 1_000
 
 UNREADABLE = "unreadable"
 """Why a record was dead-lettered that ended its workers: no channel saw it, and a backfill may bring it."""
+
+
+_COUNTED: dict[Stage, Counted] = {"filter": "failed", "publish": "undeliverable", "decode": "gaps"}
 
 
 class Outgoing:
@@ -47,6 +50,8 @@ class Outgoing:
 
     Attributes
     ----------
+    readers
+        The channels that read the source.
     delivered
         Channel -> what went to its topic.
     refused
@@ -63,7 +68,7 @@ class Outgoing:
     ) -> None:
         self._source, self._verdicts, self._records, self._schemas = source, verdicts, records, schemas
         self._channels = {channel.name: channel for channel in channels.channels}
-        self._readers = [channel for channel in channels.channels if channels.reads(channel, source.topic)]
+        self.readers = [channel for channel in channels.channels if channels.reads(channel, source.topic)]
         self._external = {name: channels.external_header(one) for name, one in self._channels.items()}
         self._rewritten: dict[tuple[int, tuple[str, ...], bool], bytes] = {}
         self._hidden: dict[str, set[int]] = {}
@@ -157,20 +162,22 @@ class Outgoing:
     def _gaps(self, refused: list[Refusal], low: int, high: int) -> list[Gap]:
         """What channels miss here: whole batches, and single alerts on which their filter failed."""
         whole = [
-            gap_of(self._channels[name], self._source, low, high, reason)
+            gap_of(self._channels[name], self._source, low, high, reason, counted="gaps")
             for name, reason in self._verdicts.gaps.items()
         ]
         offsets = [(refusal, self._records[refusal.index].offset()) for refusal in refused if refusal.channel]
         single = [
-            gap_of(self._channels[refusal.channel], self._source, offset, offset + 1, refusal.detail)
-            for refusal, offset in offsets
+            gap_of(
+                self._channels[one.channel], self._source, offset, offset + 1, one.detail, _COUNTED[one.stage]
+            )
+            for one, offset in offsets
         ]
         unread = [
-            gap_of(channel, self._source, offset, offset + 1, refusal.detail)
+            gap_of(channel, self._source, offset, offset + 1, refusal.detail, counted="gaps")
             for refusal in refused
             if refusal.reason == UNREADABLE
             for offset in [self._records[refusal.index].offset()]
-            for channel in self._readers
+            for channel in self.readers
         ]
         return [*whole, *single, *unread]
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import time
 import traceback
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from filters.halving import by_halves
 from filters.values import as_json
 from pipeline.broker.dead_letters import Stage
 from pipeline.channels.channel import Channel, ChannelSet
+from pipeline.channels.ledger import night_of_topic
 from pipeline.worker.kept import Kept
 from pipeline.worker.work import ChannelFailure
 from schemas.avro.framing import SchemaSource
@@ -33,7 +35,9 @@ from schemas.frame import FrameMaker, computed_column, is_public
 from schemas.packets.reader import Batch, PacketReader, Refused, read_by_survey
 from schemas.surveys.registry import SURVEYS
 from schemas.surveys.survey import Survey
+from schemas.time import night_date
 
+_NIGHTS = 500_000  # nights after which the calendar ends
 _ZEROS = bytes(1 << 14)  # more than an alert of nothing but zeros, nulls and empty strings takes
 
 
@@ -85,7 +89,15 @@ class Verdicts:
     objects: list[int] = field(default_factory=list)
     other_surveys: dict[str, int] = field(default_factory=dict)
     not_public: int = 0
+    judged: list[int] = field(default_factory=list)  # packets with alerts, ascending
+    strangers: list[int] = field(default_factory=list)  # packets of surveys that are not known
+    seen: dict[str, list[int]] = field(default_factory=dict)  # channel -> packets that its filter saw
+    rejected: dict[str, list[int]] = field(
+        default_factory=dict
+    )  # channel -> of these, none of whose rows passed
+    nights: dict[int, str] = field(default_factory=dict)  # packet -> its night, in topics that name none
     seconds: dict[str, float] = field(default_factory=dict)
+    filter_seconds: dict[str, float] = field(default_factory=dict)  # by channel
 
 
 class Evaluator:
@@ -138,7 +150,7 @@ class Evaluator:
             One for each batch. The first has the time used for all.
         """
         verdicts = Verdicts()
-        with _timed(verdicts, "decode"):
+        with _timed(verdicts.seconds, "decode"):
             packets = [packet for packets in batches for packet in packets]
             parts = read_by_survey([surveyor.reader for surveyor in self._surveys], packets)
         read = [(self._of[reader.survey.name], _named(batch)) for reader, batch in parts]
@@ -147,11 +159,13 @@ class Evaluator:
             self._judge(surveyor, batch, topic, envelope, suspended)
         _without_failed(verdicts)
         ends = np.cumsum([len(packets) for packets in batches]).tolist()
+        dated = bool(night_of_topic(topic))
         each = [
-            self._part(read, verdicts, end - len(packets), end)
+            self._part(read, verdicts, range(end - len(packets), end), dated)
             for packets, end in zip(batches, ends, strict=True)
         ]
         each[0].seconds = verdicts.seconds  # of all of them, told once
+        each[0].filter_seconds = verdicts.filter_seconds
         return each
 
     def _judge(
@@ -168,28 +182,41 @@ class Evaluator:
             verdicts.gaps |= {c.name: suspended[c.name] for c in readers if c.name in suspended}
             active = [channel for channel in readers if channel.name not in verdicts.gaps]
             if active:
-                with _timed(verdicts, "filter"):
+                with _timed(verdicts.seconds, "filter"):
                     self._run(active, _View(batch, access.maker, access.public), envelope)
 
     def _run(self, channels: list[Channel], view: _View, envelope: _Envelope) -> None:
         for channel in channels:
-            answer = envelope.passes(channel, view)
+            with _timed(envelope.verdicts.filter_seconds, channel.name):
+                answer = envelope.passes(channel, view)
             if answer is not None:
-                matches = envelope.verdicts.matches.setdefault(channel.name, [])
-                matches += view.matches(*answer, channel.values)
+                verdicts, matches = (
+                    envelope.verdicts,
+                    view.matches(answer.mask, answer.values, channel.values),
+                )
+                verdicts.matches.setdefault(channel.name, []).extend(matches)
+                verdicts.seen.setdefault(channel.name, []).extend(view.packets)
+                verdicts.rejected.setdefault(channel.name, []).extend(view.rejected(answer))
 
     def _part(
-        self, read: Sequence[tuple[_Surveyor, Batch]], whole: Verdicts, start: int, stop: int
+        self, read: Sequence[tuple[_Surveyor, Batch]], whole: Verdicts, places: range, dated: bool
     ) -> Verdicts:
-        """The verdicts on the packets from `start` up to `stop`."""
+        """The verdicts on some of the packets. dated: the topic names their night."""
+        start, stop = places.start, places.stop
         verdicts = Verdicts(
             matches={name: _within(found, start, stop) for name, found in whole.matches.items()},
             refused=_within(whole.refused, start, stop),
             gaps=dict(whole.gaps),
             failures=list(whole.failures),
+            seen=_from(whole.seen, start, stop),
+            rejected=_from(whole.rejected, start, stop),
         )
         for surveyor, batch in read:
-            _describe(surveyor, batch.part(start, stop), verdicts)
+            part = batch.part(start, stop)
+            _describe(surveyor, part, verdicts)
+            if not dated:
+                verdicts.nights |= _nights(part, surveyor.survey.name)
+        verdicts.judged.sort()
         return verdicts
 
 
@@ -227,7 +254,8 @@ class _Surveyor:
         makers = [access.maker for access in self.accesses] or [FrameMaker([], self.survey.name)]
         names = [name for maker in makers for name in maker.columns]
         field = self.survey.public.field
-        return list(dict.fromkeys([*names, *([field] if field else []), *self.checked]))
+        night = self.survey.inputs("night")
+        return list(dict.fromkeys([*names, *night, *([field] if field else []), *self.checked]))
 
     def prepare(self) -> None:
         """Compile the plan for the survey's newest schema."""
@@ -253,15 +281,20 @@ def _named(batch: Batch) -> Batch:
 def _without_failed(verdicts: Verdicts) -> None:
     """A channel that failed on the alerts of one survey delivers none of the other's: all is its gap."""
     for name in verdicts.gaps:
-        verdicts.matches.pop(name, None)
+        for of_channel in (verdicts.matches, verdicts.seen, verdicts.rejected):
+            of_channel.pop(name, None)
     verdicts.refused = [one for one in verdicts.refused if one.channel not in verdicts.gaps]
     for matches in verdicts.matches.values():
         matches.sort(key=lambda match: match.index)
+    for packets in (*verdicts.seen.values(), *verdicts.rejected.values()):
+        packets.sort()
 
 
 def _describe(surveyor: _Surveyor, batch: Batch, verdicts: Verdicts) -> None:
     """Count what a batch of one survey's packets held."""
     verdicts.alerts += batch.table.num_rows
+    verdicts.judged += _ascending(batch.packet)
+    verdicts.strangers += batch.other_packets
     if batch.table.num_rows:
         names = np.asarray(computed_column(batch.table, "objectId", surveyor.survey.name), object)
         objects = np.unique(pd.util.hash_array(names)).tolist()
@@ -274,6 +307,21 @@ def _describe(surveyor: _Surveyor, batch: Batch, verdicts: Verdicts) -> None:
         verdicts.unlisted |= batch.unlisted
         verdicts.mixed |= _mixed_packets(batch, surveyor.checked, surveyor.survey.public.value)
         verdicts.mixed |= batch.unlisted.keys()
+
+
+def _nights(batch: Batch, survey: str) -> dict[int, str]:
+    """Packet -> the date of its night; of several alerts the last one's."""
+    nights = np.asarray(computed_column(batch.table, "night", survey), float)
+    dates = {
+        number: f"{night_date(number)}" for number in np.unique(nights[np.abs(nights) < _NIGHTS]).tolist()
+    }
+    each = zip(batch.packet.tolist(), nights.tolist(), strict=True)
+    return {packet: dates[night] for packet, night in each if night in dates}
+
+
+def _ascending(packets: np.ndarray) -> list[int]:
+    """The packets of some rows, each once."""
+    return packets[np.append(True, packets[1:] != packets[:-1])].tolist() if len(packets) else []
 
 
 class _View:
@@ -290,6 +338,20 @@ class _View:
     @cached_property
     def frame(self) -> pd.DataFrame:
         return self._maker.frame(self._table)
+
+    @cached_property
+    def packets(self) -> list[int]:
+        """Of the rows, each once, ascending."""
+        return _ascending(self._packet)
+
+    def rejected(self, answer: _Answer) -> list[int]:
+        """The packets none of whose rows passed, nor failed."""
+        kept = answer.mask.copy()
+        kept[answer.failed] = True
+        rejected = self._packet[~kept]
+        if len(self.packets) < len(self._packet):  # packets of several rows
+            rejected = rejected[~np.isin(rejected, self._packet[kept])]
+        return _ascending(rejected)
 
     def rows(self, start: int, stop: int) -> pd.DataFrame:
         """Some rows; all of them as the very frame, whose flattened histories the filters share."""
@@ -327,6 +389,14 @@ class _View:
         return [Match(index, survey.name, *values) for index, *values in found]
 
 
+class _Answer(NamedTuple):
+    """What a filter said of a view: one mask, the values of rows that pass, the rows that it raised on."""
+
+    mask: np.ndarray
+    values: dict[int, dict[str, Any]]
+    failed: list[int]
+
+
 class _Envelope:
     """Runs a filter so that whatever it does concerns nobody else."""
 
@@ -336,9 +406,8 @@ class _Envelope:
         self.verdicts, self._kept = verdicts, kept
         self._guard, self._seconds, self._failing_alerts = guard, seconds, failing_alerts
 
-    def passes(self, channel: Channel, view: _View) -> tuple[np.ndarray, dict[int, dict[str, Any]]] | None:
-        """The channel's mask over the view and the values of the rows that pass, or None when the filter
-        itself has failed."""
+    def passes(self, channel: Channel, view: _View) -> _Answer | None:
+        """The channel's answer for the view, or None when the filter itself has failed."""
         mask = np.zeros(len(view.frame), dtype=bool)
         values: dict[int, dict[str, Any]] = {}
         deadline = time.monotonic() + self._seconds
@@ -360,7 +429,7 @@ class _Envelope:
             return None
         for row, raised in halved.failed:
             self._set_aside(channel, view.match(row), raised)
-        return mask, values
+        return _Answer(mask, values, [row for row, _ in halved.failed])
 
     def _failed(self, channel: Channel, error: BaseException) -> None:
         failure = ChannelFailure(channel.name, one_line(error), "".join(traceback.format_exception(error)))
@@ -381,22 +450,28 @@ class _Envelope:
 
 
 class _timed:
-    """Adds the time spent within to a stage's total."""
+    """Adds the time spent within to the total of a stage, or of a channel."""
 
-    def __init__(self, verdicts: Verdicts, stage: str) -> None:
-        self._seconds, self._stage = verdicts.seconds, stage
+    def __init__(self, seconds: dict[str, float], name: str) -> None:
+        self._seconds, self._name = seconds, name
 
     def __enter__(self) -> None:
         self._began = time.perf_counter()
 
     def __exit__(self, *exc: object) -> None:
-        self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + time.perf_counter() - self._began
+        self._seconds[self._name] = self._seconds.get(self._name, 0.0) + time.perf_counter() - self._began
 
 
 def _within(found: list[_Found], start: int, stop: int) -> list[_Found]:
     """What concerns the packets from `start` up to `stop`, counted from there."""
     here = [one for one in found if start <= one.index < stop]
     return [replace(one, index=one.index - start) for one in here] if start else here
+
+
+def _from(found: Mapping[str, list[int]], start: int, stop: int) -> dict[str, list[int]]:
+    """Of each channel's packets those from `start` up to `stop`, counted from there."""
+    parts = {name: some[bisect_left(some, start) : bisect_left(some, stop)] for name, some in found.items()}
+    return {name: [i - start for i in some] for name, some in parts.items()} if start else parts
 
 
 def _reads(channels: Sequence[Channel]) -> list[str]:

@@ -21,6 +21,7 @@ from pipeline.broker.paced import Paced, paced_settings
 from pipeline.broker.partition import Partition
 from pipeline.broker.ranges import RangeReader, Stalled
 from pipeline.channels.channel import is_older
+from pipeline.channels.ledger import Entry
 from pipeline.worker.position import Standing, as_topic_partition, metadata_of, standing
 from pipeline.worker.work import Work
 
@@ -58,6 +59,7 @@ class Lane:
         self.stood = Standing(-1)  # when we took it
         self.used = time.monotonic()
         self.began = 0.0  # when the transaction now open was begun
+        self.entry = Entry(work.group, *work.partition, work.topic_id, work.low, work.low)  # of the ledger
         self._reader = RangeReader(work.kafka, work.group, work.partition)
         self._producer = Producer(
             {
@@ -87,6 +89,7 @@ class Lane:
             raise Moved(self.stood)
         self.refuse_older(work)
         self.committed = self.stood.offset
+        self.entry.low = self.stood.low if self.stood.loss else self.stood.offset
 
     def refuse_older(self, work: Work) -> None:
         """Raise Behind for work whose channels are of an earlier state of the registry than the committed."""

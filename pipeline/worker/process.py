@@ -16,6 +16,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 import cloudpickle
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 from confluent_kafka.admin import AdminClient
 
 from pipeline.broker.client import BrokerError
@@ -27,6 +28,7 @@ from pipeline.worker.evaluate import Evaluator, Refusal, Verdicts
 from pipeline.worker.lane import Behind, Lanes, Moved
 from pipeline.worker.outcome import MadeAgain, Stage, outcome_of
 from pipeline.worker.running import RunningNote
+from pipeline.worker.tally import tally
 from pipeline.worker.work import Report, Work
 from schemas.avro.framing import schema_source
 from schemas.errors import NoSchemaSource
@@ -128,8 +130,16 @@ class _Step:
         channels, stood = evaluator.channels, self._lane.stood
         outgoing = Outgoing(channels, work.partition, self._verdicts, self._records, evaluator.schemas)
 
+        entry = self._lane.entry
+
         def produce(paced: Paced) -> None:
+            nonlocal entry
             outgoing.produce(paced, work.low, work.high)
+            pages = tally(
+                work.partition.topic, self._verdicts, self._records, outgoing, stood.high - stood.low
+            )
+            entry = entry.and_then(work.high, pages)
+            paced.produce(**entry.record())
             if stood.loss:
                 for record in loss_records(channels, work.partition, stood):
                     paced.produce(**record)
@@ -139,6 +149,8 @@ class _Step:
         self.began = time.monotonic()
         with _timed(self.report, "publish"):
             self._lane.commit(work, produce)
+        self._lane.entry = entry
+        self.report.waited = _waited(self._records)
         _fill_delivered(self.report, outgoing)
         self.report.lost = stood.loss
 
@@ -241,6 +253,12 @@ def _evaluator(channels: bytes, schemas: str) -> Evaluator:
     return Evaluator(cloudpickle.loads(channels), schema_source(schemas, _PATIENCE) if schemas else None)
 
 
+def _waited(records: Sequence[Message]) -> float | None:
+    """Seconds since the first record was written; None where nobody knows."""
+    kind, written = records[0].timestamp() if records else (TIMESTAMP_NOT_AVAILABLE, 0)
+    return None if kind == TIMESTAMP_NOT_AVAILABLE else max(0.0, time.time() - written / 1000)
+
+
 def _fill_delivered(report: Report, outgoing: Outgoing) -> None:
     """What went where, known when the transaction has been committed."""
     report.hidden = outgoing.hidden
@@ -255,3 +273,4 @@ def _fill(report: Report, verdicts: Verdicts) -> None:
     report.other_surveys, report.not_public = verdicts.other_surveys, verdicts.not_public
     report.failures, report.skipped = verdicts.failures, list(verdicts.gaps)
     report.seconds |= verdicts.seconds
+    report.filter_seconds = verdicts.filter_seconds

@@ -123,3 +123,5 @@ class Report:
     lost: str = ""  # what can no longer be read: committed, said in the gaps of this commit; moved, not yet
     skipped: list[str] = field(default_factory=list)  # channels that have a gap here
     seconds: dict[str, float] = field(default_factory=dict)  # stage -> time used
+    filter_seconds: dict[str, float] = field(default_factory=dict)  # channel -> time used
+    waited: float | None = None  # the first record, from when it was written to its commit, s

@@ -13,7 +13,15 @@ from pipeline.broker.dead_letters import dead_letters
 from pipeline.channels.config import configured_channel, read_config
 from pipeline.worker.backfill import backfill as fill
 from tests.pipeline import night as nights
-from tests.pipeline.night import REPOSITORY, assert_exactly_once, delivered, expected, publish_night, running
+from tests.pipeline.night import (
+    REPOSITORY,
+    assert_exactly_once,
+    assert_the_ledger_adds_up,
+    delivered,
+    expected,
+    publish_night,
+    running,
+)
 
 BAD = Path(__file__).with_name("bad_filters.py")
 CHANNEL = '[channels.{name}]\nfilter = "{path}:{name}"\n'
@@ -72,6 +80,7 @@ def test_they_fail_alone_and_backfill_makes_up_for_them(own_broker, folder):
     for name in others:
         assert not fill(config, configured_channel(name, config.channels[name])).left
         assert delivered(bootstrap, f"channel.{name}") == should, name
+    assert_the_ledger_adds_up(bootstrap)
 
 
 def test_an_alert_that_a_filter_cannot_bear_is_set_aside_for_that_channel_only(own_broker, folder):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from typer.testing import CliRunner
 from cluster.kafka.broker import Broker
 from commands.listen import command
 from pipeline.broker import listen as module
+from pipeline.broker.begin import BadTime, moment_of
 from pipeline.broker.client import BrokerError, NoSuchTopic
 from pipeline.broker.listen import listen
 from schemas.errors import PacketError
@@ -36,11 +38,15 @@ def drained(broker: Broker, topic: str, **options: Any) -> list[bytes]:
 
 def run(broker: Broker, *arguments: str, expect: int = 0) -> Any:
     """`zads listen` in this process."""
-    app = typer.Typer()
-    command.register(app)
-    result = CliRunner().invoke(app, [*arguments, "--bootstrap", broker.bootstrap_servers])
+    result = CliRunner().invoke(_app(), [*arguments, "--bootstrap", broker.bootstrap_servers])
     assert result.exit_code == expect, (result.output, result.exception)
     return result
+
+
+def _app() -> typer.Typer:
+    app = typer.Typer()
+    command.register(app)
+    return app
 
 
 def test_alerts_come_as_they_were_written(broker: Broker) -> None:
@@ -270,7 +276,50 @@ def test_saved_packets_are_the_packets(broker: Broker, real_alerts: Path, tmp_pa
         assert Counter(file.read_bytes() for file in kept) == Counter(raw)
     for packet in raw[:-1]:
         candid = packets.read(packet)[0]["candid"]
-        assert packets.read((tmp_path / "kept" / f"{candid}.avro").read_bytes())[0]["candid"] == candid
+        assert packet in [file.read_bytes() for file in (tmp_path / "kept").glob(f"{candid}_*.avro")]
+
+
+@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(RAW[:3]), min_size=1, max_size=12), st.lists(st.integers(1, 5), max_size=3))
+def test_as_many_files_as_messages_whenever_a_reader_begins_again(
+    broker: Broker, tmp_path: Path, written: list[bytes], stops: list[int]
+) -> None:
+    """Repeated packets are messages of their own; a group goes on where it ended."""
+    topic = topics.new_topic(broker.bootstrap_servers, partitions=2)
+    for number, raw in enumerate(written):
+        topics.write(broker.bootstrap_servers, topic, raw, partition=number % 2)
+    folder = tmp_path / topic
+    arguments = (topic, "--group", topic, "--save", str(folder), "--until-drained")
+    for stop in stops:
+        run(broker, *arguments, "--limit", str(stop))
+    run(broker, *arguments)
+    assert Counter(file.read_bytes() for file in folder.iterdir()) == Counter(written)
+
+
+def test_since_a_time_and_the_last_ones(broker: Broker) -> None:
+    """In two partitions, between markers of transactions, and what was aborted."""
+    servers = broker.bootstrap_servers
+    topic = topics.new_topic(servers, partitions=2)
+    transactions = topics.Transactions(servers, topic)
+    for number, raw in enumerate(RAW):
+        if number % 2:
+            topics.write(servers, topic, raw, partition=1, timestamp=1_700_000_000_000 + 1000 * number)
+        else:
+            transactions.write([raw], commit=False)
+            transactions.leave_open([raw], timestamp=1_700_000_000_000 + 1000 * number)
+            transactions.commit()
+    for last in (1, 3, 20):
+        assert Counter(drained(broker, topic, last=last)) == Counter(RAW[-last:])
+    for number in (0, 3, 6, 8):
+        moment = datetime.fromtimestamp(1_700_000_000 + number, UTC)
+        said = run(broker, topic, "--since", moment.isoformat(), "--until-drained", "--json").stdout
+        found = [json.loads(line)["candid"] for line in said.splitlines()]
+        assert sorted(map(int, found)) == list(range(1_000 + number, 1_008))
+    both = CliRunner().invoke(_app(), [topic, "--since", "2 d", "--last", "3", "--bootstrap", servers])
+    assert both.exit_code == 2
+    assert "both say where to begin" in both.output
+    with pytest.raises(BadTime, match="yesterday"):
+        moment_of("yesterday")
 
 
 PROGRAM = (

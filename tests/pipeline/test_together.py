@@ -72,6 +72,7 @@ def verdicts(batches: Sequence[Sequence[bytes]], failing_alerts: int) -> list[Ve
     )
     for one in found:
         one.seconds.clear()
+        one.filter_seconds.clear()
         one.refused.sort(key=lambda refusal: (refusal.index, refusal.channel))
     return found
 

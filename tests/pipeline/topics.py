@@ -101,11 +101,11 @@ class Transactions:
         else:
             self._producer.abort_transaction(20)
 
-    def leave_open(self, messages: list[bytes]) -> None:
+    def leave_open(self, messages: list[bytes], **more: Any) -> None:
         """A transaction that is neither committed nor aborted."""
         self._producer.begin_transaction()
         for message in messages:
-            self._producer.produce(self.topic, message, partition=0)
+            self._producer.produce(self.topic, message, partition=0, **more)
         self._producer.flush(20)
 
     def commit(self) -> None:

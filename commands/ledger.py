@@ -1,0 +1,135 @@
+"""`zads ledger`: what became of every record of a night."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from commands.filters import Json
+from commands.shared.options import Archive, Bootstrap, Config, archive_at, settings_of
+from commands.status import EXIT_UNWELL
+from schemas.errors import ZadsError
+from schemas.json_text import to_json
+
+if TYPE_CHECKING:
+    from pipeline.clients.ledger import NightLedger
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("ledger")(ledger)
+
+
+def ledger(
+    night: Annotated[
+        str | None,
+        typer.Argument(help="2023-10-12 or 20231012.", show_default="the last one", metavar="[NIGHT]"),
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Count the records in the topics too, and in the archive if there is one."
+        ),
+    ] = False,
+    group: Annotated[str | None, typer.Option("--group", help="Kafka consumer group.")] = None,
+    archive: Archive = None,
+    bootstrap: Bootstrap = None,
+    config: Config = None,
+    as_json: Json = False,
+) -> None:
+    """Tell what became of every record of a night: for each source, and for each channel.
+
+    The counts were written in the transactions that delivered the alerts. With --check they are compared with
+    what is in the topics and the archive. Exit code 0: everything adds up; 5: something does not, and each
+    such thing is a sentence.
+
+    Example: `zads ledger 2023-10-12 --check`
+    """
+    from pipeline.clients.audit import audit
+    from pipeline.clients.ledger import entries, ledger, nights_of
+
+    settings = settings_of(config, bootstrap_servers=bootstrap, group=group)
+    found = entries(settings)
+    nights = nights_of(found)
+    wanted = _iso(night) if night else max(nights, default="")
+    if wanted not in nights:
+        known = ", ".join(nights[-5:]) or "none"
+        raise ZadsError(f"group {settings.group} has read nothing of the night {wanted}; the last: {known}")
+    told = ledger(settings, wanted, found)
+    archived: dict[str, dict[str, int]] = {}
+    if check:
+        told.problems += audit(settings, told, found)
+        archived = _archived(archive, told) if archive else {}
+    if as_json:
+        print(to_json({"balances": not told.problems, **_plain(told), "archive": archived}, indent=2))
+    else:
+        _show(told, archived)
+    if told.problems:
+        raise typer.Exit(EXIT_UNWELL)
+
+
+def _iso(night: str) -> str:
+    """Both ways to write a date as "2023-10-12"."""
+    try:
+        return f"{datetime.strptime(night.replace('-', ''), '%Y%m%d'):%Y-%m-%d}"
+    except ValueError:
+        raise typer.BadParameter(f"{night!r} is no date: write 2023-10-12") from None
+
+
+def _archived(archive: str, told: NightLedger) -> dict[str, dict[str, int]]:
+    """What the archive has of each source that a survey fills; notes what it lacks. Raises NoSuchArchive.
+
+    In quarantine nobody knows a night: there only sources that name theirs are counted.
+    """
+    from archive.care.received import received
+    from pipeline.channels.channel import COLLABORATION_PREFIX, PUBLIC_PREFIX
+    from pipeline.channels.ledger import night_of_topic
+
+    found = {}
+    for topic, page in told.sources.items():
+        if topic.startswith((PUBLIC_PREFIX, COLLABORATION_PREFIX)):
+            continue
+        dated = bool(night_of_topic(topic))
+        kept, quarantined = received(archive_at(archive), topic, None if dated else told.night)
+        found[topic] = {"kept": kept} | ({"quarantined": quarantined} if dated else {})
+        has, wanted = sum(found[topic].values()), page.source.received if dated else page.source.judged
+        if has != wanted:
+            told.problems.append(f"{topic}: the archive has {has:,} of {wanted:,} records")
+    return found
+
+
+def _plain(told: NightLedger) -> dict[str, Any]:
+    sources = {topic: asdict(page) for topic, page in told.sources.items()}
+    channels = {name: asdict(counts) for name, counts in told.channels.items()}
+    return {**asdict(told), "sources": sources, "channels": channels}
+
+
+def _show(told: NightLedger, archived: dict[str, dict[str, int]]) -> None:
+    console = Console()
+    console.print(f"night {told.night}, group {told.group}")
+    sources = {topic: asdict(page.source) for topic, page in sorted(told.sources.items())}
+    for topic, counts in sources.items():
+        counts |= {"waiting": told.waiting.get(topic, 0), **archived.get(topic, {})}
+    console.print(_table("source", sources))
+    console.print(_table("channel", {name: asdict(counts) for name, counts in told.channels.items()}))
+    for problem in told.problems:
+        console.print(f"[bold red]{problem}[/]", soft_wrap=True)
+    if not told.problems:
+        console.print("[green]everything adds up[/]")
+
+
+def _table(what: str, rows: dict[str, dict[str, int]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column(what)
+    columns: Iterable[str] = dict.fromkeys(name for counts in rows.values() for name in counts)
+    for name in columns:
+        table.add_column(name.replace("_", " "), justify="right")
+    for name, counts in rows.items():
+        table.add_row(name, *(f"{counts.get(column, 0):,}" for column in columns))
+    return table

@@ -1,0 +1,54 @@
+"""Where one alert is in Kafka: the records that it came as, and what the channels made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from pipeline.broker.client import NoSuchTopic, topic_names
+from pipeline.broker.dead_letters import DeadLetter, dead_letters
+from pipeline.broker.listen import Alert, listen, record_at, whole
+from pipeline.broker.nightly import Sorter
+from pipeline.channels.channel import COLLABORATION_PREFIX, PUBLIC_PREFIX
+from pipeline.channels.config import RunConfig
+from schemas.avro.framing import schema_source
+
+_AT_ONCE = 1000
+_CHANNELS = "|".join(prefix.replace(".", "[.]") for prefix in (PUBLIC_PREFIX, COLLABORATION_PREFIX))
+
+Place = tuple[str, int, int]
+"""Topic, partition, offset."""
+
+
+def deliveries(config: RunConfig, candid: int) -> list[Alert]:
+    """The records of all channels' topics that hold the alert. Raises BrokerError."""
+    if not topic_names(config.bootstrap_servers, _CHANNELS, **config.client):
+        return []
+    every = listen(f"^({_CHANNELS})", config.bootstrap_servers, until_drained=True, **config.client)
+    return [alert for alert in every if whole(alert.headers.get("candid")) == candid]
+
+
+def letters(config: RunConfig, candid: int) -> list[DeadLetter]:
+    """The dead letters that name the alert. Raises BrokerError."""
+    every = dead_letters(config.bootstrap_servers, **config.client)
+    return [letter for letter in every if letter.candid == candid]
+
+
+def arrivals(config: RunConfig, candid: int) -> Iterator[Alert]:
+    """The records of the run's topics that hold the alert: each is read for it. Raises BrokerError."""
+    if not topic_names(config.bootstrap_servers, config.topics, **config.client):
+        return
+    sorter = Sorter(schema_source(config.schemas) if config.schemas else None)
+    every = listen(config.topics, config.bootstrap_servers, until_drained=True, **config.client)
+    while some := list(islice(every, _AT_ONCE)):
+        for alert, read in zip(some, sorter.sort([alert.raw for alert in some]), strict=True):
+            if isinstance(read, list) and any(one.candid == candid for one in read):
+                yield alert
+
+
+def record(config: RunConfig, place: Place) -> Alert | None:
+    """The record at a place; None when it is there no more. Raises BrokerError."""
+    try:
+        return record_at(*place, config.bootstrap_servers, **config.client)
+    except NoSuchTopic:
+        return None

@@ -1,0 +1,107 @@
+"""What a batch came to, counted for the ledger: by night, for its source and for each channel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
+
+from pipeline.channels.ledger import ChannelCounts, Page, SourceCounts, night_of_arrival, night_of_topic
+from pipeline.worker.deliver import UNREADABLE, Outgoing
+from pipeline.worker.evaluate import Verdicts
+
+Count = Callable[[Collection[int]], int]
+"""How many of some records (by their place in the batch) are of the night that is counted."""
+
+
+def tally(
+    topic: str, verdicts: Verdicts, records: Sequence[Message], outgoing: Outgoing, lost: int = 0
+) -> dict[str, Page]:
+    """Night -> what became of its records.
+
+    Parameters
+    ----------
+    topic : str
+        That the records are of.
+    verdicts : Verdicts
+        On them.
+    records : sequence of Message
+        All that were read.
+    outgoing : Outgoing
+        That has produced them: what was delivered, and what could not be.
+    lost : int
+        Offsets before them that can no longer be read; of the night of the topic or else of now.
+
+    Returns
+    -------
+    dict
+    """
+    nights = nights_of(topic, verdicts, records)
+    every = sorted(set(nights))
+    pages = {
+        night: _page(_count_of(night, nights, every), len(records), verdicts, outgoing) for night in every
+    }
+    if lost:
+        pages.setdefault(night_of_topic(topic) or night_of_arrival(None), Page()).source.lost += lost
+    return pages
+
+
+def nights_of(topic: str, verdicts: Verdicts, records: Sequence[Message]) -> list[str]:
+    """The night of each record: that of its topic, else its packet's, else the one in which it arrived.
+
+    Parameters
+    ----------
+    topic
+        That the records are of.
+    verdicts
+        On them: with the nights of the packets.
+    records
+        All that were read.
+    """
+    if named := night_of_topic(topic):
+        return [named] * len(records)
+    return [verdicts.nights.get(i) or _arrived(record) for i, record in enumerate(records)]
+
+
+def _arrived(record: Message) -> str:
+    kind, written = record.timestamp()
+    return night_of_arrival(None if kind == TIMESTAMP_NOT_AVAILABLE else written)
+
+
+def _count_of(night: str, nights: Sequence[str], every: Sequence[str]) -> Count:
+    if len(every) == 1:
+        return len
+    return lambda some: sum(nights[i] == night for i in some)
+
+
+def _page(count: Count, records: int, verdicts: Verdicts, outgoing: Outgoing) -> Page:
+    received = count(range(records))
+    unreadable = {refusal.index for refusal in verdicts.refused if not refusal.channel}
+    source = SourceCounts(received, count(verdicts.judged), count(unreadable), count(verdicts.strangers))
+    unseen = count({one.index for one in verdicts.refused if one.reason == UNREADABLE})
+    of = {
+        channel.name: _channel(channel.name, count, received, unseen, verdicts, outgoing)
+        for channel in outgoing.readers
+    }
+    return Page(source, of)
+
+
+def _channel(
+    name: str, count: Count, received: int, unseen: int, verdicts: Verdicts, outgoing: Outgoing
+) -> ChannelCounts:
+    """One channel's counts. unseen: records that ended their workers: each is a gap of every channel."""
+    if name in verdicts.gaps:
+        return ChannelCounts(received, gaps=received)
+    passed = {match.index for match in verdicts.matches.get(name, ())}
+    failed = {one.index for one in verdicts.refused if one.channel == name} - passed
+    undeliverable = {one.index for one in outgoing.refused if one.channel == name and one.stage == "publish"}
+    return ChannelCounts(
+        received,
+        passed=count(passed),
+        rejected=count(verdicts.rejected.get(name, ())),
+        not_for_it=received - count(verdicts.seen.get(name, ())) - unseen,
+        failed=count(failed),
+        gaps=unseen,
+        delivered=count([match.index for match in outgoing.delivered.get(name, ())]),
+        undeliverable=count(undeliverable),
+    )

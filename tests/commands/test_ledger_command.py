@@ -1,0 +1,91 @@
+"""`zads ledger`: what became of a night, as a table, as JSON and as an exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from typer.testing import CliRunner, Result
+
+from cluster.kafka.broker import Broker
+from commands import application
+from commands.status import EXIT_UNWELL
+from tests.pipeline import packets as small
+from tests.pipeline import topics
+from tests.pipeline.night import expected, night, publish_packets, running
+
+TOPIC = "ztf_20231012_programid1"
+
+
+def zads(*arguments: str) -> Result:
+    return CliRunner().invoke(application(), [*arguments])
+
+
+def test_a_night_that_adds_up_until_somebody_writes_into_a_channel(
+    own_broker: Broker, tmp_path: Path
+) -> None:
+    servers, archive = own_broker.bootstrap_servers, str(tmp_path / "archive")
+    some = night()[:200]
+    packets = [alert.packet for alert in some]
+    publish_packets([*packets, b"hello", packets[0][:300]], servers, topic=TOPIC, partitions=2)
+    with running(servers, tmp_path, "--channels", "real_bogus", "--workers", "1", "--until-drained") as run:
+        assert run.wait() == 0, run.text()
+    followed = zads("archive", "follow", "--archive", archive, "--until-drained", "--bootstrap", servers)
+    assert followed.exit_code == 0, followed.output
+    asked = ("ledger", "20231012", "--check", "--archive", archive, "--bootstrap", servers)
+    shown = zads(*asked)
+    assert shown.exit_code == 0, shown.output
+    assert "everything adds up" in shown.stdout
+    found = json.loads(zads(*asked, "--json").stdout)
+    assert found["balances"]
+    assert found["archive"] == {TOPIC: {"kept": 200, "quarantined": 2}}
+    source, channel = found["sources"][TOPIC]["source"], found["channels"]["real_bogus"]
+    wanted = expected("real_bogus", some).total()
+    public = sum(alert.programid == 1 for alert in some)
+    assert source == {"received": 202, "judged": 200, "unreadable": 2, "unknown": 0, "lost": 0}
+    assert channel == {
+        "received": 202,
+        "passed": wanted,
+        "rejected": public - wanted,
+        "not_for_it": 202 - public,
+        "failed": 0,
+        "gaps": 0,
+        "delivered": wanted,
+        "undeliverable": 0,
+    }
+    where_each_is(servers, archive)
+    topics.write(servers, "channel.real_bogus", packets[0], headers={"source": f"{TOPIC}/0/0"})
+    topics.write(servers, TOPIC, packets[1])
+    told = zads("ledger", "--check", "--bootstrap", servers)
+    assert told.exit_code == EXIT_UNWELL
+    words = f"{wanted} delivered by the ledger, {wanted + 1} are in its topic"
+    assert f"channel real_bogus: {words}" in told.stdout
+    assert json.loads(zads("ledger", "--bootstrap", servers, "--json").stdout)["waiting"] == {TOPIC: 1}
+    missing = zads("ledger", "2020-01-01", "--bootstrap", servers)
+    assert "the last: 2023-10-12" in str(missing.exception)
+
+
+def where_each_is(servers: str, archive: str) -> None:
+    """`zads where`: one that was delivered, one that a cut has stopped, one that is nowhere."""
+    places = {
+        small.read(record.value())[0]["candid"]: f"{TOPIC}/{record.partition()}/{record.offset()}"
+        for record in topics.records(servers, TOPIC)
+        if len(record.value()) > 1000
+    }
+    passing = set(expected("real_bogus", night()[:200]))
+    stopped = next(a.candid for a in night()[:200] if a.programid == 1 and a.candid not in passing)
+    for candid, where in ((min(passing), archive), (stopped, "nowhere")):
+        told = zads("where", str(candid), "--json", "--bootstrap", servers, "--archive", where)
+        assert told.exit_code == 0, (told.output, told.exception)
+        (way,) = json.loads(told.stdout)
+        assert way["source"] == places[candid]
+        steps = [step["what"] for step in way["steps"]]
+        assert steps[0] == "came"
+        assert ("delivered to channel.real_bogus" in steps) == (candid in passing)
+        assert ("kept in the archive" in steps) == (where == archive)
+        assert [step["when"] for step in way["steps"]] == sorted(step["when"] for step in way["steps"])
+        why = way["kept_out"].get("channel.real_bogus")
+        assert why == (None if candid in passing else ['its cut "real" stops it'])
+    shown = zads("where", str(stopped), "--bootstrap", servers, "--archive", archive).stdout
+    assert 'not in channel.real_bogus: its cut "real" stops it' in shown
+    assert "no alert 1 in" in str(zads("where", "1", "--bootstrap", servers).exception)

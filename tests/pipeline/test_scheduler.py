@@ -1,0 +1,264 @@
+"""The scheduler alone: patience, room, order, retries, balance, without a broker, a worker or a clock.
+
+A made-up broker (a length for each partition) and made-up workers; time passes only where a test says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from confluent_kafka import Consumer, TopicPartition
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cluster.kafka.broker import Broker
+from pipeline.broker.client import topic_names
+from pipeline.broker.partition import Partition
+from pipeline.live.fleet import Fleet
+from pipeline.live.recovery import Recovery
+from pipeline.live.source import KafkaRanges
+from pipeline.worker.position import Standing
+from pipeline.worker.work import Outcome, Report, Work
+from tests.pipeline import topics
+
+TOPIC = "t"
+PATIENCE = 0.5  # s
+LIMIT = 10  # offsets of a batch
+STEP = 0.1  # s from one look to the next; looks at the ends are at most PATIENCE / 2 apart
+PLACES = [Partition(TOPIC, number) for number in range(4)]
+
+
+@dataclass
+class MadeUp:
+    """A member of a group in a broker that does not exist."""
+
+    lengths: dict[Partition, int]
+    done: dict[Partition, int] = field(default_factory=dict)
+    unreadable: dict[Partition, str] = field(default_factory=dict)
+    changed: bool = True
+
+    def poll(self) -> set[Partition]:
+        return set(self.lengths)
+
+    def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
+        return dict.fromkeys(names, "id")
+
+    def committed(
+        self, places: Iterable[Partition], ids: Mapping[str, str] | None = None
+    ) -> dict[Partition, Standing]:
+        return {place: Standing(self.done.get(place, 0)) for place in places}
+
+    def ends(self, places: Iterable[Partition]) -> dict[Partition, int]:
+        return {place: self.lengths[place] for place in places}
+
+    def reconnect(self) -> None:
+        raise AssertionError("nothing has failed")
+
+
+class Stage:
+    """A source on made-up ground; what goes out waits in `sent` until a test settles it."""
+
+    def __init__(self, lengths: dict[Partition, int]) -> None:
+        self.now, self.broker, self.room = 100.0, MadeUp(lengths), True
+        self.recovery = Recovery(clock=lambda: self.now)
+        self.sent: list[Work] = []
+        self.times: list[float] = []
+        self.source = KafkaRanges(
+            self.broker,
+            _work,
+            lambda work: work,
+            lambda place, low: self.recovery.limit(place, low, LIMIT),
+            PATIENCE * 1000,
+            lambda place, offsets: self.room,
+            clock=lambda: self.now,
+        )
+        self.source.sink(self._take)
+
+    def _take(self, work: Work) -> None:
+        self.sent.append(work)
+        self.times.append(self.now)
+
+    async def pass_time(self, seconds: float) -> None:
+        for _ in range(round(seconds / STEP)):
+            await self.source.look()
+            self.now += STEP
+
+    def settle(self, outcome: Outcome = "committed", **more: Any) -> Work:
+        """Say of the work that was sent first what became of it."""
+        work = self.sent.pop(0)
+        report = Report(work, outcome, **more)
+        if outcome == "committed":
+            assert self.broker.done.get(work.partition, 0) == work.low, "out of order, or twice"
+            self.broker.done[work.partition] = work.high
+        self.source.settle(work, self.recovery.after(report))
+        return work
+
+
+def _work(place: Partition, low: int, high: int, flight: int) -> Work:
+    return Work(place, low, high, 1, False, "r", flight, "g", b"", {}, b"", "v")
+
+
+def test_a_small_batch_waits_for_as_long_as_patience_says_and_a_full_one_not() -> None:
+    async def act() -> None:
+        stage = Stage({PLACES[0]: 3, PLACES[1]: LIMIT})
+        await stage.pass_time(STEP)
+        assert [work.partition for work in stage.sent] == [PLACES[1]], "the full one goes at once"
+        await stage.pass_time(PATIENCE - 2 * STEP)
+        assert len(stage.sent) == 1, "the small one went too early"
+        stage.broker.lengths[PLACES[0]] = 5
+        await stage.pass_time(3 * STEP)
+        assert [(work.partition, work.high) for work in stage.sent[1:]] == [(PLACES[0], 5)]
+
+    asyncio.run(act())
+
+
+def test_what_finds_no_room_stays_and_grows_and_the_longest_waiting_goes_first() -> None:
+    async def act() -> None:
+        stage = Stage({PLACES[0]: 0, PLACES[1]: 2})
+        stage.room = False
+        await stage.pass_time(1.0)
+        stage.broker.lengths |= {PLACES[0]: 4, PLACES[1]: 6}
+        await stage.pass_time(2.0)
+        assert not stage.sent
+        stage.room = True
+        await stage.pass_time(STEP)
+        assert [(work.partition, work.low, work.high) for work in stage.sent] == [
+            (PLACES[1], 0, 6),
+            (PLACES[0], 0, 4),
+        ]
+
+    asyncio.run(act())
+
+
+def test_another_attempt_comes_after_a_pause_that_grows_and_has_an_end() -> None:
+    async def act() -> None:
+        stage = Stage({PLACES[0]: 1})
+        pauses = []
+        await stage.pass_time(1.0)
+        for attempt in range(1, 9):
+            assert stage.sent[0].attempt == attempt
+            assert stage.sent[0].fence == (attempt > 1)
+            before = stage.now
+            stage.settle("retry")
+            while not stage.sent:
+                await stage.pass_time(STEP)
+            pauses.append(stage.times[-1] - before)
+        assert pauses == sorted(pauses)
+        assert pauses[0] < 0.5
+        assert 4 < pauses[-1] < 6, "neither for ever nor at once"
+        stage.settle()
+        await stage.pass_time(1.0)
+        assert not stage.sent
+
+    asyncio.run(act())
+
+
+def test_a_partition_that_was_lost_and_came_back_is_asked_for_its_offset() -> None:
+    async def act() -> None:
+        stage = Stage({PLACES[0]: 8})
+        await stage.pass_time(1.0)
+        late = stage.sent.pop()
+        del stage.broker.lengths[PLACES[0]]
+        stage.broker.changed = True
+        await stage.pass_time(STEP)
+        stage.broker.lengths[PLACES[0]], stage.broker.done[PLACES[0]] = 8, 5
+        stage.broker.changed = True
+        stage.source.settle(late, stage.recovery.after(Report(late, "committed")))  # nobody waits for it
+        await stage.pass_time(1.0)
+        assert [(work.low, work.high) for work in stage.sent] == [(5, 8)]
+
+    asyncio.run(act())
+
+
+acts = st.lists(
+    st.tuples(
+        st.sampled_from(["grow", "committed", "retry", "died", "stale", "too much", "wait"]),
+        st.integers(0, 3),
+        st.integers(1, 25),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=100)
+@given(acts)
+def test_whatever_happens_each_offset_is_done_once_in_order_and_all_are(
+    todo: list[tuple[str, int, int]],
+) -> None:
+    async def act() -> None:
+        stage = Stage(dict.fromkeys(PLACES, 0))
+        for what, number, amount in todo:
+            if what == "grow":
+                stage.broker.lengths[PLACES[number]] += amount
+            elif what != "wait" and stage.sent:
+                stage.settle(what)  # type: ignore[arg-type]
+            await stage.pass_time(amount * STEP)
+            in_flight = [work.partition for work in stage.sent]
+            assert len(in_flight) == len(set(in_flight)), "two batches of one partition at a time"
+            assert all(0 < work.high - work.low <= LIMIT for work in stage.sent)
+        reached = asyncio.create_task(stage.source.reach(dict(stage.broker.lengths)))
+        for _ in range(2000):
+            await stage.pass_time(STEP)
+            while stage.sent:
+                stage.settle()
+            if reached.done():
+                break
+        assert reached.done(), "it never ends"
+        assert {p: stage.broker.done.get(p, 0) for p in PLACES} == stage.broker.lengths
+        await reached
+
+    asyncio.run(act())
+
+
+class Scheduler:
+    """As much of a Dask client as says which workers there are."""
+
+    def __init__(self) -> None:
+        self.there: set[str] = set()
+        self.scheduler = self
+
+    async def identity(self, n_workers: int) -> dict[str, Any]:
+        return {"workers": {address: {"nthreads": 1, "metrics": {}} for address in sorted(self.there)}}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sets(st.sampled_from("abcd"), min_size=1), min_size=1, max_size=5), st.integers(1, 20))
+def test_partitions_are_spread_evenly_and_move_only_where_they_must(
+    changes: list[set[str]], number: int
+) -> None:
+    """Workers come and go; each partition always has one that is there."""
+    scheduler = Scheduler()
+
+    async def act() -> None:
+        fleet = Fleet(scheduler, 60, 2, LIMIT)
+        for there in changes:
+            scheduler.there = there
+            await fleet.look()
+            settled = [homes(fleet, number) for _ in range(3)][-1]
+            assert set(settled) <= there
+            assert homes(fleet, number) == settled, "they move without need"
+            loads = [settled.count(address) for address in there]
+            assert max(loads) - min(loads) <= 1, "not balanced"
+
+    asyncio.run(act())
+
+
+def homes(fleet: Fleet, number: int) -> list[str]:
+    """The worker of each partition, in the order in which the source would ask."""
+    return [fleet.home(Partition(TOPIC, n)) for n in range(number)]
+
+
+def test_kafkas_own_topics_are_nobodys(broker: Broker) -> None:
+    servers = broker.bootstrap_servers
+    topic = topics.new_topic(servers)
+    consumer = Consumer({"bootstrap.servers": servers, "group.id": topic})
+    consumer.commit(offsets=[TopicPartition(topic, 0, 0)], asynchronous=False)
+    assert "__consumer_offsets" in consumer.list_topics(timeout=10).topics
+    consumer.close()
+    listed = topic_names(servers)
+    assert topic in listed
+    assert not [name for name in listed if name.startswith("__")]
+    assert "__consumer_offsets" not in topic_names(servers, "^.*offsets")
