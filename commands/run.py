@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from commands.shared.dask_cluster import dask_cluster
+from commands.shared.metrics import Health, MetricsPort, served
 from commands.shared.options import (
     EXIT_INCOMPLETE,
     EXIT_STOPPED,
@@ -43,6 +44,7 @@ def run(
     ] = None,
     bootstrap: Bootstrap = None,
     config: Config = None,
+    metrics_port: MetricsPort = None,
     plain: Annotated[bool, typer.Option("--plain", help="Log lines instead of the live view.")] = False,
 ) -> None:
     """Run channels on the nightly topics, each alert delivered exactly once.
@@ -57,7 +59,9 @@ def run(
     """
     from commands.shared.view import EXIT_SUSPENDED, LiveView, summarise
     from pipeline.channels.changes import channels_now, channels_to_come
+    from pipeline.live.metrics import RunMetrics
     from pipeline.live.run import run_live
+    from pipeline.live.statistics import Statistics
 
     settings = settings_of(
         config,
@@ -72,13 +76,21 @@ def run(
     chosen = channels_now(settings, names)
     dask = settings.dask
     on_dask = dask_cluster(dask.scheduler, dask.workers, dask.memory, dask.kind)
-    with LiveView(chosen, people, plain=plain) as view, on_dask as address:
+    metrics, health = RunMetrics(), Health()
+
+    def show(statistics: Statistics) -> None:
+        view.update(statistics)
+        metrics.update(statistics)
+        health.beat(ready=bool(statistics.workers and statistics.partitions))
+
+    page = served(metrics_port, metrics, health)
+    with LiveView(chosen, people, plain=plain) as view, page, on_dask as address:
         statistics = run_live(
             settings,
             chosen,
             address,
             until_drained=until_drained,
-            on_progress=view.update,
+            on_progress=show,
             changes=channels_to_come(settings, names, chosen),
         )
     summarise(statistics, chosen, people)

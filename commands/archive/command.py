@@ -12,6 +12,7 @@ from rich.table import Table
 
 from commands.archive import care as archive_care
 from commands.shared.dask_cluster import dask_cluster
+from commands.shared.metrics import Health, MetricsPort, served
 from commands.shared.options import (
     EXIT_INCOMPLETE,
     Archive,
@@ -137,6 +138,7 @@ def follow(
         bool, typer.Option("--until-drained", help="Keep everything that is there now, then stop.")
     ] = False,
     survey: Survey = None,
+    metrics_port: MetricsPort = None,
     bootstrap: Bootstrap = None,
     config: Config = None,
 ) -> None:
@@ -149,6 +151,7 @@ def follow(
     """
     from archive.write.appender import Appender, Limits
     from archive.write.appenders import Appenders
+    from commands.archive.metrics import FollowMetrics
     from commands.shared.bootstrap import connection, schemas
     from pipeline.clients.follow import Followed, Follower, stopped_by_signals
     from schemas.surveys.registry import topics_pattern
@@ -165,8 +168,16 @@ def follow(
         kept = appender.appended
         return f"{followed.read:,} read, {kept.kept:,} kept, {kept.quarantined:,} quarantined"
 
-    with people.status(f"following {broker} into {address}") as status, stopped_by_signals(follower):
-        followed = follower.run(until_drained, lambda f: status.update(f"archive {address}: {told(f)}"))
+    metrics, health = FollowMetrics(), Health()
+
+    def show(followed: Followed) -> None:
+        status.update(f"archive {address}: {told(followed)}")
+        metrics.update(followed, appender.appended)
+        health.beat(ready=bool(followed.partitions))
+
+    page = served(metrics_port, metrics, health)
+    with people.status(f"following {broker} into {address}") as status, stopped_by_signals(follower), page:
+        followed = follower.run(until_drained, show)
     people.print(
         f"archive {address}: {told(followed)}, {appender.appended.commits:,} commits", soft_wrap=True
     )

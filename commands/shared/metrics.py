@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from prometheus_client.registry import Collector
 
 from schemas.errors import ZadsError
+
+if TYPE_CHECKING:
+    from prometheus_client.registry import Collector, CollectorRegistry
 
 MetricsPort = Annotated[
     int | None,
@@ -61,6 +61,8 @@ def served(port: int | None, collector: Collector, health: Health) -> Iterator[i
     ZadsError
         When the port is another's.
     """
+    from prometheus_client import CollectorRegistry, ProcessCollector
+
     if port is None:
         yield None
         return
@@ -80,6 +82,8 @@ def served(port: int | None, collector: Collector, health: Health) -> Iterator[i
 
 
 def _handler(registry: CollectorRegistry, health: Health) -> type[BaseHTTPRequestHandler]:
+    from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == "/metrics":
