@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -37,16 +38,18 @@ LATER: dict[str, Any] = {
     # after a death, is there at once and costs no CPU seconds.
     "distributed.worker.multiprocessing-method": "forkserver",
 }
-# Below the nanny's 0.95: a task which eats memory gets a MemoryError, which names it, before the nanny ends
-# the whole worker.
-DATA_FRACTION = 0.9
+CEILING = 4
+"""Data memory (address space, thread stacks included) of a worker, in units of its memory."""
+OOM_SCORE = 500
+"""A machine without memory ends workers first, which come back, and not its broker (whose score stays 0)."""
 
 
 @dataclass
 class DataLimit(WorkerPlugin):
     """Limits the data memory (bytes, RLIMIT_DATA) of a worker: beyond it an allocation raises MemoryError.
 
-    Only Linux counts all private memory there; on other systems only the nanny's limit works.
+    A ceiling: what is resident is limited by the nanny, and filters by the stream. Only Linux counts all
+    private memory there.
     """
 
     limit: int
@@ -61,6 +64,19 @@ class DataLimit(WorkerPlugin):
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         soft = self.limit if hard == resource.RLIM_INFINITY else min(self.limit, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+@dataclass
+class FirstToGo(WorkerPlugin):
+    """Offers the worker to the kernel when the machine has no memory left."""
+
+    name: str = "zads-first-to-go"
+
+    def setup(self, worker: Worker) -> None:
+        """Raise the score of the worker's process; nothing where there is no such thing."""
+        score = Path("/proc/self/oom_score_adj")
+        if score.exists() and int(score.read_text()) < OOM_SCORE:
+            score.write_text(str(OOM_SCORE))
 
 
 @dataclass
@@ -132,7 +148,7 @@ def local_cluster(
             scheduler_kwargs={"dashboard": dashboard},
             silence_logs=logging.CRITICAL,  # a failed task is reported by who submitted it
             config=SETTINGS,  # also for workers that are added later
-            plugins=(SmallStacks(), DataLimit(int(limit * DATA_FRACTION))),
+            plugins=(SmallStacks(), DataLimit(CEILING * limit), FirstToGo()),
         )
 
 

@@ -27,7 +27,7 @@ from filters.values import as_json
 from pipeline.broker.dead_letters import Stage
 from pipeline.channels.channel import Channel, ChannelSet
 from pipeline.channels.ledger import night_of_topic
-from pipeline.worker.kept import Kept
+from pipeline.worker.memory import Kept
 from pipeline.worker.work import ChannelFailure
 from schemas.avro.framing import SchemaSource
 from schemas.errors import NoName, PacketError, one_line

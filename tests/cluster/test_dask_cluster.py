@@ -15,7 +15,7 @@ import psutil
 import pytest
 from distributed import Client, KilledWorker
 
-from cluster.dask.local import SETTINGS, local_cluster
+from cluster.dask.local import OOM_SCORE, SETTINGS, local_cluster
 from tests.cluster.helpers import eventually, is_alive
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -72,21 +72,22 @@ def eat_at_once() -> float:
     return float(np.ones(10**10).sum())
 
 
-def eat_bit_by_bit() -> int:
-    eaten = []
-    while True:
-        eaten.append(bytearray(b"x") * 8_000_000)
-
-
-@pytest.mark.parametrize("task", [eat_at_once, eat_bit_by_bit])
-def test_a_task_that_eats_memory_gets_a_memory_error(client: Client, task) -> None:
+def test_a_task_that_wants_more_memory_than_there_can_be_gets_a_memory_error(client: Client) -> None:
     if not sys.platform.startswith("linux"):
         pytest.skip("only Linux counts a process's data memory")
     before = set(client.run(os.getpid).values())
     with pytest.raises(MemoryError):
-        client.submit(task, pure=False).result()
+        client.submit(eat_at_once, pure=False).result()
     assert set(client.run(os.getpid).values()) == before, "no worker had to be ended"
     assert client.submit(sum, [1, 2], pure=False).result() == 3
+
+
+def test_the_kernel_ends_workers_before_a_broker(client: Client) -> None:
+    score = Path("/proc/self/oom_score_adj")
+    if not score.exists():
+        pytest.skip("only Linux has such a score")
+    assert set(client.run(lambda: int(score.read_text())).values()) == {OOM_SCORE}
+    assert int(score.read_text()) < OOM_SCORE
 
 
 def test_a_worker_that_dies_fails_its_task_once_and_comes_back(client: Client) -> None:

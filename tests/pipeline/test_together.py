@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
@@ -134,6 +136,34 @@ def test_a_filter_that_keeps_memory_from_call_to_call_is_named() -> None:
             break
     assert [failure.channel for failure in failures] == ["hoards"]
     assert "has kept" in failures[0].message
+
+
+def hungry_beside_stacks() -> tuple[list[str], int, int]:
+    """In a worker of 1 GiB whose threads' stacks alone take more: failed filters, matches, its pid."""
+    threading.stack_size(8_000_000)
+    waiting = [threading.Thread(target=time.sleep, args=(60,), daemon=True) for _ in range(150)]
+    for thread in waiting:
+        thread.start()
+    threading.stack_size(0)
+    channels = {
+        name: ChannelConfig(filter=f"{BAD}:{name}" if name == "hungry" else "real_bogus", topics=TOPIC)
+        for name in ("hungry", "real_bogus")
+    }
+    evaluator = Evaluator(channel_set(RunConfig(channels=channels, topics=TOPIC)))
+    (found,) = evaluator.evaluate(
+        [packets()[:20]], TOPIC, NoGuard(), suspended={}, filter_seconds=60, failing_alerts=5
+    )
+    return [one.channel for one in found.failures], len(found.matches["real_bogus"]), os.getpid()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux counts private memory")
+def test_memory_is_what_is_resident_and_a_filter_that_takes_too_much_is_named_at_once() -> None:
+    with local_cluster(workers=1, memory="1GiB") as cluster, Client(cluster) as client:
+        (pid,) = client.run(os.getpid).values()
+        failed, matches, where = client.submit(hungry_beside_stacks, pure=False).result()
+    assert failed == ["hungry"]
+    assert matches > 0
+    assert where == pid, "the worker had to be ended"
 
 
 class At:
