@@ -43,11 +43,17 @@ people = Console()
 
 @dataclass(frozen=True)
 class Load:
-    """What is sent: these packets over and over, `rate` a second for `seconds`."""
+    """What is sent: these packets over and over, `rate` a second for `seconds`, in turn to each partition."""
 
     packets: list[bytes]
     rate: float
     seconds: float
+    partitions: int = PARTITIONS
+
+    @property
+    def alerts(self) -> int:
+        """How many in all."""
+        return round(self.rate * self.seconds)
 
 
 class Wire:
@@ -106,10 +112,10 @@ def _send(wire: Wire, load: Load) -> None:
     _wait_for(wire, WARM)
     time.sleep(1)
     began = time.monotonic()
-    for number, packet in enumerate(islice(cycle(load.packets), int(load.rate * load.seconds))):
+    for number, packet in enumerate(islice(cycle(load.packets), load.alerts)):
         while (early := began + number / load.rate - time.monotonic()) > 0:
             producer.poll(early)  # returns at each delivery report
-        producer.produce(wire.topic, packet, partition=number % PARTITIONS, on_delivery=note)
+        producer.produce(wire.topic, packet, partition=number % load.partitions, on_delivery=note)
     producer.flush(_PATIENCE_SECONDS)
     wire.sent.put(sent)
 
@@ -143,7 +149,7 @@ def _place(message: Message) -> str:
 def zads(bootstrap: str, load: Load) -> np.ndarray:
     """The latencies of a live run with ten channels on two workers."""
     wire = Wire(bootstrap, "ztf_20231012_programid1", "channel.watched")
-    _prepare(wire, load)
+    prepare(wire, load)
     chosen = {name: ChannelConfig(filter=name) for name in RULES if name != _REPLACED}
     chosen["watched"] = ChannelConfig(filter="real_bogus", parameters={"rb_min": 0})
     config = read_config(bootstrap_servers=bootstrap, group="zads", topics=wire.topic, channels=chosen)
@@ -156,7 +162,7 @@ def zads(bootstrap: str, load: Load) -> np.ndarray:
 def plain(bootstrap: str, load: Load) -> np.ndarray:
     """The latencies of the plain loop in two processes, with the same ten rules."""
     wire = Wire(bootstrap, "plain_in", "plain_watched")
-    _prepare(wire, load)
+    prepare(wire, load)
     targets = {name: f"plain_{name}" for name in RULES if name != _REPLACED} | {"real": wire.channel}
     make_targets(bootstrap, targets.values())
     with (
@@ -169,12 +175,14 @@ def plain(bootstrap: str, load: Load) -> np.ndarray:
         return watch.latencies()
 
 
-def _prepare(wire: Wire, load: Load) -> None:
+def prepare(wire: Wire, load: Load) -> None:
+    """The topics at both ends, and the alerts that go through before the clock starts."""
     make_targets(wire.bootstrap, [wire.channel])
-    fill(wire.bootstrap, wire.topic, load.packets, WARM)
+    fill(wire.bootstrap, wire.topic, load.packets, WARM, load.partitions)
 
 
-def _table(latencies: dict[str, np.ndarray], rate: float) -> Table:
+def table_of(latencies: dict[str, np.ndarray], rate: float) -> Table:
+    """The percentiles of each way, in seconds."""
     table = Table(title=f"Seconds from produce to a read_committed consumer, {rate:g} alerts/s")
     for column in ("", "alerts", "p50", "p90", "p99", "max"):
         table.add_column(column, justify="right" if column else "left")
@@ -200,7 +208,7 @@ def main(
     )
     with Broker() as broker:
         latencies = {way.__name__: way(broker.bootstrap_servers, load) for way in (zads, plain)}
-    people.print(_table(latencies, rate))
+    people.print(table_of(latencies, rate))
     for percent, bar in BARS.items():
         value = float(np.percentile(latencies["zads"], percent))
         people.print(f"{'met' if value < bar else 'MISSED'}: {percent} % within {value:.3f} s (bar {bar} s)")

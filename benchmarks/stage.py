@@ -49,15 +49,15 @@ def _history_is_public(raw: bytes) -> bool:
     return all(row["programid"] == 1 for row in rows)
 
 
-def fill(bootstrap: str, topic: str, packets: list[bytes], number: int) -> None:
+def fill(bootstrap: str, topic: str, packets: list[bytes], number: int, partitions: int = PARTITIONS) -> None:
     """Put `number` packets, cycled, evenly on the partitions of a new topic."""
-    ensure_topics(bootstrap, [topic], PARTITIONS, _LARGE)
+    ensure_topics(bootstrap, [topic], partitions, _LARGE)
     producer = Producer(producer_settings(bootstrap))
     for index, packet in enumerate(islice(cycle(packets), number)):
         while len(producer) > 1000:
             producer.poll(0.01)
         # A partition gets whole rounds of the packets: dealt out one by one each would see a few only.
-        producer.produce(topic, packet, partition=index // len(packets) % PARTITIONS)
+        producer.produce(topic, packet, partition=index // len(packets) % partitions)
     if producer.flush(60):
         raise SystemExit(f"the broker at {bootstrap} did not take the packets")
 

@@ -39,15 +39,18 @@ def columns(
 ) -> None:
     """List the columns that a filter may read: unit, meaning, how it is missing.
 
+    Those of catalogues, regions and sky maps that are there (ZADS_EXTERNAL) are among them.
+
     Example: `zads columns sgscore`
     """
+    from filters.external.externals import Externals
     from schemas.dictionary import matching, near_words
 
     if page is not None:
         page.write_text(whole_page())
         people.print(f"{page} written", highlight=False)
         return
-    found = matching(pattern, survey)
+    found = matching(pattern, survey, Externals().words())
     if as_json:
         print(to_json([asdict(word) for word in found], indent=2))
     elif found:

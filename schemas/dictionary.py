@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -32,13 +32,16 @@ _COMPUTED = {
 }
 _COMMON_UNITS = {"jd": "d", "ra": "deg", "dec": "deg", "mag": "mag", "magerr": "mag", "night": "d"}
 _MEANINGS = "meanings.json"
+EVERY_SURVEY = "every survey"
+"""The survey of a word that is the same for all of them."""
 _PATTERN_WORDS = {"mag": "magpsf", "magnitude": "magpsf", "error": "sigmapsf", "date": "jd", "time": "jd"}
 
 
 @dataclass(frozen=True)
 class Word:
-    """One column. kind: "number", "whole number", "text", "true or false". origin: "stored", or what it is
-    computed from. missing: how a filter sees that there is no value. history: where it has a row an epoch."""
+    """One column. kind: "number", "whole number", "text", "true or false". origin: "stored", what it is
+    computed from, or "external". missing: how a filter sees that there is no value. history: where it has a
+    row an epoch."""
 
     name: str
     survey: str
@@ -63,11 +66,26 @@ def words_of(survey: str) -> Mapping[str, Word]:
     return {name: _word(of, name, meanings) for name in of.names()}
 
 
-def matching(pattern: str, survey: str | None = None) -> list[Word]:
-    """The words whose name or meaning matches the pattern (a regular expression, case ignored)."""
+def matching(pattern: str, survey: str | None = None, others: Iterable[Word] = ()) -> list[Word]:
+    """The words whose name or meaning has the pattern, letters' case aside; those named so come first.
+
+    Parameters
+    ----------
+    pattern
+        A regular expression.
+    survey
+        Whose words; every survey's where left out.
+    others
+        More words to look through.
+
+    Raises
+    ------
+    NoSuchColumn
+        For no survey.
+    """
     surveys = SURVEYS if survey is None else [survey]
     wanted = re.compile(pattern, re.IGNORECASE)
-    every = [word for name in surveys for word in dictionary(name)]
+    every = [*(word for name in surveys for word in dictionary(name)), *others]
     named = [word for word in every if wanted.search(word.name)]
     return named + [word for word in every if word not in named and wanted.search(word.meaning)]
 

@@ -14,6 +14,7 @@ from archive.read.archive import Archive
 from archive.replay.replay import Progress, replay
 from archive.replay.results import Replay
 from filters import Filter
+from filters.external.externals import Externals
 from schemas.errors import ZadsError
 
 _EXAMPLES = 5
@@ -109,6 +110,7 @@ def backtest(
     last: int = 3,
     public: bool = True,
     survey: str | None = None,
+    externals: Externals | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Backtest:
     """Try a filter on nights of an archive.
@@ -127,6 +129,8 @@ def backtest(
         On the alerts and history rows that a public channel sees.
     survey
         Whose alerts, for a filter of several surveys; None: its first.
+    externals
+        Where catalogues, regions and sky maps come from; the usual folder where left out.
     on_progress
         Called with the progress.
 
@@ -144,7 +148,7 @@ def backtest(
     archive = Archive(path, survey=survey or chosen.surveys[0])
     wanted = nights if nights is not None else recent(archive, last)
     chosen.cut_names()  # so that the time of its imports is not counted
-    found = replay(chosen, archive, wanted, public=public, on_progress=on_progress)
+    found = replay(chosen, archive, wanted, public=public, externals=externals, on_progress=on_progress)
     if not found.alerts and found.complete:
         asked = ", ".join(wanted) if isinstance(wanted, list) else wanted
         raise NothingToTry(f"the archive at {path} has no alerts in {asked}")

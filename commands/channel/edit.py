@@ -232,8 +232,9 @@ def admit(
     force
         Why it is enabled although the backtest is against it; None: it is not forced.
     """
-    if nights is None and definition.is_tested:
-        return definition.becoming("enabled")
+    now = definition.with_external(settings.externals)
+    if nights is None and now.is_tested:
+        return now.becoming("enabled")
     tried = _tried(settings, definition, archive, nights)
     if force is not None and tried.report is not None:
         tried = tried.model_copy(update={"report": {**tried.report, "forced": force}})
@@ -276,8 +277,8 @@ def _tried(
 ) -> Definition:
     from commands.channel.gate import try_on_archive
 
-    report = try_on_archive(settings, definition, archive, nights)
-    return definition.model_copy(update={"report": report})
+    now = definition.with_external(settings.externals)
+    return now.model_copy(update={"report": try_on_archive(settings, now, archive, nights)})
 
 
 def _changes(

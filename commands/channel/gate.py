@@ -54,6 +54,7 @@ def try_on_archive(
                 nights,
                 last=gate.nights,
                 public=channel.public,
+                externals=settings.externals,
                 on_progress=show,
             )
         report = found.report() | {"problems": found.problems(limits)}

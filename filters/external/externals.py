@@ -13,6 +13,7 @@ import pandas as pd
 from filters.external import coordinates
 from filters.external.opened import Opened, opened, series
 from filters.external.store import NoSuchExternal, Store
+from schemas.dictionary import EVERY_SURVEY, Word
 from schemas.frame import FrameMaker, Table, frame_maker, may_be_external
 from schemas.surveys.registry import survey_named
 
@@ -100,6 +101,29 @@ class Externals:
         for head, columns in heads.items():
             made |= series(head, self.opened(head), columns, (ra, dec, jd))
         return made
+
+    def words(self) -> list[Word]:
+        """Every column that a filter may read of what is there, as `zads columns` lists them.
+
+        Raises ExternalError for one that cannot be read.
+        """
+        found = []
+        for name in [coordinates.NAME, *self.store.names()]:
+            for column, (kind, unit, meaning) in self.opened(name).kinds.items():
+                words, missing = _KINDS[kind]
+                found.append(
+                    Word(f"{name}.{column}", EVERY_SURVEY, words, unit, meaning, "external", missing)
+                )
+        return found
+
+
+_KINDS = {
+    "number": ("number", "NaN"),
+    "integer": ("whole number", "null"),
+    "text": ("text", "null"),
+    "flag": ("true or false", "false"),
+}
+"""Kind of an external column -> as the dictionary calls it, and how a filter sees that there is none."""
 
 
 class Unchecked:

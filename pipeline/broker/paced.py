@@ -115,13 +115,23 @@ class Paced:
         """How many records are left after a while.
 
         A fatal error (another holder of the transactional id) is raised by confluent-kafka 2.16 in the midst
-        of delivery callbacks, which turns it into a SystemError somewhere, with the error behind it.
+        of delivery callbacks, which turns it into a SystemError, at times without the error behind it.
         """
         try:
             return self._producer.flush(_SLICE_SECONDS)
         except (KafkaException, SystemError) as error:
             topic = min(topic for topic, _ in self._waiting)
-            raise NotTaken(topic, _kafka_error_behind(error)) from None
+            raise NotTaken(topic, _kafka_error_behind(error) or self._fatal_error()) from None
+
+    def _fatal_error(self) -> KafkaError:
+        """Why the producer cannot go on. After a fatal error each transactional call tells the reason."""
+        try:
+            self._producer.begin_transaction()
+        except KafkaException as error:
+            reason: KafkaError = error.args[0]
+            if reason.fatal():
+                return reason
+        return KafkaError(KafkaError._FATAL, "the producer cannot go on")
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         self._unanswered[message.topic()] -= 1
@@ -131,13 +141,13 @@ class Paced:
             self._wrong = self._wrong or NotTaken(message.topic(), error)
 
 
-def _kafka_error_behind(error: BaseException | None) -> KafkaError:
+def _kafka_error_behind(error: BaseException | None) -> KafkaError | None:
     while error is not None:
         if isinstance(error, KafkaException):
             reason: KafkaError = error.args[0]
             return reason
         error = error.__cause__ or error.__context__
-    return KafkaError(KafkaError._FATAL, "the producer cannot go on")
+    return None
 
 
 def has_offset(message: Message) -> bool:

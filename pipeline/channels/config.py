@@ -56,7 +56,6 @@ _OWN_TOPICS = (
     "zads.gaps",
     "zads.applied",
     "zads.ledger",
-    "zads.groups",
     "zads.channels",
 )
 
@@ -149,6 +148,11 @@ class RunConfig(BaseSettings):
     gate: GateConfig = Field(default_factory=GateConfig)
     kafka: dict[str, str | int | float | bool] = Field(default_factory=dict)
     channels: dict[str, ChannelConfig] = Field(default_factory=dict)
+
+    @property
+    def externals(self) -> Externals:
+        """The folder of catalogues, regions and sky maps, at the versions in use."""
+        return Externals(self.external or None)
 
     @property
     def client(self) -> dict[str, Any]:
@@ -267,7 +271,7 @@ def channel_set(
         if name in governed:
             definition = governed[name]
             try:
-                channels += _running(definition)
+                channels += _running(definition, config.externals)
             except ChannelError as error:  # the others run
                 log.error("%s", error)
                 channels.append(unloadable(definition))
@@ -289,7 +293,7 @@ def _externals(channels: Sequence[Channel], config: RunConfig) -> Externals:
 
     Raises ConfigError naming the channel.
     """
-    every = Externals(config.external or None)
+    every = config.externals
     for channel in channels:
         try:
             every.check(channel.external_reads)
@@ -298,13 +302,19 @@ def _externals(channels: Sequence[Channel], config: RunConfig) -> Externals:
     return every.pinned(name for channel in channels for name in channel.external_reads)
 
 
-def _running(definition: Definition) -> list[Channel]:
-    """The channel of a definition that is enabled; whoever runs it is told when its code was not tried."""
+def _running(definition: Definition, externals: Externals) -> list[Channel]:
+    """The channel of a definition that is enabled; whoever runs it is told when its backtest was of other
+    code or other catalogues. Raises ChannelError."""
     if definition.state != "enabled":
         return []
     channel = definition.channel()
-    if told := definition.outdated(channel.filter):
-        log.warning("%s", told)
+    try:
+        externals.check(channel.external_reads)
+        told = definition.outdated(channel.filter), definition.moved(externals)
+    except ZadsError as error:
+        raise ChannelError(f"channel {definition.name}: {error}", hint=error.hint) from error
+    for words in filter(None, told):
+        log.warning("%s", words)
     return [channel]
 
 

@@ -19,6 +19,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from filters import Filter, load
+from filters.external.externals import Externals
+from filters.external.store import NoSuchExternal
 from pipeline.channels.channel import NAME, Access, Channel
 from pipeline.channels.expected import Expected
 from pipeline.channels.limits import Limits
@@ -47,7 +49,8 @@ class Definition(BaseModel):
     """One revision of a channel.
 
     filter: as `filters.load` takes it; for a user's file FILE.py:FUNCTION, and `source` is the file's text.
-    version: of the filter when this revision was made. topics: a regular expression, "" for all that is read.
+    version: of the filter when this revision was made. external: the versions of the catalogues, regions and
+    sky maps that it reads, when it was last tried. topics: a regular expression, "" for all that is read.
     input: the channel whose alerts are read instead, "" for none. report: what its backtest said. who, when,
     why: of the change that made this revision.
     """
@@ -59,6 +62,7 @@ class Definition(BaseModel):
     owner: str = ""
     source: str = ""
     version: str = ""
+    external: dict[str, str] = Field(default_factory=dict)
     parameters: dict[str, Any] = Field(default_factory=dict)
     access: Access = "public"
     drop: tuple[str, ...] = ()
@@ -122,7 +126,7 @@ class Definition(BaseModel):
     def judged(self) -> dict[str, Any]:
         """What a backtest's verdict depends on, as plain JSON values."""
         what = {"version": self.version, "parameters": self.parameters, "access": self.access}
-        return {**what, "input": self.input} if self.input else what
+        return what | {name: value for name in ("input", "external") if (value := getattr(self, name))}
 
     def loaded(self) -> Filter:
         """The filter with its parameters. Raises ChannelError naming the channel."""
@@ -168,6 +172,32 @@ class Definition(BaseModel):
             f"channel {self.name}: the code of its filter {self.filter} is version {chosen.version}, its"
             f" backtest of {report.get('when', 'some time ago')} was of version {tried}:"
             f" `zads channel test {self.name}` tries it as it is now"
+        )
+
+    def with_external(self, externals: Externals) -> Definition:
+        """The same with the versions that its filter would read now. Raises ChannelError.
+
+        externals: the folder of them. What was tried with other versions is not tested any more.
+        """
+        try:
+            versions = dict(externals.pinned(self.channel().external_reads).versions)
+        except NoSuchExternal as error:
+            raise ChannelError(f"channel {self.name}: {error}", hint=error.hint) from error
+        return self.model_copy(update={"external": versions})
+
+    def moved(self, externals: Externals) -> str:
+        """What to tell when a catalogue is not the one that the backtest has read; "" when all are.
+
+        externals: what the channel runs with. Raises NoSuchExternal for one that is gone.
+        """
+        tried: dict[str, str] = (self.report or {}).get("of", {}).get("external", {})
+        known = externals.pinned(tried).versions
+        news = [f"{name} {was} → {known[name]}" for name, was in tried.items() if known[name] != was]
+        if not news:
+            return ""
+        return (
+            f"channel {self.name}: since its backtest other versions are in use: {', '.join(news)}:"
+            f" `zads channel test {self.name}` tries it with them"
         )
 
     def with_changes(self, **changes: Any) -> Definition:

@@ -14,6 +14,8 @@ from typer.testing import CliRunner
 from archive.write.ingest import ingest
 from cluster.kafka.broker import Broker
 from commands.channel import command
+from filters.external import Externals
+from filters.external.add import add_region
 from pipeline.channels.definition import ChannelError
 from pipeline.channels.inputs import InputError
 from pipeline.channels.registry import EditConflict, read_registry
@@ -118,6 +120,26 @@ def test_a_slow_filter_is_refused_unless_forced(zads: Zads, servers: str, tmp_pa
     assert read_registry(servers)["slow"].state == "draft"
     zads("enable", "slow", "--force", "it asks a server")
     assert read_registry(servers)["slow"].state == "enabled"
+
+
+def test_a_region_that_changes_is_tried_again(
+    zads: Zads, servers: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a backtest was of includes the versions of what the filter reads beside the alert."""
+    monkeypatch.setenv("ZADS_EXTERNAL", str(tmp_path))
+    old = add_region("spot", "cone 10 20 1")
+    zads("create", "spotted", "--where", "spot.inside and rb > 0.9")
+    zads("test", "spotted")
+    tried = read_registry(servers)["spotted"]
+    assert (tried.state, tried.external) == ("tested", {"spot": old})
+    assert "alerts left" not in zads("enable", "spotted").stderr, "it was tried as it is"
+    new = add_region("spot", "cone 10 20 2")
+    told = read_registry(servers)["spotted"].moved(Externals())
+    assert f"spot {old} → {new}" in told
+    zads("pause", "spotted")
+    assert "alerts left" in zads("enable", "spotted").stderr, "tried again, with the region as it is now"
+    assert read_registry(servers)["spotted"].external == {"spot": new}
+    assert read_registry(servers)["spotted"].moved(Externals()) == ""
 
 
 def test_without_an_archive_nothing_is_enabled_unless_forced(

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from commands import application
 from commands.columns import whole_page
 from filters import history
+from filters.external.add import add_region
 from schemas.dictionary import dictionary, matching, near_words
 from schemas.frame import FrameMaker
 from schemas.packets.packet import read_packet
@@ -29,6 +30,16 @@ def run(*words: str, expect: int = 0) -> str:
 
 def test_the_page_is_as_it_is_made() -> None:
     assert PAGE.read_text() == whole_page(), "make it anew: zads columns --page docs/columns.md"
+
+
+def test_external_columns_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZADS_EXTERNAL", str(tmp_path))
+    assert "galactic latitude" in run("gal_lat")
+    run("spot", expect=1)
+    add_region("spot", "cone 10 20 1")
+    (spot,) = json.loads(run("spot", "--json"))
+    assert (spot["name"], spot["kind"], spot["missing"]) == ("spot.inside", "true or false", "false")
+    assert "whether the alert lies in the region" in run("spot")
 
 
 @pytest.mark.parametrize("survey", SURVEYS)
