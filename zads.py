@@ -46,6 +46,7 @@ _PUBLIC = {
     "sample_archive": "commands.shared.sample",
     "publish": "pipeline.clients.publish",
     "listen": "pipeline.broker.listen",
+    "profile": "pipeline.broker.profile",
     "ZadsError": "schemas.errors",
 }
 

@@ -16,6 +16,11 @@ def zads_cache() -> Path:
     return _folder("ZADS_CACHE", ".cache/zads")
 
 
+def profiles(home: Path) -> Path:
+    """Where a home's profiles are: NAME.ini for `--as NAME`."""
+    return home / "profiles"
+
+
 def _folder(variable: str, below_home: str) -> Path:
     given = os.environ.get(variable)
     folder = Path(given).expanduser() if given else Path.home() / below_home

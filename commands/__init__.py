@@ -14,6 +14,8 @@ from typing import Annotated
 
 import typer
 
+from commands.shared.as_user import add_as_user
+
 _COMMANDS = (
     "commands.demo.command",
     "commands.run",
@@ -38,6 +40,7 @@ _COMMANDS = (
     "commands.replay",
     "commands.graph.command",
     "commands.broker",
+    "commands.user",
 )
 """A module for each command or group of commands; each has `register(app)`."""
 
@@ -64,6 +67,7 @@ def application() -> typer.Typer:
     app.callback()(_first)
     for name in _COMMANDS:
         importlib.import_module(name).register(app)
+    add_as_user(app)
     return app
 
 

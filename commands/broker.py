@@ -13,6 +13,7 @@ from rich.console import Console
 from cluster.errors import ClusterError
 from cluster.home import zads_home
 from cluster.kafka.broker import Status, log_tail, start_detached, status, stop_detached
+from cluster.kafka.node import Secured
 from cluster.kafka.state import Folder
 
 people = Console(stderr=True, soft_wrap=True, highlight=False)
@@ -41,6 +42,7 @@ def _fail(message: object) -> typer.Exit:
 
 def _where(now: Status) -> str:
     whose = "owned by another process" if now.owned else "detached"
+    whose += ", secured" if now.secured else ""
     return f"Kafka {now.version}, process {now.pid}, {whose}, data in {Folder.below(now.home).data}"
 
 
@@ -55,11 +57,34 @@ def start(
         str | None,
         typer.Option(help="Another Java: a program or a Java home.", show_default="the one zads brings"),
     ] = None,
+    secure: Annotated[
+        bool,
+        typer.Option("--secure", help="TLS, users with passwords, nothing allowed by default; it stays so."),
+    ] = False,
+    host: Annotated[
+        str,
+        typer.Option(help="Secured: the name under which other machines know this one.", metavar="NAME"),
+    ] = "",
+    certificates: Annotated[
+        Path | None,
+        typer.Option(
+            help="Secured: folder with ca.pem, broker.pem and operator.pem.",
+            show_default="made here, with a CA of their own",
+            file_okay=False,
+            exists=True,
+        ),
+    ] = None,
 ) -> None:
-    """Start the broker and return when it serves; prints its address. Running already is fine."""
+    """Start the broker and return when it serves; prints its address. Running already is fine.
+
+    With --secure it makes the certificates and the operator's profile: `zads user add NAME --as operator`.
+    """
+    if (host or certificates) and not secure:
+        raise _fail("--host and --certificates are of a secured broker: give --secure too.")
     try:
         before = status(home)
-        now = start_detached(home, port, java, say=_say)
+        wanted = Secured(certificates, host) if secure else None
+        now = start_detached(home, port, java, secured=wanted, say=_say)
     except ClusterError as error:
         raise _fail(error) from error
     _say(f"{'Running already' if before.running else 'Started'}: {_where(now)}")

@@ -20,9 +20,9 @@ from types import TracebackType
 import psutil
 
 from cluster.errors import ClusterError
-from cluster.home import zads_home
+from cluster.home import profiles, zads_home
 from cluster.kafka import ports
-from cluster.kafka.node import STOPPED_WITHIN_S, Launch, Node
+from cluster.kafka.node import STOPPED_WITHIN_S, Launch, Node, Secured
 from cluster.kafka.pins import Say, to_stderr
 from cluster.kafka.settings import DEFAULT_PORT
 from cluster.kafka.state import Folder, State
@@ -47,6 +47,8 @@ class Broker:
         A `java` program or a Java home; None: the one of the installation.
     settings
         Lines of server.properties to replace or add.
+    secured
+        TLS, users with passwords, nothing allowed by default; None: an open broker.
     say
         Called with messages for people.
     """
@@ -58,12 +60,13 @@ class Broker:
         java: str | None = None,
         *,
         settings: Mapping[str, str] | None = None,
+        secured: Secured | None = None,
         say: Say = to_stderr,
     ) -> None:
         self._temporary = None if home else _temporary_home()
         self.home = Path(home or self._temporary.name)  # type: ignore[union-attr]
         self._node = Node(Folder.below(self.home), port, java=java, settings=dict(settings or {}), say=say)
-        self._node.short_lived = True
+        self._node.short_lived, self._node.secured = True, secured
         self._state: State | None = None
         self._supervisor: subprocess.Popen[bytes] | None = None
 
@@ -78,6 +81,18 @@ class Broker:
     def bootstrap_servers(self) -> str:
         """The address for Kafka clients; ClusterError before the first start."""
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def operator(self) -> dict[str, str]:
+        """A Kafka client's settings (librdkafka's keys) with which everything is allowed."""
+        if self._state is None:
+            raise ClusterError("The broker was not started: call start(), or use it in a `with` block.")
+        return self._node.operator(self._state)
+
+    @property
+    def ca(self) -> str:
+        """What clients of a secured broker trust: its CA's certificate, PEM. Raises ClusterError."""
+        return self._node.security().ca
 
     @property
     def pid(self) -> int | None:
@@ -213,11 +228,13 @@ class Status:
     pid: int | None = None
     version: str | None = None
     owned: bool = False
+    secured: bool = False
+    host: str = ""
 
     @property
     def bootstrap_servers(self) -> str | None:
-        """The address for Kafka clients on this machine."""
-        return f"localhost:{self.port}" if self.running else None
+        """The address for Kafka clients: on this machine, or as others know it."""
+        return f"{self.host or 'localhost'}:{self.port}" if self.running else None
 
 
 def status(home: Path | None = None) -> Status:
@@ -226,7 +243,8 @@ def status(home: Path | None = None) -> Status:
     state = Folder.below(home).read()
     if state is None or state.process() is None:
         return Status(home, running=False)
-    return Status(home, True, state.port, state.pid, state.version, state.owned)
+    secured = state.internal_port is not None
+    return Status(home, True, state.port, state.pid, state.version, state.owned, secured, state.host)
 
 
 def start_detached(
@@ -235,6 +253,7 @@ def start_detached(
     java: str | None = None,
     *,
     settings: Mapping[str, str] | None = None,
+    secured: Secured | None = None,
     say: Say = to_stderr,
 ) -> Status:
     """Start the broker of a home so that it outlives this process; if it runs already, return its status.
@@ -249,24 +268,35 @@ def start_detached(
         A `java` program or a Java home; None: the one of the installation.
     settings
         Lines of server.properties to replace or add.
+    secured
+        TLS, users with passwords, nothing allowed by default; None: as it was at the last start.
     say
         Called with messages for people.
 
     Raises
     ------
     ClusterError
-        When it cannot start, or runs already on another port than `port`.
+        When it cannot start, or runs already on another port than `port`, or not secured.
     """
     home = home or zads_home()
-    node = Node(Folder.below(home), port, DEFAULT_PORT, java, dict(settings or {}), say)
+    node = Node(Folder.below(home), port, DEFAULT_PORT, java, dict(settings or {}), say, secured=secured)
     with node.folder.starting():
         now = status(home)
         if now.running:
-            if port not in (None, now.port):
+            if port not in (None, now.port) or (secured is not None and not now.secured):
                 node.refuse_if_running()
             return now
-        _first_that_binds(node, lambda launch: _start_alone(node, launch))
+        state = _first_that_binds(node, lambda launch: _start_alone(node, launch))
+        if node.is_secured:
+            _write_operator(home, node.operator(state))
     return status(home)
+
+
+def _write_operator(home: Path, settings: Mapping[str, str]) -> None:
+    """The operator's profile: `--as operator` on this machine."""
+    from cluster.kafka.security import write_profile
+
+    write_profile(profiles(home) / "operator.ini", settings)
 
 
 def _start_alone(node: Node, launch: Launch) -> State:

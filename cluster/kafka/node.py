@@ -9,8 +9,9 @@ import time
 import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
@@ -20,8 +21,11 @@ from cluster.kafka import ports, preflight
 from cluster.kafka.jars import kafka_jars
 from cluster.kafka.jvm import ClassArchive, environment, find_java, java_command
 from cluster.kafka.pins import KAFKA_VERSION, Say, to_stderr
-from cluster.kafka.settings import log_properties, server_properties
+from cluster.kafka.settings import log_properties, open_listeners, secured_listeners, server_properties
 from cluster.kafka.state import Folder, State
+
+if TYPE_CHECKING:
+    from cluster.kafka.security import Security
 
 READY_WITHIN_S = 120.0
 STOPPED_WITHIN_S = 45.0  # the first broker of a machine writes the class archive as it ends
@@ -44,9 +48,24 @@ class Launch:
     state: State
 
 
+@dataclass(frozen=True)
+class Secured:
+    """A broker that is to be secured.
+
+    certificates: a folder of them, None for one of zads' own in the home; host: the name or address under
+    which users on other machines know this one, "" for the last one, or this machine only.
+    """
+
+    certificates: Path | None = None
+    host: str = ""
+
+
 @dataclass
 class Node:
-    """The broker of a home: which Java, which settings, which folder."""
+    """The broker of a home: which Java, which settings, which folder.
+
+    A broker that was secured once stays so, whether `secured` is given again or not.
+    """
 
     folder: Folder
     port: int | None = None
@@ -55,6 +74,7 @@ class Node:
     settings: Mapping[str, str] = field(default_factory=dict)
     say: Say = to_stderr
     short_lived: bool = False
+    secured: Secured | None = None
 
     def refuse_if_running(self) -> None:
         """Raise ClusterError when this home's broker is alive."""
@@ -76,14 +96,33 @@ class Node:
         last = self.folder.read()
         port = preflight.choose_port(self.port, last.port if last else None, self.default_port)
         controller = preflight.choose_port(None, last.controller_port if last else None, None)
+        state = State(port, controller, KAFKA_VERSION)
+        if self.is_secured:
+            internal = preflight.choose_port(None, last.internal_port if last else None, None)
+            host = (self.secured.host if self.secured else "") or (last.host if last else "")
+            state = replace(state, internal_port=internal, host=host)
         jars = kafka_jars(self.say)
-        self._write_settings(port, controller)
+        self._write_settings(state)
         flags = [*ClassArchive(java).flags(self.folder.archive), *self._properties()]
         flags += SHORT_LIVED if self.short_lived else []
         if not (self.folder.data / "meta.properties").exists():
             self._format(java, jars)
         command = java_command(java, jars, flags, "kafka.Kafka", [str(self.folder.properties)])
-        return Launch(command, environment(), State(port, controller, KAFKA_VERSION))
+        return Launch(command, environment(), state)
+
+    @property
+    def is_secured(self) -> bool:
+        """Whether it is to be secured, or is and stays so."""
+        return self.secured is not None or self.folder.certificates.exists()
+
+    def security(self, host: str = "") -> Security:
+        """Its certificates, made where there are none. Raises ClusterError."""
+        from cluster.kafka.security import Security  # cryptography: an open broker does without
+
+        given = self.folder.certificates
+        if self.secured is not None and self.secured.certificates is not None:
+            _link(given, self.secured.certificates)
+        return Security.of(given, [host] if host else [])
 
     def _properties(self) -> list[str]:
         return [
@@ -92,12 +131,23 @@ class Node:
             f"-Djava.io.tmpdir={self.folder.scratch}",
         ]
 
-    def _write_settings(self, port: int, controller: int) -> None:
+    def _listeners(self, state: State) -> dict[str, str]:
+        if not self.is_secured:
+            return open_listeners(state.ports)
+        return {**secured_listeners(state.ports, state.host), **self.security(state.host).settings()}
+
+    def operator(self, state: State) -> dict[str, str]:
+        """A Kafka client's settings (librdkafka's keys) with which everything is allowed."""
+        if state.internal_port is None:
+            return {"bootstrap.servers": f"127.0.0.1:{state.port}"}
+        return self.security(state.host).operator(state.internal_port)
+
+    def _write_settings(self, state: State) -> None:
         # Native libraries that a killed JVM left unpacked.
         shutil.rmtree(self.folder.scratch, ignore_errors=True)
         self.folder.scratch.mkdir(parents=True)
         self.folder.properties.write_text(
-            server_properties(self.folder.data, port, controller, self.settings)
+            server_properties(self.folder.data, state.ports, self._listeners(state), self.settings)
         )
         self.folder.log_settings.write_text(log_properties(self.folder.log))
         self.folder.output.write_bytes(b"")
@@ -147,9 +197,9 @@ class Node:
 
         Raises ClusterError with the log's telling line when it ends before, or does not answer in time.
         """
-        deadline = time.monotonic() + READY_WITHIN_S
+        deadline, operator = time.monotonic() + READY_WITHIN_S, self.operator(state)
         while alive() and time.monotonic() < deadline:
-            if ports.answers(state.port) and _serves(state.port):
+            if ports.answers(state.port) and _serves(operator):
                 return
             time.sleep(LOOK_EVERY_S)
         ended = "did not answer" if alive() else "ended"
@@ -167,10 +217,20 @@ class Node:
         ClassArchive(find_java(self.java)).adopt(self.folder.archive)
 
 
-def _serves(port: int) -> bool:
-    client = AdminClient(
-        {"bootstrap.servers": f"127.0.0.1:{port}", "log_level": 0, "error_cb": lambda _: None}
-    )
+def _link(place: Path, to: Path) -> None:
+    """Have the certificates that somebody gave stand in the home."""
+    if place.is_symlink() or not place.exists():
+        place.unlink(missing_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(to.absolute(), target_is_directory=True)
+    elif not place.samefile(to):
+        raise ClusterError(
+            f"The broker has certificates of its own in {place}: take them away before you give others."
+        )
+
+
+def _serves(client_settings: Mapping[str, str]) -> bool:
+    client = AdminClient({**client_settings, "log_level": 0, "error_cb": lambda _: None})
     try:
         return bool(client.list_topics(timeout=5).brokers)
     except KafkaException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 DEFAULT_PORT = 9092
@@ -10,29 +11,58 @@ MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 TEN_YEARS_MINUTES = 10 * 365 * 24 * 60
 
 
+@dataclass(frozen=True)
+class Ports:
+    """Where a node listens: for clients, for itself as controller and, secured, for the operator."""
+
+    clients: int
+    controller: int
+    internal: int | None = None
+
+
+def open_listeners(ports: Ports) -> dict[str, str]:
+    """Everybody on this machine may do everything."""
+    return {
+        "listeners": f"PLAINTEXT://127.0.0.1:{ports.clients},CONTROLLER://127.0.0.1:{ports.controller}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{ports.clients}",
+    }
+
+
+def secured_listeners(ports: Ports, host: str = "") -> dict[str, str]:
+    """CLIENTS for users; INTERNAL, on this machine only, for who has the operator's certificate.
+
+    host: the name or address under which users on other machines know this one; "" for this machine only.
+    """
+    at, known_as = ("0.0.0.0", host) if host else ("127.0.0.1", "127.0.0.1")
+    internal = f"INTERNAL://127.0.0.1:{ports.internal}"
+    return {
+        "listeners": f"CLIENTS://{at}:{ports.clients},{internal},CONTROLLER://127.0.0.1:{ports.controller}",
+        "advertised.listeners": f"CLIENTS://{known_as}:{ports.clients},{internal}",
+    }
+
+
 def server_properties(
-    data: Path, port: int, controller_port: int, extra: Mapping[str, str] | None = None
+    data: Path, ports: Ports, listeners: Mapping[str, str], extra: Mapping[str, str]
 ) -> str:
-    """server.properties of one node that is broker and controller, listening on this machine only.
+    """server.properties of one node that is broker and controller.
 
     Parameters
     ----------
     data
         Folder of Kafka's logs.
-    port
-        Port for clients.
-    controller_port
-        Port of the controller.
+    ports
+        Where it listens.
+    listeners
+        The lines that say how: `open_listeners`, or `secured_listeners` and what belongs to them.
     extra
         Settings that replace or add to these.
     """
     settings = {
         "process.roles": "broker,controller",
         "node.id": "1",
-        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+        **listeners,
         "controller.listener.names": "CONTROLLER",
-        "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
+        "controller.quorum.voters": f"1@127.0.0.1:{ports.controller}",
         "log.dirs": str(data),
         # One node: nothing to replicate to. Few internal partitions make the first group and the first
         # transaction quick.
@@ -63,7 +93,7 @@ def server_properties(
         "log.segment.bytes": str(256 * 1024 * 1024),
         "num.network.threads": "2",
         "num.io.threads": "4",
-        **(extra or {}),
+        **extra,
     }
     # In a properties file a backslash starts an escape.
     return "".join(f"{name}={value.replace(chr(92), chr(92) * 2)}\n" for name, value in settings.items())

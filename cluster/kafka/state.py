@@ -13,13 +13,15 @@ from pathlib import Path
 import psutil
 
 from cluster.errors import ClusterError
+from cluster.kafka.settings import Ports
 
 
 @dataclass(frozen=True)
 class State:
     """The last broker of a home: ports are kept for the next start; pid and created tell its process.
 
-    `created` is the process's start time (s since 1970): a reused number is not it.
+    `created` is the process's start time (s since 1970): a reused number is not it. internal_port, host: of a
+    secured broker.
     """
 
     port: int
@@ -28,6 +30,13 @@ class State:
     pid: int | None = None
     created: float | None = None
     owned: bool = False
+    internal_port: int | None = None
+    host: str = ""
+
+    @property
+    def ports(self) -> Ports:
+        """Where it listens."""
+        return Ports(self.port, self.controller_port, self.internal_port)
 
     def process(self) -> psutil.Process | None:
         """The living process, or None."""
@@ -61,6 +70,11 @@ class Folder:
     def properties(self) -> Path:
         """server.properties, written at each start."""
         return self.root / "server.properties"
+
+    @property
+    def certificates(self) -> Path:
+        """A secured broker's certificates; a broker that has them is secured."""
+        return self.root / "certificates"
 
     @property
     def log_settings(self) -> Path:

@@ -15,8 +15,10 @@ _VARIABLE = "ZADS_BOOTSTRAP_SERVERS"
 
 
 def default_bootstrap(named: str | None = None) -> str:
-    """`named`, else ZADS_BOOTSTRAP_SERVERS, else the broker of `zads broker start`, else localhost:9092."""
-    if named or (named := os.environ.get(_VARIABLE)):
+    """`named`, else the profile's, ZADS_BOOTSTRAP_SERVERS, the one of `zads broker start`, localhost:9092."""
+    from pipeline.broker.profile import SERVERS, profile
+
+    if named or (named := profile().get(SERVERS) or os.environ.get(_VARIABLE)):
         return named
     from cluster.kafka.broker import status
 
@@ -27,12 +29,16 @@ def connection(bootstrap: str | None, config: Path | None) -> tuple[str, dict[st
     """The broker and librdkafka's own keys for a command that needs no more of the configuration.
 
     zads.toml of this folder is read when there is one and `config` names no other: `bootstrap_servers`
-    counts after the flag and the environment, [kafka] holds librdkafka's keys. Raises ZadsError naming
-    the file.
+    counts after the flag, the profile and the environment, [kafka] holds librdkafka's keys. Raises ZadsError
+    naming the file.
     """
+    from pipeline.broker.profile import SERVERS, profile, refuse_secrets
+
     settings = _settings(config)
-    named = bootstrap or os.environ.get(_VARIABLE) or settings.get("bootstrap_servers")
-    return default_bootstrap(named), dict(settings.get("kafka", {}))
+    kafka = dict(settings.get("kafka", {}))
+    refuse_secrets(kafka, "[kafka] of the configuration")
+    named = bootstrap or profile().get(SERVERS) or os.environ.get(_VARIABLE)
+    return default_bootstrap(named or settings.get("bootstrap_servers")), kafka
 
 
 def schemas(named: str | None, config: Path | None, patience: float = 0) -> SchemaSource | None:

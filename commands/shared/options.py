@@ -102,9 +102,11 @@ def given(**flags: Any) -> dict[str, Any]:
 def settings_of(config: Path | None, **flags: Any) -> RunConfig:
     """The configuration; without a broker in it, with the one that runs here."""
     from commands.shared.bootstrap import default_bootstrap
+    from pipeline.broker.profile import SERVERS, profile
     from pipeline.channels.config import read_config
 
-    settings = read_config(config, **given(**flags))
+    named = flags.pop("bootstrap_servers", None) or profile().get(SERVERS)
+    settings = read_config(config, **given(bootstrap_servers=named, **flags))
     if "bootstrap_servers" not in settings.model_fields_set:
         settings.bootstrap_servers = default_bootstrap()
     return settings

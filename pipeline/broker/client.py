@@ -5,12 +5,16 @@ from __future__ import annotations
 import difflib
 import logging
 import re
+import socket
+import ssl
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
+from pipeline.broker.profile import VARIABLE, credentials, user_name
 from schemas.errors import ZadsError
 
 log = logging.getLogger("zads.kafka")
@@ -53,6 +57,10 @@ PASSING = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESO
 """librdkafka reports each failed reconnect as an error; these pass by themselves."""
 
 
+_TLS_SECONDS = 2.0
+_NOT_LET_IN = {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}
+
+
 class BrokerError(ZadsError):
     """The Kafka broker cannot be reached, or refused what was asked."""
 
@@ -64,9 +72,10 @@ class NoSuchTopic(BrokerError):
 def client_settings(bootstrap: str, **extra: Any) -> dict[str, Any]:
     """Settings for any confluent-kafka client at `bootstrap` ("host:port,...").
 
-    `extra` are librdkafka's own keys, dotted (`**{"security.protocol": "SASL_SSL"}`), and win over the
-    settings here. What librdkafka has to say goes to the logger "zads.kafka", not to stderr. The result
-    holds plain values and one logger, so that it pickles.
+    The profile in use says who we are. `extra` are librdkafka's own keys, dotted
+    (`**{"security.protocol": "SASL_SSL"}`), and win over the settings here. What librdkafka has to say goes
+    to the logger "zads.kafka", not to stderr. The result may hold secrets: it stays in this process. Raises
+    ProfileError.
     """
     settings: dict[str, Any] = {
         "bootstrap.servers": bootstrap,
@@ -79,7 +88,7 @@ def client_settings(bootstrap: str, **extra: Any) -> dict[str, Any]:
         "log.connection.close": False,
         "logger": log,
     }
-    return settings | extra
+    return settings | credentials() | extra
 
 
 def consumer_settings(bootstrap: str, group: str, **extra: Any) -> dict[str, Any]:
@@ -178,11 +187,14 @@ def topic_names(bootstrap: str, pattern: str | None = None, timeout: float = 5.0
     BrokerError
         When no broker answers in time.
     """
+    complaints: list[KafkaError] = []
+    asking = admin_client(bootstrap, **{"error_cb": complaints.append, **extra})
     try:
         # All topics are asked for: asking for one by name may create it.
-        known = admin_client(bootstrap, **extra).list_topics(timeout=timeout).topics
+        known = asking.list_topics(timeout=timeout).topics
     except KafkaException as error:
-        raise unreachable(bootstrap, error.args[0]) from None
+        asking.poll(0)
+        raise unreachable(bootstrap, error.args[0], complaints) from None
     names = sorted(name for name in known if not name.startswith("__"))
     return names if pattern is None else [name for name in names if re.match(pattern, name)]
 
@@ -228,11 +240,33 @@ def _near(topic: str, names: list[str]) -> str:
     return f" (there are {shown})" if names else " (it has no topics yet)"
 
 
-def unreachable(bootstrap: str, error: KafkaError) -> BrokerError:
-    """What to raise for an error of a request to `bootstrap`."""
+def unreachable(bootstrap: str, error: KafkaError, complaints: Sequence[KafkaError] = ()) -> BrokerError:
+    """What to raise for an error of a request to `bootstrap`; complaints: of the client meanwhile."""
+    if any(one.code() in _NOT_LET_IN for one in complaints):
+        return BrokerError(
+            f"the Kafka broker at {bootstrap} does not let {user_name() or 'us'} in: wrong name or password",
+            hint="`zads user rotate NAME` by an operator gives a new password",
+        )
+    if any("SSL" in one.str() for one in complaints) or (error.code() in PASSING and _speaks_tls(bootstrap)):
+        return BrokerError(
+            f"the Kafka broker at {bootstrap} is a secured one and we have no profile that fits",
+            hint=f"name a profile of this broker with --as NAME or {VARIABLE}",
+        )
     if error.code() in PASSING:
         return BrokerError(f"no Kafka broker answers at {bootstrap}; start one with `zads broker start`")
     return BrokerError(f"the Kafka broker at {bootstrap} refused: {sentence(error)}")
+
+
+def _speaks_tls(bootstrap: str) -> bool:
+    """Whether somebody answers there, but with TLS: to a client without it such a broker says nothing."""
+    host, _, port = bootstrap.partition(",")[0].rpartition(":")
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection((host, int(port)), _TLS_SECONDS) as plain, anybody.wrap_socket(plain):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def passes_by_itself(error: KafkaError) -> bool:

@@ -10,7 +10,15 @@ from typing import Any
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
-from pipeline.broker.client import PASSING, BrokerError, admin_client, passes_by_itself, sentence, unreachable
+from pipeline.broker.client import (
+    PASSING,
+    BrokerError,
+    admin_client,
+    passes_by_itself,
+    sentence,
+    topic_names,
+    unreachable,
+)
 from pipeline.broker.faults import Fault, fault_of
 from pipeline.broker.partition import Partition
 
@@ -43,7 +51,8 @@ def ensure_topics(
 ) -> list[str]:
     """Create those of `names` that are not there, and return when all of them can be written to.
 
-    A topic that is there stays as it is. The broker's own default decides how many replicas.
+    A topic that is there stays as it is, and is not asked for: whoever may not create topics can go on. The
+    broker's own default decides how many replicas.
 
     Parameters
     ----------
@@ -67,11 +76,15 @@ def ensure_topics(
         Naming the topic that was refused, or the partition whose leader does not answer.
     """
     admin = admin_client(bootstrap, **extra)
-    wanted = [NewTopic(name, num_partitions=partitions, config=dict(config or {})) for name in names]
+    wanted = list(names)
     if not wanted:
         return []
     created = []
-    futures = admin.create_topics(wanted, operation_timeout=timeout, request_timeout=timeout)
+    there = topic_names(bootstrap, timeout=timeout, **extra)
+    new = [
+        NewTopic(n, num_partitions=partitions, config=dict(config or {})) for n in wanted if n not in there
+    ]
+    futures = admin.create_topics(new, operation_timeout=timeout, request_timeout=timeout) if new else {}
     for name, future in futures.items():
         try:
             future.result()
@@ -82,7 +95,7 @@ def ensure_topics(
                 raise unreachable(bootstrap, reason) from None
             if reason.code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise TopicRefused(f"topic {name!r} cannot be created: {sentence(reason)}") from None
-    _await_leaders(admin, [topic.topic for topic in wanted], timeout)
+    _await_leaders(admin, wanted, timeout)
     return created
 
 

@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from filters import filter_or_expression, load, registered
 from filters.external.externals import Externals
+from pipeline.broker.profile import refuse_secrets
 from pipeline.channels.channel import (
     COLLABORATION_PREFIX,
     NAME,
@@ -202,7 +203,7 @@ class RunConfig(BaseSettings):
 def read_config(path: Path | None = None, **flags: Any) -> RunConfig:
     """The configuration from `path` (zads.toml of this folder if there is one), environment and flags.
 
-    Flags that are None were not given. Raises ConfigError naming the file or the key.
+    Flags that are None were not given. Raises ConfigError naming file or key, ProfileError for a secret.
     """
     if path is None and Path("zads.toml").is_file():
         path = Path("zads.toml")
@@ -213,7 +214,9 @@ def read_config(path: Path | None = None, **flags: Any) -> RunConfig:
         model_config = SettingsConfigDict(toml_file=path)
 
     try:
-        return FromFile(**{key: value for key, value in flags.items() if value is not None})
+        made = FromFile(**{key: value for key, value in flags.items() if value is not None})
+        refuse_secrets(made.kafka, f"[kafka] of {path or 'the flags or the environment'}")
+        return made
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
     except ValidationError as error:

@@ -16,7 +16,10 @@ from pipeline.broker.partition import Partition
 from pipeline.channels.channel import Channel
 
 GAPS_TOPIC = "zads.gaps"
+GAPS_SETTINGS = {"cleanup.policy": "compact"}
 APPLIED_TOPIC = "zads.applied"
+APPLIED_SETTINGS = {"retention.ms": "-1"}
+"""Kept for ever."""
 Counted = Literal["gaps", "failed", "undeliverable", ""]
 
 

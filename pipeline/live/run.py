@@ -18,10 +18,11 @@ from pipeline.broker.client import SIZED, BrokerError, client_settings, topic_na
 from pipeline.broker.dead_letters import SETTINGS as DEAD_LETTERS_SETTINGS
 from pipeline.broker.dead_letters import TOPIC as DEAD_LETTERS_TOPIC
 from pipeline.broker.partition import Partition
+from pipeline.broker.profile import SERVERS
 from pipeline.broker.topics import TopicRefused, ensure_topics
 from pipeline.channels.channel import ChannelSet
 from pipeline.channels.config import RunConfig
-from pipeline.channels.gaps import APPLIED_TOPIC, GAPS_TOPIC
+from pipeline.channels.gaps import APPLIED_SETTINGS, APPLIED_TOPIC, GAPS_SETTINGS, GAPS_TOPIC
 from pipeline.channels.ledger import LEDGER_SETTINGS, LEDGER_TOPIC
 from pipeline.live.fleet import Fleet
 from pipeline.live.graph import connect
@@ -43,7 +44,6 @@ Stopped = Callable[[], bool]
 Feed = Callable[[Stopped], object]
 _FINISH_SECONDS = 30.0
 _AGAIN_SECONDS = 1.0
-_FOREVER = "-1"
 
 
 class NothingToReadError(ZadsError):
@@ -109,7 +109,7 @@ class LiveRun:
 
     def __init__(self, config: RunConfig, channels: ChannelSet, changes: Changes | None = None) -> None:
         self._config, self._changes = config, changes
-        self._kafka = client_settings(config.bootstrap_servers, **config.client)
+        self._kafka = {SERVERS: config.bootstrap_servers, **config.client}  # travels to the workers
         self._run = uuid.uuid4().hex[:12]
         self._recovery = Recovery()
         self._in_force = InForce(channels, self._recovery)
@@ -136,7 +136,8 @@ class LiveRun:
         """
         await asyncio.to_thread(self._prepare_topics)
         config, inputs = self._config, self._in_force.channels.inputs
-        self._membership = Membership(self._kafka, config.group, config.replica, config.topics, inputs)
+        client = client_settings(config.bootstrap_servers, **config.client)
+        self._membership = Membership(client, config.group, config.replica, config.topics, inputs)
         try:
             limits = (
                 config.limits.batch_seconds,
@@ -298,8 +299,8 @@ class LiveRun:
     def _prepare_topics(self) -> None:
         self._suspend(self._prepare_channels(self._in_force.channels))
         self._ensure([DEAD_LETTERS_TOPIC], DEAD_LETTERS_SETTINGS)
-        self._ensure([GAPS_TOPIC], {"cleanup.policy": "compact"})
-        self._ensure([APPLIED_TOPIC], {"retention.ms": _FOREVER})
+        self._ensure([GAPS_TOPIC], GAPS_SETTINGS)
+        self._ensure([APPLIED_TOPIC], APPLIED_SETTINGS)
         self._ensure([LEDGER_TOPIC], LEDGER_SETTINGS)
 
     def _ends_of(self, topics: Iterable[str]) -> dict[Partition, int]:

@@ -60,10 +60,10 @@ class Lane:
         self.used = time.monotonic()
         self.began = 0.0  # when the transaction now open was begun
         self.entry = Entry(work.group, *work.partition, work.topic_id, work.low, work.low)  # of the ledger
-        self._reader = RangeReader(work.kafka, work.group, work.partition)
+        self._reader = RangeReader(work.client, work.group, work.partition)
         self._producer = Producer(
             {
-                **paced_settings(work.kafka),
+                **paced_settings(work.client),
                 "transactional.id": f"{work.group}/{work.partition}",
                 "transaction.timeout.ms": int(TRANSACTION_SECONDS * 1000),
                 "retry.backoff.ms": 10,  # the default, 100, is paid by each transaction that follows at once

@@ -19,8 +19,9 @@ import cloudpickle
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 from confluent_kafka.admin import AdminClient
 
-from pipeline.broker.client import BrokerError
+from pipeline.broker.client import BrokerError, admin_client
 from pipeline.broker.paced import Paced
+from pipeline.broker.profile import SERVERS
 from pipeline.broker.ranges import Stalled
 from pipeline.broker.topics import topic_ids
 from pipeline.worker.deliver import UNREADABLE, Outgoing, applied_record, loss_records
@@ -83,7 +84,8 @@ def _refuse_another_topic(work: Work) -> None:
 
 @lru_cache(maxsize=2)
 def _admin(kafka: tuple[tuple[str, Any], ...]) -> AdminClient:
-    return AdminClient(dict(kafka))
+    settings = dict(kafka)
+    return admin_client(settings[SERVERS], **settings)
 
 
 class _Step:

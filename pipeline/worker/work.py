@@ -7,9 +7,11 @@ descriptor is a few hundred bytes whatever the alerts weigh.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
+from pipeline.broker.client import client_settings
 from pipeline.broker.partition import Partition
+from pipeline.broker.profile import SERVERS
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Work:
     flight: int  # the same for all attempts at one batch
     group: str
     membership: object  # ConsumerGroupMetadata of the coordinator's present generation
-    kafka: dict[str, str]
+    kafka: dict[str, str]  # of [kafka] and the broker: no secret
     channels: bytes  # a cloudpickled ChannelSet
     version: str  # of that channel set and of the code
     filter_seconds: float = 20.0
@@ -40,6 +42,11 @@ class Work:
     beyond: bool = False  # the coordinator has seen for a while that the committed offset is beyond the end
     control: bool = False  # do everything but the records: does a worker that does not see them live?
     unreadable: str = ""  # a single record that ends its workers: dead-letter it unread, for this reason
+
+    @property
+    def client(self) -> dict[str, Any]:
+        """Settings for a Kafka client here, with the credentials of the process that asks."""
+        return client_settings(self.kafka[SERVERS], **self.kafka)
 
     @property
     def key(self) -> str:
