@@ -39,10 +39,10 @@ def enforce(
     ----------
     roles, topics, readers
         As for `every_right`.
-    ours : iterable of str
+    ours
         Users whose rights are ours to set, those that were removed among them. What others have on the same
         cluster stays, and whatever was forbidden by hand.
-    bootstrap, kafka : str, Any
+    bootstrap, kafka
         The broker, and librdkafka's own keys.
 
     Returns

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 from pipeline.broker.dead_letters import TOPIC as DEAD_LETTERS
 from pipeline.channels.channel import COLLABORATION_PREFIX, PUBLIC_PREFIX
 from pipeline.channels.gaps import APPLIED_TOPIC, GAPS_TOPIC
+from pipeline.channels.ledger import LEDGER_TOPIC
 from pipeline.channels.registry import CHANNELS_TOPIC
 from schemas.surveys import strangers
 from schemas.surveys.registry import SURVEYS, survey_of_topic
@@ -53,11 +54,11 @@ def every_right(
 
     Parameters
     ----------
-    roles : mapping
+    roles
         User -> role.
-    topics : iterable of str
+    topics
         The topics there are.
-    readers : mapping
+    readers
         Topic of a channel that a user owns -> who may read it, "*" for everybody; one that is not there is
         read by nobody.
 
@@ -89,7 +90,7 @@ def _of_pipeline(who: str) -> Iterator[Right]:
     for beginning in (*nightly_prefixes(), PUBLIC_PREFIX, COLLABORATION_PREFIX):
         for operation in ("READ", "WRITE", "CREATE"):
             yield Right(who, "TOPIC", beginning, operation, prefixed=True)
-    for topic in (DEAD_LETTERS, GAPS_TOPIC, APPLIED_TOPIC):
+    for topic in (DEAD_LETTERS, GAPS_TOPIC, APPLIED_TOPIC, LEDGER_TOPIC):
         yield Right(who, "TOPIC", topic, "READ")
         yield Right(who, "TOPIC", topic, "WRITE")
     yield Right(who, "TOPIC", CHANNELS_TOPIC, "READ")

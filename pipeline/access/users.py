@@ -33,6 +33,7 @@ from pipeline.broker.dead_letters import TOPIC as DEAD_LETTERS_TOPIC
 from pipeline.broker.listen import listen
 from pipeline.broker.topics import ensure_topics
 from pipeline.channels.gaps import APPLIED_SETTINGS, APPLIED_TOPIC, GAPS_SETTINGS, GAPS_TOPIC
+from pipeline.channels.ledger import LEDGER_SETTINGS, LEDGER_TOPIC
 from pipeline.channels.registry import ensure_registry
 from schemas.errors import ZadsError, near_names
 
@@ -82,7 +83,26 @@ def present(users: dict[str, User]) -> dict[str, Role]:
 
 
 def add_user(name: str, role: Role, bootstrap: str, *, by: str, **kafka: Any) -> str:
-    """Make a user; returns the password, which is kept nowhere. Raises UserError, BrokerError."""
+    """Make a user; returns the password, which is kept nowhere.
+
+    Parameters
+    ----------
+    name
+        Small letters, digits and "-".
+    role
+        What the user may do.
+    bootstrap, kafka
+        The broker, and librdkafka's own keys.
+    by
+        Who asks for it.
+
+    Raises
+    ------
+    UserError
+        When the name is taken, was taken, is reserved or cannot be.
+    BrokerError
+        When the broker refuses.
+    """
     if not _NAME.fullmatch(name):
         raise UserError(f"user name {name!r}: small letters, digits and -, beginning with a letter")
     if _RESERVED.fullmatch(name):
@@ -103,7 +123,24 @@ def add_user(name: str, role: Role, bootstrap: str, *, by: str, **kafka: Any) ->
 
 
 def remove_user(name: str, bootstrap: str, *, by: str, **kafka: Any) -> None:
-    """Take rights and password away: open connections end within seconds. Raises UserError, BrokerError."""
+    """Take rights and password away: open connections end within seconds.
+
+    Parameters
+    ----------
+    name
+        Of the user.
+    bootstrap, kafka
+        The broker, and librdkafka's own keys.
+    by
+        Who asks for it.
+
+    Raises
+    ------
+    UserError
+        When there is no such user.
+    BrokerError
+        When the broker refuses.
+    """
     user = _known(name, bootstrap, kafka)
     _record(user.model_copy(update={"removed": True}), bootstrap, by, kafka)
     enforce_rights(bootstrap, **kafka)
@@ -111,13 +148,47 @@ def remove_user(name: str, bootstrap: str, *, by: str, **kafka: Any) -> None:
 
 
 def rotate_password(name: str, bootstrap: str, **kafka: Any) -> str:
-    """Give a user a new password; the old one is void. Raises UserError, BrokerError."""
+    """Give a user a new password and return it; the old one is void.
+
+    Parameters
+    ----------
+    name
+        Of the user.
+    bootstrap, kafka
+        The broker, and librdkafka's own keys.
+
+    Raises
+    ------
+    UserError
+        When there is no such user.
+    BrokerError
+        When the broker refuses.
+    """
     _known(name, bootstrap, kafka)
     return _set_password(name, bootstrap, kafka)
 
 
 def change_role(name: str, role: Role, bootstrap: str, *, by: str, **kafka: Any) -> None:
-    """Give a user another role. Raises UserError, BrokerError."""
+    """Give a user another role.
+
+    Parameters
+    ----------
+    name
+        Of the user.
+    role
+        The new one.
+    bootstrap, kafka
+        The broker, and librdkafka's own keys.
+    by
+        Who asks for it.
+
+    Raises
+    ------
+    UserError
+        When there is no such user or role.
+    BrokerError
+        When the broker refuses.
+    """
     user = _known(name, bootstrap, kafka)
     _record(user.model_copy(update={"role": checked_role(role)}), bootstrap, by, kafka)
     enforce_rights(bootstrap, **kafka)
@@ -145,6 +216,7 @@ def lay_out(bootstrap: str, **kafka: Any) -> None:
         (DEAD_LETTERS_TOPIC, DEAD_LETTERS_SETTINGS),
         (GAPS_TOPIC, GAPS_SETTINGS),
         (APPLIED_TOPIC, APPLIED_SETTINGS),
+        (LEDGER_TOPIC, LEDGER_SETTINGS),
     ):
         ensure_topics(bootstrap, [topic], partitions=1, config=settings, **kafka)
     ensure_registry(bootstrap, **kafka)

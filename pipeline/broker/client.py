@@ -241,7 +241,17 @@ def _near(topic: str, names: list[str]) -> str:
 
 
 def unreachable(bootstrap: str, error: KafkaError, complaints: Sequence[KafkaError] = ()) -> BrokerError:
-    """What to raise for an error of a request to `bootstrap`; complaints: of the client meanwhile."""
+    """What to raise for an error of a request.
+
+    Parameters
+    ----------
+    bootstrap
+        The broker that was asked.
+    error
+        Of the request.
+    complaints
+        Errors that the client had meanwhile.
+    """
     if any(one.code() in _NOT_LET_IN for one in complaints):
         return BrokerError(
             f"the Kafka broker at {bootstrap} does not let {user_name() or 'us'} in: wrong name or password",

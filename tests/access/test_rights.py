@@ -38,6 +38,7 @@ read      collab.olga.own                + + - - - -
 read      zads.dead-letters              + + - - - -
 read      zads.gaps                      + + - - - -
 read      zads.applied                   + + - - - -
+read      zads.ledger                    + + - - - -
 read      zads.channels                  + + - - - -
 read      zads.users                     + - - - - -
 read      rehearsal                      + - - - - -
@@ -49,6 +50,7 @@ write     collab.shared                  + + - - - -
 write     zads.dead-letters              + + - - - -
 write     zads.gaps                      + + - - - -
 write     zads.applied                   + + - - - -
+write     zads.ledger                    + + - - - -
 write     zads.channels                  + - - - - -
 write     zads.users                     + - - - - -
 write     rehearsal                      + - - - - -
@@ -117,7 +119,7 @@ def test_each_cell_of_the_table(secured: Broker, passwords: dict[str, str], role
             wrong.append(f"{operation} {called}: {'refused' if expected else 'allowed'}")
     seat.close()
     assert not wrong
-    assert len(TABLE.strip().splitlines()) == 49
+    assert len(TABLE.strip().splitlines()) == 51
 
 
 def test_nobody_comes_in_without_a_password_or_with_anothers(secured: Broker) -> None:
