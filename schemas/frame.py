@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from schemas.avro.fallback import fitted
 from schemas.errors import CorruptValue, NoSuchColumn
 from schemas.surveys import strangers
-from schemas.surveys.registry import survey_named, survey_of_packet
+from schemas.surveys.registry import SURVEYS, survey_named, survey_of_packet
 from schemas.surveys.survey import Survey, floats
 
 Table: TypeAlias = pa.Table | pa.RecordBatch
@@ -114,7 +114,7 @@ class FrameMaker:
         """Those of `reads` that are for `external`."""
         if external is None:
             return ()
-        names = tuple(name for name in self.reads if may_be_external(name, self.survey))
+        names = tuple(name for name in self.reads if may_be_external(name))
         if names:
             external.check(names)
         return names
@@ -180,16 +180,18 @@ class FrameMaker:
 _EXTERNAL = re.compile(r"[a-z][a-z0-9_]{0,40}")
 
 
-def may_be_external(name: str, survey: Survey) -> bool:
-    """Whether a name is not the survey's own and looks like that of a catalogue, region or sky map.
+def may_be_external(name: str) -> bool:
+    """Whether a name is no survey's own and looks like that of a catalogue, region or sky map.
 
-    A name that is nearly a history or record of the survey counts as misspelt ("prv_candidate.jd").
+    A name that is nearly a history or record of some survey counts as misspelt ("prv_candidate.jd").
     """
     head, dot, _ = name.partition(".")
-    if not dot or not _EXTERNAL.fullmatch(head) or head in survey.names():
+    if not dot or not _EXTERNAL.fullmatch(head):
         return False
-    records = {known.partition(".")[0] for known in survey.names() if "." in known}
-    records |= {survey.candidate, *survey.histories, *survey.stamps.fields.values()}
+    surveys = SURVEYS.values()
+    if any(head in survey.names() for survey in surveys):
+        return False
+    records = {record for survey in surveys for record in survey.records}
     return not difflib.get_close_matches(head, records, n=1, cutoff=0.75)
 
 

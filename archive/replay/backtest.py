@@ -13,6 +13,7 @@ import pandas as pd
 from archive.read.archive import Archive
 from archive.replay.replay import Progress, replay
 from archive.replay.results import Replay
+from archive.tables.store import surveys_in
 from filters import Filter
 from filters.external.externals import Externals
 from schemas.errors import ZadsError
@@ -41,10 +42,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class Backtest:
-    """One filter on some nights. alerts_per_hour: the most that passed within any hour of theirs."""
+    """One filter on some nights. alerts_per_hour: the most that passed within any hour of theirs. others: the
+    surveys that the filter is for too and the archive has, on which it was not tried."""
 
     found: Replay
     alerts_per_hour: int
+    others: tuple[str, ...] = ()
 
     @property
     def microseconds(self) -> float:
@@ -88,6 +91,8 @@ class Backtest:
         some = rows.sample(min(_EXAMPLES, len(rows)), random_state=0)
         return {
             "archive": whole["archive"],
+            "survey": self.found.archive.survey,
+            "not_tried_on": list(self.others),
             "nights": nights,
             "funnel": list(funnel.values()),
             "alerts_per_hour": self.alerts_per_hour,
@@ -128,7 +133,7 @@ def backtest(
     public
         On the alerts and history rows that a public channel sees.
     survey
-        Whose alerts, for a filter of several surveys; None: its first.
+        Whose alerts, for a filter of several surveys; None: the first of them that the archive has.
     externals
         Where catalogues, regions and sky maps come from; the usual folder where left out.
     on_progress
@@ -145,14 +150,16 @@ def backtest(
     FilterError
         For a filter that cannot be replayed.
     """
-    archive = Archive(path, survey=survey or chosen.surveys[0])
+    there = [name for name in surveys_in(str(path)) if name in chosen.surveys] or list(chosen.surveys)
+    archive = Archive(path, survey=survey or there[0])
     wanted = nights if nights is not None else recent(archive, last)
     chosen.cut_names()  # so that the time of its imports is not counted
     found = replay(chosen, archive, wanted, public=public, externals=externals, on_progress=on_progress)
     if not found.alerts and found.complete:
         asked = ", ".join(wanted) if isinstance(wanted, list) else wanted
         raise NothingToTry(f"the archive at {path} has no alerts in {asked}")
-    return Backtest(found, _most_in_an_hour(found, public))
+    others = tuple(name for name in there if name != archive.survey)
+    return Backtest(found, _most_in_an_hour(found, public), others)
 
 
 def recent(archive: Archive, nights: int) -> list[str]:

@@ -165,7 +165,7 @@ def _trial(
         if source.survey not in f.surveys:
             raise FilterError(f"{f.name} is for {f.of}, this archive's table is of {source.survey}")
     reads = () if way == "bag" else dict.fromkeys(name for f in chosen for name in f.require_reads())
-    outside = external_names(reads, [source.survey])
+    outside = external_names(reads)
     pinned = (externals or Externals()).pinned(outside) if outside else None
     chosen_view = replace(view, columns=tuple(reads), externals=pinned)
     return Trial(tuple(chosen), source.path, chosen_view, versions == "all", way)

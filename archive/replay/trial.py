@@ -191,7 +191,7 @@ class Trial:
         survey = survey_named(self.view.survey)
         scalars = set(survey.scalars()) - {"night"}  # which each match has by its partition
         reads = [
-            [name for name in f.reads or () if name in scalars or name in external_names([name], f.surveys)]
+            [name for name in f.reads or () if name in scalars or name in external_names([name])]
             for f in self.filters
         ]
         return [frames_of([*FACTS, *own], survey.name, externals=self.view.externals) for own in reads]

@@ -77,6 +77,8 @@ def show_report(name: str, report: dict[str, Any]) -> None:
         )
         for one in report["examples"]:
             people.print(f"  for example {one['objectId']} candid {one['candid']}, {one['night']}")
+        if report.get("not_tried_on"):
+            people.print(f"tried on alerts of {report['survey']}, not of {', '.join(report['not_tried_on'])}")
         if not any(row["alerts"] for row in report["nights"]):
             people.print(f"[yellow]{name} passed nothing on these nights[/]")
     for problem in report.get("problems", ()):

@@ -57,7 +57,7 @@ def export_of(definition: Definition) -> Exported:
     from filters.external.externals import external_names
 
     chosen = definition.loaded()
-    names = {name.partition(".")[0] for name in external_names(chosen.require_reads(), chosen.surveys)}
+    names = {name.partition(".")[0] for name in external_names(chosen.require_reads())}
     known = Store()
     external = {name: known.current(name) for name in sorted(names & set(known.names()))}
     plain = definition.model_copy(update={"revision": 0, "who": "", "when": "", "why": "", "state": "draft"})

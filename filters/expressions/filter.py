@@ -5,16 +5,20 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 import pandas as pd
 
 from filters.contract import Filter, complete
+from filters.errors import FilterError
 from filters.expressions.meaning import Reader, defaults
-from filters.expressions.syntax import parse
+from filters.expressions.syntax import BadExpression, dotted, parse
 from filters.expressions.terms import Batch, Part
 from filters.expressions.values import spread
 from filters.traced import answer
+from schemas.errors import NoSuchColumn
+from schemas.surveys.registry import SURVEYS, survey_named
 
 
 class Expression:
@@ -68,7 +72,36 @@ def _meaning(text: str, survey: str) -> tuple[Mapping[str, Part], Mapping[str, A
     return {term.text: reader.cut(term.node) for term in terms}, reader.parameters
 
 
-def expression(text: str, survey: str = "ztf", name: str = "expression") -> Filter:
+def _surveys_of(text: str) -> tuple[str, ...]:
+    """The surveys that have every column of an expression. Raises BadExpression, NoSuchColumn."""
+    parse(text)
+    reads: dict[str, tuple[str, ...]] = {}
+    wrong: dict[str, FilterError | NoSuchColumn] = {}
+    for name in SURVEYS:
+        try:
+            reads[name] = Expression(text, "", name).reads
+        except (FilterError, NoSuchColumn) as error:
+            wrong[name] = error
+    if not reads:
+        raise wrong[max(wrong, key=lambda name: _known_names(text, name))]
+    if len(set(reads.values())) > 1:
+        told = "; ".join(f"for {name} {', '.join(read)}" for name, read in reads.items())
+        raise BadExpression(
+            f"`{text}` has a meaning for {' and '.join(reads)}, but reads other columns of each: {told}",
+            hint="add a term with a column that only one of them has, such as rb >= 0 or reliability >= 0",
+        )
+    return tuple(reads)
+
+
+def _known_names(text: str, survey: str) -> float:
+    """How many names of an expression are columns or histories of the survey; a near name is half a one."""
+    nodes = [node for term in parse(text) for node in ast.walk(term.node) if isinstance(node, ast.expr)]
+    known = {*survey_named(survey).names(), *survey_named(survey).records}
+    names = [name for node in nodes if (name := dotted(node)) is not None]
+    return sum(1 if name in known else 0.5 * bool(get_close_matches(name, known, 1)) for name in names)
+
+
+def expression(text: str, survey: str = "", name: str = "expression") -> Filter:
     """A filter from an expression: `rb > 0.65 and count(prv_candidates.magpsf < 19) >= 2`.
 
     Parameters
@@ -80,7 +113,7 @@ def expression(text: str, survey: str = "ztf", name: str = "expression") -> Filt
         `mean`, `sum`, with `where=` for some of them. `{rb_min: 0.65}` is a parameter with its default.
         Any comparison with a missing value is false; `not` of it is true.
     survey
-        Whose columns the names are.
+        Whose columns the names are; where left out, of each survey that has them all.
     name
         What the filter is called.
 
@@ -92,14 +125,16 @@ def expression(text: str, survey: str = "ztf", name: str = "expression") -> Filt
     Raises
     ------
     BadExpression
-        For what is not allowed, with the place and what to write instead.
+        For what is not allowed, with the place and what to write instead; for a word such as `rise_rate()`
+        that reads other columns of each survey, in an expression that does not tell which is meant.
     NoSuchColumn
         For a name that the survey does not have, with the names that are near.
     """
-    function = Expression(text, name, survey)
-    complete(function.reads, (survey,), "alert")
+    surveys = (survey,) if survey else _surveys_of(text)
+    function = Expression(text, name, surveys[0])
+    complete(function.reads, surveys, "alert")
     return Filter(
-        function, (survey,), function.reads, "alert", function.parameters, defaults(function.parameters)
+        function, surveys, function.reads, "alert", function.parameters, defaults(function.parameters)
     )
 
 

@@ -139,7 +139,7 @@ class Reader:
 
     def _kind(self, name: str) -> Kind:
         """The kind of a column's values, as a frame without rows has it. Raises NoSuchColumn."""
-        if may_be_external(name, self._survey):
+        if may_be_external(name):
             return "any"
         if name not in self._kinds:
             nothing = frame_maker([name], self._survey.name).of_packets([])

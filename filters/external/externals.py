@@ -15,7 +15,6 @@ from filters.external.opened import Opened, opened, series
 from filters.external.store import NoSuchExternal, Store
 from schemas.dictionary import EVERY_SURVEY, Word
 from schemas.frame import FrameMaker, Table, frame_maker, may_be_external
-from schemas.surveys.registry import survey_named
 
 
 class Externals:
@@ -156,10 +155,9 @@ class Unchecked:
         raise NoSuchExternal(f"{', '.join(names)} cannot be made here")
 
 
-def external_names(reads: Iterable[str], surveys: Iterable[str]) -> list[str]:
+def external_names(reads: Iterable[str]) -> list[str]:
     """Those of the columns that are external."""
-    of = [survey_named(name) for name in surveys]
-    return [name for name in reads if any(may_be_external(name, survey) for survey in of)]
+    return [name for name in reads if may_be_external(name)]
 
 
 def frames_of(
@@ -185,7 +183,7 @@ def frames_of(
     NoSuchExternal
         For a catalogue, region or sky map that is not there.
     """
-    outside = external_names(reads, [survey])
+    outside = external_names(reads)
     given = externals or Externals()
     return frame_maker(reads, survey, public, given.pinned(outside) if outside else None)
 

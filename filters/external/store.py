@@ -17,7 +17,6 @@ from typing import Any
 from filters.errors import FilterError
 from schemas.errors import near_names
 from schemas.frame import may_be_external
-from schemas.surveys.registry import SURVEYS
 
 FILE = "zads.json"
 NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
@@ -101,9 +100,8 @@ class Store:
         """
         if not NAME.fullmatch(name):
             raise ExternalError(f"the name {name!r}: a lower-case letter, then letters, digits and _")
-        for survey in SURVEYS.values():
-            if name == "coords" or not may_be_external(f"{name}.x", survey):
-                raise ExternalError(f"the name {name!r} is too near to one that alerts have: choose another")
+        if name == "coords" or not may_be_external(f"{name}.x"):
+            raise ExternalError(f"the name {name!r} is too near to one that alerts have: choose another")
         place = self.root / name
         if version not in self.versions(name):
             place.mkdir(parents=True, exist_ok=True)

@@ -83,7 +83,7 @@ class Channel:
     @cached_property
     def external_reads(self) -> tuple[str, ...]:
         """The columns of catalogues, regions and sky maps that the filter reads."""
-        return tuple(external_names((*(self.filter.reads or ()), *self.values), self.filter.surveys))
+        return tuple(external_names((*(self.filter.reads or ()), *self.values)))
 
     @cached_property
     def headers(self) -> list[tuple[str, bytes]]:

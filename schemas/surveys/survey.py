@@ -241,6 +241,13 @@ class Survey:
         rows = (f"{name}.{column}" for name, h in self.histories.items() for column in h.computed)
         return list(dict.fromkeys([*self._stored, *self.computed, *rows]))
 
+    @cached_property
+    def records(self) -> frozenset[str]:
+        """The histories and records of a packet: what stands before the dot in names of columns."""
+        dotted = (name.partition(".") for name in self.names())
+        records = {head for head, dot, _ in dotted if dot}
+        return frozenset({*records, self.candidate, *self.histories, *self.stamps.fields.values()})
+
     def scalars(self) -> list[str]:
         """Those of `names` with one value an alert."""
         return [name for name in self.names() if self.split(name)[0] is None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from filters import alert_filter, expression, history, load
 from filters.errors import FilterError
 from filters.expressions import BadExpression, is_expression
 from filters.external.externals import external_names, to_frame
+from filters.testing import packet
 from schemas.errors import NoSuchColumn, ZadsError
 from tests.filters.oracle import there
 from tests.filters.packets import NOW, PHASES, alert, detection, limit, packets
@@ -323,7 +325,7 @@ def test_any_text_is_an_expression_or_is_refused_with_a_sentence(text: str) -> N
         f = expression(text)
     except ZadsError:
         return
-    if external_names(f.require_reads(), f.surveys):
+    if external_names(f.require_reads()):
         return  # of catalogues that are not there
     batch = [alert([detection(30)]), alert()]
     assert len(f.passes(frame_of(f, batch))) == 2
@@ -344,3 +346,39 @@ def test_load_takes_an_expression_where_it_takes_a_name(tmp_path: Path) -> None:
 def test_the_version_is_that_of_the_text() -> None:
     assert expression("rb > 0.65").version == expression("rb  >  0.65 ").version
     assert expression("rb > 0.65").version != expression("rb > 0.66").version
+
+
+@pytest.mark.parametrize(
+    ("text", "surveys"),
+    [
+        ("rb > 0.65", {"ztf"}),
+        ("reliability > 0.5 and flux > 0", {"lsst"}),
+        ("mag < 19 and positive", {"ztf", "lsst"}),
+        ("count(prv_candidates.magpsf < 19) >= 2", {"ztf"}),
+        ("diaObject.nDiaSources <= 3", {"lsst"}),
+        ("rise_rate() > 0.1 and rb > 0", {"ztf"}),
+        ("rise_rate() > 0.1 and reliability > 0", {"lsst"}),
+        ("galex.sep < 2", {"ztf", "lsst"}),
+    ],
+)
+def test_an_expression_is_for_the_surveys_that_have_its_columns(text: str, surveys: set[str]) -> None:
+    made = expression(text)
+    assert set(made.surveys) == surveys
+    assert pickle.loads(pickle.dumps(made)).surveys == made.surveys
+
+
+def test_an_expression_for_both_surveys_judges_both() -> None:
+    bright = expression("mag < 18 and positive")
+    assert bright.one(packet("ztf", magpsf=17.0, isdiffpos="t"))
+    assert not bright.one(packet("ztf", magpsf=18.5, isdiffpos="t"))
+    assert bright.one(packet("lsst", psfFlux=10 ** (13.5 / 2.5), isNegative=False))  # 31.4 - 2.5 log10(nJy)
+    assert not bright.one(packet("lsst", psfFlux=10 ** (13.3 / 2.5), isNegative=False))
+
+
+def test_what_no_survey_has_is_told_of_the_survey_that_is_meant() -> None:
+    with pytest.raises(NoSuchColumn, match="reliability"):
+        expression("relability > 0.5 and flux > 0")
+    with pytest.raises(NoSuchColumn, match="'magpsf'"):
+        expression("magpf < 19 and nbad == 0")
+    with pytest.raises(BadExpression, match="for lsst and ztf"):
+        expression("rise_rate() > 0.1")
