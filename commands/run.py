@@ -44,6 +44,9 @@ def run(
     ] = None,
     bootstrap: Bootstrap = None,
     config: Config = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Deliver even what another group has delivered to these channels.")
+    ] = False,
     metrics_port: MetricsPort = None,
     plain: Annotated[bool, typer.Option("--plain", help="Log lines instead of the live view.")] = False,
 ) -> None:
@@ -92,6 +95,7 @@ def run(
             until_drained=until_drained,
             on_progress=show,
             changes=channels_to_come(settings, names, chosen),
+            again=again,
         )
     summarise(statistics, chosen, people)
     if statistics.suspended:

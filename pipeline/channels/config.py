@@ -57,6 +57,7 @@ _OWN_TOPICS = (
     "zads.gaps",
     "zads.applied",
     "zads.ledger",
+    "zads.groups",
     "zads.channels",
 )
 

@@ -24,6 +24,7 @@ from pipeline.channels.channel import ChannelSet
 from pipeline.channels.config import RunConfig
 from pipeline.channels.gaps import APPLIED_SETTINGS, APPLIED_TOPIC, GAPS_SETTINGS, GAPS_TOPIC
 from pipeline.channels.ledger import LEDGER_SETTINGS, LEDGER_TOPIC
+from pipeline.live.beside import announce_now, take_place
 from pipeline.live.fleet import Fleet
 from pipeline.live.graph import connect
 from pipeline.live.in_force import InForce
@@ -59,6 +60,7 @@ def run_live(
     feed: Feed | None = None,
     on_progress: Callable[[Statistics], None] = lambda statistics: None,
     changes: Changes | None = None,
+    again: bool = False,
 ) -> Statistics:
     """Run channels over the topics of a configuration on a Dask cluster.
 
@@ -82,6 +84,8 @@ def run_live(
     changes
         Iterated over in a thread of its own: gives channel sets that replace `channels` between two batches,
         and None while there is nothing new.
+    again
+        Deliver even what another group has delivered to these channels.
 
     Raises
     ------
@@ -91,7 +95,7 @@ def run_live(
     if until_drained:
         _refuse_nothing(config)
         feed = _nothing
-    return asyncio.run(LiveRun(config, channels, changes).run(scheduler, feed, on_progress))
+    return asyncio.run(LiveRun(config, channels, changes, again).run(scheduler, feed, on_progress))
 
 
 class LiveRun:
@@ -105,10 +109,14 @@ class LiveRun:
         The channels at the start.
     changes
         Gives the channel sets that replace them, as for `run_live`.
+    again
+        As for `run_live`.
     """
 
-    def __init__(self, config: RunConfig, channels: ChannelSet, changes: Changes | None = None) -> None:
-        self._config, self._changes = config, changes
+    def __init__(
+        self, config: RunConfig, channels: ChannelSet, changes: Changes | None = None, again: bool = False
+    ) -> None:
+        self._config, self._changes, self._again = config, changes, again
         self._kafka = {SERVERS: config.bootstrap_servers, **config.client}  # travels to the workers
         self._run = uuid.uuid4().hex[:12]
         self._recovery = Recovery()
@@ -208,6 +216,7 @@ class LiveRun:
             refused = await self._answered(partial(self._prepare_channels, channels))
             shipped = channels.to_bytes()
             await fleet.prepare(prepare, shipped, self._config.schemas)
+            await asyncio.to_thread(announce_now, self._config, channels)
             self._in_force.switch(channels, shipped)
             self._suspend(refused)
             self._membership.read_others(channels.inputs)
@@ -297,6 +306,7 @@ class LiveRun:
         ensure_topics(config.bootstrap_servers, topics, partitions=1, config=settings, **config.client)
 
     def _prepare_topics(self) -> None:
+        take_place(self._config, self._in_force.channels, self._again)
         self._suspend(self._prepare_channels(self._in_force.channels))
         self._ensure([DEAD_LETTERS_TOPIC], DEAD_LETTERS_SETTINGS)
         self._ensure([GAPS_TOPIC], GAPS_SETTINGS)

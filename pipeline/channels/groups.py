@@ -1,0 +1,133 @@
+"""Which groups deliver to which channels: two of them would deliver every alert twice.
+
+Each run writes into the compacted topic zads.groups what it delivers, under its group and replica.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from confluent_kafka import KafkaException, Producer
+
+from pipeline.broker.client import BrokerError, producer_settings, sentence, topic_names
+from pipeline.broker.listen import listen
+from pipeline.broker.topics import ensure_topics
+from schemas.errors import ZadsError
+
+GROUPS_TOPIC = "zads.groups"
+_SETTINGS = {"cleanup.policy": "compact"}
+_KAFKA_SECONDS = 30.0
+
+
+class SecondGroup(ZadsError):
+    """Another group has delivered to these channels."""
+
+
+@dataclass(frozen=True)
+class Delivering:
+    """What a replica of a group delivers, or has delivered.
+
+    topics: the pattern of the topics that it reads.
+    """
+
+    group: str
+    replica: str
+    channels: tuple[str, ...]
+    topics: str
+
+
+def groups(bootstrap: str, **kafka: Any) -> list[Delivering]:
+    """Every replica of every group that has ever run. Raises BrokerError."""
+    if GROUPS_TOPIC not in topic_names(bootstrap, **kafka):
+        return []
+    told = listen(GROUPS_TOPIC, bootstrap, until_drained=True, **kafka)
+    latest = {record.key: json.loads(record.raw) for record in told}
+    return [Delivering(**{**one, "channels": tuple(one["channels"])}) for one in latest.values()]
+
+
+def announce(mine: Delivering, bootstrap: str, **kafka: Any) -> None:
+    """Write what this replica delivers from now on.
+
+    Parameters
+    ----------
+    mine
+        What it delivers.
+    bootstrap
+        Address of the broker, host:port.
+    kafka
+        librdkafka's own keys.
+
+    Raises
+    ------
+    BrokerError
+        When it cannot be written.
+    """
+    ensure_topics(bootstrap, [GROUPS_TOPIC], partitions=1, config=_SETTINGS, **kafka)
+    producer = Producer(producer_settings(bootstrap, **kafka))
+    key = f"{mine.group}/{mine.replica}".encode()
+    try:
+        producer.produce(GROUPS_TOPIC, json.dumps(asdict(mine)).encode(), key)
+        left = producer.flush(_KAFKA_SECONDS)
+    except KafkaException as error:
+        raise BrokerError(f"cannot write to {GROUPS_TOPIC}: {sentence(error.args[0])}") from None
+    if left:
+        raise BrokerError(f"{GROUPS_TOPIC} does not take records")
+
+
+def refuse_second_group(mine: Delivering, known: Iterable[Delivering], topics: Sequence[str]) -> None:
+    """Raise SecondGroup when another group has delivered to these channels what this one would deliver.
+
+    A group that was allowed once has announced itself, and is not asked again.
+
+    Parameters
+    ----------
+    mine
+        What this replica is to deliver.
+    known
+        All that have been announced.
+    topics
+        The topics there are.
+    """
+    before = {name for one in known if one.group == mine.group for name in one.channels}
+    for other in known:
+        shared = set(other.channels) & set(mine.channels) - before
+        if other.group == mine.group or not shared or not _overlap(mine.topics, other.topics, topics):
+            continue
+        raise SecondGroup(
+            f"group {other.group} delivers to channel {min(shared)} already"
+            f"{f' and {len(shared) - 1} more' if len(shared) > 1 else ''}:"
+            f" group {mine.group} would deliver every alert again into the same topics",
+            hint=f"run with --group {other.group}, or choose other channels; --again delivers all the same",
+        )
+
+
+def _overlap(pattern: str, other: str, topics: Iterable[str]) -> bool:
+    return pattern == other or any(re.match(pattern, name) and re.match(other, name) for name in topics)
+
+
+def differences(mine: Delivering, known: Iterable[Delivering], running: Iterable[str]) -> list[str]:
+    """How the channels of other replicas of the group differ from these, a sentence each.
+
+    Parameters
+    ----------
+    mine
+        What this replica is to deliver.
+    known
+        All that have been announced.
+    running
+        Names of the replicas of the group that run now.
+    """
+    here, words = set(mine.channels), []
+    others = [one for one in known if one.group == mine.group and one.replica != mine.replica]
+    for other in [one for one in others if one.replica in set(running)]:
+        there = set(other.channels)
+        if only := sorted(here ^ there):
+            words.append(
+                f"replica {other.replica} of group {mine.group} runs other channels than this one:"
+                f" {', '.join(only)} would get the alerts of some partitions only"
+            )
+    return words
