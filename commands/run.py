@@ -60,6 +60,7 @@ def run(
 
     Example: `zads run --channels young_supernova,asteroid --until-drained`
     """
+    from cluster.dask.ship import ship_code
     from commands.shared.view import EXIT_SUSPENDED, LiveView, summarise
     from pipeline.channels.changes import channels_now, channels_to_come
     from pipeline.live.metrics import RunMetrics
@@ -96,6 +97,7 @@ def run(
             on_progress=show,
             changes=channels_to_come(settings, names, chosen),
             again=again,
+            ship=ship_code if dask.scheduler else None,
         )
     summarise(statistics, chosen, people)
     if statistics.suspended:

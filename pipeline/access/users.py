@@ -33,6 +33,7 @@ from pipeline.broker.dead_letters import TOPIC as DEAD_LETTERS_TOPIC
 from pipeline.broker.listen import listen
 from pipeline.broker.topics import ensure_topics
 from pipeline.channels.gaps import APPLIED_SETTINGS, APPLIED_TOPIC, GAPS_SETTINGS, GAPS_TOPIC
+from pipeline.channels.groups import GROUPS_SETTINGS, GROUPS_TOPIC
 from pipeline.channels.ledger import LEDGER_SETTINGS, LEDGER_TOPIC
 from pipeline.channels.registry import ensure_registry
 from schemas.errors import ZadsError, near_names
@@ -217,6 +218,7 @@ def lay_out(bootstrap: str, **kafka: Any) -> None:
         (GAPS_TOPIC, GAPS_SETTINGS),
         (APPLIED_TOPIC, APPLIED_SETTINGS),
         (LEDGER_TOPIC, LEDGER_SETTINGS),
+        (GROUPS_TOPIC, GROUPS_SETTINGS),
     ):
         ensure_topics(bootstrap, [topic], partitions=1, config=settings, **kafka)
     ensure_registry(bootstrap, **kafka)

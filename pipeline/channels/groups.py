@@ -19,7 +19,7 @@ from pipeline.broker.topics import ensure_topics
 from schemas.errors import ZadsError
 
 GROUPS_TOPIC = "zads.groups"
-_SETTINGS = {"cleanup.policy": "compact"}
+GROUPS_SETTINGS = {"cleanup.policy": "compact"}
 _KAFKA_SECONDS = 30.0
 
 
@@ -66,7 +66,7 @@ def announce(mine: Delivering, bootstrap: str, **kafka: Any) -> None:
     BrokerError
         When it cannot be written.
     """
-    ensure_topics(bootstrap, [GROUPS_TOPIC], partitions=1, config=_SETTINGS, **kafka)
+    ensure_topics(bootstrap, [GROUPS_TOPIC], partitions=1, config=GROUPS_SETTINGS, **kafka)
     producer = Producer(producer_settings(bootstrap, **kafka))
     key = f"{mine.group}/{mine.replica}".encode()
     try:

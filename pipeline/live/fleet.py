@@ -15,7 +15,7 @@ import logging
 import pickle
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,10 +30,12 @@ from schemas.errors import ZadsError
 log = logging.getLogger(__name__)
 
 Process = Callable[[Sequence[Work]], list[Report]]
+Again = Callable[[], Awaitable[Client]]
 _LOOK_SECONDS = 0.2
 _GATHER_SECONDS = 0.002
 _PREPARE_SECONDS = 20.0
 _NO_WORKER_SECONDS = 60.0
+_ANSWER_SECONDS = 5.0
 _STILL_SO_SECONDS = 60.0
 
 
@@ -73,10 +75,17 @@ class Fleet:
         How many full tasks a worker has at a time: one running, the others waiting.
     offsets
         How many offsets a full task spans.
+    again
+        Connects to a scheduler that has been started again, whose workers then have our code; raises OSError
+        or TimeoutError while there is none. None: this scheduler and no other.
     """
 
-    def __init__(self, client: Client, batch_seconds: float, bundles: int, offsets: int) -> None:
-        self._client = client
+    def __init__(
+        self, client: Client, batch_seconds: float, bundles: int, offsets: int, again: Again | None = None
+    ) -> None:
+        self._client, self._again = client, again
+        self._scheduler = ""  # its id: one that was started again has another
+        self._away = False
         self._batch_seconds = batch_seconds
         self._most_bundles, self._most_offsets = bundles, offsets
         self._threads: dict[str, int] = {}  # address of each worker that is there -> task threads
@@ -99,6 +108,7 @@ class Fleet:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._client.close(timeout=1)
 
     @property
     def workers(self) -> int:
@@ -172,7 +182,10 @@ class Fleet:
     async def _done(self, function: Process, bundle: _Bundle) -> list[Report]:
         """The reports of the worker, or such as say how it ended."""
         address, works = bundle.address, bundle.works
-        future = self._submit(address, function, works, key=works[0].key)
+        try:
+            future = self._submit(address, function, works, key=works[0].key)
+        except Exception as error:  # of a client whose scheduler has just gone
+            return [Report(work, "retry", message=f"the work cannot be handed on: {error}") for work in works]
         answer = asyncio.ensure_future(future.result())
         gone = asyncio.ensure_future(self._gone(address))
         try:
@@ -190,7 +203,8 @@ class Fleet:
             gone.cancel()
             if not answer.done():
                 answer.cancel()
-                await self._client.cancel([future], force=True)
+                if future.client.status == "running":
+                    await future.client.cancel([future], force=True)
 
     def _submit(
         self, address: str, function: Callable[..., Any], *arguments: Any, key: str | None = None
@@ -211,22 +225,43 @@ class Fleet:
             await asyncio.sleep(_LOOK_SECONDS)
             try:
                 await self.look()
-            except OSError as error:
+            except (OSError, TimeoutError) as error:
                 await self._scheduler_is_away(error)
+                await self._connect_again()
 
-    async def _scheduler_is_away(self, error: OSError) -> None:
+    async def _connect_again(self) -> None:
+        """Go on with the scheduler that is at the address now, if one is and has workers."""
+        if self._again is None:
+            return
+        try:
+            client = await self._again()
+        except (OSError, TimeoutError) as error:
+            log.debug("no scheduler yet: %s", error)
+            return
+        log.info("the Dask scheduler is there again")
+        before, self._client, self._scheduler = self._client, client, ""
+        await before.close(timeout=1)
+
+    async def _scheduler_is_away(self, error: Exception) -> None:
         """Log that there is no worker, at once and then once a minute."""
+        self._away = True
         if self._threads:
             async with self._changed:
                 self._threads = {}
                 self._changed.notify_all()
         if time.monotonic() - self._said_away >= _STILL_SO_SECONDS:
             self._said_away = time.monotonic()
-            log.warning("the Dask scheduler does not answer: %s", error)
+            why = str(error) or type(error).__name__
+            log.warning("the Dask scheduler does not answer, waiting for it: %s", why)
 
     async def look(self) -> None:
-        """See which workers are there now."""
-        known = await self._client.scheduler.identity(n_workers=-1)
+        """See which workers are there now. Raises OSError or TimeoutError when the scheduler is away."""
+        if self._client.status == "closed":
+            raise OSError("the connection was lost")
+        known = await asyncio.wait_for(self._client.scheduler.identity(n_workers=-1), _ANSWER_SECONDS)
+        if known["id"] != (self._scheduler or known["id"]):
+            raise OSError("it was started again")
+        self._scheduler, self._away = known["id"], False
         self.memory = {
             address: worker["metrics"].get("memory", 0) for address, worker in known["workers"].items()
         }
@@ -241,16 +276,19 @@ class Fleet:
             await self._changed.wait_for(lambda: address not in self._threads)
 
     async def _somebody(self) -> None:
-        """Return when there is a worker; raises NoWorkersError when none comes."""
-        if self._threads:
-            return
-        try:
-            async with asyncio.timeout(_NO_WORKER_SECONDS), self._changed:
-                await self._changed.wait_for(lambda: bool(self._threads))
-        except TimeoutError:
-            raise NoWorkersError(
-                "the Dask cluster has no workers", hint="look at its logs, or start workers"
-            ) from None
+        """Return when there is a worker; raises NoWorkersError when a scheduler that answers has none.
+
+        A scheduler that is away is waited for.
+        """
+        while not self._threads:
+            try:
+                async with asyncio.timeout(_NO_WORKER_SECONDS), self._changed:
+                    await self._changed.wait_for(lambda: bool(self._threads))
+            except TimeoutError:
+                if not (self._away and self._again):
+                    raise NoWorkersError(
+                        "the Dask cluster has no workers", hint="look at its logs, or start workers"
+                    ) from None
 
     def home(self, partition: Partition) -> str:
         """The worker that this partition is pinned to; another when that is gone or has far more to do."""

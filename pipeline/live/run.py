@@ -43,7 +43,9 @@ Answer = TypeVar("Answer")
 Stopped = Callable[[], bool]
 """Whether the run has been told to stop."""
 Feed = Callable[[Stopped], object]
+Ship = Callable[[str], object]
 _FINISH_SECONDS = 30.0
+_CONNECT_SECONDS = 10.0
 _AGAIN_SECONDS = 1.0
 
 
@@ -61,6 +63,7 @@ def run_live(
     on_progress: Callable[[Statistics], None] = lambda statistics: None,
     changes: Changes | None = None,
     again: bool = False,
+    ship: Ship | None = None,
 ) -> Statistics:
     """Run channels over the topics of a configuration on a Dask cluster.
 
@@ -86,6 +89,9 @@ def run_live(
         and None while there is nothing new.
     again
         Deliver even what another group has delivered to these channels.
+    ship
+        Gives our code to the workers of the scheduler at an address: then one that is started again is waited
+        for. None: the scheduler lives as long as the run.
 
     Raises
     ------
@@ -95,7 +101,7 @@ def run_live(
     if until_drained:
         _refuse_nothing(config)
         feed = _nothing
-    return asyncio.run(LiveRun(config, channels, changes, again).run(scheduler, feed, on_progress))
+    return asyncio.run(LiveRun(config, channels, changes, again, ship).run(scheduler, feed, on_progress))
 
 
 class LiveRun:
@@ -111,12 +117,19 @@ class LiveRun:
         Gives the channel sets that replace them, as for `run_live`.
     again
         As for `run_live`.
+    ship
+        As for `run_live`.
     """
 
     def __init__(
-        self, config: RunConfig, channels: ChannelSet, changes: Changes | None = None, again: bool = False
+        self,
+        config: RunConfig,
+        channels: ChannelSet,
+        changes: Changes | None = None,
+        again: bool = False,
+        ship: Ship | None = None,
     ) -> None:
-        self._config, self._changes, self._again = config, changes, again
+        self._config, self._changes, self._again, self._ship = config, changes, again, ship
         self._kafka = {SERVERS: config.bootstrap_servers, **config.client}  # travels to the workers
         self._run = uuid.uuid4().hex[:12]
         self._recovery = Recovery()
@@ -152,12 +165,31 @@ class LiveRun:
                 config.dispatch.batches_per_worker,
                 config.dispatch.messages,
             )
-            async with Client(scheduler, asynchronous=True) as client, Fleet(client, *limits) as fleet:
+            again = partial(self._connect_again, scheduler) if self._ship else None
+            async with (
+                Client(scheduler, asynchronous=True) as client,
+                Fleet(client, *limits, again=again) as fleet,
+            ):
                 await fleet.prepare(prepare, self._in_force.shipped, self._config.schemas)
                 await self._flow(fleet, feed, on_progress)
         finally:
             await asyncio.to_thread(self._membership.close)
         return self.statistics
+
+    async def _connect_again(self, scheduler: str) -> Client:
+        """A client of a scheduler that was started again, when its workers have our code.
+
+        Raises OSError or TimeoutError.
+        """
+        assert self._ship is not None
+        client = await Client(scheduler, asynchronous=True, timeout=_CONNECT_SECONDS)
+        try:
+            await client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
+            await asyncio.to_thread(self._ship, scheduler)
+        except BaseException:
+            await client.close(timeout=1)
+            raise
+        return client
 
     async def _flow(self, fleet: Fleet, feed: Feed | None, on_progress: Callable[[Statistics], None]) -> None:
         dispatch = self._config.dispatch

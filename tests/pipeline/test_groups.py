@@ -77,5 +77,3 @@ def test_a_second_group_is_refused_unless_told(own_broker: Broker, tmp_path: Pat
     with running(servers, tmp_path / "2", *second, "--again") as run:
         assert run.wait() == 0, run.text()
     assert delivered(servers, "channel.real_bogus") == wanted + wanted
-    with running(servers, tmp_path / "2", *second) as run:  # it was told once
-        assert run.wait() == 0, run.text()

@@ -79,6 +79,56 @@ def test_a_cluster_without_our_code_is_given_it(foreign_cluster, own_broker, tmp
         assert set(client.run(code_version).values()) == {code_version()}
 
 
+@contextmanager
+def cluster_at(port: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A scheduler at a port, with a worker; gives the scheduler's process."""
+    dask = [sys.executable, "-m", "dask"]
+    address = f"tcp://127.0.0.1:{port}"
+    commands = (
+        [*dask, "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"],
+        [*dask, "worker", address, "--nworkers", "1", "--nthreads", "1", "--no-dashboard"],
+    )
+    environment = {**os.environ, "PYTHONPATH": str(nights.REPOSITORY)}
+    with (folder / "dask.log").open("ab") as log:
+        processes = [
+            subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=environment)
+            for command in commands
+        ]
+    try:
+        yield processes[0]
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(30)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("away", [0.0, 90.0])
+def test_a_scheduler_that_is_started_again_is_gone_on_with(own_broker, tmp_path, away):
+    """Dask's own client waits for half a minute, and then never again."""
+    bootstrap, alerts, port = own_broker.bootstrap_servers, nights.night(), free_port()
+    publish_night(bootstrap, alerts[:200])
+    flags = ("--channels", "real_bogus", "--scheduler", f"tcp://127.0.0.1:{port}")
+    with ExitStack() as stack:
+        with cluster_at(port, tmp_path) as scheduler:
+            with Client(f"tcp://127.0.0.1:{port}", timeout=30, set_as_default=False) as client:
+                client.wait_for_workers(1, timeout=60)
+            run = stack.enter_context(running(bootstrap, tmp_path, *flags))
+            run.until_in_its_middle()
+            publish_night(bootstrap, alerts[200:400])
+            scheduler.kill()
+            run.until(lambda: "scheduler does not answer" in run.text(), "it is missed")
+        time.sleep(away)
+        publish_night(bootstrap, alerts[400:600])
+        stack.enter_context(cluster_at(port, tmp_path))
+        wanted = nights.expected("real_bogus", alerts[:600])
+        run.until(lambda: nights.delivered(bootstrap, "channel.real_bogus") == wanted, "everything", 120)
+        run.process.terminate()
+        assert run.wait(60) == 0, run.text()
+    assert "scheduler is there again" in " ".join(run.text().split())
+
+
 def test_no_scheduler_there(tmp_path):
     with pytest.raises(ClusterUnusable, match="no Dask scheduler answers"):
         ship_code(f"tcp://127.0.0.1:{free_port()}")

@@ -218,10 +218,13 @@ class Scheduler:
 
     def __init__(self) -> None:
         self.there: set[str] = set()
-        self.scheduler = self
+        self.scheduler, self.status = self, "running"
 
     async def identity(self, n_workers: int) -> dict[str, Any]:
-        return {"workers": {address: {"nthreads": 1, "metrics": {}} for address in sorted(self.there)}}
+        return {
+            "id": "one",
+            "workers": {address: {"nthreads": 1, "metrics": {}} for address in sorted(self.there)},
+        }
 
 
 @settings(max_examples=60, deadline=None)
