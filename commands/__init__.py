@@ -40,7 +40,7 @@ _COMMANDS = (
     "commands.replay",
     "commands.graph.command",
     "commands.broker",
-    "commands.user",
+    "commands.user.command",
 )
 """A module for each command or group of commands; each has `register(app)`."""
 

@@ -142,7 +142,7 @@ def remove_user(name: str, bootstrap: str, *, by: str, **kafka: Any) -> None:
     BrokerError
         When the broker refuses.
     """
-    user = _known(name, bootstrap, kafka)
+    user = known_user(name, bootstrap, **kafka)
     _record(user.model_copy(update={"removed": True}), bootstrap, by, kafka)
     enforce_rights(bootstrap, **kafka)
     _alter([UserScramCredentialDeletion(name, ScramMechanism.SCRAM_SHA_512)], bootstrap, kafka)
@@ -165,7 +165,7 @@ def rotate_password(name: str, bootstrap: str, **kafka: Any) -> str:
     BrokerError
         When the broker refuses.
     """
-    _known(name, bootstrap, kafka)
+    known_user(name, bootstrap, **kafka)
     return _set_password(name, bootstrap, kafka)
 
 
@@ -190,7 +190,7 @@ def change_role(name: str, role: Role, bootstrap: str, *, by: str, **kafka: Any)
     BrokerError
         When the broker refuses.
     """
-    user = _known(name, bootstrap, kafka)
+    user = known_user(name, bootstrap, **kafka)
     _record(user.model_copy(update={"role": checked_role(role)}), bootstrap, by, kafka)
     enforce_rights(bootstrap, **kafka)
 
@@ -224,8 +224,29 @@ def lay_out(bootstrap: str, **kafka: Any) -> None:
     ensure_registry(bootstrap, **kafka)
 
 
-def _known(name: str, bootstrap: str, kafka: dict[str, Any]) -> User:
+def known_user(name: str, bootstrap: str, **kafka: Any) -> User:
+    """A user that has not been removed.
+
+    Parameters
+    ----------
+    name
+        Of the user.
+    bootstrap, kafka
+        The broker, and librdkafka's own keys.
+
+    Raises
+    ------
+    UserError
+        With near names.
+    BrokerError
+        When the broker does not answer.
+    """
     users = read_users(bootstrap, **kafka)
+    if not users:
+        raise UserError(
+            "there are no users that you may see",
+            hint="operators see them: --as operator on the broker's machine",
+        )
     if name not in users or users[name].removed:
         raise UserError(f"no user {name}; {near_names(name, sorted(present(users)))}")
     return users[name]

@@ -1,4 +1,4 @@
-"""`zads user`: who may use a secured broker, and as what."""
+"""`zads user add | rotate | remove | role | list`: who may use a secured broker, and as what."""
 
 from __future__ import annotations
 
@@ -28,15 +28,12 @@ Address = Annotated[
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the group."""
-    group = typer.Typer(
-        no_args_is_help=True, help="Users of a secured broker: passwords, roles, what they may do."
-    )
-    for function in (add, remove, rotate, role, show_roles):
-        group.command("roles" if function is show_roles else None)(function)
+def register(group: typer.Typer) -> None:
+    """Add the commands."""
+    for function in (add, remove, rotate, role):
+        group.command()(function)
     group.command("list")(show_users)
-    app.add_typer(group, name="user")
+    group.command("roles")(show_roles)
 
 
 def add(
