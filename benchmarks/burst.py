@@ -70,10 +70,13 @@ def zads(bootstrap: str, load: Load) -> np.ndarray:
     prepare(wire, load)
     chosen = {name: ChannelConfig(filter=name) for name in registered("lsst")}
     chosen["watched"] = ChannelConfig(where="candid > 0", drop=STAMPS)
-    config = read_config(bootstrap_servers=bootstrap, group="zads", topics=wire.topic, channels=chosen)
+    config = read_config(
+        bootstrap_servers=bootstrap, group="zads", topics=wire.topic, schemas="lsst", channels=chosen
+    )
     with local_cluster(workers=_WORKERS) as cluster, Watch(wire) as watch:
         address = cluster.scheduler_address
         timed_run(config, channel_set(config), address, feed=lambda stopped: watch.send(load))
+        people.print(f"{wire.channel}: offered within {watch.offered_seconds:.1f} s")
         return watch.latencies()
 
 
@@ -90,6 +93,7 @@ def plain(bootstrap: str, load: Load) -> np.ndarray:
         peer.begin()
         watch.send(load)
         peer.finish()
+        people.print(f"{wire.channel}: offered within {watch.offered_seconds:.1f} s")
         return watch.latencies()
 
 

@@ -90,6 +90,11 @@ class Watch:
         sender.join()
         _wait_for(self._wire, WARM + len(self._sent))
 
+    @property
+    def offered_seconds(self) -> float:
+        """How long it took until the last alert was offered: longer than asked for when the broker is slow."""
+        return max(self._sent.values()) - min(self._sent.values())
+
     def latencies(self) -> np.ndarray:
         """Seconds from production to arrival, shape (alerts,); raises RuntimeError if one came twice."""
         self._wire.done.set()
@@ -115,9 +120,19 @@ def _send(wire: Wire, load: Load) -> None:
     for number, packet in enumerate(islice(cycle(load.packets), load.alerts)):
         while (early := began + number / load.rate - time.monotonic()) > 0:
             producer.poll(early)  # returns at each delivery report
-        producer.produce(wire.topic, packet, partition=number % load.partitions, on_delivery=note)
+        while not _taken(producer, wire.topic, packet, number % load.partitions, note):
+            producer.poll(0.01)
     producer.flush(_PATIENCE_SECONDS)
     wire.sent.put(sent)
+
+
+def _taken(producer: Producer, topic: str, packet: bytes, partition: int, note: Any) -> bool:
+    """Whether the producer had room for the packet."""
+    try:
+        producer.produce(topic, packet, partition=partition, on_delivery=note)
+    except BufferError:
+        return False
+    return True
 
 
 def _receive(wire: Wire) -> None:
