@@ -44,8 +44,10 @@ bench: $(STAMP) ## every speed claim, measured beside its peer
 	$(BIN)/python -m benchmarks.decode_rubin
 	$(BIN)/python -m benchmarks.end_to_end
 	$(BIN)/python -m benchmarks.latency
+	$(BIN)/python -m benchmarks.burst
 	$(BIN)/python -m benchmarks.simulate
 	$(BIN)/python -m benchmarks.archive_ingest
+	$(BIN)/python -m benchmarks.archive_rubin
 	$(BIN)/python -m benchmarks.archive_follow
 	$(BIN)/python -m benchmarks.replay
 	$(BIN)/python -m benchmarks.filters

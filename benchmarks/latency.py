@@ -92,7 +92,7 @@ class Watch:
 
     @property
     def offered_seconds(self) -> float:
-        """How long it took until the last alert was offered: longer than asked for when the broker is slow."""
+        """From the first alert offered to the last: longer than asked for when the broker is slow."""
         return max(self._sent.values()) - min(self._sent.values())
 
     def latencies(self) -> np.ndarray:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from archive.read.archive import Archive
@@ -187,5 +188,13 @@ def test_files_of_both_surveys_are_ingested_into_their_tables(tmp_path: Path, re
     assert Archive(tmp_path, "lsst").nights()["rows"].sum() == count["lsst_ocf"] + count["lsst_9.0"]
     assert Archive(tmp_path, "ztf").nights()["rows"].sum() == count["ztf_4.01"]
     assert summary.quarantined == {"other-survey": len(list((real_alerts / "other_surveys").glob("*.avro")))}
+    for survey, packed in (("lsst", False), ("ztf", True)):
+        for file in (tmp_path / survey).rglob("*.parquet"):
+            row_group = pq.read_metadata(file).row_group(0)
+            columns = [row_group.column(n) for n in range(row_group.num_columns)]
+            (body,) = (column for column in columns if column.path_in_schema == "_body")
+            assert (body.compression == "UNCOMPRESSED") == packed, (
+                "Rubin's stamps come as they are, ZTF's gzipped"
+            )
     again = ingest(folders, tmp_path)
     assert (again.kept, again.skipped) == (0, sum(count.values()))

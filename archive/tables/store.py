@@ -40,7 +40,7 @@ from schemas.surveys.registry import SURVEYS
 
 # What Hive's convention and Delta writers name the folder of a null.
 _NULL = "__HIVE_DEFAULT_PARTITION__"
-_PACKED = (BODY, "raw")  # their stamps are compressed already
+_PACKED = ("raw",)  # packets that nothing could read: what they hold may be compressed already
 
 
 class NoSuchArchive(ZadsError):
@@ -120,6 +120,7 @@ def write_file(
     rows: pa.Table,
     partition: Mapping[str, str | None] | None = None,
     bodies: Sequence[Buffer] | None = None,
+    packed: bool = False,
 ) -> AddAction:
     """Write one data file and return the action that commits it.
 
@@ -133,6 +134,8 @@ def write_file(
         Value of each partition column, None for null.
     bodies
         The column `_body`, one for each row; None for a table without it.
+    packed
+        Whether most of a body is compressed already (see `Stamps`), so that it is stored as it is.
     """
     values = dict(partition or {})
     folder = "".join(f"{key}={_NULL if value is None else value}/" for key, value in values.items())
@@ -140,13 +143,15 @@ def write_file(
     filesystem, root = filesystem_of(address)
     filesystem.create_dir(f"{root}/{folder}".rstrip("/"), recursive=True)
     with filesystem.open_output_stream(f"{root}/{name}") as stream:
-        write_parquet(stream, rows, bodies)
+        write_parquet(stream, rows, bodies, packed)
         size = stream.tell()
     return AddAction(name, size, values, int(time.time() * 1000), True, _statistics(rows))
 
 
-def write_parquet(stream: Any, rows: pa.Table, bodies: Sequence[Buffer] | None = None) -> None:
-    """Write rows as Parquet: scalars and histories are compressed, bodies (compressed already) are not.
+def write_parquet(
+    stream: Any, rows: pa.Table, bodies: Sequence[Buffer] | None = None, packed: bool = False
+) -> None:
+    """Write rows as Parquet, compressed where it helps.
 
     Parameters
     ----------
@@ -156,12 +161,15 @@ def write_parquet(stream: Any, rows: pa.Table, bodies: Sequence[Buffer] | None =
         The rows, without the column `_body`.
     bodies
         The column `_body`, one for each row; None for a table without it.
+    packed
+        Whether bodies are stored as they are.
     """
+    plain = (*_PACKED, BODY) if packed else _PACKED
     schema = rows.schema if bodies is None else rows.schema.append(pa.field(BODY, pa.binary()))
     with pq.ParquetWriter(
         stream,
         schema,
-        compression={leaf: "NONE" if f.name in _PACKED else "ZSTD" for f in schema for leaf in _leaves(f)},
+        compression={leaf: "NONE" if f.name in plain else "ZSTD" for f in schema for leaf in _leaves(f)},
         use_dictionary=[leaf for f in schema if _repeats(f) for leaf in _leaves(f)],
         write_statistics=[leaf for f in schema if f.name in limited() for leaf in _leaves(f)],
         store_schema=False,

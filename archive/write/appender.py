@@ -23,6 +23,7 @@ from archive.tables.store import commit, delete_files, survey_table, write_file
 from archive.write.quarantine import Quarantine
 from archive.write.rows import Record, RowMaker, Rows, Unkept
 from schemas.avro.framing import SchemaSource
+from schemas.surveys.registry import survey_named
 
 
 class Arrived(Protocol):
@@ -173,7 +174,11 @@ class Appender:
         """Add the rows and move the marks; False, and nothing is added, when one of them has been moved."""
         files = [
             write_file(
-                self._address, part.table, partition_of(self._survey, part.night, part.program), part.bodies
+                self._address,
+                part.table,
+                partition_of(self._survey, part.night, part.program),
+                part.bodies,
+                survey_named(self._survey).stamps.packed,
             )
             for part in rows.parts
         ]

@@ -26,7 +26,7 @@ from archive.write.summary import Summary
 from schemas.avro.framing import Framer, SchemaSource
 from schemas.errors import PacketError
 from schemas.packets.files import PacketFile, PacketFiles
-from schemas.surveys.registry import SURVEYS
+from schemas.surveys.registry import SURVEYS, survey_named
 
 BATCH_PACKETS = 8_192
 BATCH_BYTES = 128_000_000
@@ -89,6 +89,7 @@ class Intake:
         quarantine: Quarantine,
     ) -> None:
         self.survey, self.summary = survey, summary
+        self._packed = survey_named(survey).stamps.packed
         self._address = table_of(archive, survey)
         survey_table(self._address, survey)
         self._known = KnownPackets(self._address)
@@ -128,7 +129,7 @@ class Intake:
         files = []
         for part in rows.parts:
             partition = partition_of(self.survey, part.night, part.program)
-            add = write_file(self._address, part.table, partition, part.bodies)
+            add = write_file(self._address, part.table, partition, part.bodies, self._packed)
             files.append(_File(part.night, add, part.identity))
         return _Written(files, rows.unkept, rows.skipped)
 

@@ -25,6 +25,7 @@ from archive.tables.files import DataFile, by_partition, data_files
 from archive.tables.store import commit, delete_files, open_table, read_file, write_file
 from schemas.avro.framing import Buffer
 from schemas.errors import ZadsError
+from schemas.surveys.registry import survey_named
 
 TARGET_BYTES = 512_000_000
 """Size of a data file; as much is sorted in memory at once."""
@@ -84,7 +85,7 @@ def optimize(
         if nights is not None and night not in nights:
             continue
         for chosen in _worth_it(files, target, whole=nights is not None):
-            new = _rewrite(address, chosen, target)
+            new = _rewrite(address, survey, chosen, target)
             done.before, done.after = done.before + len(chosen), done.after + len(new)
             done.bytes += sum(file.size for file in new)
             done.partitions += 1
@@ -118,16 +119,16 @@ def _overlap(files: Sequence[DataFile]) -> bool:
     return any(before[1] > after[0] for before, after in itertools.pairwise(cells))
 
 
-def _rewrite(address: str, files: Sequence[DataFile], target: int) -> list[AddAction]:
+def _rewrite(address: str, survey: str, files: Sequence[DataFile], target: int) -> list[AddAction]:
     """The rows of these files of one partition in new files, and the swap."""
-    partition = dict(files[0].partition)
+    partition, packed = dict(files[0].partition), survey_named(survey).stamps.packed
     new: list[AddAction] = []
     try:
         for rows in _sorted_parts(address, files, target):
             order = np.argsort(_cells(rows), kind="stable")
             bodies = _bodies(rows)
             table = rows.drop_columns([BODY]).take(pa.array(order))
-            new.append(write_file(address, table, partition, [bodies[i] for i in order.tolist()]))
+            new.append(write_file(address, table, partition, [bodies[i] for i in order.tolist()], packed))
         _swap(address, files, new, partition)
     except BaseException:
         delete_files(address, new)

@@ -147,6 +147,7 @@ class Stamps:
 
     data: the field within that holds the FITS file, None where the cut-out itself is bytes. matrix: arcsec a
     pixel, ((east a column, east a row), (north a column, north a row)), None where the FITS header says it.
+    packed: whether the files are compressed in the packet (then the archive does not compress them again).
     turned: whether the difference image of a negative source is template minus science.
     """
 
@@ -154,6 +155,7 @@ class Stamps:
     data: str | None = None
     matrix: tuple[tuple[float, float], tuple[float, float]] | None = None
     turned: bool = False
+    packed: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -103,6 +103,7 @@ SURVEY = Survey(
         data="stampData",
         matrix=((-PIXEL, 0.0), (0.0, -PIXEL)),
         turned=True,
+        packed=True,
     ),
     histories={"prv_candidates": History(PAST), "fp_hists": History(FORCED, FORCED_MISSING)},
     # Packets that a broker wrote again may lack the first (the snappy ones do).
