@@ -19,6 +19,8 @@ _PUBLIC = {
     "registered": "filters",
     "load": "filters",
     "Filter": "filters",
+    "images": "filters.stamps",
+    "point_score": "filters.stamps",
     "read_packet": "schemas.packets.packet",
     "stamp": "schemas.packets.packet",
     "PacketReader": "schemas.packets.reader",

@@ -32,6 +32,8 @@ from schemas.frame import IDENTITY, FrameMaker
 from schemas.surveys.registry import module_of, survey_named
 
 Cuts = Mapping[str, Any]
+Answer = Cuts | tuple[Cuts, Mapping[str, Any]]
+"""What a filter's function returns: its cuts, or its cuts and its values."""
 SCOPES = ("alert", "exposure")
 
 
@@ -60,7 +62,7 @@ class Filter:
     for the alerts that pass -> unit ("text" for words; see `filters.values`).
     """
 
-    function: Callable[..., Cuts]
+    function: Callable[..., Answer]
     surveys: tuple[str, ...]
     declared: tuple[str, ...] | None
     scope: str
@@ -119,13 +121,8 @@ class Filter:
         return self.reads
 
     def require_live(self) -> None:
-        """Raise ReadsRequired or FilterError for a filter that no live channel can run."""
+        """Raise ReadsRequired for a filter that no live channel can run."""
         self.require_reads()
-        if self.scope != "alert":
-            raise FilterError(
-                f"{self.name} judges whole exposures, which no live channel can do yet",
-                hint="replay it on past nights with `zads replay`",
-            )
 
     def using(self, **values: Any) -> "Filter":
         """This filter with other parameter values; numbers may come as text.
@@ -271,7 +268,7 @@ def alert_filter(
     scope: str = "alert",
     extends: "Filter | Sequence[Filter]" = (),
     gives: Mapping[str, str] | None = None,
-) -> Callable[[Callable[..., Cuts]], Filter]:
+) -> Callable[[Callable[..., Answer]], Filter]:
     """Make a Filter of a function `f(alerts, *, parameter: Annotated[type, unit] = default)`.
 
     The function gets a pandas frame with the columns of `reads` and returns a dictionary: name of a cut ->
@@ -303,7 +300,7 @@ def alert_filter(
     if BROKEN.get() is None:  # at once, where no file is being loaded
         _checked(survey, reads, scope)
 
-    def make(function: Callable[..., Cuts]) -> Filter:
+    def make(function: Callable[..., Answer]) -> Filter:
         try:
             return _made(function, survey, reads, scope, extends, gives)
         except ZadsError as error:
@@ -316,7 +313,7 @@ BROKEN: ContextVar[dict[str, ZadsError] | None] = ContextVar("BROKEN", default=N
 """While a file is loaded: its functions that make no filter, and why."""
 
 
-def _failed(function: Callable[..., Cuts], error: ZadsError) -> Any:
+def _failed(function: Callable[..., Answer], error: ZadsError) -> Any:
     """Say where the function is; while a file is loaded only note it."""
     code, name = getattr(function, "__code__", None), getattr(function, "__name__", "filter")
     if code is not None:
@@ -341,7 +338,7 @@ def _checked(survey: str | Sequence[str], reads: Sequence[str] | None, scope: st
 
 
 def _made(
-    function: Callable[..., Cuts],
+    function: Callable[..., Answer],
     survey: str | Sequence[str],
     reads: Sequence[str] | None,
     scope: str,

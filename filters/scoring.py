@@ -42,6 +42,7 @@ SEEKS: dict[str, tuple[str, ...]] = {
     "pure_transient": (*SUPERNOVAE, "TDE", "kilonova"),
     "real_bogus": REAL,
     "solar_system": ("asteroid",),
+    "stamp_point": REAL,
     "star_galaxy": STARS,
     "stellar_outburst": ("stellar outburst", "dwarf nova", "nova", "flare star"),
     "two_detections_20min": (*SUPERNOVAE, "dwarf nova", "nova", "flare star", "kilonova"),
@@ -231,6 +232,26 @@ def score(
         rows = rows[rows["candid"].isin(answer.asked)]
     rows = rows.assign(passed=rows["candid"].isin(passed), sought=rows["class"].isin(wanted))
     return Score(name, wanted, rows.reset_index(drop=True), int(damaged.sum()))
+
+
+def roc(scores: np.ndarray, sought: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The receiver operating characteristic of a score, from the highest threshold to the lowest.
+
+    Gives the share of the others and the share of what is sought that have at least each threshold; a missing
+    score is below all of them. scores: (n,) float. sought: (n,) bool.
+    """
+    values = np.where(np.isnan(scores), -np.inf, scores)
+    order = np.argsort(-values, kind="stable")
+    values, hits = values[order], np.asarray(sought, bool)[order]
+    last = np.append(values[1:] != values[:-1], True)  # of equal scores all or none are taken
+    found, wrong = np.cumsum(hits)[last], np.cumsum(~hits)[last]
+    return np.append(0.0, wrong / max((~hits).sum(), 1)), np.append(0.0, found / max(hits.sum(), 1))
+
+
+def roc_area(scores: np.ndarray, sought: np.ndarray) -> float:
+    """The area below the curve of `roc`: 1 for a score that separates, 0.5 for one that says nothing."""
+    wrong, found = roc(scores, sought)
+    return float(np.trapezoid(found, wrong))
 
 
 def _plain(value: float) -> float | None:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from archive.write.ingest import ingest
 from cluster.kafka.broker import Broker
 from commands import application
+from pipeline.channels.config import channel_set, read_config
 from pipeline.channels.registry import read_registry
 from tests.archive.helpers import night, write_packets
 from tests.test_docs import ROOT, blocks
@@ -26,7 +27,10 @@ def test_the_commands_of_the_page(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ZADS_BOOTSTRAP_SERVERS", own_broker.bootstrap_servers)
     monkeypatch.setenv("ZADS_ARCHIVE", str(tmp_path / "archive"))
-    (tmp_path / "channels.toml").write_text(blocks(CHANNELS, "toml")[0].replace("bright", "brightest"))
+    (tmp_path / "channels.toml").write_text(blocks(CHANNELS, "toml")[-1].replace("bright", "brightest"))
+    (tmp_path / "limits.toml").write_text(blocks(CHANNELS, "toml")[0])
+    limits = {c.name: str(c.limits) for c in channel_set(read_config(tmp_path / "limits.toml")).channels}
+    assert limits == {"supernovae": "", "new_supernovae": "once=true"}
     lines = blocks(CHANNELS, "console")[0].splitlines()
     for line in [*lines, "zads channel apply channels.toml --yes"]:
         done = CliRunner().invoke(application(), shlex.split(line)[1:])

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from archive.layout import table_schema
+from archive.layout import BODY, SCHEMA, table_schema
+from archive.read.bodies import ROWS, in_bodies, with_bodies
 from archive.read.columns import BATCH_ROWS, PieceReader
 from archive.read.cones import Cone
 from archive.read.fragments import WHOLE, Piece
@@ -58,7 +59,13 @@ class View:
         for name in self.own:
             if name not in known:
                 raise NoSuchColumn(name, [n for n in known if n.startswith("_")])
-        return [*self.maker.columns, *self.own]
+        bodies = (SCHEMA, BODY) if self.in_bodies else ()
+        return list(dict.fromkeys([*self.maker.columns, *self.own, *bodies]))
+
+    @property
+    def in_bodies(self) -> list[str]:
+        """The columns that only the packets' bodies have: stamps."""
+        return in_bodies(self.maker.columns, self.survey)
 
     @property
     def maker(self) -> FrameMaker:
@@ -106,8 +113,10 @@ class View:
         if self.rule is not None and not self.rule.holds(piece.program):
             return
         reader = reader or self.reader(piece)
-        names = list(dict.fromkeys([*self.stored, *extra]))
-        for table, numbers in reader.batches(names, rows):
+        names, bodies = list(dict.fromkeys([*self.stored, *extra])), self.in_bodies
+        for table, numbers in reader.batches(names, min(rows, ROWS) if bodies else rows):
+            if bodies:
+                table = with_bodies(table, bodies, piece.root.rpartition("/")[0], self.survey)
             frame = self._frame(table)
             keep = self._mask(frame)
             if keep is not None and not keep.all():

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from archive.layout import table_schema
 from archive.replay.funnels import NightSum
-from archive.replay.trial import FACTS, SOURCE, value_columns
+from archive.replay.trial import FACTS, RECEIVED, SOURCE, value_columns
 from filters import Filter
 from schemas.surveys.registry import survey_named
 from schemas.time import SECONDS, UNIX_0
@@ -50,12 +50,13 @@ def matches_of(
         for one in nights
         for table in one.matches
     ]
-    own = SOURCE if sources else ()
+    own = (*SOURCE, RECEIVED) if sources else ()
     field = survey_named(survey).public.field
     program = () if field is None else (field,)
     if not tables:
         types = table_schema(survey)
         kinds = {n: types.field(n).type for n in ("candid", "objectId", *program, *own)}
+        kinds |= {RECEIVED: pa.int64()} if sources else {}
         kinds |= dict.fromkeys(FACTS, pa.float64()) | {"band": pa.string()}
         kinds |= {"variant": pa.int32(), "night": pa.date32()}
         tables = [pa.table({name: pa.array([], kind) for name, kind in kinds.items()})]

@@ -15,10 +15,12 @@ import pandas as pd
 
 from archive.read.columns import Tally
 from archive.replay.funnels import NightSum
+from archive.replay.limited import limited
 from archive.replay.matches import matches_of
 from archive.replay.trial import SOURCE
 from filters import Filter
 from filters.errors import FilterError
+from filters.limits import Limits
 from schemas.json_text import to_json as json_text
 from schemas.tabular import to_astropy, write_table
 
@@ -139,6 +141,25 @@ class Replay:
     def of(self, given: int | str | Filter = 0) -> pd.DataFrame:
         """The matches of one filter."""
         return self.matches[self.matches["variant"] == self.which(given)].reset_index(drop=True)
+
+    def limited(self, limits: Limits, channel: str, given: int | str | Filter = 0) -> pd.DataFrame:
+        """The matches of one filter that a channel's limits let through: see `archive.replay.limited`.
+
+        Parameters
+        ----------
+        limits
+            Of the channel.
+        channel
+            Its name, on which a sample depends.
+        given
+            The filter: its number, label, name, or itself.
+
+        Raises
+        ------
+        FilterError
+            For limits that need what the matches do not say.
+        """
+        return limited(self.of(given), limits, channel)
 
     def funnel(self, given: int | str | Filter | None = None) -> pd.DataFrame:
         """What is left after each cut, "all" first: filter, night, cut, alerts, objects."""

@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 
 from archive.layout import BODY, SCHEMA
+from archive.read.bodies import in_bodies
 from archive.read.columns import BATCH_ROWS, Tally
 from archive.read.counting import text_keys
 from archive.read.fragments import WHOLE, Piece
@@ -34,6 +35,9 @@ Way = Literal["dataframe", "bag"]
 SOURCE = ("_topic", "_partition", "_offset", "_file")
 """What names a source record."""
 
+RECEIVED = "_timestamp"
+"""When a source record came: of its Kafka record, among matches as microseconds since 1970."""
+
 FACTS = ("ra", "dec", "jd", "band", "mag", "magerr")
 """Columns that each match carries, whatever its filter reads: all surveys have them."""
 
@@ -43,7 +47,7 @@ _IDENTITY = ("candid", "objectId")
 
 def value_columns(f: Filter) -> list[str]:
     """What the values that a filter gives are called among its matches: their names, where these are free."""
-    taken = {*FACTS, *SOURCE, *_IDENTITY, *(f.reads or ())}
+    taken = {*FACTS, *SOURCE, RECEIVED, *_IDENTITY, *(f.reads or ())}
     return [f"{name}_value" if name in taken else name for name in f.gives]
 
 
@@ -113,7 +117,7 @@ class Trial:
         extra = [
             *_IDENTITY,
             *dict.fromkeys(name for maker in self._facts() for name in maker.columns),
-            *(SOURCE if self.sources else ()),
+            *((*SOURCE, RECEIVED) if self.sources else ()),
             *((SCHEMA, BODY) if self.way == "bag" else ()),
         ]
         if self.whole_nights and len(share) > 1:
@@ -137,12 +141,17 @@ class Trial:
             yield frame, table
         tally.add(reader.tally)
 
+    @property
+    def _stamps(self) -> bool:
+        """Whether some filter reads what only the packets' bodies have."""
+        return any(in_bodies(f.reads or (), self.view.survey) for f in self.filters)
+
     def _try(self, outcome: Outcome, frame: pd.DataFrame, table: pa.Table) -> None:
         """Ask every filter about one batch."""
         if not len(frame):
             return
         depths = np.zeros((len(self.filters), len(frame)), np.uint8)
-        packets = list(decoded(self.path, self.view, table)) if self.way == "bag" else []
+        packets = list(decoded(self.path, self.view, table, self._stamps)) if self.way == "bag" else []
         for number, f in enumerate(self.filters):
             began = time.perf_counter()
             one = _Asked(f, number, outcome, frame)
@@ -174,13 +183,14 @@ class Trial:
     ) -> None:
         if len(rows):
             maker = self._facts()[number]
-            own = [*self._program, *(SOURCE if self.sources else ())]
+            own = [*self._program, *((*SOURCE, RECEIVED) if self.sources else ())]
             chosen = table.select(list(dict.fromkeys([*maker.columns, *own]))).take(pa.array(rows))
             frame = maker.frame(chosen)
             facts = pa.Table.from_pandas(frame.drop(columns=own, errors="ignore"), preserve_index=False)
             facts = facts.replace_schema_metadata(None)
             for name in own:
-                facts = facts.append_column(name, chosen[name])
+                column = chosen[name]
+                facts = facts.append_column(name, column.cast(pa.int64()) if name == RECEIVED else column)
             for name, shown in zip(values.columns, value_columns(self.filters[number]), strict=True):
                 facts = facts.append_column(shown, pa.array(values[name], from_pandas=True))
             variant = pa.repeat(pa.scalar(number, pa.int32()), len(rows))

@@ -16,7 +16,7 @@ from rich.table import Table
 from commands.channel.edit import Force, Nights, Why, admit, me, save
 from commands.channel.show import registry_of
 from commands.shared.options import Archive, Bootstrap, Config, people, settings_of
-from pipeline.channels.limits import Limits
+from filters.limits import Limits
 
 if TYPE_CHECKING:
     from pipeline.channels.definition import Definition

@@ -48,7 +48,8 @@ Limit = Annotated[
     typer.Option(
         "--limit",
         metavar="NAME=NUMBER",
-        help="alerts_per_hour=500: more within an hour suspend it; alerts_per_hour=none: no limit.",
+        help="alerts_per_hour=500, sample=0.1, throttle_per_hour=60, once=true, ... (docs/channels.md);"
+        " alerts_per_hour=none lifts it.",
     ),
 ]
 Owner = Annotated[str | None, typer.Option("--owner", help="Whom to ask about it.")]
@@ -298,7 +299,7 @@ def _changes(
     if drop is not None:
         changes["drop"] = tuple(names_of(drop) or ())
     if limit is not None:
-        changes["limits"] = {**old.limits.model_dump(), **_limits(limit)}
+        changes["limits"] = _limits(old, limit)
     if filter_ is not None:
         changes |= by_value(filter_)
         given = {**_still_there(old, changes), **given}
@@ -306,10 +307,11 @@ def _changes(
     return changes | {"parameters": {**old.parameters, **given}} if given else changes
 
 
-def _limits(given: list[str]) -> dict[str, str | None]:
+def _limits(old: Definition, given: list[str]) -> dict[str, Any]:
     from commands.explain import parameters
 
-    return {name: None if most == "none" else most for name, most in parameters(given).items()}
+    limits = {**old.limits.model_dump(exclude_defaults=True), **parameters(given)}
+    return {name: value for name, value in limits.items() if value != "none"}
 
 
 def _still_there(old: Definition, changes: dict[str, Any]) -> dict[str, Any]:

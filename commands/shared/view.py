@@ -111,6 +111,8 @@ def channel_table(statistics: Statistics, channels: ChannelSet) -> Table:
 def _state(statistics: Statistics, channel: str) -> Text:
     if why := statistics.suspended.get(channel):
         return Text(f"suspended: {why}", style="bold red")
+    if alarm := statistics.alarms.get(channel):
+        return Text(f"on, but {alarm}", style="yellow")
     if surprise := statistics.unexpected.tonight.get(channel):
         return Text(f"on, but {surprise}", style="yellow")
     return Text("on", style="green")
@@ -134,6 +136,8 @@ def summarise(statistics: Statistics, channels: ChannelSet, console: Console) ->
         f"{statistics.records:,} records, {statistics.alerts:,} alerts of {len(statistics.objects):,} objects"
         f" in {seconds:,.1f} s ({statistics.alerts / seconds:,.0f} alerts/s), {statistics.batches:,} batches"
     )
+    if statistics.exposures or statistics.late:
+        console.print(f"{statistics.exposures:,} exposures closed, {statistics.late:,} records came later")
     if statistics.not_public:
         console.print(f"{statistics.not_public:,} alerts are not public: no public channel saw them")
     for name, count in sorted(statistics.hidden.items()):
@@ -151,6 +155,8 @@ def summarise(statistics: Statistics, channels: ChannelSet, console: Console) ->
         console.print(f"[bold red]{partition} could not be read[/]: {why}", soft_wrap=True)
     for (night, channel), surprise in sorted(statistics.unexpected.told.items()):
         console.print(f"[yellow]channel {channel}[/], night {night}: {surprise}")
+    for channel, stopped in sorted(statistics.limited.items()):
+        console.print(f"channel {channel}: {stopped:,} more alerts passed, its limits let them not through")
     for channel, why in statistics.suspended.items():
         console.print(f"[bold red]channel {channel} suspended[/]: {why}")
         if traceback := statistics.tracebacks.get(channel, "").rstrip():

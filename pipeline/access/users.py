@@ -32,7 +32,16 @@ from pipeline.broker.dead_letters import SETTINGS as DEAD_LETTERS_SETTINGS
 from pipeline.broker.dead_letters import TOPIC as DEAD_LETTERS_TOPIC
 from pipeline.broker.listen import listen
 from pipeline.broker.topics import ensure_topics
-from pipeline.channels.gaps import APPLIED_SETTINGS, APPLIED_TOPIC, GAPS_SETTINGS, GAPS_TOPIC
+from pipeline.channels.gaps import (
+    APPLIED_SETTINGS,
+    APPLIED_TOPIC,
+    EXPOSURES_SETTINGS,
+    EXPOSURES_TOPIC,
+    GAPS_SETTINGS,
+    GAPS_TOPIC,
+    ONCE_SETTINGS,
+    ONCE_TOPIC,
+)
 from pipeline.channels.groups import GROUPS_SETTINGS, GROUPS_TOPIC
 from pipeline.channels.ledger import LEDGER_SETTINGS, LEDGER_TOPIC
 from pipeline.channels.registry import ensure_registry
@@ -219,6 +228,8 @@ def lay_out(bootstrap: str, **kafka: Any) -> None:
         (APPLIED_TOPIC, APPLIED_SETTINGS),
         (LEDGER_TOPIC, LEDGER_SETTINGS),
         (GROUPS_TOPIC, GROUPS_SETTINGS),
+        (ONCE_TOPIC, ONCE_SETTINGS),
+        (EXPOSURES_TOPIC, EXPOSURES_SETTINGS),
     ):
         ensure_topics(bootstrap, [topic], partitions=1, config=settings, **kafka)
     ensure_registry(bootstrap, **kafka)

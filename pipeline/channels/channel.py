@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -13,8 +13,8 @@ import cloudpickle
 
 from filters import Filter
 from filters.external.externals import Externals, external_names
+from filters.limits import Limits
 from pipeline.channels.expected import Expected
-from pipeline.channels.limits import Limits
 from schemas.surveys.registry import program_of_topic
 
 Access = Literal["public", "collaboration"]
@@ -75,7 +75,7 @@ class Channel:
             "drop": list(self.drop),
             "topics": self.topics,
             "input": self.input,
-            "limits": self.limits.model_dump(exclude_none=True),
+            "limits": self.limits.model_dump(exclude_defaults=True),
             "topic": self.topic,
             **({"values": list(self.values)} if self.values else {}),
         }
@@ -154,6 +154,15 @@ class ChannelSet:
     def surveys(self) -> tuple[str, ...]:
         """Whose packets the channels want."""
         return tuple(dict.fromkeys(name for channel in self.channels for name in channel.filter.surveys))
+
+    def of_scope(self, scope: str) -> ChannelSet:
+        """With those channels only whose filters judge single alerts ("alert"), or whole exposures."""
+        mine = tuple(channel for channel in self.channels if channel.filter.scope == scope)
+        others = {topic for c in self.channels if c.filter.scope != scope for topic in c.input_topics}
+        wanted = {topic for c in mine for topic in c.input_topics}
+        # What only paused channels would read goes by with the alerts.
+        inputs = [t for t in self.inputs if t in wanted or (scope == "alert" and t not in others)]
+        return replace(self, channels=mine, inputs=tuple(inputs))
 
     @cached_property
     def version(self) -> str:

@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from filters import filter_or_expression, load, registered
 from filters.external.externals import Externals
+from filters.limits import Limits
 from pipeline.broker.profile import refuse_secrets
 from pipeline.channels.channel import (
     COLLABORATION_PREFIX,
@@ -35,7 +36,7 @@ from pipeline.channels.channel import (
 )
 from pipeline.channels.definition import ChannelError, unloadable
 from pipeline.channels.inputs import Reading, refuse_wrong_inputs
-from pipeline.channels.limits import Limits
+from pipeline.channels.limits import MOST_THROTTLED
 from schemas.avro.public import refuse_dropping_programid
 from schemas.errors import ZadsError
 from schemas.surveys.registry import topics_pattern
@@ -56,6 +57,8 @@ _OWN_TOPICS = (
     "zads.dead-letters",
     "zads.gaps",
     "zads.applied",
+    "zads.once",
+    "zads.exposures",
     "zads.ledger",
     "zads.groups",
     "zads.channels",
@@ -112,6 +115,12 @@ class DispatchConfig(_Table):
     batches_per_worker: int = Field(default=2, ge=1)
 
 
+class ExposuresConfig(_Table):
+    """[exposures]: of channels that judge whole exposures. grace_seconds: the wait for the rest of one."""
+
+    grace_seconds: float = Field(default=30, gt=0)
+
+
 class LimitsConfig(_Table):
     """[limits]: what user code may use up before it is stopped."""
 
@@ -147,6 +156,7 @@ class RunConfig(BaseSettings):
     dask: DaskConfig = Field(default_factory=DaskConfig)
     dispatch: DispatchConfig = Field(default_factory=DispatchConfig)
     limits: LimitsConfig = Field(default_factory=LimitsConfig)
+    exposures: ExposuresConfig = Field(default_factory=ExposuresConfig)
     gate: GateConfig = Field(default_factory=GateConfig)
     kafka: dict[str, str | int | float | bool] = Field(default_factory=dict)
     channels: dict[str, ChannelConfig] = Field(default_factory=dict)
@@ -289,7 +299,24 @@ def channel_set(
     refuse_wrong_inputs([channel.name for channel in channels], known)
     registered_so_far = registry.registered if registry is not None else None
     everything = tuple(channels), registered_so_far, config.topics
+    _refuse_wrong_limits(channels)
     return ChannelSet(*everything, tuple(sorted(inputs)), _externals(channels, config), tuple(refused))
+
+
+def _refuse_wrong_limits(channels: Sequence[Channel]) -> None:
+    for channel in channels:
+        if channel.filter.scope != "alert" and (channel.limits.once or channel.limits.throttle_per_hour):
+            raise ConfigError(
+                f"channel {channel.name} judges whole exposures: once and throttle_per_hour are for channels"
+                " of single alerts",
+                hint="let another channel read it (input), and limit that one",
+            )
+    throttled = sum(channel.limits.throttle_per_hour is not None for channel in channels)
+    if throttled > MOST_THROTTLED:
+        raise ConfigError(
+            f"{throttled} channels are throttled: a committed offset has room for {MOST_THROTTLED}",
+            hint="run the others with another `zads run`, in a group of its own",
+        )
 
 
 def _externals(channels: Sequence[Channel], config: RunConfig) -> Externals:

@@ -21,9 +21,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from filters import Filter, load
 from filters.external.externals import Externals
 from filters.external.store import NoSuchExternal
+from filters.limits import Limits
 from pipeline.channels.channel import NAME, Access, Channel
 from pipeline.channels.expected import Expected
-from pipeline.channels.limits import Limits
 from schemas.avro.public import refuse_dropping_programid
 from schemas.errors import ZadsError
 from schemas.surveys.registry import SURVEYS

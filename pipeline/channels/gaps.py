@@ -18,6 +18,12 @@ from pipeline.channels.channel import Channel
 GAPS_TOPIC = "zads.gaps"
 GAPS_SETTINGS = {"cleanup.policy": "compact"}
 APPLIED_TOPIC = "zads.applied"
+ONCE_TOPIC = "zads.once"
+ONCE_SETTINGS = {"cleanup.policy": "compact"}
+"""What limits remember of objects: see pipeline.worker.remembered."""
+EXPOSURES_TOPIC = "zads.exposures"
+EXPOSURES_SETTINGS = {"message.timestamp.type": "LogAppendTime"}
+"""Which alerts of an exposure were judged together: see pipeline.live.exposures.closings."""
 APPLIED_SETTINGS = {"retention.ms": "-1"}
 """Kept for ever."""
 Counted = Literal["gaps", "failed", "undeliverable", ""]

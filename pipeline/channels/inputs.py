@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from filters.limits import Limits
 from pipeline.channels.channel import Access
 from schemas.errors import ZadsError, near_names
 
@@ -22,12 +23,20 @@ class Reading(Protocol):
     def access(self) -> Access: ...
     @property
     def topics(self) -> str: ...
+    @property
+    def limits(self) -> Limits: ...
 
 
 def refuse_wrong_inputs(names: Iterable[str], channels: Mapping[str, Reading]) -> None:
     """Raise InputError for the first of `names` that cannot read from its input; channels: all there are."""
     for name in names:
         channel = channels[name]
+        if channel.limits.once and not channel.input:
+            raise InputError(
+                f"channel {name} delivers an object once: its alerts must come in one order,"
+                " from another channel",
+                hint=f"make a channel of its filter without this limit, and let {name} read it (input)",
+            )
         if not channel.input:
             continue
         if channel.topics:

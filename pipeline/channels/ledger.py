@@ -8,8 +8,8 @@ they move counts from "gaps" to what the records have come to.
 
 Every record of a source is judged, unreadable, or of a survey that is not known. Every record that a channel
 receives has passed, was rejected, was not for it (another survey's, not public, unreadable), has failed (the
-filter raised on it), or lies in a gap. What has passed was delivered, or could not be (too large, or not to
-be made public).
+filter raised on it), or lies in a gap. What has passed was delivered, was stopped by a limit of the channel,
+or could not be delivered (too large, or not to be made public).
 """
 
 from __future__ import annotations
@@ -65,15 +65,16 @@ class ChannelCounts:
     gaps: int = 0
     delivered: int = 0
     undeliverable: int = 0
+    limited: int = 0
 
     @property
     def imbalances(self) -> list[str]:
         """What does not add up, a sentence each."""
         parts = self.passed + self.rejected + self.not_for_it + self.failed + self.gaps
-        sent = self.delivered + self.undeliverable
+        sent = self.delivered + self.undeliverable + self.limited
         return [
             *_unequal(self.received, "received", parts, "passed, rejected, not for it, failed or in gaps"),
-            *_unequal(self.passed, "passed", sent, "delivered or undeliverable"),
+            *_unequal(self.passed, "passed", sent, "delivered, undeliverable or limited"),
         ]
 
 

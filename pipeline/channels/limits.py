@@ -1,27 +1,12 @@
-"""What a channel may deliver, and how much it has delivered within the last hour."""
+"""How many channels may be throttled, and how much each channel has delivered within the last hour."""
 
 from __future__ import annotations
 
 from collections import defaultdict, deque
 
-from pydantic import BaseModel, ConfigDict, Field
-
 _HOUR = 3600.0  # seconds
-
-
-class Limits(BaseModel):
-    """A channel's own limits; None where there is none.
-
-    alerts_per_hour: one that delivers more within any hour of the clock is suspended.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    alerts_per_hour: int | None = Field(default=None, gt=0)
-
-    def __str__(self) -> str:
-        """As `zads channel set --limit` takes it; "" without limits."""
-        return " ".join(f"{name}={most}" for name, most in self if most is not None)
+MOST_THROTTLED = 180
+"""Channels of a set: a committed offset has room for 4,096 bytes, and what a bucket remembers takes 21."""
 
 
 class LastHour:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from pipeline.channels.channel import Channel, ChannelSet
@@ -25,15 +26,14 @@ class InForce:
     def __init__(self, channels: ChannelSet, recovery: Recovery) -> None:
         self.channels, self.shipped = channels, channels.to_bytes()
         self._recovery, self._last_hour = recovery, LastHour()
+        self.alarms: dict[str, str] = {}  # channel -> that it delivered more than it was to
         self._before: dict[str, tuple[ChannelSet, dict[str, str]]] = {}  # by version: what was suspended
 
     def switch(self, channels: ChannelSet, shipped: bytes) -> None:
         """From the next batch on these channels. What has changed is no longer suspended."""
         _tell(self.channels, channels)
         self._before[self.channels.version] = self.channels, dict(self._recovery.suspended)
-        for name in _changed(self.channels, channels):
-            self._recovery.forgive(name)
-            self._last_hour.forget(name)
+        self.forgive_changed(self.channels, channels)
         self.channels, self.shipped = channels, shipped
 
     def renewed(self, work: Work) -> Work:
@@ -54,19 +54,48 @@ class InForce:
                 suspended[name] = self._recovery.suspended[name]
                 self._recovery.forgive(name)
         if report.outcome == "committed":
-            self._suspend_floods(report, changed)
+            self.delivered(self.channels, report.matches, changed)
 
-    def _suspend_floods(self, report: Report, changed: set[str]) -> None:
-        """Suspend what has delivered more than its limit; batches in flight are delivered still."""
-        for channel in self.channels.channels:
-            most = channel.limits.alerts_per_hour
-            if most is None or channel.name in changed:
+    def forgive_changed(self, old: ChannelSet, new: ChannelSet) -> None:
+        """What has changed is no longer suspended, and has delivered nothing yet."""
+        for name in _changed(old, new):
+            self._recovery.forgive(name)
+            self._last_hour.forget(name)
+            self.alarms.pop(name, None)
+
+    def delivered(
+        self, channels: ChannelSet, matches: Mapping[str, Sequence[str]], changed: Collection[str] = ()
+    ) -> None:
+        """Suspend what has delivered more than its limit; batches in flight are delivered still.
+
+        Parameters
+        ----------
+        channels : ChannelSet
+            Whose limits count.
+        matches : mapping
+            Channel -> objectId of each alert delivered now.
+        changed : collection of str
+            Channels that were others when they delivered this.
+        """
+        for channel in channels.channels:
+            most, alarm = channel.limits.alerts_per_hour, channel.limits.alarm_per_hour
+            if (most is None and alarm is None) or channel.name in changed:
                 continue
-            alerts = len(report.matches.get(channel.name, ()))
+            alerts = len(matches.get(channel.name, ()))
             delivered = self._last_hour.add(channel.name, alerts, time.monotonic())
-            if delivered > most:
+            self._tell_alarm(channel.name, delivered, alarm)
+            if most is not None and delivered > most:
                 why = f"it delivered {delivered:,} alerts within an hour, its limit is {most:,}"
                 self._recovery.suspend(channel.name, why)
+
+    def _tell_alarm(self, channel: str, delivered: int, alarm: int | None) -> None:
+        """Say once that a channel delivers more than it was to, until it no longer does."""
+        if alarm is None or delivered <= alarm:
+            self.alarms.pop(channel, None)
+            return
+        if channel not in self.alarms:
+            log.warning("channel %s: more than %d alerts within an hour", channel, alarm)
+        self.alarms[channel] = f"{delivered:,} alerts within an hour, more than {alarm:,}"
 
 
 def _changed(old: ChannelSet, new: ChannelSet) -> set[str]:

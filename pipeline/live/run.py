@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from confluent_kafka import KafkaException
+from dask.utils import parse_bytes
 from distributed import Client
 
 from pipeline.broker.client import SIZED, BrokerError, client_settings, topic_names
@@ -22,9 +23,20 @@ from pipeline.broker.profile import SERVERS
 from pipeline.broker.topics import TopicRefused, ensure_topics
 from pipeline.channels.channel import ChannelSet
 from pipeline.channels.config import RunConfig
-from pipeline.channels.gaps import APPLIED_SETTINGS, APPLIED_TOPIC, GAPS_SETTINGS, GAPS_TOPIC
+from pipeline.channels.gaps import (
+    APPLIED_SETTINGS,
+    APPLIED_TOPIC,
+    EXPOSURES_SETTINGS,
+    EXPOSURES_TOPIC,
+    GAPS_SETTINGS,
+    GAPS_TOPIC,
+    ONCE_SETTINGS,
+    ONCE_TOPIC,
+)
 from pipeline.channels.ledger import LEDGER_SETTINGS, LEDGER_TOPIC
 from pipeline.live.beside import announce_now, take_place
+from pipeline.live.exposures.reader import Task, Told
+from pipeline.live.exposures.supervised import Exposures
 from pipeline.live.fleet import Fleet
 from pipeline.live.graph import connect
 from pipeline.live.in_force import InForce
@@ -133,8 +145,13 @@ class LiveRun:
         self._kafka = {SERVERS: config.bootstrap_servers, **config.client}  # travels to the workers
         self._run = uuid.uuid4().hex[:12]
         self._recovery = Recovery()
-        self._in_force = InForce(channels, self._recovery)
+        self._all = channels
+        self._in_force = InForce(channels.of_scope("alert"), self._recovery)
         self.statistics = Statistics(channels=channels)
+        task = _exposure_task(config, self._kafka)
+        self._exposures = Exposures(
+            task, channels.of_scope("exposure"), self._settle_exposures, self._suspend_one
+        )
 
     async def run(
         self, scheduler: str, feed: Feed | None, on_progress: Callable[[Statistics], None]
@@ -173,6 +190,7 @@ class LiveRun:
                 await fleet.prepare(prepare, self._in_force.shipped, self._config.schemas)
                 await self._flow(fleet, feed, on_progress)
         finally:
+            await asyncio.to_thread(self._exposures.close)
             await asyncio.to_thread(self._membership.close)
         return self.statistics
 
@@ -203,17 +221,18 @@ class LiveRun:
             stream_name=f"Kafka {self._config.topics}",
         )
         on_workers = connect(self._source, process, fleet, self.settle)
+        watching = asyncio.create_task(self._exposures.watch())
         reporting = asyncio.create_task(self._report(fleet, on_progress))
         flowing = asyncio.create_task(self._until_stopped())
         beside = [asyncio.create_task(self._feed(feed))] if feed else []
         beside += [asyncio.create_task(self._follow(self._changes, fleet))] if self._changes else []
         try:
-            await _first_failure({flowing, on_workers.failed, *beside}, until=flowing)
+            await _first_failure({flowing, watching, on_workers.failed, *beside}, until=flowing)
         finally:
             self._source.stop()
             if handed_back := await on_workers.finish(_FINISH_SECONDS):
                 log.warning("%d batches handed back unfinished: the next run does them", handed_back)
-            for task in (reporting, flowing, on_workers.failed, *beside):
+            for task in (reporting, watching, flowing, on_workers.failed, *beside):
                 task.cancel()
             self._observe(fleet, on_progress)
 
@@ -224,10 +243,14 @@ class LiveRun:
         it is looked at again for each of these topics.
         """
         await asyncio.to_thread(feed, lambda: self.statistics.stopped)
-        await self._source.reach(await self._answered(lambda: self._ends_of(_topics_of(self._config))))
-        for _ in self._in_force.channels.inputs:
+        ends = await self._answered(lambda: self._ends_of(_topics_of(self._config)))
+        await self._source.reach(ends)
+        await self._exposures.reach(ends)
+        for _ in self._all.inputs:
             inputs = self._in_force.channels.inputs
             await self._source.reach(await self._answered(partial(self._settled_ends_of, inputs)))
+            theirs = self._all.of_scope("exposure").inputs
+            await self._exposures.reach(await self._answered(partial(self._settled_ends_of, theirs)))
         self._source.stop()
 
     async def _answered(self, ask: Callable[[], Answer]) -> Answer:
@@ -243,15 +266,19 @@ class LiveRun:
         """Put each channel set in force as soon as its topics are there and the workers have it loaded."""
         while True:
             channels = await asyncio.to_thread(next, changes)
-            if channels is None or channels.version == self._in_force.channels.version:
+            if channels is None or channels.version == self._all.version:
                 continue
             refused = await self._answered(partial(self._prepare_channels, channels))
-            shipped = channels.to_bytes()
+            alerts, exposures = channels.of_scope("alert"), channels.of_scope("exposure")
+            shipped = alerts.to_bytes()
             await fleet.prepare(prepare, shipped, self._config.schemas)
             await asyncio.to_thread(announce_now, self._config, channels)
-            self._in_force.switch(channels, shipped)
+            self._in_force.switch(alerts, shipped)
+            self._in_force.forgive_changed(self._all.of_scope("exposure"), exposures)
+            self._all = channels
             self._suspend(refused)
-            self._membership.read_others(channels.inputs)
+            self._exposures.follow(exposures, self._recovery.suspended)
+            self._membership.read_others(alerts.inputs)
             self.statistics.channels = channels
             self._tell_suspended()
 
@@ -291,9 +318,26 @@ class LiveRun:
             log.error("channel %s suspended: %s", name, why)
             self._recovery.suspend(name, why)
 
+    def _suspend_one(self, name: str, why: str, traceback: str) -> None:
+        """An exposure channel whose filter ends its process."""
+        self._suspend({name: why})
+        self._recovery.tracebacks[name] = traceback
+        self._tell_suspended()
+
+    def _settle_exposures(self, told: Told) -> None:
+        """Count what the exposure channels have done; a filter that failed is run no more."""
+        self.statistics.add_exposures(told)
+        for failure in told.failures:
+            if failure.channel not in self._recovery.suspended:
+                self._suspend_one(failure.channel, failure.message, failure.traceback)
+        self._in_force.delivered(self._all.of_scope("exposure"), told.matches)
+        self._tell_suspended()
+
     def _tell_suspended(self) -> None:
+        self._exposures.leave_out(self._recovery.suspended)
         self.statistics.suspended = dict(self._recovery.suspended)
         self.statistics.tracebacks = dict(self._recovery.tracebacks)
+        self.statistics.alarms = dict(self._in_force.alarms)
 
     def _make_work(self, partition: Partition, low: int, high: int, flight: int) -> Work:
         limits = self._config.limits
@@ -323,6 +367,10 @@ class LiveRun:
     def _prepare_channels(self, channels: ChannelSet) -> dict[str, str]:
         """Make the channels' topics; the channels that cannot run, each by itself, and why."""
         refused = dict(channels.refused)
+        if any(channel.limits.once for channel in channels.channels):
+            self._ensure([ONCE_TOPIC], ONCE_SETTINGS)
+        if channels.of_scope("exposure").channels:
+            self._ensure([EXPOSURES_TOPIC], EXPOSURES_SETTINGS)
         try:
             self._ensure([channel.topic for channel in channels.channels], SIZED)
         except BrokerError:
@@ -338,8 +386,8 @@ class LiveRun:
         ensure_topics(config.bootstrap_servers, topics, partitions=1, config=settings, **config.client)
 
     def _prepare_topics(self) -> None:
-        take_place(self._config, self._in_force.channels, self._again)
-        self._suspend(self._prepare_channels(self._in_force.channels))
+        take_place(self._config, self._all, self._again)
+        self._suspend(self._prepare_channels(self._all))
         self._ensure([DEAD_LETTERS_TOPIC], DEAD_LETTERS_SETTINGS)
         self._ensure([GAPS_TOPIC], GAPS_SETTINGS)
         self._ensure([APPLIED_TOPIC], APPLIED_SETTINGS)
@@ -364,6 +412,20 @@ class LiveRun:
         self.statistics.set_aside = {str(p): why for p, why in self._source.set_aside.items()}
         self.statistics.made_again = dict(self._source.made_again)
         on_progress(self.statistics)
+
+
+def _exposure_task(config: RunConfig, kafka: dict[str, str]) -> Task:
+    return Task(
+        kafka=kafka,
+        group=config.group,
+        replica=config.replica,
+        topics=config.topics,
+        schemas=config.schemas,
+        grace=round(config.exposures.grace_seconds * 1000),
+        seconds=config.limits.filter_seconds,
+        memory=parse_bytes(config.dask.memory),
+        traceback="",
+    )
 
 
 def _nothing(_: Stopped) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from pipeline.channels.channel import ChannelSet
+from pipeline.live.exposures.reader import Told
 from pipeline.live.unexpected import Unexpected
 from pipeline.worker.work import Report
 
@@ -72,6 +74,9 @@ class Statistics:
     dead_letters: Counter[str] = field(default_factory=Counter)
     other_surveys: Counter[str] = field(default_factory=Counter)
     not_public: int = 0
+    exposures: int = 0  # that were closed and judged
+    late: int = 0  # records that came after their exposure was closed
+    waiting: int = 0  # records of open exposures
     hidden: Counter[str] = field(default_factory=Counter)  # field cut out of public copies -> alerts
     seconds: Counter[str] = field(default_factory=Counter)  # stage -> of the workers
     filter_seconds: Counter[str] = field(default_factory=Counter)  # channel -> of the workers
@@ -88,6 +93,8 @@ class Statistics:
     set_aside: dict[str, str] = field(default_factory=dict)  # partition -> why it cannot be read
     made_again: dict[str, int] = field(default_factory=dict)  # topic -> records deleted unread
     tracebacks: dict[str, str] = field(default_factory=dict)
+    limited: Counter[str] = field(default_factory=Counter)  # channel -> alerts that its limits stopped
+    alarms: dict[str, str] = field(default_factory=dict)  # channel -> more than it was to deliver
     gaps: Counter[str] = field(default_factory=Counter)  # channel -> records not seen
     channels: ChannelSet | None = None  # in force now
     unexpected: Unexpected = field(default_factory=Unexpected)
@@ -104,10 +111,8 @@ class Statistics:
         self.bytes += report.bytes
         self.alerts += report.alerts
         self.objects.add(report.objects)
-        for channel, names in report.matches.items():
-            matches = self.matches.setdefault(channel, Matches())
-            matches.alerts += len(names)
-            matches.objects.update(names)
+        self._add_matches(report.matches)
+        self.limited.update(report.limited)
         self.dead_letters.update(report.dead_letters)
         self.other_surveys.update(report.other_surveys)
         self.not_public += report.not_public
@@ -124,6 +129,22 @@ class Statistics:
         if self.channels is not None:
             self.unexpected.add(report, self.channels)
         self._recent.append((time.monotonic(), report.records))
+
+    def _add_matches(self, found: Mapping[str, Sequence[str]]) -> None:
+        for channel, names in found.items():
+            matches = self.matches.setdefault(channel, Matches())
+            matches.alerts += len(names)
+            matches.objects.update(names)
+
+    def add_exposures(self, told: Told) -> None:
+        """Count what the exposure channels have done; the records themselves are counted by the others."""
+        self.exposures += told.closed
+        self.late += told.late
+        self.waiting = told.waiting
+        self._add_matches(told.matches)
+        self.limited.update(told.limited)
+        self.gaps.update(told.gaps)
+        self.dead_letters.update(told.dead_letters)
 
     @property
     def incomplete(self) -> bool:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import faulthandler
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from confluent_kafka import KafkaException, Message, Producer
 
+from filters.limits import Limits
 from pipeline.broker.client import MESSAGE_MAX_BYTES, SIZED, client_settings, sentence, topic_names
 from pipeline.broker.listen import listen
 from pipeline.broker.paced import Paced, paced_settings
@@ -22,6 +23,7 @@ from pipeline.broker.ranges import RangeReader, Stalled
 from pipeline.broker.topics import ensure_topics
 from pipeline.channels.channel import Channel, ChannelSet
 from pipeline.channels.config import RunConfig
+from pipeline.channels.definition import ChannelError
 from pipeline.channels.gaps import GAPS_TOPIC, Counted, Gap, open_gaps
 from pipeline.channels.ledger import ChannelCounts, Entry, Page, SourceCounts
 from pipeline.worker.deliver import Outgoing
@@ -91,6 +93,18 @@ def backfill(
     BrokerError
         When the broker does not answer.
     """
+    if channel.limits.once:
+        raise ChannelError(
+            f"channel {channel.name} delivers an object once: what it missed has no place in its order"
+            " any more",
+            hint="the objects come again with their next alert; `zads replay` finds what was missed",
+        )
+    if channel.filter.scope != "alert":
+        raise ChannelError(
+            f"channel {channel.name} judges whole exposures, which no backfill brings together yet",
+            hint="`zads replay` finds what was missed",
+        )
+    channel = _without_rate(channel)
     kafka = client_settings(config.bootstrap_servers, **config.client)
     ensure_topics(config.bootstrap_servers, [channel.topic], partitions=1, config=SIZED, **config.client)
     producer = Producer(
@@ -124,6 +138,11 @@ def _move(counts: ChannelCounts, counted: Counted) -> None:
         counts.undeliverable -= moved
 
 
+def _without_rate(channel: Channel) -> Channel:
+    """What was missed comes at once, since somebody asked for it: a sample stays a sample."""
+    return replace(channel, limits=Limits(sample=channel.limits.sample))
+
+
 class _Backfill:
     def __init__(
         self, config: RunConfig, channel: Channel, kafka: dict[str, str], producer: Producer
@@ -150,9 +169,9 @@ class _Backfill:
             refusal for refusal in verdicts.refused if refusal.channel
         ]  # the rest was said live
         self._producer.begin_transaction()
-        outgoing = Outgoing(self._channels, gap.source, verdicts, records, self._evaluator.schemas)
+        outgoing = Outgoing(self._channels, gap.topic, verdicts, records, self._evaluator.schemas)
         paced = Paced(self._producer)
-        outgoing.produce(paced, gap.low, gap.high)
+        outgoing.produce(paced, (gap.source, gap.low, gap.high))
         paced.produce(**gap.tombstone())
         paced.produce(**self._entry(gap, tally(gap.topic, verdicts, records, outgoing)).record())
         paced.flush()

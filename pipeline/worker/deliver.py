@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from confluent_kafka import Message
 
+from filters.limits import Passing
 from pipeline.broker.client import MESSAGE_MAX_BYTES
 from pipeline.broker.dead_letters import Stage, dead_letter_record
 from pipeline.broker.paced import Paced
@@ -16,6 +18,7 @@ from pipeline.channels.channel import Channel, ChannelSet
 from pipeline.channels.gaps import APPLIED_TOPIC, Counted, Gap, gap_of
 from pipeline.worker.evaluate import Match, Refusal, Verdicts
 from pipeline.worker.position import Standing
+from pipeline.worker.remembered import NOTHING_REMEMBERED, Admission
 from pipeline.worker.work import Work
 from schemas.avro.framing import SchemaSource
 from schemas.avro.rewrite import rewrite
@@ -39,14 +42,16 @@ class Outgoing:
     ----------
     channels
         The channels in force.
-    source
-        The partition that the batch is from.
+    topic
+        That the records are of.
     verdicts
         What the channels said of it.
     records
         Its records.
     schemas
         Where the schemas of packets with Confluent framing are looked up.
+    admission
+        What the limits of the channels remember; nothing where left out.
 
     Attributes
     ----------
@@ -56,41 +61,52 @@ class Outgoing:
         Channel -> what went to its topic.
     refused
         What went to the dead letters, from any stage.
+    gaps
+        Channels that miss something.
+    stopped
+        Channel -> which records its limits stopped.
     """
 
     def __init__(
         self,
         channels: ChannelSet,
-        source: Partition,
+        topic: str,
         verdicts: Verdicts,
         records: Sequence[Message],
         schemas: SchemaSource | None = None,
+        admission: Admission | None = None,
     ) -> None:
-        self._source, self._verdicts, self._records, self._schemas = source, verdicts, records, schemas
+        self._verdicts, self._records, self._schemas = verdicts, records, schemas
         self._channels = {channel.name: channel for channel in channels.channels}
-        self.readers = [channel for channel in channels.channels if channels.reads(channel, source.topic)]
+        self.readers = [channel for channel in channels.channels if channels.reads(channel, topic)]
         self._external = {name: channels.external_header(one) for name, one in self._channels.items()}
         self._rewritten: dict[tuple[int, tuple[str, ...], bool], bytes] = {}
         self._hidden: dict[str, set[int]] = {}
+        self._admission = admission or Admission(NOTHING_REMEMBERED)
         self.delivered: dict[str, list[Match]] = {}
         self.refused: list[Refusal] = []
+        self.gaps: set[str] = set()
+        self.stopped: dict[str, list[int]] = {}
+
+    @property
+    def limited(self) -> dict[str, int]:
+        """Channel -> how many alerts its limits stopped."""
+        return {name: len(found) for name, found in self.stopped.items()}
 
     @property
     def hidden(self) -> dict[str, int]:
         """Fields that were cut out of what public channels got, with the number of packets."""
         return {path: len(packets) for path, packets in self._hidden.items()}
 
-    def produce(self, paced: Paced, low: int, high: int) -> None:
+    def produce(self, paced: Paced, *ranges: tuple[Partition, int, int]) -> None:
         """Send matches, dead letters, and the gaps that channels have in this batch.
 
         Parameters
         ----------
         paced
             The producer, in a transaction.
-        low
-            First offset of the batch.
-        high
-            Offset after its last.
+        ranges
+            The offsets that the batch is of: a partition, the first, and the one after the last.
 
         Raises
         ------
@@ -101,14 +117,30 @@ class Outgoing:
         for name, matches in self._verdicts.matches.items():
             self.delivered[name] = []
             for match in matches:
-                if refusal := self._deliver(paced, self._channels[name], match):
-                    self.refused.append(refusal)
-                else:
-                    self.delivered[name].append(match)
+                self._admit(paced, self._channels[name], match)
+        for record in self._admission.records():
+            paced.produce(**record)
         for refusal in self.refused:
             paced.produce(**self._dead_letter(refusal))
-        for gap in self._gaps(self.refused, low, high):
+        for gap in self._gaps(ranges):
             paced.produce(**gap.record())
+            self.gaps.add(gap.channel)
+
+    def _admit(self, paced: Paced, channel: Channel, match: Match) -> None:
+        """Deliver one alert, if the channel's limits let it through."""
+        _, milliseconds = self._records[match.index].timestamp()
+        one = Passing(
+            match.candid, match.objectId, 1000 * milliseconds, math.nan if match.jd is None else match.jd
+        )
+        changed = self._admission.admits(channel, one)
+        if changed is None:
+            self.stopped.setdefault(channel.name, []).append(match.index)
+            return
+        if refusal := self._deliver(paced, channel, match):
+            self.refused.append(refusal)
+            return
+        self._admission.delivered(channel, changed)
+        self.delivered[channel.name].append(match)
 
     def _deliver(self, paced: Paced, channel: Channel, match: Match) -> Refusal | None:
         """Send one alert to its channel; what cannot be sent comes back as a refusal."""
@@ -159,27 +191,35 @@ class Outgoing:
             largest=MESSAGE_MAX_BYTES,
         )
 
-    def _gaps(self, refused: list[Refusal], low: int, high: int) -> list[Gap]:
+    def _gaps(self, ranges: Sequence[tuple[Partition, int, int]]) -> list[Gap]:
         """What channels miss here: whole batches, and single alerts on which their filter failed."""
         whole = [
-            gap_of(self._channels[name], self._source, low, high, reason, counted="gaps")
+            gap_of(self._channels[name], *span, reason, counted="gaps")
             for name, reason in self._verdicts.gaps.items()
+            for span in ranges
         ]
-        offsets = [(refusal, self._records[refusal.index].offset()) for refusal in refused if refusal.channel]
         single = [
-            gap_of(
-                self._channels[one.channel], self._source, offset, offset + 1, one.detail, _COUNTED[one.stage]
-            )
-            for one, offset in offsets
+            gap_of(self._channels[one.channel], *self._span(one), one.detail, _COUNTED[one.stage])
+            for one in self.refused
+            if one.channel
         ]
         unread = [
-            gap_of(channel, self._source, offset, offset + 1, refusal.detail, counted="gaps")
-            for refusal in refused
+            gap_of(channel, *self._span(refusal), refusal.detail, counted="gaps")
+            for refusal in self.refused
             if refusal.reason == UNREADABLE
-            for offset in [self._records[refusal.index].offset()]
             for channel in self.readers
         ]
         return [*whole, *single, *unread]
+
+    def _span(self, refusal: Refusal) -> tuple[Partition, int, int]:
+        return span_of(self._records[refusal.index])
+
+
+def span_of(record: Message) -> tuple[Partition, int, int]:
+    """The range that holds one record."""
+    offset = record.offset()
+    assert offset is not None
+    return Partition(record.topic() or "", record.partition() or 0), offset, offset + 1
 
 
 def loss_records(channels: ChannelSet, source: Partition, stood: Standing) -> list[dict[str, Any]]:

@@ -62,7 +62,10 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Match:
-    """One record that a channel wants. program: whose data it is, where the survey says so."""
+    """One record that a channel wants.
+
+    program: whose data it is, where the survey says so. jd: days UTC, where a limit asks for it.
+    """
 
     index: int
     survey: str
@@ -70,6 +73,7 @@ class Match:
     objectId: str
     program: int | None
     values: dict[str, Any] = field(default_factory=dict)
+    jd: float | None = None
 
 
 _Found = TypeVar("_Found", Refusal, Match)
@@ -385,8 +389,12 @@ class _View:
             if field is None
             else self._table.column(field).take(pa.array(rows)).to_pylist()
         )
-        found = zip(self._packet[rows].tolist(), candids, names, programs, strict=True)
-        return [Match(index, survey.name, *values) for index, *values in found]
+        times = self.frame["jd"].to_numpy()[rows].tolist() if "jd" in self.frame else [None] * len(rows)
+        found = zip(self._packet[rows].tolist(), candids, names, programs, times, strict=True)
+        return [
+            Match(index, survey.name, candid, name, program, jd=jd)
+            for index, candid, name, program, jd in found
+        ]
 
 
 class _Answer(NamedTuple):
@@ -421,6 +429,8 @@ class _Envelope:
                 values.update(zip(passing.tolist(), as_json(judged.values), strict=True))
 
         def hopeless(error: BaseException) -> bool:
+            if channel.filter.scope != "alert":  # a part of an exposure is another exposure
+                return True
             return isinstance(error, MemoryError) or time.monotonic() > deadline
 
         halved = by_halves(len(mask), judge, self._failing_alerts, hopeless)
@@ -476,7 +486,8 @@ def _from(found: Mapping[str, list[int]], start: int, stop: int) -> dict[str, li
 
 def _reads(channels: Sequence[Channel]) -> list[str]:
     every = (name for channel in channels for name in (*(channel.filter.reads or ()), *channel.values))
-    return list(dict.fromkeys(every))
+    times = ["jd"] if any(channel.limits.once for channel in channels) else []
+    return list(dict.fromkeys([*every, *times]))
 
 
 def _refusal(index: int, error: PacketError) -> Refusal:

@@ -23,6 +23,7 @@ from pipeline.broker.ranges import RangeReader, Stalled
 from pipeline.channels.channel import is_older
 from pipeline.channels.ledger import Entry
 from pipeline.worker.position import Standing, as_topic_partition, metadata_of, standing
+from pipeline.worker.remembered import NOTHING_REMEMBERED, Changes, memory_of
 from pipeline.worker.work import Work
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ class Lane:
         self.topic_id = work.topic_id
         self.committed = -1  # where the group stands, for as long as nobody fences us
         self.stood = Standing(-1)  # when we took it
+        self.memory = NOTHING_REMEMBERED  # what limits remember of the partition
+        self._settings = work.client
         self.used = time.monotonic()
         self.began = 0.0  # when the transaction now open was begun
         self.entry = Entry(work.group, *work.partition, work.topic_id, work.low, work.low)  # of the ledger
@@ -85,6 +88,7 @@ class Lane:
         beginning, end = self._reader.consumer.get_watermark_offsets(place, _KAFKA_SECONDS)
         self.stood = standing(committed, work.topic_id, beginning, end if work.beyond else None)
         self.version = self.stood.version
+        self.memory = memory_of(self._settings, self.group, self.stood.memory)
         if self.stood.offset != work.low:
             raise Moved(self.stood)
         self.refuse_older(work)
@@ -100,8 +104,10 @@ class Lane:
         """The records with low <= offset < high, in order (see RangeReader.read)."""
         return self._reader.read(low, high, self.stood.epoch)
 
-    def commit(self, work: Work, produce: Callable[[Paced], None]) -> None:
+    def commit(self, work: Work, produce: Callable[[Paced], Changes]) -> None:
         """One transaction: whatever `produce` sends, and the input offset with the version in force.
+
+        `produce` returns what the limits are to remember from now on.
 
         Raises KafkaException (NotTaken for a record that is not known to be taken) or Stalled; the lane is
         then not to be used again, and whoever takes the partition next aborts the transaction.
@@ -109,9 +115,9 @@ class Lane:
         self._producer.begin_transaction()
         self.began = time.monotonic()
         paced = Paced(self._producer, seconds=_ROUND_SECONDS)
-        produce(paced)
+        changes = produce(paced)
         paced.flush()
-        metadata = metadata_of(work.version, work.topic_id)
+        metadata = metadata_of(work.version, work.topic_id, self.memory.text_with(changes))
         position = as_topic_partition(self.partition, work.high, self._reader.epoch, metadata)
 
         def finish() -> None:
@@ -120,6 +126,7 @@ class Lane:
 
         _within(_KAFKA_SECONDS, finish)
         self.version, self.committed, self.stood = work.version, work.high, Standing(work.high)
+        self.memory.learn(changes)
         self.used = time.monotonic()
 
     def abandon(self) -> None:

@@ -20,7 +20,8 @@ class Standing:
     """Where to go on in a partition.
 
     offset: of the next record. epoch: leader epoch of the record before, -1 where it is not known. version:
-    of the channels in force, "" before the first commit. loss: what was never read and cannot be any more, or
+    of the channels in force, "" before the first commit. memory: what limits remember of the partition
+    (`pipeline.worker.remembered`). loss: what was never read and cannot be any more, or
     why that may be; "" when nothing is lost. low, high: the offsets that are lost, equal when not known.
     made_again: the topic is not the one in which the group had stood.
     """
@@ -28,15 +29,26 @@ class Standing:
     offset: int
     epoch: int = -1
     version: str = ""
+    memory: str = ""
     loss: str = ""
     low: int = 0
     high: int = 0
     made_again: bool = False
 
 
-def metadata_of(version: str, topic_id: str) -> str:
-    """What a commit says beside its offset."""
-    return f"{version} {topic_id}"
+def metadata_of(version: str, topic_id: str, memory: str = "") -> str:
+    """What a commit says beside its offset.
+
+    Parameters
+    ----------
+    version : str
+        Of the channels in force.
+    topic_id : str
+        Of the topic that the offset is of.
+    memory : str
+        What limits remember of the partition.
+    """
+    return f"{version} {topic_id} {memory}".rstrip()
 
 
 def standing(committed: TopicPartition, topic_id: str, beginning: int, end: int | None = None) -> Standing:
@@ -57,19 +69,19 @@ def standing(committed: TopicPartition, topic_id: str, beginning: int, end: int 
     -------
     Standing
     """
-    version, _, was = (committed.metadata or "").partition(" ")
+    version, was, memory = [*(committed.metadata or "").split(" "), "", "", ""][:3]
     if committed.offset == OFFSET_INVALID:
         return Standing(beginning)
     if was and topic_id and was != topic_id:
         return Standing(beginning, version=version, made_again=True)
     if committed.offset < beginning:
         words = f"offsets {committed.offset} to {beginning - 1} were deleted before they were read"
-        return Standing(beginning, -1, version, words, committed.offset, beginning)
+        return Standing(beginning, -1, version, memory, words, committed.offset, beginning)
     if end is not None and committed.offset > end:
         words = f"the committed offset {committed.offset} was beyond the end of the topic, {end}"
-        return Standing(end, -1, version, words, end, end)
+        return Standing(end, -1, version, memory, words, end, end)
     epoch = committed.leader_epoch
-    return Standing(committed.offset, -1 if epoch is None else epoch, version)
+    return Standing(committed.offset, -1 if epoch is None else epoch, version, memory)
 
 
 def as_topic_partition(partition: Partition, offset: int, epoch: int, metadata: str = "") -> TopicPartition:

@@ -28,6 +28,7 @@ from pipeline.worker.deliver import UNREADABLE, Outgoing, applied_record, loss_r
 from pipeline.worker.evaluate import Evaluator, Refusal, Verdicts
 from pipeline.worker.lane import Behind, Lanes, Moved
 from pipeline.worker.outcome import MadeAgain, Stage, outcome_of
+from pipeline.worker.remembered import Admission, Changes
 from pipeline.worker.running import RunningNote
 from pipeline.worker.tally import tally
 from pipeline.worker.work import Report, Work
@@ -130,13 +131,16 @@ class _Step:
         """Deliver, and go on in the partition, in one transaction."""
         work, evaluator = self.work, _evaluator(self.work.channels, self.work.schemas)
         channels, stood = evaluator.channels, self._lane.stood
-        outgoing = Outgoing(channels, work.partition, self._verdicts, self._records, evaluator.schemas)
+        admission = Admission(self._lane.memory)
+        outgoing = Outgoing(
+            channels, work.partition.topic, self._verdicts, self._records, evaluator.schemas, admission
+        )
 
         entry = self._lane.entry
 
-        def produce(paced: Paced) -> None:
+        def produce(paced: Paced) -> Changes:
             nonlocal entry
-            outgoing.produce(paced, work.low, work.high)
+            outgoing.produce(paced, (work.partition, work.low, work.high))
             pages = tally(
                 work.partition.topic, self._verdicts, self._records, outgoing, stood.high - stood.low
             )
@@ -147,6 +151,7 @@ class _Step:
                     paced.produce(**record)
             if self._lane.version != work.version:
                 paced.produce(**applied_record(channels, work))
+            return admission.changes
 
         self.began = time.monotonic()
         with _timed(self.report, "publish"):
@@ -263,7 +268,7 @@ def _waited(records: Sequence[Message]) -> float | None:
 
 def _fill_delivered(report: Report, outgoing: Outgoing) -> None:
     """What went where, known when the transaction has been committed."""
-    report.hidden = outgoing.hidden
+    report.hidden, report.limited = outgoing.hidden, dict(outgoing.limited)
     report.matches = {name: [m.objectId for m in matches] for name, matches in outgoing.delivered.items()}
     report.dead_letters = dict(Counter(refusal.reason for refusal in outgoing.refused))
     of_filters = (refusal.channel for refusal in outgoing.refused if refusal.stage == "filter")

@@ -104,4 +104,5 @@ def _channel(
         gaps=unseen,
         delivered=count([match.index for match in outgoing.delivered.get(name, ())]),
         undeliverable=count(undeliverable),
+        limited=count(outgoing.stopped.get(name, ())),
     )

@@ -125,6 +125,7 @@ class Report:
     other_surveys: dict[str, int] = field(default_factory=dict)
     not_public: int = 0
     hidden: dict[str, int] = field(default_factory=dict)  # field cut out of public copies -> packets
+    limited: dict[str, int] = field(default_factory=dict)  # channel -> alerts that its limits stopped
     set_aside: dict[str, int] = field(default_factory=dict)  # channel -> alerts that its filter raised on
     failures: list[ChannelFailure] = field(default_factory=list)
     lost: str = ""  # what can no longer be read: committed, said in the gaps of this commit; moved, not yet

@@ -39,6 +39,8 @@ read      zads.dead-letters              + + - - - -
 read      zads.gaps                      + + - - - -
 read      zads.applied                   + + - - - -
 read      zads.ledger                    + + - - - -
+read      zads.once                      + + - - - -
+read      zads.exposures                 + + - - - -
 read      zads.channels                  + + - - - -
 read      zads.users                     + - - - - -
 read      rehearsal                      + - - - - -
@@ -51,6 +53,8 @@ write     zads.dead-letters              + + - - - -
 write     zads.gaps                      + + - - - -
 write     zads.applied                   + + - - - -
 write     zads.ledger                    + + - - - -
+write     zads.once                      + + - - - -
+write     zads.exposures                 + + - - - -
 write     zads.channels                  + - - - - -
 write     zads.users                     + - - - - -
 write     rehearsal                      + - - - - -
@@ -65,6 +69,7 @@ configure channel.open                   + - - - - -
 configure zads.channels                  + - - - - -
 join      zads                           + + - - - -
 join      zads-archive                   + + - - - -
+join      zads-exposures                 + + - - - -
 join      anybody                        + - - - - -
 join      USER                           + - + + + +
 join      USER.tonight                   + - + + + +
@@ -73,6 +78,7 @@ join      OTHER                          + - - - - -
 join      OTHER.tonight                  + - - - - -
 transact  zads/ztf_20260101_programid1/0 + + - - - -
 transact  zads-backfill/open             + + - - - -
+transact  zads-exposures                 + + - - - -
 transact  zads.channels                  + - - - - -
 transact  USER                           + - - - - -
 grant     none                           + - - - - -
@@ -119,7 +125,7 @@ def test_each_cell_of_the_table(secured: Broker, passwords: dict[str, str], role
             wrong.append(f"{operation} {called}: {'refused' if expected else 'allowed'}")
     seat.close()
     assert not wrong
-    assert len(TABLE.strip().splitlines()) == 51
+    assert len(TABLE.strip().splitlines()) == 57
 
 
 def test_nobody_comes_in_without_a_password_or_with_anothers(secured: Broker) -> None:

@@ -52,6 +52,7 @@ def test_a_night_that_adds_up_until_somebody_writes_into_a_channel(
         "gaps": 0,
         "delivered": wanted,
         "undeliverable": 0,
+        "limited": 0,
     }
     where_each_is(servers, archive)
     topics.write(servers, "channel.real_bogus", packets[0], headers={"source": f"{TOPIC}/0/0"})

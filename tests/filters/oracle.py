@@ -1,4 +1,4 @@
-"""The twelve filters again, in plain Python, an alert at a time, word by word from the definitions.
+"""The filters again, in plain Python, an alert at a time, word by word from the definitions.
 
 Nothing of `filters` or `schemas` is used: two readings of one text should agree.
 """
@@ -7,6 +7,8 @@ import itertools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
+
+from tests.filters.stamp_oracle import stamp_point
 
 Packet = Mapping[str, Any]
 
@@ -201,6 +203,7 @@ ORACLE: dict[str, Callable[[Packet], bool]] = {
         pure_transient,
         real_bogus,
         solar_system,
+        stamp_point,
         star_galaxy,
         stellar_outburst,
         two_detections_20min,

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 import filters.errors as wrong
-from filters import alert_filter, history, registered
+from filters import history, registered
 from filters.external.externals import to_frame
 from schemas.errors import NoSuchColumn, ZadsError
 from tests.filters.examples import NIGHT, a_filter, as_designed, frame
@@ -202,12 +202,3 @@ def test_limits_have_no_magnitude() -> None:
         frame_of_packet(packet, ["jd", "prv_candidates.jd", "prv_candidates.magpsf"]), "prv_candidates"
     )
     assert past["magpsf"].isna().to_numpy().tolist() == [True, False]
-
-
-def test_a_filter_of_whole_exposures_cannot_run_live():
-    @alert_filter(survey="ztf", reads=["rb"], scope="exposure")
-    def whole(alerts):
-        return {"real": alerts["rb"] > 0.5}
-
-    with pytest.raises(wrong.FilterError, match="judges whole exposures"):
-        whole.require_live()

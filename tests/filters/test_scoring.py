@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
@@ -15,7 +16,7 @@ from cluster.kafka.broker import Broker
 from commands.score.command import register
 from filters import load, registered
 from filters.errors import FilterError
-from filters.scoring import SEEKS, Answer, ask, score
+from filters.scoring import SEEKS, Answer, ask, roc, roc_area, score
 from pipeline.clients.publish import publish_packets
 from simulator import damaged, simulate, write_truth
 
@@ -186,3 +187,16 @@ def test_the_command_scores_what_a_channel_delivered(sky: Path, broker: Broker) 
     classes = {row["class"]: row["completeness"] for row in said["by_class"]}
     assert classes["TDE"] == 1
     assert classes["AGN"] == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from([0.0, 0.25, 0.5, 1.0, float("nan")]), st.booleans()), max_size=30))
+def test_the_area_below_a_roc_is_the_chance_that_a_pair_is_in_order(found: list[tuple[float, bool]]) -> None:
+    ours = [-1.0 if s != s else s for s, sought in found if sought]
+    others = [-1.0 if s != s else s for s, sought in found if not sought]
+    scores, sought = np.array([s for s, _ in found]), np.array([s for _, s in found], bool)
+    wrong, right = roc(scores, sought)
+    assert (np.diff(wrong) >= 0).all()
+    assert (np.diff(right) >= 0).all()
+    if ours and others:
+        pairs = [(a > b) + 0.5 * (a == b) for a in ours for b in others]
+        assert roc_area(scores, sought) == pytest.approx(sum(pairs) / len(pairs))

@@ -259,16 +259,3 @@ def test_nobody_goes_below_the_channels_that_were_committed(broker):
             take(older)
     for version in ("t:9:abc", "t:12:abc", "another:3:abc"):
         take(version)
-
-
-def test_a_filter_of_whole_exposures_is_no_channel(tmp_path):
-    """It may be kept and replayed; running it live is refused by name."""
-    (tmp_path / "whole.py").write_text(
-        "from zads import alert_filter\n\n"
-        "@alert_filter(reads=['rb'], scope='exposure')\n"
-        "def whole(alerts):\n"
-        "    return {'real': alerts['rb'] > 0.5}\n"
-    )
-    made = Definition(name="mine", **by_value(f"{tmp_path / 'whole.py'}:whole"))
-    with pytest.raises(ChannelError, match=r"channel mine: whole judges whole exposures"):
-        made.channel()

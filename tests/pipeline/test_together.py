@@ -111,8 +111,9 @@ def test_a_packet_without_a_name_is_refused_alone_with_its_reason() -> None:
 def test_a_record_that_nobody_could_read_leaves_a_gap_in_each_channel() -> None:
     channels = evaluator().channels
     refused = [Refusal(0, "decode", UNREADABLE, "every worker that read it died")]
-    outgoing = Outgoing(channels, Partition(TOPIC, 3), Verdicts(refused=refused), [At(41)])
-    gaps = outgoing._gaps(refused, 40, 50)
+    outgoing = Outgoing(channels, TOPIC, Verdicts(refused=refused), [At(41)])
+    outgoing.refused = refused
+    gaps = outgoing._gaps([(Partition(TOPIC, 3), 40, 50)])
     readers = {channel.name for channel in channels.channels if channels.reads(channel, TOPIC)}
     assert {gap.channel for gap in gaps} == readers
     assert {(gap.partition, gap.low, gap.high) for gap in gaps} == {(3, 41, 42)}
@@ -171,6 +172,12 @@ class At:
 
     def __init__(self, offset: int) -> None:
         self._offset = offset
+
+    def topic(self) -> str:
+        return TOPIC
+
+    def partition(self) -> int:
+        return 3
 
     def offset(self) -> int:
         return self._offset

@@ -1,0 +1,35 @@
+"""What is calculated of alerts once, though a cut and a value want it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from filters.view import index_of
+
+
+class Remembered:
+    """A number for each alert, calculated when it is asked for, and once only; for one batch.
+
+    Parameters
+    ----------
+    function
+        Gets some alerts (a frame) and gives a float for each.
+    """
+
+    def __init__(self, function: Callable[[pd.DataFrame], Any]) -> None:
+        self._function = function
+        self._known = pd.Series(dtype=float)
+
+    def __call__(self, alerts: pd.DataFrame) -> pd.Series:
+        """The numbers of these alerts, on their index; those already known are not calculated again."""
+        index = index_of(alerts)
+        new = ~np.asarray(index.isin(self._known.index))
+        if new.any():
+            values = np.asarray(self._function(alerts if new.all() else alerts[new]), float)
+            fresh = pd.Series(values, index=index[new])
+            self._known = fresh if self._known.empty else pd.concat([self._known, fresh])
+        return self._known.loc[index]

@@ -1,0 +1,243 @@
+"""Channels that judge whole exposures: complete however they are cut, each alert once, whatever dies."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import time
+from collections import Counter
+from pathlib import Path
+from typing import TypedDict
+
+import fastavro
+import pytest
+from confluent_kafka import Message, Producer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archive.read.archive import Archive
+from archive.replay.replay import replay
+from archive.write.appenders import Appenders
+from cluster.kafka.broker import Broker
+from filters import load
+from pipeline.broker.partition import Partition
+from pipeline.broker.topics import ensure_topics
+from pipeline.channels.channel import ChannelSet
+from pipeline.clients.follow import Follower
+from pipeline.live.exposures.closings import Closing, closed_by, closing_of
+from pipeline.live.exposures.gathering import Gathering, Key, Place
+from simulator import simulate
+from tests.pipeline.night import running
+from tests.pipeline.topics import records
+
+TOPIC = "ztf_20231012_programid1"
+FILTER = """
+from zads import alert_filter
+
+@alert_filter(reads=["rb"], scope="exposure", gives={"size": ""})
+def few(alerts, *, most: int = 10):
+    "Of exposures with few alerts."
+    size = alerts.groupby("exposure")["candid"].transform("size")
+    return {"few": size <= most}, {"size": size}
+"""
+CHANNELS = """
+[exposures]
+grace_seconds = 2
+[channels.few]
+filter = "mine.py:few"
+[channels.real_bogus]
+"""
+MOST = 10
+HELD_SECONDS = 12
+
+# What is complete, and what was judged: without Kafka.
+
+logs = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 5), st.integers(0, 300)), max_size=40)
+steps = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 5), st.booleans()), max_size=40)
+
+
+@settings(max_examples=200)
+@given(logs, steps)
+def test_each_record_is_judged_once_and_beside_its_exposure(
+    log: list[tuple[int, int, int]], turns: list[tuple[int, int, bool]]
+) -> None:
+    """Three partitions are read in turns; now and then everything but what is committed is lost."""
+    grace, topic = 50, "t"
+    partitions: dict[int, list[tuple[Key, int]]] = {n: [] for n in range(3)}
+    for number, exposure, time_ in log:
+        partitions[number].append((Key(topic, "ztf", exposure), time_))
+    kept: list[bytes] = []  # the topic of closings
+    committed = {Partition(topic, n): 0 for n in range(3)}
+    judged: list[Place] = []
+
+    def begun() -> tuple[Gathering, dict[int, int]]:
+        gathering = Gathering(closed_by(kept, {topic: "id"}), grace)
+        for partition, offset in committed.items():
+            gathering.begin(partition, offset)
+        return gathering, {p.number: offset for p, offset in committed.items()}
+
+    def say(key: Key, places: list[Place], reason: str) -> None:
+        kept.append(told(Closing(key, tuple(places), reason, "id")))  # type: ignore[arg-type]
+        judged.extend(places)
+
+    def take(number: int, count: int) -> None:
+        for offset in range(at[number], min(at[number] + count, len(partitions[number]))):
+            key, time_ = partitions[number][offset]
+            newest[number] = max(newest[number], time_)
+            gathering.reaches(Partition(topic, number), offset + 1)
+            at[number] = offset + 1
+            place = Place(number, offset)
+            what = gathering.seen(key, place, time_)
+            assert (what == "judged") == (place in judged)
+            if what == "late":
+                assert any(closing_of(value).key == key for value in kept)
+                say(key, [place], "late")
+                gathering.judged(key, [place])
+
+    def close(times: dict[Partition, int]) -> None:
+        due = gathering.due(times)
+        positions = gathering.positions(without=due)
+        for key in due:
+            members = gathering.members(key)
+            seen = {Place(n, o) for n in range(3) for o in range(at[n]) if partitions[n][o][0] == key}
+            assert set(members) == seen, "all that had been read of it"
+            say(key, members, "passed")
+            gathering.close(key)
+        committed.update(positions)
+        below = {Place(p.number, o) for p, end in positions.items() for o in range(end)}
+        assert below <= set(judged), "committed only what was judged"
+
+    newest = dict.fromkeys(range(3), -1)
+    gathering, at = begun()
+    for number, count, dies in turns:
+        take(number, count)
+        close({Partition(topic, n): newest[n] for n in range(3)})
+        if dies:
+            newest = dict.fromkeys(range(3), -1)
+            gathering, at = begun()
+    for number in range(3):
+        take(number, 1000)
+    close({Partition(topic, n): 10_000 for n in range(3)})
+    assert Counter(judged) == Counter(Place(n, o) for n in range(3) for o in range(len(partitions[n])))
+    assert committed == {Partition(topic, n): len(partitions[n]) for n in range(3)}
+
+
+def told(closing: Closing) -> bytes:
+    """As it stands in the topic."""
+    return bytes(closing.record(ChannelSet(()))["value"])
+
+
+# Live.
+
+
+class Packet(TypedDict):
+    """One alert of the night."""
+
+    raw: bytes
+    candid: int
+    pid: int
+
+
+def night() -> list[Packet]:
+    """Public packets with their exposure, in a wild order."""
+    alerts = [alert for alert in simulate(400, seed=7, stamps=False) if alert.programid == 1]
+    found: list[Packet] = []
+    for alert in alerts:
+        packet = next(iter(fastavro.reader(io.BytesIO(alert.packet))))
+        found.append({"raw": alert.packet, "candid": alert.candid, "pid": packet["candidate"]["pid"]})
+    random.Random(3).shuffle(found)
+    return found
+
+
+def publish(servers: str, packets: list[Packet], held: int | None = None) -> None:
+    """Over three partitions in turn; those of the exposure `held` into the first, as if they came later."""
+    producer, now = Producer({"bootstrap.servers": servers}), int(time.time() * 1000)
+    for number, packet in enumerate(packets):
+        waits = packet["pid"] == held
+        when = now + waits * HELD_SECONDS * 1000
+        producer.produce(TOPIC, packet["raw"], partition=0 if waits else number % 3, timestamp=when)
+    assert producer.flush(30) == 0
+
+
+def delivered(servers: str, channel: str = "few") -> Counter[int]:
+    return Counter(candid_of(record) for record in records(servers, f"channel.{channel}"))
+
+
+def candid_of(record: Message) -> int:
+    return int(dict(record.headers())["candid"])
+
+
+def size_of(record: Message) -> int:
+    return int(json.loads(dict(record.headers())["values"])["size"])
+
+
+@pytest.mark.timeout(300)
+def test_exposures_are_whole_live_through_a_kill_and_late_records_change_nothing(
+    own_broker: Broker, tmp_path: Path
+) -> None:
+    servers = own_broker.bootstrap_servers
+    ensure_topics(servers, [TOPIC], 3)
+    (tmp_path / "mine.py").write_text(FILTER)
+    (tmp_path / "zads.toml").write_text(CHANNELS)
+    packets = night()
+    sizes = Counter(packet["pid"] for packet in packets)
+    held = next(pid for pid, size in sorted(sizes.items()) if size == MOST)
+    after = {pid for pid, size in sizes.items() if size not in (MOST - 1, MOST, MOST + 1)}
+    early = sizes.keys() - after
+    # Of some exposures one alert comes late: of one that is then too large, too.
+    some = [pid for pid in sorted(early - {held}) if MOST - 1 <= sizes[pid] <= MOST + 1]
+    last_of = {packet["pid"]: packet["candid"] for packet in packets}
+    late = [p for p in packets if p["pid"] in some and p["candid"] == last_of[p["pid"]]]
+    assert {sizes[pid] for pid in some} == {MOST - 1, MOST, MOST + 1}
+    first = [p for p in packets if p["pid"] in early and p not in late]
+    first.sort(key=lambda p: p["pid"] != held)  # the lowest offsets wait longest
+    publish(servers, first, held)
+    with running(servers, tmp_path, "--topics", TOPIC, "--workers", "1") as run:
+        run.until(lambda: set(some) <= closed(servers), "the exposures that late alerts are of")
+        run.kill()
+    publish(servers, [*late, *(p for p in packets if p["pid"] in after)])
+    with running(servers, tmp_path, "--topics", TOPIC, "--workers", "1", "--until-drained") as run:
+        assert run.wait() == 0, run.text()
+        assert "exposures closed" in run.text()
+    assert closed_as(servers, "late") == Counter(p["pid"] for p in late)
+    expected = {
+        p["candid"]: size
+        for p in packets
+        for size in [sizes[p["pid"]] - (p["pid"] in some and p not in late)]
+        if size <= MOST
+    }
+    found = records(servers, "channel.few")
+    assert Counter(map(candid_of, found)) == Counter(expected.keys())
+    assert {candid_of(record): size_of(record) for record in found} == expected
+    assert_replay_differs_only_where_something_was_late(servers, tmp_path / "archive", packets, set(some))
+
+
+def closed(servers: str) -> set[int]:
+    """The exposures of which zads.exposures says that they were judged."""
+    return set(closed_as(servers, "passed", "clock"))
+
+
+def closed_as(servers: str, *reasons: str) -> Counter[int]:
+    """Records judged for these reasons, by exposure."""
+    found: Counter[int] = Counter()
+    for record in records(servers, "zads.exposures"):
+        said = json.loads(record.value() or b"null")
+        if said and said["reason"] in reasons:
+            found[said["exposure"]] += sum(map(len, said["offsets"].values()))
+    return found
+
+
+def assert_replay_differs_only_where_something_was_late(
+    servers: str, folder: Path, packets: list[Packet], late: set[int]
+) -> None:
+    """It sees each exposure as a whole."""
+    Follower(Appenders(str(folder)), f"^{TOPIC}$", servers, "archive").run(until_drained=True)
+    few = load(f"{folder.parent / 'mine.py'}:few")
+    again = replay(few, Archive(folder), versions="all").matches
+    sizes = Counter(p["pid"] for p in packets)
+    whole = {p["candid"]: sizes[p["pid"]] for p in packets if sizes[p["pid"]] <= MOST}
+    assert dict(zip(again["candid"], again["size"], strict=True)) == whole
+    differing = set(delivered(servers)) ^ set(whole)
+    assert differing
+    assert {p["pid"] for p in packets if p["candid"] in differing} <= late
