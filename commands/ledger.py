@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +17,7 @@ from schemas.errors import ZadsError
 from schemas.json_text import to_json
 
 if TYPE_CHECKING:
+    from pipeline.channels.ledger import ChannelCounts
     from pipeline.clients.ledger import NightLedger
 
 
@@ -105,19 +105,26 @@ def _archived(archive: str, told: NightLedger) -> dict[str, dict[str, int]]:
 
 
 def _plain(told: NightLedger) -> dict[str, Any]:
-    sources = {topic: asdict(page) for topic, page in told.sources.items()}
-    channels = {name: asdict(counts) for name, counts in told.channels.items()}
-    return {**asdict(told), "sources": sources, "channels": channels}
+    sources = {
+        topic: {"source": page.source._asdict(), "channels": _dicts(page.channels)}
+        for topic, page in told.sources.items()
+    }
+    plain = {"night": told.night, "group": told.group, "waiting": told.waiting, "problems": told.problems}
+    return {**plain, "sources": sources, "channels": _dicts(told.channels)}
+
+
+def _dicts(channels: Mapping[str, ChannelCounts]) -> dict[str, dict[str, int]]:
+    return {name: counts._asdict() for name, counts in channels.items()}
 
 
 def _show(told: NightLedger, archived: dict[str, dict[str, int]]) -> None:
     console = Console()
     console.print(f"night {told.night}, group {told.group}")
-    sources = {topic: asdict(page.source) for topic, page in sorted(told.sources.items())}
+    sources = {topic: page.source._asdict() for topic, page in sorted(told.sources.items())}
     for topic, counts in sources.items():
         counts |= {"waiting": told.waiting.get(topic, 0), **archived.get(topic, {})}
     console.print(_table("source", sources))
-    console.print(_table("channel", {name: asdict(counts) for name, counts in told.channels.items()}))
+    console.print(_table("channel", _dicts(told.channels)))
     for problem in told.problems:
         console.print(f"[bold red]{problem}[/]", soft_wrap=True)
     if not told.problems:

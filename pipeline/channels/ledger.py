@@ -17,10 +17,11 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from collections.abc import Iterable, Iterator
-from dataclasses import astuple, dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from operator import add
+from typing import Any, NamedTuple
 
 from pipeline.broker.partition import Partition
 
@@ -36,8 +37,7 @@ _DATE = re.compile(r"(?:^|_)(\d{4})(\d\d)(\d\d)(?:_|$)")
 _HALF_A_DAY = timedelta(hours=12)
 
 
-@dataclass
-class SourceCounts:
+class SourceCounts(NamedTuple):
     """Records of a source. lost: offsets that were deleted before they were read, no part of `received`."""
 
     received: int = 0
@@ -53,8 +53,7 @@ class SourceCounts:
         return _unequal(self.received, "received", parts, "judged, unreadable or of an unknown survey")
 
 
-@dataclass
-class ChannelCounts:
+class ChannelCounts(NamedTuple):
     """Records of a source as one channel received them."""
 
     received: int = 0
@@ -91,23 +90,20 @@ class Page:
 
     def add(self, other: Page) -> None:
         """Add the counts of another page."""
-        self.source = SourceCounts(*_sums(self.source, other.source))
+        self.source = SourceCounts._make(map(add, self.source, other.source))
         for name, counts in other.channels.items():
-            self.channels[name] = ChannelCounts(*_sums(self.channels.get(name, ChannelCounts()), counts))
+            before = self.channels.get(name)
+            self.channels[name] = ChannelCounts._make(map(add, before, counts)) if before else counts
 
     def as_lists(self) -> list[Any]:
         """For JSON."""
-        return [astuple(self.source), {name: astuple(counts) for name, counts in self.channels.items()}]
+        return [self.source, self.channels]
 
     @classmethod
     def of_lists(cls, lists: list[Any]) -> Page:
         """From what `as_lists` gave."""
         source, channels = lists
         return cls(SourceCounts(*source), {name: ChannelCounts(*counts) for name, counts in channels.items()})
-
-
-def _sums(one: Any, other: Any) -> Iterator[int]:
-    return (a + b for a, b in zip(astuple(one), astuple(other), strict=True))
 
 
 @dataclass

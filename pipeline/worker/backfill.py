@@ -124,18 +124,13 @@ def backfill(
     return work.done
 
 
-def _move(counts: ChannelCounts, counted: Counted) -> None:
-    """Take the records away from what they were counted as until now."""
+def _moved(counts: ChannelCounts, counted: Counted) -> ChannelCounts:
+    """The counts, less what the records were counted as until now."""
     moved = counts.received
-    if counted:
-        counts.received = 0
-    if counted == "gaps":
-        counts.gaps -= moved
-    elif counted == "failed":
-        counts.failed -= moved
-    elif counted == "undeliverable":
-        counts.passed -= moved
-        counts.undeliverable -= moved
+    if not counted:
+        return counts
+    counts = counts._replace(received=0, **{counted: getattr(counts, counted) - moved})
+    return counts._replace(passed=counts.passed - moved) if counted == "undeliverable" else counts
 
 
 def _without_rate(channel: Channel) -> Channel:
@@ -186,7 +181,8 @@ class _Backfill:
         """For the ledger: what the gap's records have come to, in place of what they were counted as."""
         for page in pages.values():
             all_elsewhere = ChannelCounts(page.source.received, not_for_it=page.source.received)
-            _move(page.channels.setdefault(self._channel.name, all_elsewhere), gap.counted)
+            counts = page.channels.get(self._channel.name, all_elsewhere)
+            page.channels[self._channel.name] = _moved(counts, gap.counted)
             page.source = SourceCounts()  # counted when they came
         place = gap.topic, gap.partition, "", gap.low, gap.high
         return Entry(self._config.group, *place, kind="backfill", pages=pages)

@@ -42,7 +42,8 @@ def tally(
         night: _page(_count_of(night, nights, every), len(records), verdicts, outgoing) for night in every
     }
     if lost:
-        pages.setdefault(night_of_topic(topic) or night_of_arrival(None), Page()).source.lost += lost
+        page = pages.setdefault(night_of_topic(topic) or night_of_arrival(None), Page())
+        page.source = page.source._replace(lost=lost)
     return pages
 
 
