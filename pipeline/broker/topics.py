@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka.admin import AclOperation, AdminClient, NewTopic, OffsetSpec
 
 from pipeline.broker.client import (
     PASSING,
@@ -190,6 +190,38 @@ def topic_ids(admin: AdminClient, names: Iterable[str], timeout: float = 10.0) -
             if fault_of(error.args[0], "read") is not Fault.INPUT:
                 raise BrokerError(f"cannot look at {name}: {sentence(error.args[0])}") from None
     return ids
+
+
+def unwritable(admin: AdminClient, names: Iterable[str], timeout: float = 10.0) -> dict[str, str]:
+    """The topics that are not there or may not be written to by us, each with the reason.
+
+    Parameters
+    ----------
+    admin
+        Asks the broker.
+    names
+        Topics.
+    timeout
+        Seconds to wait.
+
+    Raises
+    ------
+    BrokerError
+        When the broker does not answer in time.
+    """
+    wanted, reasons = TopicCollection(list(names)), {}
+    asked = admin.describe_topics(wanted, request_timeout=timeout, include_authorized_operations=True)
+    for name, future in asked.items():
+        try:
+            rights = future.result().authorized_operations
+        except KafkaException as error:
+            if fault_of(error.args[0], "read") is not Fault.INPUT:
+                raise BrokerError(f"cannot look at {name}: {sentence(error.args[0])}") from None
+            reasons[name] = "not there"
+            continue
+        if rights and not {AclOperation.WRITE, AclOperation.ALL} & set(rights):
+            reasons[name] = "no right to write"
+    return reasons
 
 
 def offsets(

@@ -41,7 +41,7 @@ def outcome_of(
     stage: Stage,
     seconds: float = 0.0,
     outputs: Mapping[str, str] | None = None,
-    gone: Callable[[], set[str]] = set,
+    unwritable: Callable[[], Mapping[str, str] | None] = dict,
 ) -> Report:
     """The report on work that an exception has ended.
 
@@ -55,8 +55,9 @@ def outcome_of(
         How long the transaction had been open, s.
     outputs : mapping
         Topic -> channel.
-    gone : callable
-        Asked when the broker did not answer: which of these topics are not there.
+    unwritable : callable
+        Asked when the broker did not say: which of these topics take no records, and why; None when it
+        does not answer at all.
 
     Returns
     -------
@@ -69,7 +70,7 @@ def outcome_of(
     if isinstance(error, BrokerError | Stalled | NoSchemaSource):  # a fault of the environment: wait
         return Report(work, "retry", message=str(error))
     if isinstance(error, KafkaException):
-        return _of_kafka(work, error, stage, seconds, outputs or {}, gone)
+        return _of_kafka(work, error, stage, seconds, outputs or {}, unwritable)
     words = "".join(traceback.format_exception(error))
     # Before the records are judged the cause is not in them: it is a bug of ours, or a missing library.
     outcome: Outcome = "raised" if stage in ("judge", "publish") else "setup"
@@ -82,7 +83,7 @@ def _of_kafka(
     stage: Stage,
     seconds: float,
     outputs: Mapping[str, str],
-    gone: Callable[[], set[str]],
+    unwritable: Callable[[], Mapping[str, str] | None],
 ) -> Report:
     reason: KafkaError = error.args[0]
     topic = error.topic if isinstance(error, NotTaken) else ""
@@ -92,10 +93,15 @@ def _of_kafka(
     fault = fault_of(reason, call, seconds, TRANSACTION_SECONDS * 0.9)
     message = f"{topic}: {sentence(reason)}" if topic else sentence(reason)
     channels: tuple[str, ...] = (outputs[topic],) if topic in outputs else ()
-    if fault is Fault.ENVIRONMENT and stage == "publish" and (missing := gone() & outputs.keys()):
-        # For a topic that does not exist a broker never answers.
-        channels = tuple(outputs[name] for name in sorted(missing))
-        return Report(work, "output", message=f"{', '.join(sorted(missing))}: not there", outputs=channels)
+    bad = unwritable() if fault is Fault.ENVIRONMENT and stage == "publish" else None
+    if bad is not None and not bad and reason.code() == KafkaError._TIMED_OUT:
+        fault = Fault.TOO_MUCH  # the broker answers, and takes records more slowly than these come
+    if bad:
+        # For a topic that does not exist a broker never answers. A transaction that may not write to one
+        # topic is refused without its name.
+        channels = tuple(outputs[name] for name in sorted(bad))
+        why = ", ".join(f"{name}: {bad[name]}" for name in sorted(bad))
+        return Report(work, "output", message=why, outputs=channels)
     if fault is Fault.OUTPUT and not channels:
         fault = Fault.ENVIRONMENT  # a topic of our own that was deleted: it is created again
     if fault is Fault.BUG:

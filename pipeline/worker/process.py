@@ -23,7 +23,7 @@ from pipeline.broker.client import BrokerError, admin_client
 from pipeline.broker.paced import Paced
 from pipeline.broker.profile import SERVERS
 from pipeline.broker.ranges import Stalled
-from pipeline.broker.topics import topic_ids
+from pipeline.broker.topics import topic_ids, unwritable
 from pipeline.worker.deliver import UNREADABLE, Outgoing, applied_record, loss_records
 from pipeline.worker.evaluate import Evaluator, Refusal, Verdicts
 from pipeline.worker.lane import Behind, Lanes, Moved
@@ -230,22 +230,21 @@ def _ended_by(step: _Step, error: Exception) -> Report:
         _lanes.all_stalled = True  # what has stalled once has stalled in all of them
     seconds = time.monotonic() - step.began if step.began else 0.0
     outputs = _outputs(work) if step.stage == "publish" else {}
-    return outcome_of(work, error, step.stage, seconds, outputs, lambda: _gone(work, outputs))
+    return outcome_of(work, error, step.stage, seconds, outputs, lambda: _unwritable(work, outputs))
 
 
 def _outputs(work: Work) -> dict[str, str]:
-    """Topic -> channel."""
+    """Topic -> channel, of those that run."""
     channels = _evaluator(work.channels, work.schemas).channels.channels
-    return {channel.topic: channel.name for channel in channels}
+    return {channel.topic: channel.name for channel in channels if channel.name not in work.suspended}
 
 
-def _gone(work: Work, topics: Iterable[str]) -> set[str]:
-    """Which of these topics are not there, as far as the broker says."""
-    wanted = set(topics)
+def _unwritable(work: Work, topics: Iterable[str]) -> dict[str, str] | None:
+    """Which of these topics take no records from us, and why; None when the broker does not answer."""
     try:
-        return wanted - topic_ids(_admin(tuple(work.kafka.items())), wanted, _KAFKA_SECONDS).keys()
+        return unwritable(_admin(tuple(work.kafka.items())), topics, _KAFKA_SECONDS)
     except BrokerError:
-        return set()
+        return None
 
 
 @contextmanager

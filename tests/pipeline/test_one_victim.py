@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
-from confluent_kafka.admin import AdminClient, NewTopic
+import pytest
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+)
 
 from cluster.kafka.broker import Broker
 from commands.shared.options import EXIT_INCOMPLETE
@@ -20,9 +30,29 @@ from tests.pipeline.night import delivered, expected, night, publish_night, publ
 TWO_NIGHTS = ("ztf_20231012_programid1", "ztf_20231013_programid1")
 
 
-def test_a_bad_channel_is_suspended_alone(own_broker: Broker, tmp_path: Path) -> None:
-    """A topic with too small a limit, a topic whose name Kafka refuses, a filter that no longer loads."""
-    servers = own_broker.bootstrap_servers
+@pytest.fixture
+def guarded() -> Iterator[Broker]:
+    """A broker where everybody may do everything that no rule of a test forbids."""
+    authorizer = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+    rules = {"authorizer.class.name": authorizer, "allow.everyone.if.no.acl.found": "true"}
+    with Broker(settings=rules) as broker:
+        yield broker
+
+
+def forbid(admin: AdminClient, topic: str, operation: AclOperation) -> None:
+    """Take one right to a topic from everybody."""
+    rules = [
+        AclBinding(ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, "User:ANONYMOUS", "*", what, how)
+        for what, how in ((AclOperation.ALL, AclPermissionType.ALLOW), (operation, AclPermissionType.DENY))
+    ]
+    for future in admin.create_acls(rules).values():
+        future.result()
+
+
+def test_a_bad_channel_is_suspended_alone(guarded: Broker, tmp_path: Path) -> None:
+    """A topic with too small a limit, one that may not be written to, one whose name Kafka refuses, and a
+    filter that no longer loads."""
+    servers = guarded.bootstrap_servers
     admin = AdminClient({"bootstrap.servers": servers})
     bad_topics = [
         NewTopic("channel.pure_transient", 1, config={"max.message.bytes": "20000"}),
@@ -30,18 +60,19 @@ def test_a_bad_channel_is_suspended_alone(own_broker: Broker, tmp_path: Path) ->
     ]
     for future in admin.create_topics(bad_topics).values():
         future.result()
+    forbid(admin, "channel.asteroid", AclOperation.WRITE)
     broken = Definition(
         name="broken", filter="mine.py:mine", source="import no_such_package", state="enabled"
     )
     write_registry([broken], servers, who="a test")
     publish_night(servers)
-    names = "real_bogus,pure_transient,solar_system,broken"
+    names = "real_bogus,pure_transient,solar_system,asteroid,broken"
     with running(servers, tmp_path, "--channels", names, "--workers", "1", "--until-drained") as run:
         assert run.wait() == EXIT_SUSPENDED, run.text()
     assert delivered(servers, "channel.real_bogus") == expected("real_bogus")
     gaps = gaps_of(RunConfig(bootstrap_servers=servers))
-    assert {gap.channel for gap in gaps} == {"pure_transient", "solar_system", "broken"}
-    for word in ("channel.pure_transient", "channel.solar_system", "no_such_package"):
+    assert {gap.channel for gap in gaps} == {"pure_transient", "solar_system", "asteroid", "broken"}
+    for word in ("channel.pure_transient", "channel.solar_system", "channel.asteroid", "no_such_package"):
         assert word in run.text().replace("\n", "")
 
 

@@ -15,6 +15,26 @@ from tests.pipeline.night import delivered, expected, night, publish_night, runn
 
 @pytest.mark.soak
 @pytest.mark.timeout(400)
+def test_a_quota_that_no_batch_fits_is_halved_down_to(own_broker: Broker, tmp_path: Path) -> None:
+    """Without that the same batch would be tried for ever: its transaction ends before it is written."""
+    servers, some = own_broker.bootstrap_servers, night()[:500]
+    publish_night(servers, some, partitions=1)
+    (tmp_path / "zads.toml").write_text(
+        "[channels.every]\nfilter = 'real_bogus'\nparameters = {rb_min = 0.0}\n"
+    )
+    wanted = expected("real_bogus", some, rb_min=0.0)
+    size = sum(len(alert.packet) for alert in some if alert.candid in wanted)
+    alter = ["--bootstrap-server", servers, "--alter", "--entity-type", "clients", "--entity-name", "zads"]
+    rate = f"producer_byte_rate={size // 60}"  # a minute for all; a round may take 20 s
+    own_broker.tool("kafka.admin.ConfigCommand", [*alter, "--add-config", rate])
+    with running(servers, tmp_path, "--workers", "1", "--until-drained") as run:
+        assert run.wait(360) == 0, run.text()[-3000:]
+        assert "too much" in run.text()
+    assert delivered(servers, "channel.every") == wanted
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(400)
 def test_the_broker_is_away_for_longer_than_any_patience(own_broker: Broker, tmp_path: Path) -> None:
     """A minute: more than every time limit of a client on the way."""
     servers, first, second = own_broker.bootstrap_servers, night()[:300], night()[300:600]
