@@ -143,8 +143,8 @@ def worked(some: Sequence[bytes], start: int) -> dict[str, Page]:
     (verdicts,) = evaluator().evaluate(
         [list(some)], TOPIC, NoGuard(), suspended={"off": "for a test"}, filter_seconds=60, failing_alerts=999
     )
-    outgoing = Outgoing(channels(), Partition(TOPIC, 0), verdicts, records)
-    outgoing.produce(Sink(), start, start + len(some))
+    outgoing = Outgoing(channels(), TOPIC, verdicts, records)
+    outgoing.produce(Sink(), (Partition(TOPIC, 0), start, start + len(some)))
     return tally(TOPIC, verdicts, records, outgoing)
 
 
