@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from filters.blocks import blocks_of
 from filters.errors import BadParameter
 from filters.expressions.syntax import BadExpression, constant, dotted, text_of
 from filters.expressions.terms import (
@@ -24,6 +25,7 @@ from filters.expressions.terms import (
     Membership,
     Missing,
     Part,
+    Predicate,
     Threshold,
 )
 from filters.expressions.values import Kind
@@ -212,6 +214,8 @@ class Reader:
             return self._aggregate(word, node)
         if word in FEATURES:
             return self._feature(word, node)
+        if word in blocks_of(self._survey.name):
+            return self._predicate(word, node)
         if node.keywords:
             raise BadExpression(f"`{text_of(node)}`: only {', '.join(AGGREGATES)} take where=…")
         if word in FUNCTIONS and len(node.args) == 1:
@@ -223,7 +227,7 @@ class Reader:
             value, low, high = node.args
             chain = ast.Compare(low, [ast.LtE(), ast.LtE()], [value, high])
             return self._compare(chain)
-        known = [*FUNCTIONS, "missing", "between", *AGGREGATES, *FEATURES]
+        known = [*FUNCTIONS, "missing", "between", *AGGREGATES, *FEATURES, *blocks_of(self._survey.name)]
         if word in known:
             raise BadExpression(f"`{text_of(node)}`: {word} does not take {len(node.args)} values")
         raise BadExpression(f"no function `{text_of(node.func)}`; {near_names(word, known)}")
@@ -236,6 +240,17 @@ class Reader:
         history = self._survey.light_curve.detections
         reads = _unique([*feature.own, *(f"{history}.{name}" for name in feature.rows)])
         return LightCurveFeature("number", "", reads, history, feature, tuple(map(str, texts)))
+
+    def _predicate(self, word: str, node: ast.Call) -> Part:
+        block, text = blocks_of(self._survey.name)[word], text_of(node)
+        takes = ", ".join(f"{name}={p.default}" for name, p in block.parameters.items()) or "nothing"
+        if node.args or any(keyword.arg not in block.parameters for keyword in node.keywords):
+            raise BadExpression(f"`{text}`: {word} takes {takes}, by name")
+        given = tuple((str(keyword.arg), self._part(keyword.value)) for keyword in node.keywords)
+        for name, part in given:
+            if not isinstance(part, Literal | Threshold) or part.kind != "number":
+                raise BadExpression(f"`{text}`: {name} is a number")
+        return Predicate("flag", "", block.reads, block, given)
 
     def _parameter(self, node: ast.Dict) -> Part:
         name, parameter = _defined(node)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from filters.blocks import Block
 from filters.column import Column
 from filters.expressions.values import (
     Kind,
@@ -239,3 +240,17 @@ class LightCurveFeature(Part):
         assert isinstance(rows, Batch)
         assert self.feature is not None
         return of_column(self.feature.function(rows.alerts, rows.epochs(self.of).past, *self.texts))
+
+
+@dataclass(frozen=True)
+class Predicate(Part):
+    """`star(radius=1)`: see `filters.blocks`. given: parameter -> a number, or one of the expression."""
+
+    block: Block | None = None
+    given: tuple[tuple[str, Part], ...] = ()
+
+    def values(self, rows: Rows) -> Values:
+        assert isinstance(rows, Batch)
+        assert self.block is not None
+        given = {name: part.values(rows).data for name, part in self.given}
+        return of_column(self.block.function(rows.alerts, **given))

@@ -5,9 +5,9 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 
+from filters.blocks.lsst import known_object, reliable_cuts, usable_forced
 from filters.contract import alert_filter
 from filters.history import history
-from filters.lsst.parts import no_solar_system_object, reliable_cuts, usable_forced
 from filters.lsst.rising import READS as RISING
 
 READS = [*RISING, "positive"]
@@ -46,7 +46,7 @@ def fading(
     return {
         **reliable_cuts(alerts, reliability_min),
         "positive": alerts["positive"],
-        "no known object": no_solar_system_object(alerts),
+        "no known object": ~known_object(alerts),
         "enough history": before["flux"].count() >= epochs_min,
         "below its peak": before["flux"].max() - alerts["flux"] > sigmas * error,
         "not rising": alerts["flux"] <= before["flux"].last(),

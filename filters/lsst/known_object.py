@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from filters.blocks import lsst as blocks
 from filters.contract import alert_filter
 
 
@@ -12,6 +13,6 @@ def known_object(alerts: pd.DataFrame) -> dict[str, pd.Series]:
     Source: `ssObjectId` of the schema lsst.v11_0.diaSource; 0 means none in 7.x and 9.0, null later.
     """
     return {
-        "known object": alerts["ssObjectId"].notna(),
-        "not withdrawn": alerts["timeWithdrawnMjdTai"].isna(),
+        "known object": blocks.known_object(alerts),
+        "not withdrawn": ~blocks.withdrawn(alerts),
     }

@@ -5,9 +5,9 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 
+from filters.blocks.lsst import RELIABLE, known_object, reliable_cuts, same_band
 from filters.contract import alert_filter
 from filters.history import history
-from filters.lsst.parts import RELIABLE, no_solar_system_object, reliable_cuts, same_band
 from filters.traced import answer
 
 PAST = [f"prvDiaSources.{name}" for name in ("jd", "band", "exposure", "scienceFlux")]
@@ -50,7 +50,7 @@ def large_amplitude(
     sources = ["scienceFlux", "band", "prvDiaSources.band", "prvDiaSources.scienceFlux"]
     return {
         **reliable_cuts(alerts, reliability_min),
-        "no known object": no_solar_system_object(alerts),
+        "no known object": ~known_object(alerts),
         "enough epochs": earlier.count() + now.notna() >= epochs_min,
         "large amplitude": answer(alerts, amplitude, sources) >= amplitude_min,
     }

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import pandas as pd
 
+from filters.blocks.lsst import RELIABLE, known_object, reliable_cuts
 from filters.contract import alert_filter
-from filters.lsst.parts import RELIABLE, no_solar_system_object, reliable_cuts
 
 READS = [*RELIABLE, "ssObjectId", "isNegative", "isDipole", "flux", "fluxerr"]
 
@@ -38,6 +38,6 @@ def negative_source(
         **reliable_cuts(alerts, reliability_min),
         "negative": alerts["isNegative"],
         "no dipole": ~alerts["isDipole"],
-        "no known object": no_solar_system_object(alerts),
+        "no known object": ~known_object(alerts),
         "significant": alerts["flux"] <= -snr_min * alerts["fluxerr"],
     }

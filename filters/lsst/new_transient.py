@@ -4,9 +4,9 @@ from typing import Annotated
 
 import pandas as pd
 
+from filters.blocks.lsst import RELIABLE, first_jd, known_object, reliable_cuts
 from filters.contract import alert_filter
 from filters.history import history
-from filters.lsst.parts import RELIABLE, first_jd, no_solar_system_object, reliable_cuts
 
 READS = [
     *RELIABLE,
@@ -56,7 +56,7 @@ def new_transient(
         **reliable_cuts(alerts, reliability_min),
         "positive": alerts["positive"],
         "no dipole": ~alerts["isDipole"],
-        "no known object": no_solar_system_object(alerts),
+        "no known object": ~known_object(alerts),
         "a few detections": (seen >= detections_min) & (seen <= detections_max),
         "young": alerts["jd"] - first_jd(alerts, past) <= age_max,
     }

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import pandas as pd
 
+from filters.blocks.lsst import RELIABLE, reliable_cuts
 from filters.contract import alert_filter
-from filters.lsst.parts import RELIABLE, reliable_cuts
 
 
 @alert_filter(survey="lsst", reads=RELIABLE)

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import pandas as pd
 
+from filters.blocks.lsst import RELIABLE, known_object, reliable_cuts
 from filters.contract import alert_filter
 from filters.history import history
-from filters.lsst.parts import RELIABLE, no_solar_system_object, reliable_cuts
 from schemas.time import MINUTES
 
 PAST = [f"prvDiaSources.{name}" for name in ("jd", "night", "positive")]
@@ -46,6 +46,6 @@ def repeated_tonight(
     return {
         **reliable_cuts(alerts, reliability_min),
         "positive": alerts["positive"],
-        "no known object": no_solar_system_object(alerts),
+        "no known object": ~known_object(alerts),
         "seen before tonight": tonight.count() >= detections_min,
     }

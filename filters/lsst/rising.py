@@ -5,9 +5,9 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 
+from filters.blocks.lsst import RELIABLE, known_object, reliable_cuts, usable_forced
 from filters.contract import alert_filter
 from filters.history import history
-from filters.lsst.parts import RELIABLE, no_solar_system_object, reliable_cuts, usable_forced
 
 FORCED = [f"prvDiaForcedSources.{name}" for name in ("jd", "band", "flux", "fluxerr", "usable")]
 READS = [*RELIABLE, "ssObjectId", "jd", "band", "flux", "fluxerr", *FORCED]
@@ -45,7 +45,7 @@ def rising(
     error = np.hypot(alerts["fluxerr"], before["fluxerr"].last())
     return {
         **reliable_cuts(alerts, reliability_min),
-        "no known object": no_solar_system_object(alerts),
+        "no known object": ~known_object(alerts),
         "enough history": before["flux"].count() >= epochs_min,
         "rising": alerts["flux"] - before["flux"].last() > sigmas * error,
         "brightest so far": alerts["flux"] > before["flux"].max(),

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import pandas as pd
 
+from filters.blocks.lsst import RELIABLE, known_object, reliable_cuts
 from filters.contract import alert_filter
-from filters.lsst.parts import RELIABLE, no_solar_system_object, reliable_cuts
 
 READS = [*RELIABLE, "ssObjectId", "positive", "trailLength", "trail_flag_edge", "diaObject.nDiaSources"]
 
@@ -42,6 +42,6 @@ def unknown_mover(
     return {
         **reliable_cuts(alerts, reliability_min),
         "positive": alerts["positive"],
-        "no known object": no_solar_system_object(alerts),
+        "no known object": ~known_object(alerts),
         "trailed or seen once": trailed | seen.isna() | (seen <= detections_max),
     }

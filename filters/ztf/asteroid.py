@@ -4,8 +4,8 @@ from typing import Annotated
 
 import pandas as pd
 
+from filters.blocks.ztf import hostless, known_object, real
 from filters.contract import alert_filter
-from filters.ztf.parts import known_object_within, ps1_source_within
 
 
 @alert_filter(survey="ztf", reads=["positive", "rb", "ndethist", "distpsnr1", "ssdistnr"])
@@ -38,8 +38,8 @@ def asteroid(
     """
     return {
         "positive": alerts["positive"],
-        "real": alerts["rb"] >= rb_min,
+        "real": real(alerts, rb_min=rb_min),
         "seen once": alerts["ndethist"] <= ndethist_max,
-        "no PS1 source": ~ps1_source_within(alerts, source_radius),
-        "no known object": ~known_object_within(alerts, object_radius),
+        "no PS1 source": hostless(alerts, radius=source_radius),
+        "no known object": ~known_object(alerts, radius=object_radius),
     }

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import pandas as pd
 
+from filters.blocks.ztf import ps1_magnitude_in_band, ps1_source
 from filters.contract import alert_filter
-from filters.ztf.parts import ps1_magnitude_in_band, ps1_source_within
 
 
 @alert_filter(survey="ztf", reads=["fid", "magpsf", "positive", "distpsnr1", "sgmag1", "srmag1", "simag1"])
@@ -36,7 +36,7 @@ def blue_outburst(
     After Szkody et al. 2020, AJ 159, 198 (cataclysmic variables in the first year of ZTF).
     """
     return {
-        "PS1 source here": ps1_source_within(alerts, radius),
+        "PS1 source here": ps1_source(alerts, radius=radius),
         "blue": alerts["sgmag1"] - alerts["srmag1"] < colour_max,
         "outburst": ps1_magnitude_in_band(alerts) - alerts["magpsf"] >= amplitude_min,
         "positive": alerts["positive"],

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import pandas as pd
 
+from filters.blocks.ztf import known_object, ps1_source
 from filters.contract import alert_filter
-from filters.ztf.parts import known_object_within, ps1_source_within
 
 
 @alert_filter(survey="ztf", reads=["positive", "distpsnr1", "sgscore1", "ssdistnr"])
@@ -35,7 +35,7 @@ def nuclear(
     """
     return {
         "positive": alerts["positive"],
-        "at a PS1 source": ps1_source_within(alerts, radius),
+        "at a PS1 source": ps1_source(alerts, radius=radius),
         "a galaxy": alerts["sgscore1"] < sgscore_max,
-        "no known object": ~known_object_within(alerts, object_radius),
+        "no known object": ~known_object(alerts, radius=object_radius),
     }

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import pandas as pd
 
+from filters.blocks.ztf import clean, magnitudes_agree, real, round_shape, sharp
 from filters.contract import alert_filter
 
 
@@ -39,9 +40,9 @@ def pure(
     "Filtering alerts", the public example of the ZTF alert distribution (ztf-avro-alert).
     """
     return {
-        "real": alerts["rb"] >= rb_min,
-        "no bad pixel": alerts["nbad"] == nbad,
-        "sharp": alerts["fwhm"] <= fwhm_max,
-        "round": alerts["elong"] <= elong_max,
-        "magnitudes agree": alerts["magdiff"].abs() <= magdiff_max,
+        "real": real(alerts, rb_min=rb_min),
+        "no bad pixel": clean(alerts, nbad=nbad),
+        "sharp": sharp(alerts, fwhm_max=fwhm_max),
+        "round": round_shape(alerts, elong_max=elong_max),
+        "magnitudes agree": magnitudes_agree(alerts, magdiff_max=magdiff_max),
     }

@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 import pandas as pd
 
+from filters.blocks.ztf import known_object, star
 from filters.contract import alert_filter
 from filters.history import history
-from filters.ztf.parts import known_object_within, ps1_source_within
 from filters.ztf.pure import pure
 from schemas.time import MINUTES
 
@@ -54,13 +54,12 @@ def pure_transient(
     "Filtering alerts", the public example of the ZTF alert distribution (ztf-avro-alert), with the positive
     epochs in order of time, this one included, and both spellings of positive ("t" and "1").
     """
-    point_source = ps1_source_within(alerts, star_radius) & (alerts["sgscore1"] >= star_sgscore)
     return {
         **pure.cuts_of(alerts, **purity),
         "positive": alerts["positive"],
-        "no star": ~point_source,
+        "no star": ~star(alerts, radius=star_radius, sgscore=star_sgscore),
         "does not move": seen_apart(alerts, gap),
-        "no known object": ~known_object_within(alerts, object_radius),
+        "no known object": ~known_object(alerts, radius=object_radius),
     }
 
 

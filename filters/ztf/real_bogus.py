@@ -4,6 +4,7 @@ from typing import Annotated
 
 import pandas as pd
 
+from filters.blocks.ztf import real
 from filters.contract import alert_filter
 
 
@@ -14,4 +15,4 @@ def real_bogus(alerts: pd.DataFrame, *, rb_min: Annotated[float, ""] = 0.65) -> 
     Source: Mahabal et al. 2019, PASP 131, 038002; the threshold of the survey's public filter example.
     A packet whose `rb` is float32(0.65) does not pass: widened, it is less than 0.65.
     """
-    return {"real": alerts["rb"] >= rb_min}
+    return {"real": real(alerts, rb_min=rb_min)}

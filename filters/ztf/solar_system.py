@@ -4,8 +4,8 @@ from typing import Annotated
 
 import pandas as pd
 
+from filters.blocks.ztf import known_object
 from filters.contract import alert_filter
-from filters.ztf.parts import known_object_within
 
 
 @alert_filter(survey="ztf", reads=["ssdistnr"])
@@ -16,4 +16,4 @@ def solar_system(
 
     Source: the ZTF alert schema's `ssdistnr`, distance to the nearest known object; negative means none.
     """
-    return {"known object": known_object_within(alerts, object_radius)}
+    return {"known object": known_object(alerts, radius=object_radius)}

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import pandas as pd
 
+from filters.blocks.ztf import clean, real
 from filters.contract import alert_filter
 from filters.stamps import Remembered, images, point_score
 
@@ -40,8 +41,8 @@ def stamp_point(
     """
     score = Remembered(lambda some: point_score(images(some[DIFFERENCE])))
     cuts = {
-        "not hopeless": alerts["rb"] >= rb_min,
-        "no bad pixel": alerts["nbad"] == nbad,
+        "not hopeless": real(alerts, rb_min=rb_min),
+        "no bad pixel": clean(alerts, nbad=nbad),
         "one point source": lambda left: score(left) >= score_min,
     }
     return cuts, {"point_score": score}

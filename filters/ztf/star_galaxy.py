@@ -4,8 +4,8 @@ from typing import Annotated
 
 import pandas as pd
 
+from filters.blocks.ztf import ps1_source
 from filters.contract import alert_filter
-from filters.ztf.parts import ps1_source_within
 
 
 @alert_filter(survey="ztf", reads=["distpsnr1", "sgscore1"])
@@ -31,6 +31,6 @@ def star_galaxy(
     The star-galaxy score of Tachibana & Miller 2018, PASP 130, 128001.
     """
     return {
-        "PS1 source here": ps1_source_within(alerts, radius),
+        "PS1 source here": ps1_source(alerts, radius=radius),
         "a star": alerts["sgscore1"] > sgscore_min,
     }

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import pandas as pd
 
+from filters.blocks.ztf import ps1_source
 from filters.contract import alert_filter
 from filters.history import history
-from filters.ztf.parts import ps1_source_within
 
 READS = ["jd", "fid", "flux", "distpsnr1", "sgscore1"]
 READS += [f"prv_candidates.{name}" for name in ("jd", "fid", "exposure", "flux")]
@@ -49,7 +49,7 @@ def stellar_outburst(
     earlier = same_band.once_an_exposure()["flux"]
     change = (alerts["flux"] - earlier.mean()).abs()
     return {
-        "PS1 source here": ps1_source_within(alerts, radius),
+        "PS1 source here": ps1_source(alerts, radius=radius),
         "a star": alerts["sgscore1"] > sgscore_min,
         "enough history": earlier.count() >= epochs_min,
         "outburst": change > sigmas * earlier.std(),
