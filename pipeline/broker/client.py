@@ -53,6 +53,9 @@ MESSAGE_MAX_BYTES = 10_000_000
 SIZED = {"max.message.bytes": str(MESSAGE_MAX_BYTES)}
 """Configuration of a topic that takes records of MESSAGE_MAX_BYTES."""
 
+SESSION_SECONDS = 6.0
+"""A static member that was not heard of for so long is gone."""
+
 PASSING = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._TIMED_OUT}
 """librdkafka reports each failed reconnect as an error; these pass by themselves."""
 
@@ -118,11 +121,16 @@ def consumer_settings(bootstrap: str, group: str, **extra: Any) -> dict[str, Any
     return client_settings(bootstrap, **(reading | extra))
 
 
+def instance_of(group: str, replica: str) -> str:
+    """The name of a static member."""
+    return f"{group}-{replica}"
+
+
 def static_member(group: str, replica: str) -> dict[str, Any]:
     """Settings of a member that keeps its partitions over a quick restart; another of its name fences it."""
     return {
-        "group.instance.id": f"{group}-{replica}",
-        "session.timeout.ms": 6_000,
+        "group.instance.id": instance_of(group, replica),
+        "session.timeout.ms": int(1000 * SESSION_SECONDS),
         "heartbeat.interval.ms": 2_000,
     }
 

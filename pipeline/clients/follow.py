@@ -39,6 +39,7 @@ from pipeline.broker.client import (
     wait_for_broker,
 )
 from pipeline.broker.listen import committed_ends
+from pipeline.broker.members import SETTLED_SECONDS, is_fence, replicas
 from pipeline.broker.partition import Partition
 from pipeline.broker.topics import left_out, topic_ids
 from schemas.errors import NoSchemaSource, ZadsError
@@ -170,9 +171,14 @@ class Follower:
         self._asking: AdminClient | None = None
         self._stop = threading.Event()
         self._confirmed = False  # that the group's first answer leaves no topic out
+        self._fenced = False  # somebody has our name, perhaps we ourselves
         self.followed = Followed()
-        member = static_member(group, replica) | kafka
-        self._consumer = Consumer(consumer_settings(bootstrap, group, **member))
+        self._replica = replica
+        self._consumer = self._new_consumer()
+
+    def _new_consumer(self) -> Consumer:
+        member = static_member(self._group, self._replica) | self._kafka
+        return Consumer(consumer_settings(self._bootstrap, self._group, **member))
 
     def run(
         self, until_drained: bool = False, on_progress: Callable[[Followed], None] = lambda _: None
@@ -183,7 +189,9 @@ class Follower:
         heard = time.monotonic()
         try:
             while not self._stop.is_set() and not self._drained(ends):
-                if self._receive():
+                if self._fenced:
+                    self._see_who_has_our_place()
+                elif self._receive():
                     heard = time.monotonic()
                 elif time.monotonic() - heard > _SILENCE:
                     self._wait_for_broker()
@@ -212,6 +220,29 @@ class Follower:
                     said = time.monotonic()
                     log.warning("waiting for the broker for %.0f s: %s", said - since, error)
                 self._stop.wait(_AGAIN)
+
+    def _see_who_has_our_place(self) -> None:
+        """Wait until a member that does not live is none any more: end if there is one, else join again.
+
+        What was read and not kept is read again by whoever has the partitions. Raises Replaced.
+        """
+        self._sources, self._reached, self._unproved = {}, {}, []
+        self._stop.wait(SETTLED_SECONDS)
+        try:
+            taken = self._replica in replicas(self._admin(), self._group)
+        except KafkaException as error:
+            log.debug("the members of the group are not known yet: %s", error)
+            return
+        if taken:
+            raise Replaced(
+                f"another follower of group {self._group} has taken over",
+                hint="give each replica its own --replica NAME",
+            )
+        log.warning("the group had lost this member, and nobody has its place: joining again")
+        before, self._consumer, self._fenced = self._consumer, self._new_consumer(), False
+        before.close()
+        self._confirmed = False
+        self._subscribe()
 
     def stop(self) -> None:
         """Keep what was read and return from `run`; from any thread, or a signal handler."""
@@ -401,11 +432,10 @@ class Follower:
         error = message.error()
         if error is None or error.code() == KafkaError._PARTITION_EOF:
             return True
-        if error.code() == KafkaError.FENCED_INSTANCE_ID or error.fatal():
-            raise Replaced(
-                f"another follower has taken over ({error.str()})",
-                hint="give each replica its own --replica NAME",
-            )
+        if is_fence(error):
+            log.debug("fenced: %s", error.str())
+            self._fenced = True
+            return False
         waiting = error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
         if waiting or passes_by_itself(error):  # a pattern that matches nothing yet: usual in the evening
             log.log(logging.DEBUG if waiting else logging.WARNING, "following: %s", sentence(error))

@@ -7,13 +7,12 @@ import logging
 from confluent_kafka import KafkaException
 
 from pipeline.broker.client import BrokerError, admin_client, sentence, topic_names
+from pipeline.broker.members import replicas
 from pipeline.channels.channel import ChannelSet
 from pipeline.channels.config import RunConfig
 from pipeline.channels.groups import Delivering, announce, differences, groups, refuse_second_group
 
 log = logging.getLogger(__name__)
-
-_ASK_SECONDS = 10.0
 
 
 def take_place(config: RunConfig, channels: ChannelSet, again: bool) -> None:
@@ -55,14 +54,11 @@ def delivering(config: RunConfig, channels: ChannelSet) -> Delivering:
 def _replicas(config: RunConfig) -> list[str]:
     """The replicas of the group that run now."""
     admin = admin_client(config.bootstrap_servers, **config.client)
-    (answer,) = admin.describe_consumer_groups([config.group], request_timeout=_ASK_SECONDS).values()
     try:
-        members = answer.result().members
+        return replicas(admin, config.group)
     except KafkaException as error:  # a group that never ran, or a broker that has just begun
         log.debug("the group's members are not known: %s", sentence(error.args[0]))
         return []
-    prefix = f"{config.group}-"
-    return [(one.group_instance_id or "").removeprefix(prefix) for one in members]
 
 
 def announce_now(config: RunConfig, channels: ChannelSet) -> None:

@@ -22,6 +22,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from pipeline.broker.client import sentence, static_member
 from pipeline.broker.faults import Fault, fault_of
+from pipeline.broker.members import SETTLED_SECONDS, is_fence, replicas
 from pipeline.broker.partition import Partition
 from pipeline.broker.topics import left_out, partitions_of, topic_ids
 from pipeline.worker.position import Standing, standing
@@ -31,8 +32,7 @@ log = logging.getLogger(__name__)
 
 _KAFKA_SECONDS = 10.0
 _SETTLING_SECONDS = 0.1
-# poll() gives a fatal error as _FATAL, and fatal() of that is false (confluent-kafka 2.16).
-_REPLACED = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
+_LOOK_AGAIN_SECONDS = 1.0
 
 
 class ReplacedError(ZadsError):
@@ -62,16 +62,24 @@ class Membership:
     def __init__(
         self, kafka: dict[str, str], group: str, replica: str, topics: str, others: Iterable[str] = ()
     ) -> None:
-        self._kafka, self._group = kafka, group
+        self._kafka, self._group, self._replica = kafka, group, replica
+        self._fenced_at: float | None = None  # somebody has our name, perhaps we ourselves
         self._admin = AdminClient(kafka)
         self._assigned: set[Partition] = set()
         self.unreadable: dict[Partition, str] = {}  # that the broker says nothing of, and why
         self.changed = False  # since the owner of this flag cleared it
-        self._consumer = Consumer(
+        self._consumer = self._new_consumer()
+        self._pattern = topics if topics.startswith("^") else f"^{topics}"
+        self._others = tuple(others)
+        self._confirmed = False
+        self._subscribe()
+
+    def _new_consumer(self) -> Consumer:
+        return Consumer(
             {
-                **kafka,
-                "group.id": group,
-                **static_member(group, replica),
+                **self._kafka,
+                "group.id": self._group,
+                **static_member(self._group, self._replica),
                 "partition.assignment.strategy": "range",
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
@@ -84,27 +92,49 @@ class Membership:
                 "queued.max.messages.kbytes": 1_024,
             }
         )
-        self._pattern = topics if topics.startswith("^") else f"^{topics}"
-        self._others = tuple(others)
-        self._confirmed = False
-        self._subscribe()
 
     def poll(self) -> set[Partition]:
-        """Stay a member; the partitions that are ours now. Raises ReplacedError when fenced."""
+        """Stay a member; the partitions that are ours now. Raises ReplacedError when another has our name."""
+        if self._fenced_at is not None:
+            self._see_who_has_our_place(self._fenced_at)
+            return self._assigned
         message = self._consumer.poll(0)
         error = message.error() if message is not None else None
         if error is not None:
-            if error.fatal() or error.code() in _REPLACED:
-                raise ReplacedError(
-                    f"another `zads run` has taken over ({error.str()})",
-                    hint="give each replica its own --replica NAME",
-                )
+            if is_fence(error):
+                log.debug("fenced: %s", error.str())
+                self._fenced_at, self._assigned, self.changed = time.monotonic(), set(), True
+                return self._assigned
             # A pattern that matches no topic yet is usual at the beginning of every night.
             quiet = error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
             log.log(logging.DEBUG if quiet else logging.WARNING, "consumer group: %s", error.str())
         if self._assigned and not self._confirmed:
             self._confirm_assignment()
         return self._assigned
+
+    def _see_who_has_our_place(self, since: float) -> None:
+        """When a member that does not live is none any more: end if there is one, else join again.
+
+        A broker that was away may have fenced us for a request of our own (see is_fence).
+        """
+        if time.monotonic() - since < SETTLED_SECONDS:
+            return
+        try:
+            taken = self._replica in replicas(self._admin, self._group)
+        except KafkaException as error:
+            log.debug("the members of the group are not known yet: %s", error)
+            self._fenced_at = since + _LOOK_AGAIN_SECONDS
+            return
+        if taken:
+            raise ReplacedError(
+                f"another `zads run` of group {self._group} has taken over",
+                hint="give each replica its own --replica NAME",
+            )
+        log.warning("the group had lost this member, and nobody has its place: joining again")
+        before, self._consumer, self._fenced_at = self._consumer, self._new_consumer(), None
+        before.close()
+        self._confirmed = False
+        self._subscribe()
 
     def read_others(self, others: Iterable[str]) -> None:
         """Read these other topics from now on; a rebalance when they are not those that were read."""

@@ -64,6 +64,24 @@ def test_a_quick_restart_notices_topics_and_partitions_that_came_just_before(bro
                 topics_of(first, {late})
 
 
+def test_a_member_that_was_fenced_by_nobody_who_lives_joins_again(broker: Broker) -> None:
+    """As after a request to join that a frozen broker answered late."""
+    servers, name = broker.bootstrap_servers, f"m{uuid.uuid4().hex[:8]}"
+    topic = f"{name}_1"
+    ensure_topics(servers, [topic], partitions=1)
+    with member(servers, name) as one:
+        assert topics_of(one, {topic}) == {topic}
+        same = {"group.id": name, "group.instance.id": f"{name}-0", "session.timeout.ms": 1_000}
+        phantom = Consumer({"bootstrap.servers": servers, **same, "heartbeat.interval.ms": 300})
+        phantom.subscribe([topic])
+        deadline = time.monotonic() + SECONDS
+        while one.poll() and time.monotonic() < deadline:
+            phantom.poll(0.1)
+        phantom.close()
+        assert not one.poll(), "it was not fenced"
+        assert topics_of(one, {topic}) == {topic}
+
+
 def test_a_topic_is_read_by_its_name_alone(broker: Broker) -> None:
     """librdkafka takes fewer regular expressions than Python does."""
     servers, name = broker.bootstrap_servers, f"m{uuid.uuid4().hex[:8]}"

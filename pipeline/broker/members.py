@@ -1,0 +1,39 @@
+"""Static members of a consumer group: which are there, and what a fence means."""
+
+from __future__ import annotations
+
+from confluent_kafka import KafkaError
+from confluent_kafka.admin import AdminClient
+
+from pipeline.broker.client import SESSION_SECONDS, instance_of
+
+_FENCES = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
+"""poll() gives a fatal error as _FATAL, and fatal() of that is false (confluent-kafka 2.16)."""
+SETTLED_SECONDS = SESSION_SECONDS + 2.0
+"""After so long a member that does not live is none any more."""
+
+
+def is_fence(error: KafkaError) -> bool:
+    """Whether a consumer is told that another has its name.
+
+    That other may be itself: when the broker was away under a request to join, it answers both that one and
+    the next, with a name for each, and fences the first.
+    """
+    return error.fatal() or error.code() in _FENCES
+
+
+def replicas(admin: AdminClient, group: str, timeout: float = 5.0) -> list[str]:
+    """The replicas of a group that are there now. Raises KafkaException.
+
+    Parameters
+    ----------
+    admin
+        Asks the broker.
+    group
+        The group.
+    timeout
+        Seconds to wait.
+    """
+    (answer,) = admin.describe_consumer_groups([group], request_timeout=timeout).values()
+    names = [member.group_instance_id or "" for member in answer.result().members]
+    return [name.removeprefix(instance_of(group, "")) for name in names]
