@@ -21,7 +21,7 @@ from schemas.avro.fallback import fitted
 from schemas.errors import CorruptValue, NoSuchColumn
 from schemas.surveys import strangers
 from schemas.surveys.registry import SURVEYS, survey_named, survey_of_packet
-from schemas.surveys.survey import Survey, floats
+from schemas.surveys.survey import Survey, floats, is_annotation
 
 Table: TypeAlias = pa.Table | pa.RecordBatch
 
@@ -186,7 +186,7 @@ def may_be_external(name: str) -> bool:
     A name that is nearly a history or record of some survey counts as misspelt ("prv_candidate.jd").
     """
     head, dot, _ = name.partition(".")
-    if not dot or not _EXTERNAL.fullmatch(head):
+    if not dot or is_annotation(name) or not _EXTERNAL.fullmatch(head):
         return False
     surveys = SURVEYS.values()
     if any(head in survey.names() for survey in surveys):

@@ -1,4 +1,4 @@
-"""Columns that an archive keeps in the packets' bodies only: stamps, decoded when somebody asks for them."""
+"""Columns that an archive keeps in the packets' bodies only, decoded when asked for: stamps, annotations."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from archive.tables.fingerprints import schemas_of
 from schemas.errors import UnknownSchema
 from schemas.packets.reader import PacketReader
 from schemas.surveys.registry import survey_named
+from schemas.surveys.survey import is_annotation
 
 ROWS = 512
 """Of a batch whose bodies are read: one row group, some 30 MB."""
@@ -21,7 +22,7 @@ ROWS = 512
 def in_bodies(names: Sequence[str], survey: str) -> list[str]:
     """Those of the columns that only a packet's body has."""
     stamps = set(survey_named(survey).stamps.fields.values())
-    return [name for name in names if name.partition(".")[0] in stamps]
+    return [name for name in names if name.partition(".")[0] in stamps or is_annotation(name)]
 
 
 def with_bodies(table: pa.Table, names: Sequence[str], archive: str, survey: str) -> pa.Table:

@@ -35,6 +35,7 @@ class Wanted(BaseModel):
     drop: tuple[str, ...] = ()
     topics: str = ""
     values: tuple[str, ...] = ()
+    annotate: bool = False
     input: str = ""
     limits: Limits = Limits()
     owner: str = ""

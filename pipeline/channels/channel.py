@@ -10,11 +10,13 @@ from functools import cached_property
 from typing import Any, Literal
 
 import cloudpickle
+import pandas as pd
 
 from filters import Filter
-from filters.external.externals import Externals, external_names
+from filters.external.externals import Externals, external_names, frames_of
 from filters.limits import Limits
 from pipeline.channels.expected import Expected
+from schemas.avro.annotate import check_annotation
 from schemas.surveys.registry import program_of_topic
 
 Access = Literal["public", "collaboration"]
@@ -39,6 +41,7 @@ class Channel:
     limits: Limits = field(default_factory=Limits)
     input: str = ""  # a channel: its topic is read instead of the run's; "" for the run's
     values: tuple[str, ...] = ()  # columns that travel with each alert, beside what the filter gives
+    annotate: bool = False  # the values go into the packet too
     expected: Expected | None = None  # by its backtest; has no part in what is delivered
 
     @property
@@ -78,7 +81,21 @@ class Channel:
             "limits": self.limits.model_dump(exclude_defaults=True),
             "topic": self.topic,
             **({"values": list(self.values)} if self.values else {}),
+            **({"annotate": True} if self.annotate else {}),
         }
+
+    @cached_property
+    def units(self) -> dict[str, str]:
+        """Every value that travels with an alert -> unit, "text" for words: columns first, then the filter's.
+
+        A column has no unit here: the survey's page of columns says it.
+        """
+        return {**_kinds(self.values, self.filter.surveys[0]), **self.filter.gives}
+
+    def check_annotation(self) -> None:
+        """Raise BadAnnotation when its values are to go into the packet and have no name there."""
+        if self.annotate:
+            check_annotation(self.name, self.units)
 
     @cached_property
     def external_reads(self) -> tuple[str, ...]:
@@ -94,6 +111,14 @@ class Channel:
             ("parameters", json.dumps(dict(self.filter.values), sort_keys=True).encode()),
             *([("units", json.dumps(dict(self.filter.gives)).encode())] if self.filter.gives else []),
         ]
+
+
+def _kinds(columns: tuple[str, ...], survey: str) -> dict[str, str]:
+    """Column -> "text" for words, "" for numbers."""
+    if not columns:
+        return {}
+    nothing = frames_of(columns, survey).of_packets([])
+    return {name: "text" if pd.api.types.is_string_dtype(nothing[name].dtype) else "" for name in columns}
 
 
 def input_topics(name: str, access: Access) -> tuple[str, ...]:

@@ -92,6 +92,7 @@ class ChannelConfig(_Table):
     drop: list[str] = Field(default_factory=list)
     topics: str = ""
     input: str = ""
+    annotate: bool = False  # the values go into the packet too
     limits: Limits = Field(default_factory=Limits)
 
 
@@ -374,15 +375,18 @@ def configured_channel(name: str, config: ChannelConfig) -> Channel:
         if config.access == "public":
             for survey in chosen.surveys:
                 refuse_dropping_programid(config.drop, survey)
+        channel = Channel(
+            name,
+            chosen,
+            config.access,
+            tuple(config.drop),
+            config.topics,
+            config.limits,
+            config.input,
+            tuple(config.values),
+            config.annotate,
+        )
+        channel.check_annotation()
     except ZadsError as error:
         raise ConfigError(f"[channels.{name}] {error}") from error
-    return Channel(
-        name,
-        chosen,
-        config.access,
-        tuple(config.drop),
-        config.topics,
-        config.limits,
-        config.input,
-        tuple(config.values),
-    )
+    return channel

@@ -70,6 +70,7 @@ class Definition(BaseModel):
     limits: Limits = Limits()
     input: str = ""
     values: tuple[str, ...] = ()
+    annotate: bool = False
     state: State = "draft"
     report: dict[str, Any] | None = None
     revision: int = 0
@@ -149,14 +150,16 @@ class Definition(BaseModel):
 
     def channel(self) -> Channel:
         """Ready to run. Raises ChannelError."""
-        fixed = (self.access, self.drop, self.topics, self.limits, self.input, self.values)
+        fixed = (self.access, self.drop, self.topics, self.limits, self.input, self.values, self.annotate)
         chosen = self.loaded()
         try:
             chosen.require_live()
+            expected = None if self.outdated(chosen) else self.expected
+            channel = Channel(self.name, chosen, *fixed, expected=expected)
+            channel.check_annotation()
         except ZadsError as error:
             raise ChannelError(f"channel {self.name}: {error}", hint=error.hint) from error
-        expected = None if self.outdated(chosen) else self.expected
-        return Channel(self.name, chosen, *fixed, expected=expected)
+        return channel
 
     def outdated(self, chosen: Filter) -> str:
         """What to tell when the code that runs is not the code that was tried; "" when it is, or none was.
@@ -299,6 +302,7 @@ def _changed(old: Definition, new: Definition) -> set[str]:
         "limits",
         "input",
         "values",
+        "annotate",
     )
     return {name for name in what if getattr(old, name) != getattr(new, name)}
 

@@ -20,6 +20,7 @@ from pipeline.worker.evaluate import Match, Refusal, Verdicts
 from pipeline.worker.position import Standing
 from pipeline.worker.remembered import NOTHING_REMEMBERED, Admission
 from pipeline.worker.work import Work
+from schemas.avro.annotate import annotated
 from schemas.avro.framing import SchemaSource
 from schemas.avro.rewrite import rewrite
 from schemas.errors import PacketError
@@ -147,6 +148,8 @@ class Outgoing:
         source = self._records[match.index]
         try:
             value = self._value(channel, match.index)
+            if channel.annotate:
+                value = annotated(value, channel.name, match.values, channel.units, self._schemas)
         except PacketError as error:
             return _undelivered(channel, match, error.reason, str(error))
         if len(value) + _RECORD_OVERHEAD > MESSAGE_MAX_BYTES:

@@ -15,6 +15,10 @@ from schemas.errors import NoSuchColumn, UnsupportedSchema, ZadsError
 from schemas.surveys.registry import SURVEYS
 from schemas.surveys.survey import Survey
 
+ANNOTATIONS, NAMESPACE = "annotations", "zads.annotations"
+"""The field in which channels note what they found, and the namespace of its records: a public channel reads
+public ones only, so they are public (`schemas.avro.annotate`)."""
+
 _HOLDERS = ("record", "array", "map", "bytes", "fixed")
 
 
@@ -68,7 +72,7 @@ def _path(survey: Survey, name: str) -> str:
 def _unlisted(record: Any, path: str, survey: Survey) -> Iterator[str]:
     for field in record["fields"]:
         where = f"{path}.{field['name']}" if path else field["name"]
-        if not _holds_more(field["type"]):
+        if not _holds_more(field["type"]) or _is_annotation(where, field["type"]):
             continue
         rule = survey.public
         inner = _inner(field["type"], where in rule.rows) if where in rule.listed else None
@@ -76,6 +80,18 @@ def _unlisted(record: Any, path: str, survey: Survey) -> Iterator[str]:
             yield where
         elif inner["type"] == "record":
             yield from _unlisted(inner, where, survey)
+
+
+def _is_annotation(path: str, tree: Any) -> bool:
+    """Whether a field is the record of annotations, of single values only."""
+    if path != ANNOTATIONS or not isinstance(tree, dict) or tree["type"] != "record":
+        return False
+    inner = [field["type"] for field in tree["fields"]]
+    ours = all(
+        isinstance(one, dict) and one["type"] == "record" and one["name"].startswith(f"{NAMESPACE}.")
+        for one in inner
+    )
+    return ours and not any(_holds_more(field["type"]) for one in inner for field in one["fields"])
 
 
 def _holds_more(tree: Any) -> bool:

@@ -275,6 +275,8 @@ class Survey:
             return self._stored[name]
         if name == EVERYTHING:
             return name, self.type
+        if is_annotation(name):
+            return name, pa.float64()
         try:
             return name, walk_type(self.type, name)
         except KeyError:
@@ -309,6 +311,12 @@ class Survey:
         if history and self.histories[history].missing is not None:
             return self.histories[history].missing
         return self.missing.get(name)
+
+
+def is_annotation(name: str) -> bool:
+    """Whether a column is a number that a channel has noted in the packet: "annotations.CHANNEL.VALUE"."""
+    head, *parts = name.split(".")
+    return head == "annotations" and len(parts) == 2 and all(parts)
 
 
 def floats(column: pa.Array) -> np.ndarray:

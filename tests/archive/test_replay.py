@@ -128,7 +128,10 @@ def test_a_sweep_is_one_pass(archive: Archive) -> None:
     counts = [len(sweep.of(number)) for number in range(20)]
     assert counts == sorted(counts, reverse=True)
     assert sorted(sweep.of(13)["candid"]) == sorted(once.of(0)["candid"])  # 0.65
-    ten = replay(list(registered("ztf").values())[:10], archive)
+    of_columns = [
+        f for f in registered("ztf").values() if f.name != "stamp_point"
+    ]  # which reads whole packets
+    ten = replay(of_columns[:10], archive)
     each = [replay(f, archive) for f in ten.filters]
     assert ten.tally.bytes < sum(one.tally.bytes for one in each) / 2
 
