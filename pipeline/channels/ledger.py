@@ -110,7 +110,8 @@ class Page:
 class Entry:
     """What became of the records of `topic`/`partition` with low <= offset < high.
 
-    name: of the entry. kind: "live", or "backfill" of offsets that a live entry has counted as a gap. pages:
+    name: of the entry. kind: "live"; "backfill" of offsets that a live entry has counted as a gap;
+    "exposures" for channels that judge these whole, without offsets: they close in no order of them. pages:
     night ("2023-10-12") -> counts.
     """
 

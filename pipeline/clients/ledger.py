@@ -39,12 +39,13 @@ class NightLedger:
 
 
 def entries(config: RunConfig) -> list[Entry]:
-    """The entries of the group of `config`. Raises BrokerError."""
+    """The entries of the group of `config`, and of its channels of whole exposures. Raises BrokerError."""
     if LEDGER_TOPIC not in topic_names(config.bootstrap_servers, **config.client):
         return []
     told = listen(LEDGER_TOPIC, config.bootstrap_servers, until_drained=True, **config.client)
     found = entries_of((record.key or b"", record.raw) for record in told)
-    return [entry for entry in found if entry.group == config.group]
+    groups = (config.group, f"{config.group}-exposures")
+    return [entry for entry in found if entry.group in groups]
 
 
 def nights_of(found: Iterable[Entry]) -> list[str]:
@@ -108,7 +109,7 @@ def _waiting(config: RunConfig, found: Sequence[Entry]) -> dict[str, int]:
     ids = topic_ids(admin, sorted({entry.topic for entry in found}))
     reached: Counter[Partition] = Counter()
     for entry in found:
-        if ids.get(entry.topic) == entry.topic_id:
+        if entry.kind == "live" and ids.get(entry.topic) == entry.topic_id:
             reached[entry.source] = max(reached[entry.source], entry.high)
     ends = committed_ends(bootstrap, partitions_of(admin, sorted(ids)), **kafka)
     waiting: Counter[str] = Counter()

@@ -58,6 +58,8 @@ class Outgoing:
     ----------
     readers
         The channels that read the source.
+    verdicts
+        What the channels said of it.
     delivered
         Channel -> what went to its topic.
     refused
@@ -77,7 +79,7 @@ class Outgoing:
         schemas: SchemaSource | None = None,
         admission: Admission | None = None,
     ) -> None:
-        self._verdicts, self._records, self._schemas = verdicts, records, schemas
+        self.verdicts, self._records, self._schemas = verdicts, records, schemas
         self._channels = {channel.name: channel for channel in channels.channels}
         self.readers = [channel for channel in channels.channels if channels.reads(channel, topic)]
         self._external = {name: channels.external_header(one) for name, one in self._channels.items()}
@@ -114,8 +116,8 @@ class Outgoing:
         NotTaken
             When the broker does not take a record.
         """
-        self.refused = list(self._verdicts.refused)
-        for name, matches in self._verdicts.matches.items():
+        self.refused = list(self.verdicts.refused)
+        for name, matches in self.verdicts.matches.items():
             self.delivered[name] = []
             for match in matches:
                 self._admit(paced, self._channels[name], match)
@@ -165,9 +167,9 @@ class Outgoing:
     def _value(self, channel: Channel, index: int) -> bytes:
         """The packet's own bytes, unless fields are dropped or history rows must go."""
         raw = self._records[index].value()
-        public_only = channel.public and index in self._verdicts.mixed
+        public_only = channel.public and index in self.verdicts.mixed
         if channel.public:
-            for path in self._verdicts.unlisted.get(index, ()):
+            for path in self.verdicts.unlisted.get(index, ()):
                 self._hidden.setdefault(path, set()).add(index)
         if not channel.drop and not public_only:
             return raw
@@ -198,7 +200,7 @@ class Outgoing:
         """What channels miss here: whole batches, and single alerts on which their filter failed."""
         whole = [
             gap_of(self._channels[name], *span, reason, counted="gaps")
-            for name, reason in self._verdicts.gaps.items()
+            for name, reason in self.verdicts.gaps.items()
             for span in ranges
         ]
         single = [

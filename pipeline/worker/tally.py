@@ -15,7 +15,12 @@ Count = Callable[[Collection[int]], int]
 
 
 def tally(
-    topic: str, verdicts: Verdicts, records: Sequence[Message], outgoing: Outgoing, lost: int = 0
+    topic: str,
+    verdicts: Verdicts,
+    records: Sequence[Message],
+    outgoing: Outgoing,
+    lost: int = 0,
+    first: int = 0,
 ) -> dict[str, Page]:
     """Night -> what became of its records.
 
@@ -31,15 +36,19 @@ def tally(
         That has produced them: what was delivered, and what could not be.
     lost : int
         Offsets before them that can no longer be read; of the night of the topic or else of now.
+    first : int
+        Records before this one were counted before.
 
     Returns
     -------
     dict
     """
-    nights = nights_of(topic, verdicts, records)
+    nights = [*[""] * first, *nights_of(topic, verdicts, records)[first:]]
     every = sorted(set(nights))
     pages = {
-        night: _page(_count_of(night, nights, every), len(records), verdicts, outgoing) for night in every
+        night: _page(_count_of(night, nights, every), len(records), verdicts, outgoing)
+        for night in every
+        if night
     }
     if lost:
         page = pages.setdefault(night_of_topic(topic) or night_of_arrival(None), Page())

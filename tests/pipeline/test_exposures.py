@@ -28,7 +28,7 @@ from pipeline.clients.follow import Follower
 from pipeline.live.exposures.closings import Closing, closed_by, closing_of
 from pipeline.live.exposures.gathering import Gathering, Key, Place
 from simulator import simulate
-from tests.pipeline.night import running
+from tests.pipeline.night import assert_the_ledger_adds_up, running
 from tests.pipeline.topics import records
 
 TOPIC = "ztf_20231012_programid1"
@@ -210,6 +210,7 @@ def test_exposures_are_whole_live_through_a_kill_and_late_records_change_nothing
     found = records(servers, "channel.few")
     assert Counter(map(candid_of, found)) == Counter(expected.keys())
     assert {candid_of(record): size_of(record) for record in found} == expected
+    assert_the_ledger_adds_up(servers)
     assert_replay_differs_only_where_something_was_late(servers, tmp_path / "archive", packets, set(some))
 
 

@@ -32,11 +32,13 @@ from pipeline.broker.partition import Partition
 from pipeline.broker.ranges import RangeReader, Stalled
 from pipeline.channels.channel import ChannelSet
 from pipeline.channels.gaps import EXPOSURES_TOPIC as TOPIC
+from pipeline.channels.ledger import Entry, Page
 from pipeline.live.exposures.closings import CLOCK, Closing, closed_by
 from pipeline.live.exposures.gathering import Gathering, Key, Place
 from pipeline.live.membership import Membership
 from pipeline.worker.deliver import Outgoing, span_of
 from pipeline.worker.position import metadata_of, standing
+from pipeline.worker.tally import tally
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +51,22 @@ _AHEAD = 60_000  # milliseconds: a partition whose records are so much newer tha
 
 @dataclass(frozen=True)
 class Judged:
-    """A closing and what goes out with it. records: those judged now, in the order of its places."""
+    """A closing and what goes out with it.
+
+    records: those judged now, in the order of its places. beside: those of the same exposure that were judged
+    before, and came first in the judgement.
+    """
 
     closing: Closing
     outgoing: Outgoing
     records: Sequence[Message]
+    beside: Sequence[Message] = ()
+
+    def pages(self) -> dict[str, Page]:
+        """For the ledger, once it has been produced: of the channels alone, the run counts the sources."""
+        every, topic = [*self.beside, *self.records], self.closing.key.topic
+        pages = tally(topic, self.outgoing.verdicts, every, self.outgoing, first=len(self.beside))
+        return {night: Page(channels=page.channels) for night, page in pages.items()}
 
 
 class ExposureLane:
@@ -105,6 +118,7 @@ class ExposureLane:
             }
         )
         self._ids: dict[str, str] = {}
+        self._entries: dict[str, Entry] = {}  # topic -> of the ledger
         self._looked = -_LOOK_SECONDS
         self._committed: dict[Partition, int] = {}
         self._newest: dict[Partition, int] = {}  # milliseconds, of the records read
@@ -160,6 +174,7 @@ class ExposureLane:
 
     def _forget(self, topic: str) -> None:
         del self._ids[topic]
+        self._entries.pop(topic, None)
         mine = [partition for partition in self._committed if partition.topic == topic]
         self._reader.incremental_unassign([TopicPartition(*partition) for partition in mine])
         for partition in mine:
@@ -277,6 +292,9 @@ class ExposureLane:
         for one in judged:
             one.outgoing.produce(paced, *map(span_of, one.records))
             paced.produce(**one.closing.record(channels), partition=0)
+        entries = self._entries_with(judged)
+        for entry in entries.values():
+            paced.produce(**entry.record())
         paced.flush()
         places = [
             TopicPartition(*p, offset, metadata_of(channels.version, self._ids[p.topic]))
@@ -286,8 +304,19 @@ class ExposureLane:
             self._producer.send_offsets_to_transaction(places, membership.metadata, _KAFKA_SECONDS)
         self._producer.commit_transaction(_KAFKA_SECONDS)
         self._committed |= moved
+        self._entries |= entries
         for one in judged:
             self._settle(one.closing)
+
+    def _entries_with(self, judged: Sequence[Judged]) -> dict[str, Entry]:
+        """The entries of the ledger that these change, one a topic."""
+        entries: dict[str, Entry] = {}
+        for one in judged:
+            topic = one.closing.key.topic
+            new = Entry(self._group, topic, -1, self._ids[topic], 0, 0, kind="exposures")
+            entry = entries.get(topic) or self._entries.get(topic) or new
+            entries[topic] = entry.and_then(0, one.pages())
+        return entries
 
     def _settle(self, closing: Closing) -> None:
         if closing.reason == "late":

@@ -256,8 +256,9 @@ class _Work:
         told = _from(verdicts, late_from)
         self._told.failures += verdicts.failures
         outgoing = Outgoing(self._channels, key.topic, told, records, self._evaluator.schemas)
-        new = records[late_from:]
-        return Judged(lane.closing(key, [place_of(r) for r in new], late_from > 0), outgoing, new)
+        before, new = records[:late_from], records[late_from:]
+        closing = lane.closing(key, [place_of(r) for r in new], late_from > 0)
+        return Judged(closing, outgoing, new, before)
 
     def _commit(self, lane: ExposureLane, judged: Sequence[Judged]) -> None:
         lane.commit(judged, self._channels, self._membership)
