@@ -191,7 +191,11 @@ def finder(
         str, typer.Option(help='palomar, pachon, … or "longitude latitude height" (degrees, metres).')
     ] = "palomar",
     when: Annotated[
-        str | None, typer.Option(help="The night after this UTC date.", show_default="the coming night")
+        str | None,
+        typer.Option(
+            help="The night that begins on the evening of this date at the site.",
+            show_default="the first night in which it can still be observed",
+        ),
     ] = None,
     catalogue: Annotated[
         str | None,

@@ -11,6 +11,7 @@ from schemas.errors import ZadsError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 _FIELD = 45.0  # arcsec from the middle of a stamp to beyond its corners
 
@@ -44,8 +45,7 @@ def _of_file(path: Path) -> pd.DataFrame:
     import pyarrow.parquet as pq
 
     if path.suffix.lower() == ".parquet":
-        frame: pd.DataFrame = pq.read_table(path).to_pandas()
-        return frame
+        return _frame(pq.read_table(path))
     from astropy.table import Table
 
     return Table.read(path).to_pandas()
@@ -67,7 +67,15 @@ def _of_catalogue(named: str, ra: float, dec: float) -> pd.DataFrame:
         tiles.tile(int(cell)).table.slice(int(row), 1)
         for cell, row in zip(found.cell, found.row, strict=True)
     ]
-    frame: pd.DataFrame = (
-        pa.concat_tables(rows).to_pandas() if rows else tiles.tile(0).table.slice(0, 0).to_pandas()
-    )
+    frame = _frame(pa.concat_tables(rows) if rows else tiles.tile(0).table.slice(0, 0))
     return frame.rename(columns={about.ra: "ra", about.dec: "dec"})
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    """The table as pandas; identifiers keep all their digits where some are missing too."""
+    import pandas as pd
+    import pyarrow as pa
+
+    whole = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}
+    frame: pd.DataFrame = table.to_pandas(types_mapper=whole.get)
+    return frame

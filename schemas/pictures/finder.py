@@ -42,9 +42,10 @@ def finder_chart(
     site : str
         Where it is to be observed, see `site_named`.
     when : optional
-        The night after this moment (anything that astropy's Time takes); now where it is left out.
+        The evening's date at the site, or a moment: see `observability`. Now where it is left out.
     neighbours : pandas.DataFrame, optional
-        Sources around it: `ra`, `dec` in degrees; the first other column is written beside them.
+        Sources around it: `ra`, `dec` in degrees. Beside each the first column with "mag" in its name (else
+        the first with fractions) is written, and the first of names or whole numbers.
 
     Raises
     ------
@@ -126,7 +127,7 @@ def _draw_neighbours(axes: Axes, known: Mapping[str, Any], around: pd.DataFrame 
     low, high = axes.get_ylim()
     inside = (east < left) & (east > right) & (north > low) & (north < high)
     order = [i for i in np.argsort(np.hypot(east, north)) if inside[i]][:_MOST_NEIGHBOURS]
-    others = [name for name in around.columns if name not in ("ra", "dec")]
+    said = _said(around)
     lines = []
     for number, i in enumerate(order, start=1):
         axes.plot(
@@ -140,17 +141,31 @@ def _draw_neighbours(axes: Axes, known: Mapping[str, Any], around: pd.DataFrame 
             color=_NEIGHBOUR,
             fontsize=9,
         )
-        more = f", {others[0]} {around[others[0]].iloc[i]:.5g}" if others else ""
-        lines.append(
-            f"{number}: {abs(east[i]):.1f}″ {'E' if east[i] > 0 else 'W'},"
-            f" {abs(north[i]):.1f}″ {'N' if north[i] > 0 else 'S'}{more}"
-        )
+        more = "".join(f", {name} {_value(around[name].iloc[i])}" for name in said)
+        sides = "E" if east[i] > 0 else "W", "N" if north[i] > 0 else "S"
+        place = f"{abs(east[i]):.1f}″ {sides[0]}, {abs(north[i]):.1f}″ {sides[1]}"
+        lines.append(f"{number}: {np.hypot(east[i], north[i]):.1f}″ away ({place}){more}")
     return lines
+
+
+def _said(around: pd.DataFrame) -> list[str]:
+    """What is written beside a neighbour: its brightness, and what it is called."""
+    from pandas.api.types import is_float_dtype, is_integer_dtype, is_numeric_dtype, is_string_dtype
+
+    others = {str(name): around[name].dtype for name in around.columns if name not in ("ra", "dec")}
+    bright = [name for name, kind in others.items() if is_numeric_dtype(kind) and "mag" in name.lower()]
+    bright += [name for name, kind in others.items() if is_float_dtype(kind)]
+    called = [name for name, kind in others.items() if is_integer_dtype(kind) or is_string_dtype(kind)]
+    return list(dict.fromkeys([*bright[:1], *called[:1]]))
+
+
+def _value(value: Any) -> str:
+    return f"{value:.2f}" if isinstance(value, float | np.floating) else str(value)
 
 
 def _draw_night(axes: Axes, seen: Observability) -> None:
     """Altitude against UTC; shaded while it is dark."""
-    from matplotlib.dates import DateFormatter
+    from matplotlib.dates import AutoDateLocator, DateFormatter
 
     axes.fill_between(seen.utc, 0, 90, where=seen.dark.tolist(), color=_NIGHT, lw=0, label="dark")
     axes.plot(seen.utc, seen.altitude, color=_MARK, lw=1.8, label="object")
@@ -160,9 +175,10 @@ def _draw_night(axes: Axes, seen: Observability) -> None:
     evening = np.flatnonzero(seen.sun < 0)
     if len(evening):
         axes.set_xlim(seen.utc[evening[0]], seen.utc[evening[-1]])
+    axes.xaxis.set_major_locator(AutoDateLocator(minticks=3, maxticks=7))
     axes.xaxis.set_major_formatter(DateFormatter("%H:%M"))
     axes.set_ylabel("altitude (°)")
-    axes.set_xlabel(f"UTC, {seen.site}, night that ends on {str(seen.utc[-1])[:10]}")
+    axes.set_xlabel(f"UTC; {seen.site}, night that begins in the evening of {seen.evening}")
     axes.legend(fontsize=8, frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
 
 
@@ -178,10 +194,20 @@ def _write(axes: Axes, known: Mapping[str, Any], seen: Observability, neighbours
         f"candid {known['candid']}",
         "",
         *_wrapped(seen.words()),
-        *(["", *neighbours] if neighbours else []),
     ]
     axes.text(0, 1, str(known["objectId"]), fontsize=15, fontweight="bold", va="top", color=_INK)
-    axes.text(0, 0.84, "\n".join(lines), fontsize=10, va="top", color=_INK, linespacing=1.45)
+    told = axes.text(0, 0.84, "\n".join(lines), fontsize=10, va="top", color=_INK, linespacing=1.45)
+    axes.annotate(
+        "\n".join(neighbours),
+        (0, 0),
+        xycoords=told,
+        xytext=(0, -10),
+        textcoords="offset points",
+        va="top",
+        fontsize=8,
+        color=_INK,
+        linespacing=1.4,
+    )
 
 
 def _wrapped(text: str, width: int = 52) -> list[str]:

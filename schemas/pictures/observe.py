@@ -1,8 +1,9 @@
-"""When a place on the sky can be observed from a site in the coming night; works without network."""
+"""When a place on the sky can be observed from a site in a night; works without network."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,17 +29,21 @@ LOWEST = 30.0
 """Altitude (deg) from which a place is counted as observable: airmass 2."""
 
 _STEP = 5  # minutes
+_ORDINAL_0 = 1721425
+"""Julian date of noon of a day, less the day's ordinal number in Python."""
 
 
 @dataclass(frozen=True)
 class Observability:
     """A place in one night at a site.
 
-    utc: moments every five minutes, datetime64 (n,). altitude, sun, moon: degrees (n,). separation: of the
-    Moon from the place at the middle of the night, degrees. illuminated: share of the Moon's disc.
+    evening: the site's own date when the night begins, "2025-10-13". utc: moments every five minutes,
+    datetime64 (n,). altitude, sun, moon: degrees (n,). separation: of the Moon from the place at the
+    middle of the night, degrees. illuminated: share of the Moon's disc.
     """
 
     site: str
+    evening: str
     utc: np.ndarray
     altitude: np.ndarray
     sun: np.ndarray
@@ -67,7 +72,8 @@ class Observability:
         best = at[np.argmax(self.altitude[at])]
         first, last, top = (str(self.utc[i])[11:16] for i in (at[0], at[-1], best))
         return (
-            f"from {self.site} {first} to {last} UTC higher than {LOWEST:.0f}°, highest {top} UTC"
+            f"from {self.site} {str(self.utc[at[0]])[:10]} {first} to {last} UTC higher than"
+            f" {LOWEST:.0f}°, highest {top} UTC"
             f" ({self.altitude[best]:.0f}°); Moon {self.illuminated:.0%} lit, {self.separation:.0f}° away"
         )
 
@@ -93,7 +99,7 @@ def site_named(name: str) -> tuple[str, EarthLocation]:
 
 
 def observability(ra: float, dec: float, site: str = "palomar", when: Any = None) -> Observability:
-    """A place in the night that comes next at a site.
+    """A place in one night at a site.
 
     Parameters
     ----------
@@ -101,27 +107,69 @@ def observability(ra: float, dec: float, site: str = "palomar", when: Any = None
         Degrees, ICRS.
     site : str
         See `site_named`.
-    when : anything that astropy's Time takes, optional
-        The night after this moment; now where it is left out.
+    when : optional
+        A date ("2025-10-13"): the night that begins on the evening of this date at the site. A moment
+        (anything that astropy's Time takes), or now where it is left out: the first night in which the place
+        can still be observed after it; where it never can, the first that is still dark.
 
     Raises
     ------
     ZadsError
-        For a site that is not known.
+        For a site that is not known, or what is no date and no moment.
     """
+    named, location = site_named(site)
+    east = location.lon.deg / 360  # days that the site's own time is ahead of UTC
+    evening = _date_of(when)
+    if evening is not None:
+        return _night(ra, dec, named, location, evening)
+    moment = _moment(when)
+    begun = float(np.floor(moment.jd + east))  # Julian days begin at noon
+    tonight = _night(ra, dec, named, location, begun)
+    if (tonight.utc[_wanted(tonight)] > moment.datetime64).any():
+        return tonight
+    return _night(ra, dec, named, location, begun + 1)
+
+
+def _wanted(seen: Observability) -> np.ndarray:
+    """What a night is looked at for: (n,) bool."""
+    return next((times for times in (seen.good, seen.dark) if times.any()), seen.sun < 0)
+
+
+def _date_of(when: Any) -> float | None:
+    """The Julian date of noon of a day; None for what is no day."""
+    text = when if isinstance(when, str) else str(when) if type(when) is date else ""
+    try:
+        day = datetime.strptime(text.strip(), "%Y-%m-%d")
+    except ValueError:
+        return None
+    return day.toordinal() + _ORDINAL_0
+
+
+def _moment(when: Any) -> Any:
+    from astropy.time import Time
+
+    try:
+        return (Time.now() if when is None else Time(when)).utc
+    except ValueError:
+        raise ZadsError(
+            f"{when!r} is no date and no time", hint="write 2025-10-13, or 2025-10-13T08:30"
+        ) from None
+
+
+def _night(ra: float, dec: float, named: str, location: EarthLocation, noon: float) -> Observability:
+    """The night after a noon of the site's own (solar) time, a Julian date."""
     import astropy.units as u
     from astropy.coordinates import AltAz, SkyCoord, get_body, get_sun
     from astropy.time import Time
     from astropy.utils import iers
 
-    named, location = site_named(site)
     # Earth's rotation from the tables in the package: for a plot of altitudes old ones are good enough.
     with (
         iers.conf.set_temp("auto_download", False),
         iers.conf.set_temp("auto_max_age", None),
         iers.conf.set_temp("iers_degraded_accuracy", "ignore"),
     ):
-        begin = _noon(Time.now() if when is None else Time(when), location.lon.deg)
+        begin = Time(noon - location.lon.deg / 360, format="jd", scale="utc")
         times = begin + np.arange(0, 24 * 60 + 1, _STEP) * u.min
         frame = AltAz(obstime=times, location=location)
         place = SkyCoord(ra, dec, unit="deg")
@@ -131,6 +179,7 @@ def observability(ra: float, dec: float, site: str = "palomar", when: Any = None
         elongation = moon[middle].separation(sun[middle], origin_mismatch="ignore").rad
         return Observability(
             named,
+            Time(noon, format="jd").strftime("%Y-%m-%d"),
             times.datetime64,
             place.transform_to(frame).alt.deg,
             sun.transform_to(frame).alt.deg,
@@ -138,13 +187,3 @@ def observability(ra: float, dec: float, site: str = "palomar", when: Any = None
             float(apart),
             float((1 - np.cos(elongation)) / 2),
         )
-
-
-def _noon(moment: Any, longitude: float) -> Any:
-    """The local noon before the night that comes next."""
-    import astropy.units as u
-    from astropy.time import Time
-
-    local = moment.jd + longitude / 360
-    noon = np.floor(local) if local % 1 < 0.75 else np.floor(local) + 1  # after 6 in the morning: the next
-    return Time(noon - longitude / 360, format="jd", scale="utc") + 0 * u.s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from schemas.pictures.facts import facts, sexagesimal
 from schemas.pictures.figure import write_figure
 from schemas.pictures.finder import finder_chart
 from schemas.pictures.light_curve import CannotDraw
-from schemas.pictures.observe import observability
+from schemas.pictures.observe import observability, site_named
 from simulator import simulate
 
 
@@ -38,7 +39,9 @@ def test_a_neighbour_is_where_the_stamps_own_wcs_has_it(packet, tmp_path):
     made = io.BytesIO()
     fits.PrimaryHDU(image, units[0].header).writeto(made)
     changed = packet | {"cutoutTemplate": {"fileName": "x", "stampData": gzip.compress(made.getvalue())}}
-    around = pd.DataFrame({"ra": sky[:, 0], "dec": sky[:, 1], "r": [17.0, 18.0]})
+    around = pd.DataFrame(
+        {"ra": sky[:, 0], "dec": sky[:, 1], "objid": [95420812345678901, 3], "rmag": [17.0, 18.0]}
+    )
     figure = finder_chart(changed, neighbours=around, when="2023-10-12T20:00")
     chart = figure.axes[0]
     [drawn] = chart.images
@@ -59,6 +62,8 @@ def test_a_neighbour_is_where_the_stamps_own_wcs_has_it(packet, tmp_path):
     for word in (packet["objectId"], place, "10″", "N", "E"):
         assert word in words
     assert f"{facts(packet)['ra']:.6f}°" in words
+    assert "rmag 17.00, objid 95420812345678901" in words, "brightness, and every digit of the name"
+    assert "″ away" in words
     for name in ("chart.png", "chart.pdf"):
         assert write_figure(figure, tmp_path / name).stat().st_size > 10_000
     assert np.array_equal(stamp(changed, "Template"), image), "the array stays as it was"
@@ -80,6 +85,39 @@ def test_the_night_as_published():
     assert "higher than 30°" in seen.words()
     assert "not observable" in observability(0.0, -80.0, "palomar", "2023-10-12T20:00").words()
     assert "not observable" not in observability(0.0, -80.0, "Cerro Pachon", "2023-10-12T20:00").words()
+
+
+@pytest.mark.parametrize("site", ["palomar", "Cerro Pachon", "mauna kea", "paranal"])
+def test_a_date_is_that_of_the_evening_at_the_site(site, packet):
+    seen = observability(0.0, -10.0, site, "2025-10-13")
+    _, place = site_named(site)
+    set_ = seen.utc[np.flatnonzero(seen.sun < 0)[0]] + np.timedelta64(int(place.lon.deg * 240), "s")
+    assert str(set_)[:10] == seen.evening == "2025-10-13"
+    assert "2025-10-1" in seen.words()
+
+
+@pytest.mark.parametrize("hour", range(0, 24, 3))
+def test_no_night_that_is_over(hour):
+    """At any moment: the place can be observed after it, within a day and a half."""
+    now = np.datetime64("2026-11-26T00:49") + np.timedelta64(hour, "h")
+    seen = observability(330.0, 20.0, "palomar", str(now))
+    assert now < seen.utc[seen.good][-1] < now + np.timedelta64(36, "h")
+
+
+@pytest.mark.parametrize("site", ["palomar", "pachon", "paranal", "15 69 0"])
+def test_the_hours_do_not_touch(site, packet):
+    for when in ("2025-12-21", "2025-06-21"):
+        figure = finder_chart(packet, site=site, when=when)
+        figure.draw_without_rendering()
+        night = next(axes for axes in figure.axes if "altitude" in axes.get_ylabel())
+        boxes = [label.get_window_extent() for label in night.get_xticklabels() if label.get_text()]
+        assert len(boxes) >= 3
+        assert all(b.x0 - a.x1 > 4 for a, b in pairwise(boxes))
+
+
+def test_a_when_that_is_none():
+    with pytest.raises(ZadsError, match="no date"):
+        observability(0.0, 0.0, "palomar", "tomorrow")
 
 
 @pytest.mark.parametrize("when", [None, "2016-10-12", "2031-01-01"])
