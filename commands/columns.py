@@ -66,7 +66,7 @@ def _table(words: list[Word], one_survey: bool) -> Table:
     table = Table(*(() if one_survey else ("survey",)), "column", "unit", "meaning", "missing", box=None)
     for word in words:
         meaning = word.meaning + ("" if word.origin == "stored" else f" [dim]({word.origin})[/]")
-        cells = (f"[bold]{word.name}", escape(word.unit), meaning, escape(word.missing))
+        cells = (f"[bold]{word.name}", escape(word.unit), meaning.strip(), escape(word.missing))
         table.add_row(*(() if one_survey else (word.survey,)), *cells)
     return table
 

@@ -60,6 +60,7 @@ def described(f: Filter) -> dict[str, Any]:
             name: {"default": p.default, "unit": p.unit, "kind": p.kind.__name__}
             for name, p in f.parameters.items()
         },
+        "gives": dict(f.gives),
         "cuts": f.cut_names() if f.reads is not None else None,
         "reads": list(f.reads) if f.reads is not None else None,
     }
@@ -95,6 +96,9 @@ def show_one(f: Filter) -> None:
         return
     console.print("\n[bold]cuts[/], in this order: " + escape(", ".join(f.cut_names())))
     console.print("[bold]reads[/]: " + escape(", ".join(f.reads)))
+    if f.gives:
+        told = ", ".join(f"{name} ({unit})" if unit else name for name, unit in f.gives.items())
+        console.print("[bold]gives[/]: " + escape(told))
 
 
 def _number(value: Any) -> str:

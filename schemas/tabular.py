@@ -6,15 +6,17 @@ TOPCAT, Aladin and other tools of the Virtual Observatory read the VOTable, the 
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from schemas.dictionary import words_of
+from schemas.dictionary import Word, words_of
 from schemas.errors import ZadsError
 
 if TYPE_CHECKING:
@@ -31,6 +33,26 @@ FORMATS = {
 }
 """Ending of a file's name -> astropy's name of the format."""
 
+_UCDS = {
+    "candid": "meta.id;meta.main",
+    "objectId": "meta.id",
+    "ra": "pos.eq.ra;meta.main",
+    "dec": "pos.eq.dec;meta.main",
+    "jd": "time.epoch",
+    "utc": "time.epoch",
+    "night": "time.epoch",
+    "band": "instr.bandpass",
+    "mag": "phot.mag",
+    "magerr": "stat.error;phot.mag",
+    "flux": "phot.flux.density",
+    "fluxerr": "stat.error;phot.flux.density",
+}
+"""What common columns are, for programs. Source: IVOA, The UCD1+ controlled vocabulary, version 1.5."""
+_DATES = {"night": "date of the observing night", "utc": "when it was observed, UTC"}
+"""Meanings of columns that hold dates."""
+_SYSTEMS = {"ra": "icrs", "dec": "icrs", "jd": "utc"}
+"""Column -> ID of the system that it is given in, in a VOTable."""
+
 _MISSING_WHOLE = np.iinfo(np.int64).min
 
 
@@ -38,7 +60,12 @@ class NoSuchFormat(ZadsError):
     """A table cannot be written under this name."""
 
 
-def to_astropy(frame: pd.DataFrame, survey: str = "ztf", notes: Mapping[str, Any] | None = None) -> Table:
+def to_astropy(
+    frame: pd.DataFrame,
+    survey: str = "ztf",
+    notes: Mapping[str, Any] | None = None,
+    words: Mapping[str, Word] | None = None,
+) -> Table:
     """A frame as an astropy Table: units and meanings where the survey has words for a column.
 
     Parameters
@@ -49,6 +76,8 @@ def to_astropy(frame: pd.DataFrame, survey: str = "ztf", notes: Mapping[str, Any
         Whose words its columns are.
     notes : mapping, optional
         Goes into the table's metadata.
+    words : mapping, optional
+        Name -> word, of columns that are not the survey's.
 
     Returns
     -------
@@ -57,14 +86,17 @@ def to_astropy(frame: pd.DataFrame, survey: str = "ztf", notes: Mapping[str, Any
     """
     from astropy.table import Column, MaskedColumn, Table
 
-    known = words_of(survey)
+    known = {**words_of(survey), **(words or {})}
     table = Table(meta=dict(notes or {}))
     for name in map(str, frame.columns):
-        values = _plain(frame[name])
+        word, is_date = known.get(name), pd.api.types.is_datetime64_any_dtype(frame[name].dtype)
+        values = _plain(_whole(frame[name], word))
         kind = MaskedColumn if isinstance(values, np.ma.MaskedArray) else Column
-        word = known.get(name)
-        unit = word.unit if word is not None and word.unit else None
-        table[name] = kind(values, unit=_unit(unit), description=word.meaning if word is not None else None)
+        meaning = _DATES.get(name) if is_date else word.meaning if word is not None else None
+        unit = None if is_date or word is None else _unit(word.unit)
+        meta = {"ucd": _UCDS.get(name), "xtype": "timestamp" if is_date else None}
+        told = {key: value for key, value in meta.items() if value is not None}
+        table[name] = kind(values, unit=unit, description=meaning, meta=told)
     return table
 
 
@@ -74,6 +106,7 @@ def write_table(
     survey: str = "ztf",
     notes: Mapping[str, Any] | None = None,
     kind: str | None = None,
+    words: Mapping[str, Word] | None = None,
 ) -> Path:
     """Write a frame in the format that the file's ending names.
 
@@ -89,6 +122,8 @@ def write_table(
         Metadata; CSV has no place for it.
     kind : str, optional
         A value of FORMATS, whatever the ending.
+    words : mapping, optional
+        Name -> word, of columns that are not the survey's.
 
     Raises
     ------
@@ -100,6 +135,8 @@ def write_table(
         check_name(path)
         kind = FORMATS[path.suffix.lower()]
     path.parent.mkdir(parents=True, exist_ok=True)
+    known = words_of(survey)
+    frame = frame.assign(**{str(n): _whole(frame[n], known.get(str(n))) for n in frame.columns})
     if kind == "parquet":
         _write_parquet(frame, path, notes)
     elif kind == "ascii.csv":
@@ -107,10 +144,34 @@ def write_table(
     else:
         if kind == "fits":  # whose text is ASCII
             frame = _with_texts(frame, lambda text: text.encode("ascii", "replace").decode())
-        table = to_astropy(frame, survey, _texts(notes, short=kind == "fits"))
+        table = to_astropy(frame, survey, _texts(notes, short=kind == "fits"), words)
         with warnings.catch_warnings(action="ignore"):  # of units and names that a format spells otherwise
-            table.write(path, format=kind, overwrite=True)
+            if kind == "votable":
+                _write_votable(table, path)
+            else:
+                table.write(path, format=kind, overwrite=True)
     return path
+
+
+def _write_votable(table: Table, path: Path) -> None:
+    """With the systems of positions and times, and descriptions on one line each."""
+    from astropy.io.votable import from_table
+    from astropy.io.votable.tree import CooSys, TimeSys
+
+    made = from_table(table)
+    recent = {"version_1_4_or_later": True}
+    made.resources[0].coordinate_systems.append(CooSys("icrs", system="ICRS"))
+    made.resources[0].time_systems.append(
+        TimeSys("utc", timeorigin="JD-origin", timescale="UTC", refposition="TOPOCENTER", config=recent)
+    )
+    for field in made.get_first_table().fields:
+        field.ref = _SYSTEMS.get(field.name)
+    written = BytesIO()
+    made.to_xml(written)
+    head, data, rows = written.getvalue().partition(b"<DATA")
+    flat = re.sub(rb"(?s)<DESCRIPTION>.*?</DESCRIPTION>", lambda one: b" ".join(one[0].split()), head)
+    flat = re.sub(rb"(?<=<DESCRIPTION>) | (?=</DESCRIPTION>)", b"", flat)
+    path.write_bytes(flat + data + rows)
 
 
 def check_name(path: Path, *more: str) -> None:
@@ -140,6 +201,17 @@ def _texts(notes: Mapping[str, Any] | None, short: bool) -> dict[str, str]:
     """Metadata as text; FITS has eight letters for a name and one line for a value."""
     told = {str(key): str(value) for key, value in (notes or {}).items()}
     return {key[:8]: value[:60].replace("\n", " ") for key, value in told.items()} if short else told
+
+
+def _whole(column: pd.Series, word: Word | None) -> pd.Series:
+    """Whole numbers that a filter sees as floats, NaN where missing, as whole numbers again."""
+    if word is None or word.kind != "whole number" or not pd.api.types.is_float_dtype(column.dtype):
+        return column
+    numbers = column.to_numpy(float, na_value=np.nan)
+    there = numbers[~np.isnan(numbers)]
+    if not (np.abs(there) < 2**53).all() or (there != np.round(there)).any():
+        return column
+    return column.astype("Int64" if len(there) < len(numbers) else "int64")
 
 
 def _plain(column: pd.Series) -> Any:

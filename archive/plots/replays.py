@@ -24,6 +24,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _GREY = "#B8B8B8"
 _STYLES = ("-", "--", ":", "-.")
 _MOST_LINES = len(_COLOURS) * len(_STYLES)
+_LONGEST_NAME = 100
 _WIDEST_ZOOM = 40.0
 """Degrees: alerts within an area of this size are drawn as a map of that area."""
 
@@ -250,7 +251,7 @@ def save_plots(found: Replay, folder: str | Path, truth: pd.DataFrame | None = N
     folder.mkdir(parents=True, exist_ok=True)
     written = [write_figure(plot_nights(found), folder / "nights.png")]
     for number, label in enumerate(found.labels):
-        name = "".join(c if c.isalnum() or c in "._-=" else "_" for c in label)
+        name = "".join(c if c.isalnum() or c in "._-=" else "_" for c in label)[:_LONGEST_NAME]
         written.append(write_figure(plot_funnel(found, number), folder / f"funnel_{name}.png"))
         written.append(write_figure(plot_sky(found, number), folder / f"sky_{name}.png"))
         if len(found.of(number)):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -11,11 +12,20 @@ import pyarrow as pa
 
 from archive.layout import table_schema
 from archive.replay.funnels import NightSum
-from archive.replay.trial import FACTS, RECEIVED, SOURCE, value_columns
+from archive.replay.trial import RECEIVED, SOURCE, facts_maker, value_columns
 from filters import Filter
+from filters.external.externals import Externals, external_names
+from filters.external.store import NoSuchExternal
+from filters.values import WORDS, none_of
+from schemas.dictionary import Word
 from schemas.surveys.registry import survey_named
 from schemas.time import SECONDS, UNIX_0
 
+_MEANINGS = {
+    "filter": "the filter that the alert passes",
+    "version": "of the filter: changes when its verdict may",
+    "parameters": "of the filter, JSON",
+}
 _WHOLE = {pa.int64(): pd.Int64Dtype(), pa.int32(): pd.Int32Dtype()}
 """Integers with missing values stay integers: as floats, candids would lose their last digits."""
 
@@ -53,14 +63,12 @@ def matches_of(
     own = (*SOURCE, RECEIVED) if sources else ()
     field = survey_named(survey).public.field
     program = () if field is None else (field,)
-    if not tables:
-        types = table_schema(survey)
-        kinds = {n: types.field(n).type for n in ("candid", "objectId", *program, *own)}
-        kinds |= {RECEIVED: pa.int64()} if sources else {}
-        kinds |= dict.fromkeys(FACTS, pa.float64()) | {"band": pa.string()}
-        kinds |= {"variant": pa.int32(), "night": pa.date32()}
-        tables = [pa.table({name: pa.array([], kind) for name, kind in kinds.items()})]
-    whole = pa.concat_tables(tables, promote_options="default").combine_chunks()
+    types = table_schema(survey)
+    kinds = {n: types.field(n).type for n in ("candid", "objectId", *program, *own)}
+    kinds |= {RECEIVED: pa.int64()} if sources else {}
+    kinds |= {"variant": pa.int32(), "night": pa.date32()}
+    nothing = [_nothing(f, survey, kinds) for f in filters]  # so that every column is there
+    whole = pa.concat_tables([*tables, *nothing], promote_options="permissive").combine_chunks()
     number = whole["variant"].to_numpy()
     frame = whole.drop_columns(["night"]).to_pandas(types_mapper=_WHOLE.get)
     frame = frame.astype({"candid": "int64", "variant": "int32", **dict.fromkeys(program, "Int32")})
@@ -78,6 +86,33 @@ def matches_of(
     shown = dict.fromkeys(name for f in filters for name in (*(f.reads or ()), *value_columns(f)))
     values = [name for name in shown if name in others]
     return frame[[*first, *values, *own, "variant"]].iloc[order].reset_index(drop=True)
+
+
+def _nothing(f: Filter, survey: str, kinds: Mapping[str, pa.DataType]) -> pa.Table:
+    """The matches of a filter that none passes: no row, and all columns with their types."""
+    try:
+        facts = facts_maker(f, survey).of_packets([])
+    except NoSuchExternal:  # removed since
+        facts = pd.DataFrame()
+    given = none_of(f.gives).set_axis(value_columns(f), axis=1)
+    own = [pa.Table.from_pandas(one, preserve_index=False) for one in (facts, given)]
+    columns = {name: table[name] for table in own for name in table.column_names}
+    return pa.table({**columns, **{name: pa.array([], kind) for name, kind in kinds.items()}})
+
+
+def match_words(filters: Sequence[Filter], survey: str) -> dict[str, Word]:
+    """What the columns of the matches are that no survey has: those of the replay, the filters' values, and
+    those of catalogues, regions and sky maps."""
+    told = [Word(name, survey, "text", "", meaning, "replay", "") for name, meaning in _MEANINGS.items()]
+    for f in filters:
+        for name, (given, unit) in zip(value_columns(f), f.gives.items(), strict=True):
+            kind, missing = ("text", "null") if unit == WORDS else ("number", "NaN")
+            meaning = f"value {given} of {f.name}"
+            told.append(Word(name, survey, kind, "" if unit == WORDS else unit, meaning, "value", missing))
+    for head in dict.fromkeys(n.partition(".")[0] for f in filters for n in external_names(f.reads or ())):
+        with suppress(NoSuchExternal):  # removed since
+            told += Externals().words([head])
+    return {word.name: word for word in told}
 
 
 def _moments(jd: pd.Series) -> pd.Series:

@@ -16,11 +16,12 @@ import pandas as pd
 from archive.read.columns import Tally
 from archive.replay.funnels import NightSum
 from archive.replay.limited import limited
-from archive.replay.matches import matches_of
+from archive.replay.matches import match_words, matches_of
 from archive.replay.trial import SOURCE
 from filters import Filter
 from filters.errors import FilterError
 from filters.limits import Limits
+from schemas.dictionary import Word
 from schemas.json_text import to_json as json_text
 from schemas.tabular import to_astropy, write_table
 
@@ -247,29 +248,35 @@ class Replay:
         if str(path).lower().endswith(".json"):
             Path(path).write_text(self.to_json())
             return Path(path)
-        return write_table(self._shown, path, self.archive.survey, {"zads": json.dumps(self.summary())})
+        return write_table(self._shown, path, self.archive.survey, self._notes, words=self._words)
 
     def to_parquet(self, path: str | Path) -> None:
         """The matches as a Parquet file; the summary is in its metadata, under "zads"."""
-        notes = {"zads": json.dumps(self.summary())}
-        write_table(self._shown, Path(path), self.archive.survey, notes, kind="parquet")
+        write_table(self._shown, path, self.archive.survey, self._notes, "parquet", self._words)
 
     def to_csv(self, path: str | Path) -> None:
         """The matches as comma-separated values."""
-        self._shown.to_csv(path, index=False)
+        write_table(self._shown, path, self.archive.survey, kind="ascii.csv")
 
     def to_votable(self, path: str | Path) -> None:
         """The matches as a VOTable, which TOPCAT and Aladin read; units and meanings with them."""
-        notes = {"zads": json.dumps(self.summary())}
-        write_table(self._shown, Path(path), self.archive.survey, notes, kind="votable")
+        write_table(self._shown, path, self.archive.survey, self._notes, "votable", self._words)
 
     def to_astropy(self) -> AstropyTable:
         """The matches as an astropy Table with units and meanings."""
-        return to_astropy(self._shown, self.archive.survey, {"zads": json.dumps(self.summary())})
+        return to_astropy(self._shown, self.archive.survey, self._notes, self._words)
 
     @property
     def _shown(self) -> pd.DataFrame:
         return self.matches.drop(columns="variant")
+
+    @property
+    def _notes(self) -> dict[str, str]:
+        return {"zads": json.dumps(self.summary())}
+
+    @property
+    def _words(self) -> dict[str, Word]:
+        return match_words(self.filters, self.archive.survey)
 
 
 def gathered(

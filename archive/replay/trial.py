@@ -24,7 +24,7 @@ from archive.read.fragments import WHOLE, Piece
 from archive.read.objects import decoded
 from archive.read.view import View
 from filters import Filter
-from filters.external.externals import external_names, frames_of
+from filters.external.externals import Externals, external_names, frames_of
 from filters.halving import by_halves
 from filters.values import none_of
 from schemas.errors import one_line
@@ -49,6 +49,28 @@ def value_columns(f: Filter) -> list[str]:
     """What the values that a filter gives are called among its matches: their names, where these are free."""
     taken = {*FACTS, *SOURCE, RECEIVED, *_IDENTITY, *(f.reads or ())}
     return [f"{name}_value" if name in taken else name for name in f.gives]
+
+
+def facts_maker(f: Filter, survey: str, externals: Externals | None = None) -> FrameMaker:
+    """What makes the columns that a filter's matches carry: FACTS, and the values it reads.
+
+    Parameters
+    ----------
+    f
+        The filter.
+    survey
+        Whose alerts.
+    externals
+        Where external columns come from; the versions in use now where left out.
+
+    Raises
+    ------
+    NoSuchExternal
+        For a catalogue, region or sky map that is not there.
+    """
+    scalars = set(survey_named(survey).scalars()) - {"night"}  # which each match has by its partition
+    own = [name for name in f.reads or () if name in scalars or name in external_names([name])]
+    return frames_of([*FACTS, *own], survey, externals=externals)
 
 
 @dataclass(frozen=True)
@@ -198,13 +220,7 @@ class Trial:
 
     def _facts(self) -> list[FrameMaker]:
         """For each filter what makes the columns that its matches carry: FACTS, and the values it reads."""
-        survey = survey_named(self.view.survey)
-        scalars = set(survey.scalars()) - {"night"}  # which each match has by its partition
-        reads = [
-            [name for name in f.reads or () if name in scalars or name in external_names([name])]
-            for f in self.filters
-        ]
-        return [frames_of([*FACTS, *own], survey.name, externals=self.view.externals) for own in reads]
+        return [facts_maker(f, self.view.survey, self.view.externals) for f in self.filters]
 
     @property
     def _program(self) -> list[str]:

@@ -20,7 +20,7 @@ Root = Annotated[
     typer.Option(
         "--root",
         help="Folder of catalogues, regions and sky maps.",
-        show_default="ZADS_EXTERNAL or ~/.zads/external",
+        show_default="ZADS_EXTERNAL, else external in ZADS_HOME",
     ),
 ]
 Name = Annotated[str, typer.Argument(help="The catalogue.")]
@@ -130,9 +130,9 @@ def show(name: Name, root: Root = None) -> None:
     table = Table("column", "kind", "unit", "missing", "meaning", box=None)
     for column in about.names():
         one = about.column(column)
-        made = "" if column not in MADE else "[dim]made[/dim] "
+        made = "" if column not in MADE else " [dim](computed)[/]"
         nulls = ", ".join(map(str, one.nulls))
-        table.add_row(f"{name}.{column}", one.kind, one.unit, nulls, made + one.meaning)
+        table.add_row(f"{name}.{column}", one.kind, one.unit, nulls, one.meaning + made)
     Console().print(table)
 
 

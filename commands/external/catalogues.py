@@ -85,7 +85,7 @@ def add_catalogue(
     owner
         Whom to ask about it.
     root
-        The folder of external information; ZADS_EXTERNAL or ~/.zads/external where left out.
+        The folder of external information; ZADS_EXTERNAL, else `external` in ZADS_HOME, where left out.
 
     Returns
     -------

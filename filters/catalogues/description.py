@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,7 +80,11 @@ class Description:
         if name in MADE:
             kind, unit, meaning = MADE[name]
             return CatalogueColumn(kind, unit, meaning)  # type: ignore[arg-type]
-        return self.columns[name]
+        own = self.columns[name]
+        place = {self.ra: "right ascension, ICRS", self.dec: "declination, ICRS"}.get(name)
+        if place is None:
+            return own
+        return replace(own, unit=own.unit or "deg", meaning=own.meaning or place)
 
     def names(self) -> list[str]:
         """Every column that a filter may read of it, without the catalogue's name."""

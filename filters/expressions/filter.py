@@ -40,7 +40,7 @@ class Expression:
     """
 
     def __init__(self, text: str, name: str, survey: str) -> None:
-        self.__name__, self.__doc__ = name, text
+        self.__name__, self.__doc__ = name or " ".join(text.split()), text
         self.text, self.survey = text, survey
         self._cuts, self.parameters = _meaning(text, survey)
 
@@ -101,7 +101,7 @@ def _known_names(text: str, survey: str) -> float:
     return sum(1 if name in known else 0.5 * bool(get_close_matches(name, known, 1)) for name in names)
 
 
-def expression(text: str, survey: str = "", name: str = "expression") -> Filter:
+def expression(text: str, survey: str = "", name: str = "") -> Filter:
     """A filter from an expression: `rb > 0.65 and count(prv_candidates.magpsf < 19) >= 2`.
 
     Parameters
@@ -115,7 +115,7 @@ def expression(text: str, survey: str = "", name: str = "expression") -> Filter:
     survey
         Whose columns the names are; where left out, of each survey that has them all.
     name
-        What the filter is called.
+        What the filter is called; the expression itself where left out.
 
     Returns
     -------

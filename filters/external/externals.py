@@ -20,8 +20,8 @@ from schemas.frame import FrameMaker, Table, frame_maker, may_be_external
 class Externals:
     """Makes external columns for frames (`schemas.frame.External`). Immutable; pickles as its arguments.
 
-    root: the folder, ZADS_EXTERNAL or ~/.zads/external where it is left out. versions: name -> the version to
-    use; what is not named is read in the version in use at that moment.
+    root: the folder, ZADS_EXTERNAL, else `external` in ZADS_HOME, where it is left out. versions: name ->
+    the version to use; what is not named is read in the version in use at that moment.
     """
 
     def __init__(self, root: str | Path | None = None, versions: Mapping[str, str] | None = None) -> None:
@@ -101,13 +101,14 @@ class Externals:
             made |= series(head, self.opened(head), columns, (ra, dec, jd))
         return made
 
-    def words(self) -> list[Word]:
-        """Every column that a filter may read of what is there, as `zads columns` lists them.
+    def words(self, names: Iterable[str] | None = None) -> list[Word]:
+        """Every column that a filter may read of what is there, or of some of it by name, as `zads columns`
+        lists them.
 
-        Raises ExternalError for one that cannot be read.
+        Raises ExternalError for one that cannot be read, NoSuchExternal for one that is not there.
         """
         found = []
-        for name in [coordinates.NAME, *self.store.names()]:
+        for name in [coordinates.NAME, *self.store.names()] if names is None else names:
             for column, (kind, unit, meaning) in self.opened(name).kinds.items():
                 words, missing = _KINDS[kind]
                 found.append(

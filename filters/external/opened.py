@@ -49,7 +49,10 @@ class _Catalogue:
         self._matcher = Crossmatch(read_description(folder, about))
         described = self._matcher.about
         columns = {name: described.column(name) for name in described.names()}
-        self.kinds = {name: (c.kind, c.unit, c.meaning) for name, c in columns.items()}
+        self.kinds = {
+            name: (c.kind, c.unit, c.meaning or f"{name} of {described.source}")
+            for name, c in columns.items()
+        }
 
     def columns(
         self, names: Sequence[str], ra: np.ndarray, dec: np.ndarray, jd: np.ndarray

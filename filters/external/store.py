@@ -38,7 +38,7 @@ def default_root() -> Path:
 
 
 class Store:
-    """What there is in a folder. root: ZADS_EXTERNAL or ~/.zads/external where it is left out."""
+    """What there is in a folder. root: `default_root` where it is left out."""
 
     def __init__(self, root: str | Path | None = None) -> None:
         self.root = default_root() if root is None else Path(root)

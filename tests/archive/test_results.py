@@ -7,11 +7,13 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from astropy.io.votable import parse as parse_votable
 from astropy.table import Table
 from astropy.time import Time
 
@@ -22,6 +24,7 @@ from archive.replay.matches import match_columns
 from archive.replay.replay import replay
 from archive.replay.results import Replay
 from archive.write.ingest import ingest
+from filters import alert_filter
 from filters.errors import FilterError
 from schemas.tabular import NoSuchFormat, write_table
 from simulator import simulate
@@ -95,6 +98,44 @@ def test_matches_travel(found: Replay, tmp_path: Path, name: str) -> None:
         assert len(read["mag"].description) > 5
     assert len(found.to_astropy()) == len(rows)
     found.to_astropy().pprint(max_lines=4)
+
+
+@alert_filter(reads=["rb", "magpsf", "nbad", "coords.gal_lat"], gives={"rate": "mag/d", "how": "text"})
+def valued(alerts: pd.DataFrame, *, rb_min: float = 0.5) -> Any:
+    """Gives values."""
+    words = pd.Series("real", index=alerts.index, dtype="str")
+    return {"real": alerts["rb"] >= rb_min}, {"rate": alerts["magpsf"] / 2, "how": words}
+
+
+@pytest.mark.parametrize("rb_min", [0.5, 2.0], ids=["some pass", "none passes"])
+def test_every_column_of_a_votable_says_what_it_is(archive: Archive, tmp_path: Path, rb_min: float) -> None:
+    """Units, meanings, UCDs and systems; whole numbers whole; the same columns when nothing passes."""
+    found = replay(valued, archive, parameters={"rb_min": rb_min})
+    file = parse_votable(found.write(tmp_path / "m.vot"), verify="exception")
+    fields = {field.name: field for field in file.get_first_table().fields}
+    assert list(fields) == [*match_columns("ztf"), "rb", "magpsf", "nbad", "coords.gal_lat", "rate", "how"]
+    assert not [name for name, field in fields.items() if not field.description]
+    assert not [f.description for f in fields.values() if f.description != " ".join(f.description.split())]
+    assert (str(fields["rate"].unit), str(fields["coords.gal_lat"].unit)) == ("mag / d", "deg")
+    assert fields["night"].unit is None
+    assert fields["nbad"].datatype == "long"
+    assert {n: fields[n].ucd for n in ("ra", "jd", "mag")} == {
+        "ra": "pos.eq.ra;meta.main",
+        "jd": "time.epoch",
+        "mag": "phot.mag",
+    }
+    assert [one.system for one in file.resources[0].coordinate_systems] == ["ICRS"]
+    assert [one.timescale for one in file.resources[0].time_systems] == ["UTC"]
+    assert fields["ra"].ref == "icrs"
+    for table in (found.to_astropy(), Table.read(found.write(tmp_path / "m.ecsv"))):
+        assert (str(table["rate"].unit), len(table)) == ("mag / d", len(found.matches))
+        assert (len(table) > 0) == (rb_min < 1)
+
+
+def test_an_expression_is_named_by_its_text(archive: Archive) -> None:
+    found = replay(["rb > 0.5 and magpsf < 19", "rb  >  0.9"], archive)
+    assert found.labels == ["rb > 0.5 and magpsf < 19", "rb > 0.9"]
+    assert set(found.of(1)["filter"]) == {"rb > 0.9"}
 
 
 def test_an_ending_that_names_no_format(found: Replay, tmp_path: Path) -> None:
