@@ -22,6 +22,7 @@ from commands.shared.options import (
     Survey,
     archive_at,
     counting_bar,
+    names_of,
     people,
 )
 from commands.shared.replayed import report
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from archive.replay.replay import Progress as SoFar
     from archive.replay.results import Replay
     from filters import Filter
+
+_PICTURES = (".png", ".pdf", ".svg")
 
 
 def register(app: typer.Typer) -> None:
@@ -75,7 +78,11 @@ def replay(
         typer.Option(help="Write the matches to this file: .vot, .ecsv, .csv, .fits, .parquet or .json."),
     ] = None,
     plots: Annotated[
-        Path | None, typer.Option(help="Folder for pictures: nights, funnels, sky, examples.")
+        Path | None,
+        typer.Option(
+            help="Folder for pictures: nights, funnels, sky, examples, sweep. A .png, .pdf or .svg file: only"
+            " the sweep."
+        ),
     ] = None,
     truth: Annotated[
         Path | None,
@@ -122,6 +129,7 @@ def replay(
     _require_nights(where, nights)
     _make_room(out, plots)
     send = _sender(to_topic, speed, bootstrap, config)
+    known, wanted = _truth(truth, named, seeks)
     found: Replay | None = None
     if dry_run:
         _say_estimate(named, where, values, chosen)
@@ -130,9 +138,8 @@ def replay(
         on_dask = dask_cluster(scheduler, workers) if scheduler or workers else nullcontext()
         with on_dask as cluster:
             found = _replayed(named, where, values, cluster, chosen)
-        known = None if truth is None else _truth(truth)
-        report(found, known, seeks)
-        _put_away(found, as_json, out, plots, known)
+        report(found, known, wanted)
+        _put_away(found, as_json, out, plots, known if found.complete else None, wanted)
         if not found.complete:
             raise typer.Exit(EXIT_STOPPED)
         if any(found.unjudged):
@@ -188,12 +195,12 @@ def _make_room(out: Path | None, plots: Path | None) -> None:
     """The folders for what is written at the end. Raises ZadsError."""
     try:
         if plots is not None:
-            plots.mkdir(parents=True, exist_ok=True)
+            (plots.parent if plots.suffix in _PICTURES else plots).mkdir(parents=True, exist_ok=True)
         if out is not None:
             out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ZadsError(f"cannot write to {error.filename}: {error.strerror}") from None
-    for path in (plots, out if out is None or out.exists() else out.parent):
+    for path in (one if one is None or one.exists() else one.parent for one in (plots, out)):
         if path is not None and not os.access(path, os.W_OK):
             raise ZadsError(f"cannot write to {path}: you have no right to")
     if out is not None and out.is_dir():
@@ -260,14 +267,29 @@ def _say_estimate(
     people.print(str(estimate(filters, where, chosen["nights"], values, public, cone)), soft_wrap=True)
 
 
-def _truth(path: Path) -> pd.DataFrame:
-    from filters.scoring import read_truth
+def _truth(
+    path: Path | None, filters: list[Filter], seeks: str | None
+) -> tuple[pd.DataFrame | None, list[str] | None]:
+    """The truth table and the classes that were named. Raises FilterError where it is not known what a filter
+    seeks."""
+    from filters.scoring import classes_sought, read_truth
 
-    return read_truth(path)
+    named = names_of(seeks)
+    if path is None:
+        return None, named
+    truth = read_truth(path)
+    for f in filters:
+        classes_sought(f.name, truth, named)
+    return truth, named
 
 
 def _put_away(
-    found: Replay, as_json: bool, out: Path | None, plots: Path | None, truth: pd.DataFrame | None = None
+    found: Replay,
+    as_json: bool,
+    out: Path | None,
+    plots: Path | None,
+    truth: pd.DataFrame | None,
+    seeks: list[str] | None,
 ) -> None:
     if as_json:
         print(found.to_json())
@@ -275,9 +297,17 @@ def _put_away(
         found.write(out)
         people.print(f"{len(found.matches):,} matches in {out}", soft_wrap=True)
     if plots is not None:
-        from archive.plots.replays import save_plots
+        people.print(_drawn(found, plots, truth, seeks), soft_wrap=True)
 
-        people.print(f"{len(save_plots(found, plots, truth))} pictures in {plots}", soft_wrap=True)
+
+def _drawn(found: Replay, plots: Path, truth: pd.DataFrame | None, seeks: list[str] | None) -> str:
+    from archive.plots.replays import plot_sweep, save_plots
+    from archive.replay.sweep import sweep
+    from schemas.pictures.figure import write_figure
+
+    if plots.suffix in _PICTURES:
+        return f"picture: {write_figure(plot_sweep(sweep(found, truth, seeks)), plots)}"
+    return f"{len(save_plots(found, plots, truth, seeks))} pictures in {plots}"
 
 
 def _rehearse(

@@ -26,6 +26,8 @@ from schemas.packets.reader import PacketReader
 
 UNREADABLE = ("corrupt", "truncated")
 _BATCH = 2000
+_TRUTH_COLUMNS = ("candid", "objectId", "class", "damage", "jd", "true_mag")
+_TRUTH_HINT = "`zads simulate` writes truth.parquet beside the packets"
 
 SUPERNOVAE = ("SN Ia", "SN II", "SN Ibc")
 STARS = (
@@ -90,6 +92,11 @@ class Score:
     def completeness(self) -> float:
         """The share of the alerts of the classes sought that pass; NaN when there are none."""
         return float(self.alerts.loc[self.alerts["sought"], "passed"].mean())
+
+    @property
+    def object_completeness(self) -> float:
+        """The share of the objects of the classes sought that some alert of passes; NaN without any."""
+        return float(self.alerts[self.alerts["sought"]].groupby("objectId")["passed"].any().mean())
 
     def by_class(self) -> pd.DataFrame:
         """By class: class, sought, alerts, passed, completeness, objects, found, object_completeness; classes
@@ -156,9 +163,15 @@ def with_candid(path: Path) -> pa.Table:
     return table.filter(table["candid"].is_valid())
 
 
-def read_truth(path: Path) -> pd.DataFrame:
-    """The truth table that `zads simulate` writes."""
-    truth: pd.DataFrame = with_candid(path).to_pandas()
+def read_truth(path: str | Path) -> pd.DataFrame:
+    """The truth table that `zads simulate` writes. Raises FilterError for a file that is none."""
+    try:
+        truth: pd.DataFrame = with_candid(Path(path)).to_pandas()
+    except (OSError, KeyError, pa.ArrowInvalid) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "it has other content"
+        raise FilterError(f"{path} cannot be read as a truth table: {why}", hint=_TRUTH_HINT) from None
+    if lacking := [name for name in _TRUTH_COLUMNS if name not in truth.columns]:
+        raise FilterError(f"{path} is no truth table: it has no column {lacking[0]}", hint=_TRUTH_HINT)
     return truth
 
 
@@ -219,12 +232,7 @@ def score(
     FilterError
         When it is not known what the filter seeks, or a class is not in the truth.
     """
-    if seeks is None and name not in SEEKS:
-        raise FilterError(f"which classes is {name} for? Name them: --seeks 'SN Ia,SN II'")
-    wanted = tuple(SEEKS[name] if seeks is None else seeks)
-    known = set(truth["class"])
-    if seeks is not None and (strange := [c for c in wanted if c not in known]):
-        raise FilterError(f"no object of class {strange[0]!r} in this truth; {near_names(strange[0], known)}")
+    wanted = classes_sought(name, truth, seeks)
     damaged = truth["damage"].isin(UNREADABLE)
     rows = truth[~damaged].drop_duplicates("candid")
     passed = answer.passed if isinstance(answer, Answer) else frozenset(answer)
@@ -232,6 +240,35 @@ def score(
         rows = rows[rows["candid"].isin(answer.asked)]
     rows = rows.assign(passed=rows["candid"].isin(passed), sought=rows["class"].isin(wanted))
     return Score(name, wanted, rows.reset_index(drop=True), int(damaged.sum()))
+
+
+def classes_sought(name: str, truth: pd.DataFrame, seeks: Sequence[str] | None = None) -> tuple[str, ...]:
+    """The classes that a filter is for.
+
+    Parameters
+    ----------
+    name
+        Name of the filter.
+    truth
+        The table that `zads simulate` writes.
+    seeks
+        The classes, if they are named; None: those of `SEEKS`.
+
+    Raises
+    ------
+    FilterError
+        When it is not known what the filter seeks, or a class is not in the truth.
+    """
+    known = set(truth["class"])
+    if seeks is None and name not in SEEKS:
+        raise FilterError(
+            f"which classes is {name} for?",
+            hint=f"name some of the truth's, --seeks or seeks=[…]: {', '.join(sorted(known))}",
+        )
+    wanted = tuple(SEEKS[name] if seeks is None else seeks)
+    if seeks is not None and (strange := [c for c in wanted if c not in known]):
+        raise FilterError(f"no object of class {strange[0]!r} in this truth; {near_names(strange[0], known)}")
+    return wanted
 
 
 def roc(scores: np.ndarray, sought: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

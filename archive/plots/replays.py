@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -208,13 +208,17 @@ def plot_sweep(table: pd.DataFrame) -> Figure:
     axes.plot(places, table["objects"], "s--", color=_COLOURS[5], label="objects")
     axes.set_yscale("symlog")
     axes.set_ylim(bottom=0)
-    axes.set_xlabel(name or "")
+    unit = table.attrs.get("units", {}).get(name, "")
+    axes.set_xlabel(f"{name} ({unit})" if unit else name or "")
     axes.set_ylabel("pass (alerts, objects)")
     if not name:
         axes.set_xticks(places, table["filter"], rotation=25, ha="right", fontsize=8)
     if "purity" in table:
         beside = axes.twinx()
-        beside.plot(places, table["completeness"], "^-", color=_COLOURS[2], label="completeness")
+        beside.plot(places, table["completeness"], "^-", color=_COLOURS[2], label="completeness (alerts)")
+        beside.plot(
+            places, table["object_completeness"], "^:", color=_COLOURS[2], label="completeness (objects)"
+        )
         beside.plot(places, table["purity"], "v-", color=_COLOURS[1], label="purity")
         beside.set_ylim(-0.02, 1.02)
         beside.set_ylabel("completeness, purity")
@@ -234,7 +238,12 @@ def _threshold(table: pd.DataFrame) -> tuple[np.ndarray, str | None]:
     return np.arange(len(table), dtype=float), None
 
 
-def save_plots(found: Replay, folder: str | Path, truth: pd.DataFrame | None = None) -> list[Path]:
+def save_plots(
+    found: Replay,
+    folder: str | Path,
+    truth: pd.DataFrame | None = None,
+    seeks: Sequence[str] | None = None,
+) -> list[Path]:
     """Save the pictures of a replay as PNG files: nights, the sweep, and funnel, sky and examples of each
     filter.
 
@@ -246,6 +255,8 @@ def save_plots(found: Replay, folder: str | Path, truth: pd.DataFrame | None = N
         Where to; it is made if it is not there.
     truth
         The truth table of a simulated sky, for the picture of the sweep.
+    seeks
+        Classes that the filters are for; None: the usual ones of each.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -257,7 +268,7 @@ def save_plots(found: Replay, folder: str | Path, truth: pd.DataFrame | None = N
         if len(found.of(number)):
             written.append(write_figure(plot_examples(found, number), folder / f"examples_{name}.png"))
     if len(found.filters) > 1:
-        written.append(write_figure(plot_sweep(sweep(found, truth)), folder / "sweep.png"))
+        written.append(write_figure(plot_sweep(sweep(found, truth, seeks)), folder / "sweep.png"))
     return written
 
 

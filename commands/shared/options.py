@@ -80,6 +80,11 @@ def archive_at(named: str | None) -> str:
     return named or str(zads_home() / "archive")
 
 
+def counted(number: int, what: str) -> str:
+    """ "1 alert", "2 alerts"."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 def names_of(listed: str | None) -> list[str] | None:
     """ "a,b" as ["a", "b"]; None as None."""
     return None if listed is None else [name.strip() for name in listed.split(",") if name.strip()]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from commands.shared.options import names_of, people
+from commands.shared.options import counted, people
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _EXAMPLES = 3
 
 
-def report(found: Replay, truth: pd.DataFrame | None = None, seeks: str | None = None) -> None:
+def report(found: Replay, truth: pd.DataFrame | None = None, seeks: list[str] | None = None) -> None:
     """Print the result of a replay: funnel of each filter, alerts a night, and what a sweep changes.
 
     Parameters
@@ -27,7 +27,7 @@ def report(found: Replay, truth: pd.DataFrame | None = None, seeks: str | None =
     truth
         The truth table of a simulated sky, for completeness and purity.
     seeks
-        The classes that the filters seek, separated by commas; None: the usual ones of each filter.
+        The classes that the filters seek; None: the usual ones of each filter.
     """
     pace = found.alerts / found.seconds if found.seconds else 0.0
     nights = len(found.sums)
@@ -38,7 +38,7 @@ def report(found: Replay, truth: pd.DataFrame | None = None, seeks: str | None =
     if not found.complete:
         people.print("[yellow]ended early: what follows is of the alerts read until then[/]")
     people.print(_table(found))
-    if truth is not None:
+    if truth is not None and found.complete:
         _report_truth(found, truth, seeks)
     _report_change(found)
     if len(found.filters) == 1:
@@ -62,42 +62,63 @@ def _report_unjudged(found: Replay) -> None:
         people.print(f"[red]{escape(words)}[/]", soft_wrap=True)
 
 
-def _report_truth(found: Replay, truth: pd.DataFrame, seeks: str | None) -> None:
-    """Yield, completeness and purity against threshold."""
-    from archive.replay.sweep import sweep
+def _report_truth(found: Replay, truth: pd.DataFrame, seeks: list[str] | None) -> None:
+    """What is sought, then yield, completeness and purity against threshold."""
+    from archive.replay.sweep import scores, swept
 
-    rows = sweep(found, truth, names_of(seeks))
-    table = Table(*map(str, rows.columns), box=None)
-    for row in rows.itertuples(index=False):
-        table.add_row(*(_cell(name, value) for name, value in zip(rows.columns, row, strict=True)))
+    judged = scores(found, truth, seeks)
+    for one in {score.filter: score for score in judged}.values():
+        sought = one.alerts[one.alerts["sought"]]
+        people.print(
+            f"{escape(one.filter)} seeks {', '.join(one.seeks)}: {counted(len(sought), 'alert')} of"
+            f" {counted(sought['objectId'].nunique(), 'object')}, among {counted(len(one.alerts), 'alert')}",
+            soft_wrap=True,
+        )
+    names = swept(found.filters) if len({f.name for f in found.filters}) == 1 else []
+    shares = ("completeness\nof alerts", "completeness\nof objects", "purity\nof alerts")
+    table = Table(*(names or ["filter"]), "alerts", "objects", *shares, box=None)
+    for number, (f, one) in enumerate(zip(found.filters, judged, strict=True)):
+        own = found.of(number)
+        first = [_cell(f.values.get(name)) for name in names] or [escape(found.labels[number])]
+        numbers = (one.completeness, one.object_completeness, one.purity)
+        counts = (f"{len(own):,}", f"{own['objectId'].nunique():,}")
+        table.add_row(*first, *counts, *(_share(number) for number in numbers))
+    _to_the_right(table)
     people.print(table)
 
 
 def _report_change(found: Replay) -> None:
-    """What the second set of values gains and loses against the first, with examples of both sides."""
-    if len(found.filters) < 2 or found.filters[0].name != found.filters[1].name:
-        return
-    change = found.compare(0, 1)
-    people.print(escape(str(change)), soft_wrap=True)
-    for one in change.examples(_EXAMPLES).to_dict("records"):
-        words = f"  {one['change']}: {one['objectId']} candid {one['candid']}, {str(one['night'])[:10]}"
-        people.print(words, highlight=False)
+    """What each set of values gains and loses against the first, with examples of both sides."""
+    others = [n for n, f in enumerate(found.filters) if n and f.name == found.filters[0].name]
+    for number in others:
+        change = found.compare(0, number)
+        people.print(escape(str(change)), soft_wrap=True)
+        for one in change.examples(_EXAMPLES if len(others) == 1 else 1).to_dict("records"):
+            words = f"  {one['change']}: {one['objectId']} candid {one['candid']}, {str(one['night'])[:10]}"
+            people.print(words, highlight=False)
 
 
-def _cell(name: Any, value: Any) -> str:
-    if name in ("share", "completeness", "purity"):
-        return "-" if value != value else f"{value:.1%}"
-    if isinstance(value, float):
-        return f"{value:g}"
-    return f"{value:,}" if isinstance(value, int) else escape(str(value))
+def _cell(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else escape(str(value))
+
+
+def _share(value: float) -> str:
+    return "-" if value != value else f"{value:.1%}"
+
+
+def _to_the_right(table: Table) -> None:
+    """Numbers to the right and whole; what is called by words is folded where a terminal is narrow."""
+    table.columns[0].overflow = "fold"
+    for column in table.columns[1:]:
+        column.justify, column.no_wrap = "right", True
 
 
 def _table(found: Replay) -> Table:
     changes = _changes(found)
     more = ["gained", "lost"] if changes else []
-    table = Table("filter", "passed", *more, "alerts a night", "objects a night", "µs an alert", box=None)
-    for column in table.columns[1:]:
-        column.justify = "right"
+    each = ("alerts\na night", "objects\na night", "µs an\nalert")
+    table = Table("filter", "passed", *more, *each, box=None)
+    _to_the_right(table)
     costs = found.costs()["microseconds"]
     for number, (label, rows) in enumerate(found.nights().groupby("filter", sort=False)):
         spread = f"{rows['alerts'].min():,} to {rows['alerts'].max():,}"

@@ -21,6 +21,7 @@ from archive.replay.replay import replay
 from archive.replay.results import Replay
 from archive.replay.sweep import sweep
 from archive.write.ingest import ingest
+from filters.errors import FilterError
 from filters.scoring import Answer, score
 from simulator import SimulatedAlert, simulate
 from tests.archive.helpers import write_packets
@@ -117,7 +118,7 @@ def test_the_sky_zooms_to_what_is_there(found: Replay, monkeypatch: pytest.Monke
     assert whole.name == "mollweide"
 
 
-def test_a_sweep_is_as_scored(found: Replay, alerts: list[SimulatedAlert]) -> None:
+def test_a_sweep_is_as_scored(found: Replay, alerts: list[SimulatedAlert], tmp_path: Path) -> None:
     from simulator.check.truth import truth_table
 
     truth = truth_table(alerts).to_pandas()
@@ -130,10 +131,21 @@ def test_a_sweep_is_as_scored(found: Replay, alerts: list[SimulatedAlert]) -> No
         assert (row["completeness"], row["purity"]) == (result.completeness, result.purity)
         assert (row["alerts"], row["objects"]) == (len(own), own["objectId"].nunique())
         assert row["lost"] == table["alerts"][0] - row["alerts"]
+        assert row["object_completeness"] == result.by_class().query("sought").pipe(
+            lambda t: t["found"].sum() / t["objects"].sum()
+        )
     assert table["completeness"].is_monotonic_decreasing
     first, second = plot_sweep(table).axes
     assert first.lines[0].get_xdata().tolist() == [0.1, 0.5, 0.7, 0.9]
     assert second.lines[0].get_ydata().tolist() == table["completeness"].tolist()
+    truth.to_parquet(tmp_path / "truth.parquet")
+    assert sweep(found, tmp_path / "truth.parquet", ["SN Ia", "SN II"]).equals(table)
+    for wrong in (tmp_path / "none.parquet", Path(__file__)):
+        with pytest.raises(FilterError, match="truth table"):
+            sweep(found, wrong)
+    some = replay("real_bogus", found.archive, cone=(0.0, 0.0, 1.0))
+    with pytest.raises(FilterError, match="were asked about 0 of the"):
+        sweep(some, truth)
     assert len(plot_sweep(sweep(found)).axes) == 1
     assert plot_sweep(sweep(found).drop(columns="rb_min")).axes[0].get_xticklabels()
 

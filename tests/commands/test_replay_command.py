@@ -24,12 +24,14 @@ from archive.tables import store
 from archive.write.ingest import ingest
 from cluster.kafka.broker import Broker
 from commands import replay as command
+from commands.shared.options import people
 from filters import load
 from pipeline.broker.client import BrokerError
 from pipeline.broker.listen import listen
 from pipeline.broker.topics import ensure_topics
 from schemas.errors import ZadsError
 from simulator import SimulatedAlert, simulate
+from simulator.check.truth import truth_table
 from tests.archive.helpers import write_packets
 from tests.pipeline.night import expected
 
@@ -91,6 +93,33 @@ def test_a_sweep_as_json(archive: Path, alerts: tuple[SimulatedAlert, ...]) -> N
     assert set(found["version"]) == {load("real_bogus").version}
     assert told["complete"]
     assert "gained" in result.stderr
+
+
+def test_a_sweep_of_an_own_filter_with_truth(
+    archive: Path, alerts: tuple[SimulatedAlert, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks for the classes before it replays; then all is said at 80 columns, and one picture drawn."""
+    monkeypatch.setattr(people, "width", 80)
+    truth, own, picture = tmp_path / "truth.parquet", tmp_path / "own.py", tmp_path / "new" / "sweep.png"
+    pq.write_table(truth_table(alerts), truth)
+    own.write_text(
+        "from typing import Annotated\nfrom zads import alert_filter\n\n"
+        "@alert_filter(survey='ztf', reads=['rb'])\n"
+        "def fast_riser_of_mine(alerts, *, rb_min: Annotated[float, 'of 1'] = 0.5):\n"
+        "    return {'real': alerts['rb'] >= rb_min}\n"
+    )
+    words = [f"{own}:fast_riser_of_mine", "--param", "rb_min=0.1,0.5,0.9", "--truth", str(truth)]
+    words += ["--plots", str(picture), "--collaboration"]
+    refused = run(archive, *words, expect=1)
+    assert "which classes is fast_riser_of_mine for" in str(refused.exception)
+    assert not refused.stderr, "before the replay"
+    said = run(archive, *words, "--seeks", "SN Ia,SN II").stderr
+    sought = [alert for alert in alerts if alert.truth["class"] in ("SN Ia", "SN II")]
+    told = f"{len(sought)} alerts of {len({a.objectId for a in sought})} object"
+    assert f"fast_riser_of_mine seeks SN Ia, SN II: {told}" in said
+    assert said.count("rb_min=0.1: ") == 2, "each of the others against the first"
+    assert "…" not in said
+    assert [file.name for file in picture.parent.iterdir()] == ["sweep.png"]
 
 
 def test_files_and_pictures_in_folders_that_are_new(
