@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from commands.shared.options import Bootstrap, Config, people
+from commands.shared.options import Bootstrap, Config, counted, people
 from schemas.json_text import to_json
 
 if TYPE_CHECKING:
@@ -154,6 +154,6 @@ def _short(value: Any) -> str:
     if isinstance(value, bytes):
         return f"{len(value):,} bytes"
     if isinstance(value, list):
-        return f"{len(value):,} rows"
+        return counted(len(value), "row")
     text = str(value)
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from commands.filters import Json
-from commands.shared.options import Archive, Bootstrap, Config, archive_at, settings_of
+from commands.shared.options import Archive, Bootstrap, Config, archive_at, counted, settings_of
 from commands.status import EXIT_UNWELL
 from schemas.errors import ZadsError
 from schemas.json_text import to_json
@@ -100,7 +100,7 @@ def _archived(archive: str, told: NightLedger) -> dict[str, dict[str, int]]:
         found[topic] = {"kept": kept} | ({"quarantined": quarantined} if dated else {})
         has, wanted = sum(found[topic].values()), page.source.received if dated else page.source.judged
         if has != wanted:
-            told.problems.append(f"{topic}: the archive has {has:,} of {wanted:,} records")
+            told.problems.append(f"{topic}: the archive has {has:,} of {counted(wanted, 'record')}")
     return found
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from commands.filters import Json
 from commands.shared.alerts import What, curve_of, is_candid, packets_named
-from commands.shared.options import Archive, people
+from commands.shared.options import Archive, counted, people
 from schemas.json_text import to_json
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ def _facts_table(known: dict[str, Any]) -> Table:
 
 def _alerts_table(every: list[dict[str, Any]]) -> Table:
     """The object's alerts, newest last; of many the last."""
-    title = f"{len(every):,} alerts" + (f", the last {_MOST_ALERTS}" if len(every) > _MOST_ALERTS else "")
+    last = f", the last {_MOST_ALERTS}" if len(every) > _MOST_ALERTS else ""
+    title = counted(len(every), "alert") + last
     columns = ("candid", "utc", "band", "mag", "magerr", "positive")
     table = Table(*columns, title=title, title_justify="left", box=None)
     for known in every[-_MOST_ALERTS:]:
@@ -112,7 +113,7 @@ def light_curve(
         Console().print(_curve_table(curve, part.survey))
         return
     _write_curve(curve, objectId, part.survey, out)
-    people.print(f"{len(curve):,} epochs of {objectId} in {out}", soft_wrap=True)
+    people.print(f"{counted(len(curve), 'epoch')} of {objectId} in {out}", soft_wrap=True)
 
 
 def _write_curve(curve: pd.DataFrame, objectId: str, survey: str, out: Path) -> None:
@@ -179,7 +180,7 @@ def cutouts(
                     (out / f"{candid}_{which}.fits").write_bytes(data)
                     written += 1
             save_picture(packet, out / f"{candid}.png")
-    people.print(f"{written:,} stamps in {out}", soft_wrap=True)
+    people.print(f"{counted(written, 'stamp')} in {out}", soft_wrap=True)
 
 
 def finder(

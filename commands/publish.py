@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from commands.shared.options import EXIT_STOPPED, Bootstrap, Config, Schemas, counting_bar, people
+from commands.shared.options import EXIT_STOPPED, Bootstrap, Config, Schemas, counted, counting_bar, people
 
 if TYPE_CHECKING:
     from pipeline.clients.publish import PublishSummary
@@ -74,13 +74,13 @@ def publish(
 
 def _counted(summary: PublishSummary) -> str:
     pace = summary.sent / summary.seconds if summary.seconds else 0.0
-    return f"{summary.sent:,} alerts, {pace:,.0f}/s"
+    return f"{counted(summary.sent, 'alert')}, {pace:,.0f}/s"
 
 
 def _report(summary: PublishSummary) -> None:
     """What went where, what was refused and why."""
     people.print(
-        f"sent {summary.sent:,} alerts of {summary.objects:,} objects "
+        f"sent {counted(summary.sent, 'alert')} of {counted(summary.objects, 'object')} "
         f"({summary.bytes / 1e6:,.1f} MB) in {summary.seconds:,.1f} s"
     )
     if summary.topics or summary.refused:

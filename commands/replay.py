@@ -21,6 +21,7 @@ from commands.shared.options import (
     Scheduler,
     Survey,
     archive_at,
+    counted,
     counting_bar,
     names_of,
     people,
@@ -252,7 +253,7 @@ def _replayed(
 
         def show(so_far: SoFar) -> None:
             pace = so_far.alerts / so_far.seconds if so_far.seconds else 0.0
-            words = f"{so_far.matches:,} matches, {pace:,.0f} alerts/s"
+            words = f"{counted(so_far.matches, 'match')}, {pace:,.0f} alerts/s"
             bar.update(task, completed=so_far.alerts, total=so_far.of, counted=words)
 
         return run(filters, where, parameters=values, cluster=cluster, on_progress=show, **chosen)
@@ -295,7 +296,7 @@ def _put_away(
         print(found.to_json())
     if out is not None:
         found.write(out)
-        people.print(f"{len(found.matches):,} matches in {out}", soft_wrap=True)
+        people.print(f"{counted(len(found.matches), 'match')} in {out}", soft_wrap=True)
     if plots is not None:
         people.print(_drawn(found, plots, truth, seeks), soft_wrap=True)
 
@@ -307,7 +308,7 @@ def _drawn(found: Replay, plots: Path, truth: pd.DataFrame | None, seeks: list[s
 
     if plots.suffix in _PICTURES:
         return f"picture: {write_figure(plot_sweep(sweep(found, truth, seeks)), plots)}"
-    return f"{len(save_plots(found, plots, truth, seeks))} pictures in {plots}"
+    return f"{counted(len(save_plots(found, plots, truth, seeks)), 'picture')} in {plots}"
 
 
 def _rehearse(
@@ -326,11 +327,11 @@ def _rehearse(
         def show(so_far: int) -> None:
             nonlocal sent
             sent = so_far
-            bar.update(task, completed=sent, counted=f"{sent:,} alerts")
+            bar.update(task, completed=sent, counted=counted(sent, "alert"))
 
         try:
             sent = send(packets, progress=show)
         except KeyboardInterrupt:
-            people.print(f"[yellow]ended early:[/] {sent:,} alerts sent to {topic}", soft_wrap=True)
+            people.print(f"[yellow]ended early:[/] {counted(sent, 'alert')} sent to {topic}", soft_wrap=True)
             raise typer.Exit(EXIT_STOPPED) from None
-    people.print(f"sent {sent:,} alerts to {topic}", soft_wrap=True)
+    people.print(f"sent {counted(sent, 'alert')} to {topic}", soft_wrap=True)

@@ -15,6 +15,7 @@ from commands.shared.options import (
     Channels,
     Config,
     Scheduler,
+    counted,
     names_of,
     people,
     settings_of,
@@ -105,5 +106,5 @@ def run(
     if statistics.incomplete:
         raise typer.Exit(EXIT_INCOMPLETE)
     if until_drained and statistics.stopped:
-        people.print(f"stopped with {statistics.lag:,} records left: the next run does them")
+        people.print(f"stopped with {counted(statistics.lag, 'record')} left: the next run does them")
         raise typer.Exit(EXIT_STOPPED)

@@ -97,9 +97,9 @@ def test_a_finder_chart_and_cutouts(followed: dict[str, Any]) -> None:
 
 def test_a_threshold_from_a_sweep_with_truth(followed: dict[str, Any]) -> None:
     text = said(followed, "zads replay pure_transient --param")
-    for word in ("completeness", "purity", "rb_min", "gained", "lost"):
+    for word in ("completeness", "purity", "rb_min", "gained", "lost", "pure_transient seeks SN Ia"):
         assert word in text
-    assert (followed["folder"] / "sweep" / "sweep.png").stat().st_size > 10_000
+    assert (followed["folder"] / "sweep.png").stat().st_size > 10_000
 
 
 def test_another_persons_channel_replays(followed: dict[str, Any]) -> None:
@@ -117,5 +117,5 @@ def test_the_python_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         for number, block in enumerate(blocks(PAGE, "python")):
             exec(compile(block, f"science.md block {number}", "exec"), {"__name__": "page"})
     assert "deg" in out.getvalue()
-    assert (tmp_path / "young.vot").is_file()
+    assert len(Table.read(tmp_path / "transients.vot")) > 0
     assert (tmp_path / "sweep.png").stat().st_size > 10_000

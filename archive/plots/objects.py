@@ -9,7 +9,7 @@ import pandas as pd
 
 from archive.plots.replays import plain_axes
 from archive.read.archive import Archive
-from schemas.errors import ZadsError
+from archive.read.objects import no_such_alert
 from schemas.packets.packet import STAMPS, read_packet
 from schemas.pictures.figure import blank_figure, draw_stamp
 from schemas.pictures.light_curve import band
@@ -191,7 +191,7 @@ def plot_place(archive: Archive, objectId: str) -> Figure:
     """
     own = archive.alerts(columns=["ra", "dec", "band"], where=[("objectId", "==", objectId)]).compute()
     if own.empty:
-        raise ZadsError(f"no alert of {objectId} in {archive!r}")
+        raise no_such_alert(f"alert of {objectId}", archive)
     ra, dec = own["ra"].median(), own["dec"].median()
     around = archive.alerts(columns=["ra", "dec"], cone=(ra, dec, _NEIGHBOURHOOD)).compute()
     figure = blank_figure(9, 4.2)

@@ -223,7 +223,7 @@ def plot_sweep(table: pd.DataFrame) -> Figure:
         beside.set_ylim(-0.02, 1.02)
         beside.set_ylabel("completeness, purity")
         beside.spines["top"].set_visible(False)
-    figure.legend(loc="outside upper left", ncols=4, fontsize=8, frameon=False)
+    figure.legend(loc="outside upper left", ncols=5, fontsize=8, frameon=False)
     axes.spines["top"].set_visible(False)
     axes.grid(alpha=0.25)
     return figure

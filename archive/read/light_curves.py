@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from archive.read.columns import PieceReader
 from archive.read.cones import Cone
 from archive.read.fragments import WHOLE
-from archive.read.objects import NoSuchAlert, whole
+from archive.read.objects import no_such_alert, whole
 from archive.read.table import Table
 from archive.read.view import View
 from archive.read.where import Condition
@@ -61,7 +61,7 @@ def light_curve(archive: Table, objectId: str, public: bool = False) -> pd.DataF
         archive.read.add(reader.tally)
     frame = pd.concat(frames, ignore_index=True) if frames else view.empty()
     if frame.empty:
-        raise NoSuchAlert(f"no {'public ' if public else ''}alert of {objectId} in {archive!r}")
+        raise no_such_alert(f"{'public ' if public else ''}alert of {objectId}", archive)
     return _joined(_told(frame, made), _forced(frame, made), made)
 
 
@@ -84,7 +84,7 @@ def _around(archive: Table, named: Condition, radius: float) -> Cone | None:
         if len(rows):
             place = pa.concat_tables(reader.take(["ra", "dec"], rows[:1])).to_pylist()[0]
             return None if None in place.values() else Cone(place["ra"], place["dec"], radius)
-    raise NoSuchAlert(f"no alert of {named.value} in {archive!r}")
+    raise no_such_alert(f"alert of {named.value}", archive)
 
 
 def _told(frame: pd.DataFrame, made: LightCurve) -> pd.DataFrame:

@@ -30,6 +30,15 @@ class NoSuchAlert(ZadsError):
     """The archive has no alert with this candid, or of this object."""
 
 
+def no_such_alert(what: str, archive: Table) -> NoSuchAlert:
+    """The error for "alert with candid 7" that an archive has not."""
+    at = "" if archive.version is None else f" at version {archive.version}"
+    return NoSuchAlert(
+        f"no {what} in the archive {archive.path}{at}",
+        hint="`zads archive follow` archives what is published; a packet file can be named too",
+    )
+
+
 def packets(archive: Table, candids: Sequence[int], nights: Any = None) -> dict[int, bytes]:
     """The newest packet of each candid, as Avro container files (null codec) with the schema of their writer.
 
@@ -54,7 +63,7 @@ def packets(archive: Table, candids: Sequence[int], nights: Any = None) -> dict[
     missing = [candid for candid in wanted.tolist() if candid not in found]
     if missing:
         some = ", ".join(map(str, missing[:3])) + (" …" if missing[3:] else "")
-        raise NoSuchAlert(f"no alert with candid {some} in {archive!r}")
+        raise no_such_alert(f"alert with candid {some}", archive)
     return {int(candid): found[int(candid)] for candid in candids}
 
 

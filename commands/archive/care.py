@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from commands.shared.options import Archive, Bootstrap, Config, Survey, archive_at, people
+from commands.shared.options import Archive, Bootstrap, Config, Survey, archive_at, counted, people
 from schemas.json_text import to_json
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _show(told: Info) -> None:
         table.add_row(*words, f"{night.bytes / 1e6:,.1f}")
     people.print(table)
     people.print(
-        f"{told.address}, version {told.version}: {told.rows:,} rows, {told.bytes / 1e6:,.1f} MB",
+        f"{told.address}, version {told.version}: {counted(told.rows, 'row')}, {told.bytes / 1e6:,.1f} MB",
         soft_wrap=True,
     )
     people.print("schemas: " + ", ".join(f"{name} ({len(of)})" for name, of in told.schemas.items()))
@@ -122,7 +122,7 @@ def quarantine(
         save.mkdir(parents=True, exist_ok=True)
         for number, raw in enumerate(rows["raw"]):
             (save / f"{number}.avro").write_bytes(raw.as_buffer())
-        people.print(f"{rows.num_rows:,} packets in {save}", soft_wrap=True)
+        people.print(f"{counted(rows.num_rows, 'packet')} in {save}", soft_wrap=True)
 
 
 def check(
@@ -151,7 +151,9 @@ def check(
                 archive_at(archive),
                 name,
                 nights=night or None,
-                progress=lambda c, files: status.update(f"{c.files} of {files} files, {c.rows:,} rows"),
+                progress=lambda c, files: status.update(
+                    f"{c.files} of {files} files, {counted(c.rows, 'row')}"
+                ),
             )
         sound &= _report(checked)
         if kafka and not _all_there(checked, bootstrap, config):
@@ -162,8 +164,9 @@ def check(
 
 def _report(checked: Checked) -> bool:
     people.print(
-        f"{checked.rows:,} rows in {checked.files:,} files looked at: {checked.alerts:,} alerts,"
-        f" {checked.superseded:,} rows superseded by a newer one of the same candid"
+        f"{counted(checked.rows, 'row')} in {counted(checked.files, 'file')} looked at:"
+        f" {counted(checked.alerts, 'alert')},"
+        f" {counted(checked.superseded, 'row')} superseded by a newer one of the same candid"
     )
     for finding in checked.findings[:_TOLD]:
         people.print(f"[red]{finding.kind}[/red]: {finding.detail}", soft_wrap=True)
@@ -211,7 +214,7 @@ def optimize(
                 archive_at(archive),
                 name,
                 nights=night or None,
-                progress=lambda d: status.update(f"{d.before:,} files into {d.after:,}"),
+                progress=lambda d: status.update(f"{counted(d.before, 'file')} into {d.after:,}"),
             )
         if done.before:
             people.print(f"{name}: {done.before:,} files are now {done.after:,} ({done.bytes / 1e6:,.1f} MB)")

@@ -22,6 +22,7 @@ from commands.shared.options import (
     Schemas,
     Survey,
     archive_at,
+    counted,
     counting_bar,
     people,
 )
@@ -102,12 +103,13 @@ def _counted(summary: Summary) -> str:
 def _report(summary: Summary, address: str) -> None:
     """The summary: what was kept where, what was not and why."""
     people.print(
-        f"kept {summary.kept:,} alerts in {address}: {summary.stored_bytes / 1e6:,.1f} MB in "
-        f"{summary.files:,} files, from {summary.raw_bytes / 1e6:,.1f} MB, in {summary.seconds:,.1f} s",
+        f"kept {counted(summary.kept, 'alert')} in {address}: {summary.stored_bytes / 1e6:,.1f} MB in "
+        f"{counted(summary.files, 'file')}, from {summary.raw_bytes / 1e6:,.1f} MB, in"
+        f" {summary.seconds:,.1f} s",
         soft_wrap=True,
     )
     if summary.skipped:
-        people.print(f"skipped {summary.skipped:,} packets that were there already")
+        people.print(f"skipped {counted(summary.skipped, 'packet')} that were there already")
     table = Table("", "alerts", show_header=False, box=None)
     table.columns[1].justify = "right"
     for night, alerts in sorted(summary.nights.items()):

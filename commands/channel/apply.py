@@ -15,7 +15,7 @@ from rich.table import Table
 
 from commands.channel.edit import Force, Nights, Why, admit, me, save
 from commands.channel.show import registry_of
-from commands.shared.options import Archive, Bootstrap, Config, people, settings_of
+from commands.shared.options import Archive, Bootstrap, Config, counted, people, settings_of
 from filters.limits import Limits
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def apply(
             raise typer.Exit(1)
         done.append(new if new.state == step.state else _moved(new, step.state))
     save(settings, done, why or f"{file.name}")
-    people.print(f"{len(done)} channels changed")
+    people.print(f"{counted(len(done), 'channel')} changed")
 
 
 def read_channels(file: Path) -> dict[str, Wanted]:

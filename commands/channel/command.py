@@ -13,7 +13,7 @@ from commands.channel import apply as channel_apply
 from commands.channel import edit as channel_edit
 from commands.channel import share as channel_share
 from commands.channel import show as channel_show
-from commands.shared.options import Bootstrap, Config, people, settings_of
+from commands.shared.options import Bootstrap, Config, counted, people, settings_of
 
 
 def register(app: typer.Typer) -> None:
@@ -71,12 +71,13 @@ def backfill(
             settings, channel, lambda n, total: progress.update(task, completed=n, total=total)
         )
     people.print(
-        f"{done.gaps:,} gaps filled: {done.records:,} records read, {done.alerts:,} alerts of"
-        f" {len(done.objects):,} objects delivered to {channel.topic}"
+        f"{counted(done.gaps, 'gap')} filled: {counted(done.records, 'record')} read,"
+        f" {counted(done.alerts, 'alert')} of"
+        f" {counted(len(done.objects), 'object')} delivered to {channel.topic}"
     )
     for failure in done.failures:
         people.print(f"still fails: {failure.message}")
         people.print(failure.traceback, style="dim", markup=False, highlight=False)
     if done.left:
-        people.print(f"{done.left:,} gaps left open, see `zads channel gaps`")
+        people.print(f"{counted(done.left, 'gap')} left open, see `zads channel gaps`")
         raise typer.Exit(1)

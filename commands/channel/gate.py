@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 from rich.table import Table
 
-from commands.shared.options import archive_at, counting_bar, people
+from commands.shared.options import archive_at, counted, counting_bar, people
 
 if TYPE_CHECKING:
     from archive.replay.replay import Progress as SoFar
@@ -45,7 +45,7 @@ def try_on_archive(
             task = bar.add_task(f"trying {definition.name}", total=None, counted="")
 
             def show(so_far: SoFar) -> None:
-                words = f"{so_far.matches:,} matches"
+                words = counted(so_far.matches, "match")
                 bar.update(task, completed=so_far.alerts, total=so_far.of, counted=words)
 
             found = backtest(
@@ -72,7 +72,7 @@ def show_report(name: str, report: dict[str, Any]) -> None:
         people.print(_nights(report))
         people.print(_funnel(report))
         people.print(
-            f"at most {report['alerts_per_hour']:,} alerts within an hour,"
+            f"at most {counted(report['alerts_per_hour'], 'alert')} within an hour,"
             f" {report['microseconds']:,.1f} µs an alert"
         )
         for one in report["examples"]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commands.shared.options import EXIT_STOPPED, people
+from commands.shared.options import EXIT_STOPPED, counted, people
 
 if TYPE_CHECKING:
     from pipeline.broker.listen import Alert
@@ -135,7 +135,7 @@ def _live(bootstrap: str, feed: Publishing, workers: int) -> tuple[Statistics, C
     summarise(statistics, channels, people)
     for summary in filter(None, published):
         for reason, count in summary.refused.items():
-            people.print(f"{count:,} packets could not be published ({reason}): dead letters")
+            people.print(f"{counted(count, 'packet')} could not be published ({reason}): dead letters")
     return statistics, channels
 
 
@@ -182,7 +182,7 @@ def _replayed(bootstrap: str, channels: ChannelSet, archive: Path) -> bool:
 
     with people.status("archiving the night"):
         kept = archive_topics(bootstrap, _every_survey(), archive)
-    people.print(f"{kept:,} alerts archived in {archive}", highlight=False, soft_wrap=True)
+    people.print(f"{counted(kept, 'alert')} archived in {archive}", highlight=False, soft_wrap=True)
     with people.status("replaying it"):
         found = agreements(bootstrap, channels, archive)
     people.print(agreement_table(found))

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from commands.shared.options import people
+from commands.shared.options import counted, people
 
 if TYPE_CHECKING:
     from filters.catalogues import Description
@@ -87,7 +87,7 @@ def add(
         owner=owner or getpass.getuser(),
         root=root,
     )
-    people.print(f"{about.name}: {about.rows:,} sources, version {about.version}, {_reach(about)}")
+    people.print(f"{about.name}: {counted(about.rows, 'source')}, version {about.version}, {_reach(about)}")
     people.print(
         f"a filter reads them as {name}.sep, {', '.join(f'{name}.{c}' for c in list(about.columns)[:3])} …"
     )
@@ -124,7 +124,7 @@ def show(name: Name, root: Root = None) -> None:
     store = Store(root)
     about = describe(store, name)
     people.print(
-        f"{name}: {about.rows:,} sources of {about.source}, version {about.version}, {_reach(about)}"
+        f"{name}: {counted(about.rows, 'source')} of {about.source}, version {about.version}, {_reach(about)}"
     )
     people.print(f"versions: {', '.join(store.versions(name))}; footprint: {about.footprint}")
     table = Table("column", "kind", "unit", "missing", "meaning", box=None)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.shared.options import Bootstrap, Config, Schemas, people
+from commands.shared.options import Bootstrap, Config, Schemas, counted, people
 from schemas.json_text import to_json
 from schemas.time import datetime_of_jd
 
@@ -83,7 +83,7 @@ def listen(
             count += 1
             if ending.asked:
                 break
-    people.print(f"{count:,} alerts" + (f", packets in {save}" if save else ""))
+    people.print(f"{counted(count, 'alert')}" + (f", packets in {save}" if save else ""))
 
 
 def _refuse_two_beginnings(group: str | None, new: bool, since: str | None, last: int | None) -> None:

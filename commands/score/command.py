@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from commands.shared.options import Bootstrap, Config, names_of, people
+from commands.shared.options import Bootstrap, Config, counted, names_of, people
 from schemas.json_text import to_json
 
 if TYPE_CHECKING:
@@ -136,8 +136,8 @@ def _show(result: Score) -> None:
     sought = int(result.alerts["sought"].sum())
     console.print(
         f"[bold]{result.filter}[/] seeks {', '.join(result.seeks)}\n"
-        f"completeness {_share(result.completeness)} of {sought:,} alerts, purity {_share(result.purity)} of "
-        f"{int(result.alerts['passed'].sum()):,}; {len(result.alerts):,} alerts asked, "
+        f"completeness {_share(result.completeness)} of {counted(sought, 'alert')}, purity"
+        f" {_share(result.purity)} of {int(result.alerts['passed'].sum()):,}; {counted(len(result.alerts), 'alert')} asked, "
         f"{result.unreadable:,} damaged beyond reading\n"
     )
     console.print(_table(result.by_class(), "class"))
@@ -149,7 +149,8 @@ def _show(result: Score) -> None:
         if len(days):
             quantiles = ", ".join(f"{q:.0%} {days.quantile(q):.2f} d" for q in (0.25, 0.5, 0.9))
             console.print(
-                f"time from when {since} to the first that passes: {quantiles} ({len(days):,} objects)"
+                f"time from when {since} to the first that passes: {quantiles}"
+                f" ({counted(len(days), 'object')})"
             )
 
 

@@ -81,8 +81,9 @@ def archive_at(named: str | None) -> str:
 
 
 def counted(number: int, what: str) -> str:
-    """ "1 alert", "2 alerts"."""
-    return f"{number:,} {what}{'s' * (number != 1)}"
+    """ "1 alert", "2,000 alerts", "0 matches"."""
+    more = "es" if what.endswith("ch") else "s"
+    return f"{number:,} {what}{more * (number != 1)}"
 
 
 def names_of(listed: str | None) -> list[str] | None:

@@ -32,7 +32,7 @@ def report(found: Replay, truth: pd.DataFrame | None = None, seeks: list[str] | 
     pace = found.alerts / found.seconds if found.seconds else 0.0
     nights = len(found.sums)
     people.print(
-        f"{found.alerts:,} alerts of {nights} night{'s' * (nights != 1)} in {found.seconds:,.1f} s "
+        f"{counted(found.alerts, 'alert')} of {nights} night{'s' * (nights != 1)} in {found.seconds:,.1f} s "
         f"({pace:,.0f} alerts/s), {found.tally} read"
     )
     if not found.complete:

@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from commands.shared.options import counted
 from pipeline.channels.channel import ChannelSet
 from pipeline.live.statistics import Matches, Statistics
 
@@ -72,7 +73,7 @@ class LiveView:
 def _headline(statistics: Statistics) -> Text:
     dead = sum(statistics.dead_letters.values())
     parts = [
-        f"{statistics.alerts:,} alerts of {len(statistics.objects):,} objects",
+        f"{counted(statistics.alerts, 'alert')} of {counted(len(statistics.objects), 'object')}",
         f"{statistics.rate:,.0f} alerts/s",
         f"lag {statistics.lag:,}",
         f"{statistics.workers} workers",
@@ -133,8 +134,9 @@ def summarise(statistics: Statistics, channels: ChannelSet, console: Console) ->
     console.print(channel_table(statistics, channels))
     seconds = max(statistics.elapsed, 1e-9)
     console.print(
-        f"{statistics.records:,} records, {statistics.alerts:,} alerts of {len(statistics.objects):,} objects"
-        f" in {seconds:,.1f} s ({statistics.alerts / seconds:,.0f} alerts/s), {statistics.batches:,} batches"
+        f"{counted(statistics.records, 'record')}, {counted(statistics.alerts, 'alert')} of"
+        f" {counted(len(statistics.objects), 'object')} in {seconds:,.1f} s"
+        f" ({statistics.alerts / seconds:,.0f} alerts/s), {counted(statistics.batches, 'batch')}"
     )
     if statistics.exposures or statistics.late:
         console.print(f"{statistics.exposures:,} exposures closed, {statistics.late:,} records came later")
@@ -162,6 +164,6 @@ def summarise(statistics: Statistics, channels: ChannelSet, console: Console) ->
         if traceback := statistics.tracebacks.get(channel, "").rstrip():
             console.print(traceback, style="dim", markup=False, highlight=False)
         console.print(
-            f"  missed {statistics.gaps[channel]:,} records; mend its filter or change its limits, then"
-            f" `zads channel backfill {channel}`"
+            f"  missed {counted(statistics.gaps[channel], 'record')}; mend its filter or change its limits,"
+            f" then `zads channel backfill {channel}`"
         )

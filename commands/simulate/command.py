@@ -12,7 +12,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from commands.shared.options import Bootstrap, Config, people
+from commands.shared.options import Bootstrap, Config, counted, people
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -345,7 +345,7 @@ def _publish(
     name = None if topic == NIGHTLY else topic
     summary = publish_packets((alert.packet for alert in stream), bootstrap=broker, topic=name, **kafka)
     for where, count in sorted(summary.topics.items()):
-        people.print(f"{count:,} alerts to {where}")
+        people.print(f"{counted(count, 'alert')} to {where}")
     if summary.refused:
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in summary.refused.items())
         people.print(f"refused, now dead letters: {reasons}")

@@ -77,8 +77,11 @@ def test_explain_every_alert_of_an_object(
 )
 def test_what_is_not_there(archive: Path, what: str, words: str) -> None:
     for command in (["show"], ["cutouts"], ["explain", "pure"]):
-        with pytest.raises((NoSuchAlert, ZadsError), match=words):
+        with pytest.raises((NoSuchAlert, ZadsError), match=words) as error:
             zads(archive, *command, what)
+        if isinstance(error.value, NoSuchAlert):
+            assert f"in the archive {archive}" in str(error.value), "no Python"
+            assert "zads archive follow" in str(error.value.hint)
 
 
 def test_show_an_alert_and_an_object(
