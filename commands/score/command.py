@@ -137,7 +137,8 @@ def _show(result: Score) -> None:
     console.print(
         f"[bold]{result.filter}[/] seeks {', '.join(result.seeks)}\n"
         f"completeness {_share(result.completeness)} of {counted(sought, 'alert')}, purity"
-        f" {_share(result.purity)} of {int(result.alerts['passed'].sum()):,}; {counted(len(result.alerts), 'alert')} asked, "
+        f" {_share(result.purity)} of {int(result.alerts['passed'].sum()):,};"
+        f" {counted(len(result.alerts), 'alert')} asked, "
         f"{result.unreadable:,} damaged beyond reading\n"
     )
     console.print(_table(result.by_class(), "class"))
