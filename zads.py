@@ -14,6 +14,7 @@ _PUBLIC = {
     "add_catalogue": "commands.external.catalogues",
     "add_notices": "filters.external.add",
     "add_region": "filters.external.add",
+    "Externals": "filters.external.externals",
     "expression": "filters",
     "history": "filters",
     "registered": "filters",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,8 +15,8 @@ from rich.table import Table
 
 from commands.filters import Json
 from commands.shared.alerts import What, packets_named
-from commands.shared.options import Archive, Bootstrap, Config, Schemas
-from commands.shared.why import Asked, asked_channel, obstacles, source_of
+from commands.shared.options import Archive, Bootstrap, Config, Schemas, settings_of
+from commands.shared.why import Asked, asked_channel, names_channel, obstacles, source_of
 from schemas.json_text import to_json
 
 if TYPE_CHECKING:
@@ -32,11 +33,12 @@ def register(app: typer.Typer) -> None:
 
 @dataclass(frozen=True)
 class Explained:
-    """One alert, and what each cut of a filter said of it (see `Filter.explain`)."""
+    """One alert, what each cut of a filter said of it (see `Filter.explain`), and the values it gives."""
 
     candid: int
     objectId: str
     cuts: pd.DataFrame
+    gives: dict[str, Any]
 
     @property
     def passes(self) -> bool:
@@ -73,31 +75,50 @@ def explain(
     from commands.shared.bootstrap import schemas
     from commands.shared.exported import filter_named
 
-    asked = asked_channel(filter_name, config, bootstrap) if _names_channel(filter_name) else None
+    asked = asked_channel(filter_name, config, bootstrap) if names_channel(filter_name) else None
     named = asked.channel.filter if asked is not None else filter_named(filter_name)
     chosen = named.using(**parameters(param or []))
     public = asked is not None and asked.channel.public
     source = schemas(schema_source, config)
     packets = packets_named(what, archive)
     alerts = [alert for raw in packets for alert in explained(chosen, raw, what, public, source)]
-    reasons = {a.candid: _reasons(asked, a, what, archive) for a in alerts} if asked is not None else {}
+    places = {a.candid: _places(asked, a, config, bootstrap) for a in alerts} if asked is not None else {}
+    reasons = {
+        a.candid: _reasons(asked, a, what, archive)
+        for a in alerts
+        if asked is not None and not places[a.candid]
+    }
     if as_json:
-        print(to_json([_plain(alert) | _told(reasons, alert) for alert in alerts], indent=2))
+        print(to_json([_plain(alert) | _told(places, reasons, alert) for alert in alerts], indent=2))
         return
     console = Console()
     for alert in alerts:
         verdict = "[green]passes[/]" if alert.passes else "[red]does not pass[/]"
         console.print(f"[bold]{alert.objectId}[/], candid {alert.candid}: {verdict} {escape(repr(chosen))}")
         console.print(_table(alert.cuts))
+        for name, value in alert.gives.items():
+            unit = chosen.gives[name].replace("text", "")
+            console.print(f"  it gives {name} = {escape(brief(value))} {unit}", highlight=False)
         if asked is not None:
-            _say_why(console, asked, alert, reasons[alert.candid])
+            _say_why(console, asked, alert, places[alert.candid], reasons.get(alert.candid, []))
     console.print(_counts(alerts))
 
 
-def _names_channel(named: str) -> bool:
-    from pipeline.channels.channel import COLLABORATION_PREFIX, PUBLIC_PREFIX
+def _places(asked: Asked, alert: Explained, config: Path | None, bootstrap: str | None) -> list[str]:
+    """Where the channel's topic has the alert, and since when."""
+    from pipeline.clients.where import channel_topics, deliveries
 
-    return named.startswith((PUBLIC_PREFIX, COLLABORATION_PREFIX)) and ":" not in named
+    settings, topic = settings_of(config, bootstrap_servers=bootstrap), asked.channel.topic
+    there = [topic] if topic in channel_topics(settings) else []
+    return [
+        f"{one.topic}/{one.partition}/{one.offset}"
+        + (
+            f", {datetime.fromtimestamp(one.timestamp / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+            if one.timestamp
+            else ""
+        )
+        for one in deliveries(settings, alert.candid, there)
+    ]
 
 
 def _reasons(asked: Asked, alert: Explained, what: str, archive: str | None) -> list[str]:
@@ -105,13 +126,21 @@ def _reasons(asked: Asked, alert: Explained, what: str, archive: str | None) -> 
     return [] if Path(what).is_file() else obstacles(asked, source_of(archive, alert.candid))
 
 
-def _told(reasons: dict[int, list[str]], alert: Explained) -> dict[str, Any]:
-    return {"obstacles": reasons[alert.candid]} if alert.candid in reasons else {}
+def _told(places: dict[int, list[str]], reasons: dict[int, list[str]], alert: Explained) -> dict[str, Any]:
+    if alert.candid not in places:
+        return {}
+    return {"delivered": places[alert.candid], "obstacles": reasons.get(alert.candid, [])}
 
 
-def _say_why(console: Console, asked: Asked, alert: Explained, reasons: list[str]) -> None:
-    """Print everything that keeps the alert out of the channel, or that nothing does."""
+def _say_why(console: Console, asked: Asked, alert: Explained, places: list[str], reasons: list[str]) -> None:
+    """Print where the channel has the alert; otherwise everything that keeps it out, or that nothing does."""
     topic = asked.channel.topic
+    for place in places:
+        console.print(f"[green]it is in {topic}[/]: {place}", soft_wrap=True, highlight=False)
+    if places:
+        if not alert.passes:
+            console.print("the channel was another when it was delivered", highlight=False)
+        return
     stopped = alert.cuts.loc[alert.cuts["stopped"], "cut"]
     whole = [*(f'its cut "{cut}" stops it' for cut in stopped), *reasons]
     for reason in whole:
@@ -174,7 +203,8 @@ def explained(
     for row in range(len(frame)):
         alert = frame.iloc[[row]]
         candid = int(alert["candid"].iloc[0])
-        yield Explained(candid, str(alert["objectId"].iloc[0]), chosen.explain(alert, candid))
+        cuts, gives = chosen.explain(alert, candid), chosen.values_of(alert)
+        yield Explained(candid, str(alert["objectId"].iloc[0]), cuts, gives)
 
 
 def _table(cuts: pd.DataFrame) -> Table:
@@ -222,4 +252,5 @@ def _plain(alert: Explained) -> dict[str, Any]:
     cuts = alert.cuts.drop(columns="candid").astype({"passed": object}).to_dict("records")
     for cut in cuts:
         cut["passed"] = None if cut["passed"] not in (True, False) else bool(cut["passed"])
-    return {"candid": alert.candid, "objectId": alert.objectId, "passes": alert.passes, "cuts": cuts}
+    of = {"candid": alert.candid, "objectId": alert.objectId, "passes": alert.passes}
+    return {**of, "values": alert.gives, "cuts": cuts}

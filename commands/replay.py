@@ -51,7 +51,8 @@ def replay(
         list[str] | None,
         typer.Argument(
             metavar="FILTER...",
-            help="Names, path/to/file.py:function, package.module:function, or exported channels (.json).",
+            help="Names, path/to/file.py:function, package.module:function, an exported channel (.json), or a"
+            " channel: channel.NAME.",
         ),
     ] = None,
     archive: Archive = None,
@@ -125,7 +126,7 @@ def replay(
     # A replay may take an hour: errors that would prevent writing its result are raised before it.
     from commands.shared.exported import filter_named
 
-    named = [filter_named(name) for name in filters or ()]
+    named = [filter_named(name, config, bootstrap) for name in filters or ()]
     where = _part(archive_at(archive), survey, named)
     _require_nights(where, nights)
     _make_room(out, plots)

@@ -87,9 +87,11 @@ def _ways(
     settings: RunConfig, candid: int, archive: str | None, schemas: SchemaSource | None
 ) -> Iterator[Way]:
     """One for each record that the alert came as."""
-    from pipeline.clients.where import arrivals, deliveries, letters, record
+    from pipeline.clients.where import arrivals, channel_topics, deliveries, letters, record
 
-    delivered, refused, kept = deliveries(settings, candid), letters(settings, candid), _kept(archive, candid)
+    topics = channel_topics(settings)
+    delivered = deliveries(settings, candid, topics)
+    refused, kept = letters(settings, candid), _kept(archive, candid)
     places: dict[Place, Alert | None] = dict.fromkeys(
         [
             *(alert.source for alert in delivered if "source" in alert.headers),
@@ -99,7 +101,7 @@ def _ways(
     )
     if not places:
         places = {(alert.topic, alert.partition, alert.offset): alert for alert in arrivals(settings, candid)}
-    asked = asked_channels(settings) if places else []
+    asked = [one for one in asked_channels(settings) if one.channel.topic in topics] if places else []
     for place, found in places.items():
         here = "/".join(map(str, place))
         source = found or record(settings, place)
@@ -107,7 +109,8 @@ def _ways(
         raw = source.raw if source is not None else _archived(archive, candid)
         got = {alert.topic for alert in delivered if alert.headers.get("source") == here}
         others = [one for one in asked if one.channel.topic not in got and place[0] != one.channel.topic]
-        way.kept_out = {one.channel.topic: _why_not(one, raw, place, source, schemas) for one in others}
+        why = {one.channel.topic: _why_not(one, raw, place, source, schemas) for one in others}
+        way.kept_out = {topic: reasons for topic, reasons in why.items() if reasons}
         yield way
     yield from (Way(row["_file"], [_of_archive(row)]) for row in kept if row["_topic"] is None)
 
@@ -173,7 +176,7 @@ def _of_archive(row: Mapping[str, Any]) -> Step:
 def _why_not(
     asked: Asked, raw: bytes | None, place: Place, source: Alert | None, schemas: SchemaSource | None
 ) -> list[str]:
-    """Why an alert is not in a channel, a sentence each."""
+    """Why an alert is not in a channel, a sentence each; nothing for a channel of other surveys."""
     from filters.errors import FilterError
     from schemas.packets.packet import packet_survey, read_packet
 
@@ -181,7 +184,7 @@ def _why_not(
         return ["nobody has its packet any more"]
     survey = packet_survey(raw, schemas)
     if survey not in asked.channel.filter.surveys:
-        return [f"it is of {survey}, the channel's filter is for {asked.channel.filter.of}"]
+        return []
     came = {
         **dict(zip(("_topic", "_partition", "_offset"), place, strict=True)),
         "_timestamp": _moment(source.timestamp) if source else None,
@@ -221,6 +224,8 @@ def _plain(way: Way) -> dict[str, Any]:
 def _show(console: Console, candid: int, way: Way) -> None:
     console.print(f"[bold]candid {candid}[/], {way.source}", highlight=False)
     table = Table(box=None, padding=(0, 2, 0, 2), show_header=False)
+    for _ in range(3):
+        table.add_column(overflow="fold")
     for step in way.steps:
         when = f"{step.when:%Y-%m-%d %H:%M:%S.%f}"[:-3] if step.when else ""
         table.add_row(when, escape(step.what), escape(step.place))

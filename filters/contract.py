@@ -24,7 +24,7 @@ from filters import version as source
 from filters.errors import FilterError, ReadsRequired
 from filters.external.externals import Unchecked, frames_of
 from filters.parameters import Parameter, parameters_of, with_values
-from filters.values import Judged, of_passing, split
+from filters.values import Judged, is_lazy, of_passing, split
 from filters.values import declared as declared_values
 from filters.view import AlertView
 from schemas.errors import NoSuchColumn, ZadsError
@@ -171,6 +171,29 @@ class Filter:
         """What the function returns for a restricted frame, and the plain boolean cuts made of it."""
         returned, _ = split(self.name, self.function(view, **self.values))
         return returned, cuts.evaluate(self.name, view, returned)
+
+    def computed(self, alert: pd.DataFrame) -> Mapping[str, Mapping[str, Any]]:
+        """What the cuts compute of one alert on the way, for `explain`; only expressions tell.
+
+        alert: a frame of one row, as `restricted` gives it.
+        """
+        tell = getattr(self.function, "computed", None)
+        return {} if tell is None else tell(alert, **self.values)
+
+    def values_of(self, alert: pd.DataFrame) -> dict[str, Any]:
+        """What the filter gives of one alert whether it passes or not: name -> value.
+
+        alert: a frame of one row. A value that is only computed of alerts that pass is left out of others.
+        """
+        view = self.restricted(alert)
+        cuts_returned, given = split(self.name, self.function(view, **self.values))
+        passes = all(bool(one[0]) for one in cuts.evaluate(self.name, view, cuts_returned).values())
+        if not passes:
+            given = {name: value for name, value in given.items() if not is_lazy(value)}
+        units = {name: self.gives[name] for name in given if name in self.gives}
+        given = {name: given[name] for name in units}
+        frame = of_passing(self.name, view, np.ones(1, bool), given, units)
+        return {name: trace.plain(frame[name].iloc[0]) for name in units}
 
     def restricted(self, frame: pd.DataFrame) -> AlertView:
         """Only the columns that the filter declared, however many the batch brings.

@@ -8,9 +8,11 @@ assert mine.one(packet("ztf", rb=0.9, magpsf=17.0, history=[{"jd": 2460000.5, "m
 from __future__ import annotations
 
 import time
+import traceback
 import tracemalloc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from schemas.errors import one_line
 from schemas.surveys.registry import survey_named
 
 _JD = 2460236.7
+_ROOT = Path(__file__).parents[1]
 
 
 def packet(survey: str = "ztf", history: Sequence[Mapping[str, Any]] = (), **columns: Any) -> dict[str, Any]:
@@ -110,14 +113,29 @@ def check(f: Filter, packets: Sequence[Mapping[str, Any]], survey: str = "") -> 
         ("time", lambda: _time(f, frame)),
         ("memory", lambda: _memory(f, frame)),
     ]
-    return [_tried(name, one) for name, one in checks]
+    first = _tried(*checks[0])
+    return [first, *(_tried(name, one) for name, one in checks[1:] if first.ok)]
 
 
 def _tried(name: str, one: Callable[[], Finding]) -> Finding:
     try:
         return one()
     except Exception as error:  # a user's code may raise anything
-        return Finding(name, False, one_line(error))
+        return Finding(name, False, _sentence(error))
+
+
+def _sentence(error: Exception) -> str:
+    """The error in one line, where in the author's file it was raised, and what to do."""
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if not _is_ours(Path(frame.filename))
+    ]
+    where = f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
+    hint = getattr(error, "hint", None)
+    return f"{one_line(error)}{where}" + (f": {hint}" if hint else "")
+
+
+def _is_ours(file: Path) -> bool:
+    return "site-packages" in file.parts or _ROOT in file.parents
 
 
 def _runs(f: Filter, frame: pd.DataFrame) -> Finding:

@@ -26,6 +26,9 @@ class Evaluates(Protocol):
     def evaluate(self, view: pd.DataFrame) -> tuple[Mapping[str, Any], dict[str, np.ndarray]]:
         """What its function returns, and the boolean cuts made of it."""
 
+    def computed(self, alert: pd.DataFrame) -> Mapping[str, Mapping[str, Any]]:
+        """Cut -> what it computes of one alert: text -> value."""
+
 
 class TracedSeries(AlertColumn):
     """A Series that knows which columns it was made from (`sources`)."""
@@ -147,7 +150,8 @@ def columns_used(f: Evaluates, frame: pd.DataFrame) -> list[str]:
 def explain(f: Evaluates, alerts: pd.DataFrame) -> pd.DataFrame:
     """One row a cut of each alert: candid, cut, passed, stopped (this cut was the first false), saw.
 
-    passed is missing for a callable cut that was not reached. saw: column -> value (a list for a history).
+    passed is missing for a callable cut that was not reached. saw: column -> value (a list for a history),
+    and for an expression the text of each part that is computed -> its value.
     """
     rows: list[dict[str, Any]] = []
     for position in range(len(alerts)):
@@ -160,6 +164,7 @@ def explain(f: Evaluates, alerts: pd.DataFrame) -> pd.DataFrame:
 def _explained(f: Evaluates, alert: pd.DataFrame) -> list[dict[str, Any]]:
     view = traced(f.restricted(alert))
     returned, cuts = f.evaluate(view)
+    computed = f.computed(f.restricted(alert))
     stopped = False
     rows = []
     for cut, value in returned.items():
@@ -171,6 +176,7 @@ def _explained(f: Evaluates, alert: pd.DataFrame) -> list[dict[str, Any]]:
         elif not lazy:
             sources = getattr(value, "sources", NOTHING)
         saw = {name: plain(view[name].iloc[0]) for name in view.columns if name in sources}
+        saw |= {text: plain(value) for text, value in computed.get(str(cut), {}).items()}
         here = passed is False and not stopped
         rows.append(
             {"candid": int(alert["candid"].iloc[0]), "cut": str(cut), "passed": passed, "stopped": here}

@@ -83,12 +83,17 @@ def of_passing(
     columns: dict[str, Any] = {}
     for value, unit in gives.items():
         one = given[value]
-        if callable(one) and not isinstance(one, pd.Series | Column):
+        if is_lazy(one):
             passing = passing if passing is not None else AlertView(alerts[mask], map(str, alerts))
             columns[value] = _typed(name, value, one(passing), index_of(passing), unit)
         else:
             columns[value] = _typed(name, value, one, index_of(alerts), unit)[mask]
     return pd.DataFrame(columns, index=pd.RangeIndex(int(mask.sum())), copy=False)
+
+
+def is_lazy(given: Any) -> bool:
+    """Whether a value is computed of the passing alerts only."""
+    return callable(given) and not isinstance(given, pd.Series | Column)
 
 
 def none_of(gives: Mapping[str, str]) -> pd.DataFrame:

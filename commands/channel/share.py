@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -11,6 +11,10 @@ from rich.markup import escape
 from commands.channel.edit import Why, known, me, save
 from commands.channel.show import Name
 from commands.shared.options import Bootstrap, Config, people, settings_of
+from schemas.errors import ZadsError
+
+if TYPE_CHECKING:
+    from pipeline.channels.definition import Definition
 
 
 def register(group: typer.Typer) -> None:
@@ -57,18 +61,31 @@ def import_(
 
     Example: `zads channel import young_supernova.json --name theirs`
     """
+    from commands.channel.show import registry_of
     from commands.shared.exported import read_export
-    from schemas.errors import ZadsError
 
     settings = settings_of(config, bootstrap_servers=bootstrap)
     given = read_export(file)
     called = name or given.channel.name
-    from commands.channel.show import registry_of
-
     if called in registry_of(settings).definitions:
         raise ZadsError(f"there is a channel {called} already", hint="--name gives it another name here")
-    draft = given.channel.model_copy(update={"name": called, "owner": me(), "report": None})
-    save(settings, [draft.with_changes()], why or f"imported from {file.name}")
+    draft = given.channel.model_copy(update={"name": called, "owner": me(), "report": None, "external": {}})
+    author = f", of {given.channel.owner}" if given.channel.owner else ""
+    save(settings, [_completed(draft)], why or f"imported from {file.name}{author}")
     for sentence in given.differences():
         people.print(f"[yellow]{escape(sentence)}[/]", soft_wrap=True)
-    people.print(f"{called} is a draft; `zads channel enable {called}` tries it and lets it run")
+    words = f"{called} is a draft{author}, written {given.when}"
+    people.print(f"{words}; `zads channel enable {called}` tries it and lets it run", soft_wrap=True)
+
+
+def _completed(draft: Definition) -> Definition:
+    """The draft with its filter's values; as it was written where a catalogue that it reads is not here."""
+    from filters.external.store import NoSuchExternal
+    from pipeline.channels.definition import ChannelError
+
+    try:
+        return draft.with_changes()
+    except ChannelError as error:
+        if isinstance(error.__cause__, NoSuchExternal):
+            return draft
+        raise

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
+from commands.shared.why import asked_channel, names_channel
 from pipeline.channels.definition import Definition
 from schemas.errors import ZadsError
 
@@ -60,7 +61,9 @@ def export_of(definition: Definition) -> Exported:
     names = {name.partition(".")[0] for name in external_names(chosen.require_reads())}
     known = Store()
     external = {name: known.current(name) for name in sorted(names & set(known.names()))}
-    plain = definition.model_copy(update={"revision": 0, "who": "", "when": "", "why": "", "state": "draft"})
+    report = {key: value for key, value in (definition.report or {}).items() if key != "archive"} or None
+    nobody = {"revision": 0, "who": "", "when": "", "why": "", "state": "draft", "report": report}
+    plain = definition.model_copy(update=nobody)
     now = datetime.now(UTC).isoformat(timespec="seconds")
     return Exported(zads=version("zads"), when=now, version=chosen.version, external=external, channel=plain)
 
@@ -79,10 +82,27 @@ def read_export(path: Path) -> Exported:
         ) from None
 
 
-def filter_named(named: str) -> Filter:
-    """A filter by name: as `filters.load` takes it, or the file of an exported channel."""
+def filter_named(named: str, config: Path | None = None, bootstrap: str | None = None) -> Filter:
+    """A filter as people name it.
+
+    Parameters
+    ----------
+    named
+        As `filters.load` takes it, the file of an exported channel, or a channel: channel.NAME.
+    config
+        The configuration file; None: zads.toml of this folder, if any. For a channel.
+    bootstrap
+        Address of the broker, host:port; None: as configured. For a channel.
+
+    Raises
+    ------
+    ZadsError
+        When there is no such filter, file or channel.
+    """
     from filters import load
 
+    if names_channel(named):
+        return asked_channel(named, config, bootstrap).channel.filter
     if named.endswith(ENDING) and Path(named).is_file():
         return read_export(Path(named)).filter()
     return load(named)

@@ -32,6 +32,13 @@ class Asked:
     gaps: tuple[Gap, ...] = ()
 
 
+def names_channel(named: str) -> bool:
+    """Whether a text is the name of a channel: channel.NAME or collab.NAME."""
+    from pipeline.channels.channel import COLLABORATION_PREFIX, PUBLIC_PREFIX
+
+    return named.startswith((PUBLIC_PREFIX, COLLABORATION_PREFIX)) and ":" not in named
+
+
 def asked_channel(named: str, config: Path | None, bootstrap: str | None) -> Asked:
     """The channel called `channel.NAME` or `collab.NAME`.
 
@@ -91,11 +98,12 @@ def obstacles(asked: Asked, source: dict[str, Any]) -> list[str]:
     channel, topic = asked.channel, source["_topic"]
     found = []
     public = survey_named(source["survey"]).public
-    if channel.public and not public.holds(source["program"]):
+    closed = channel.public and not public.holds(source["program"])
+    if closed:
         found.append(f"the channel is public, and the alert's {public.field} is {source['program']:g}")
     if topic is None:
         found.append(f"the archive has it from the file {source['_file']}: no run has seen it on a topic")
-    elif not channel.reads_topic(topic):
+    elif not closed and not channel.reads_topic(topic):
         reads = f"channel {channel.input}" if channel.input else channel.topics or "the run's topics"
         found.append(f"it came on {topic}, which the channel does not read (it reads {reads})")
     found += [
@@ -109,20 +117,19 @@ def obstacles(asked: Asked, source: dict[str, Any]) -> list[str]:
 
 
 def _of_state(asked: Asked, arrived: Any) -> list[str]:
-    """What its states say: as it is now, and as it was when the alert arrived."""
+    """What its state says: when the alert arrived or, where that is not known, now."""
     now, then = asked.definition, in_force(asked.revisions, arrived)
-    found = []
-    if now.state != "enabled":
-        found.append(f"the channel is {now.state}{_of(now)}")
-    if arrived is not None and asked.revisions and (then is None or then.state != "enabled"):
+    if arrived is None or not asked.revisions:
+        return [] if now.state == "enabled" else [f"the channel is {now.state}{_of(now)}"]
+    if then is None or then.state != "enabled":
         state = "was not there yet" if then is None else f"was {then.state}{_of(then)}"
-        found.append(f"when the alert arrived, {arrived:%Y-%m-%d %H:%M:%S} UTC, the channel {state}")
-    elif then is not None and then.judged != now.judged:
-        found.append(
+        return [f"when the alert arrived, {arrived:%Y-%m-%d %H:%M:%S} UTC, the channel {state}"]
+    if then.judged != now.judged:
+        return [
             f"when the alert arrived the channel was another: revision {then.revision}, version"
             f" {then.version}, {then.parameters}"
-        )
-    return found
+        ]
+    return []
 
 
 def in_force(revisions: tuple[Definition, ...], moment: Any) -> Definition | None:

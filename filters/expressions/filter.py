@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from filters.contract import Filter, complete
@@ -15,7 +16,7 @@ from filters.errors import FilterError
 from filters.expressions.meaning import Reader, defaults
 from filters.expressions.syntax import BadExpression, dotted, parse
 from filters.expressions.terms import Batch, Part
-from filters.expressions.values import spread
+from filters.expressions.values import Kind, Values, spread
 from filters.traced import answer
 from schemas.errors import NoSuchColumn
 from schemas.surveys.registry import SURVEYS, survey_named
@@ -42,7 +43,7 @@ class Expression:
     def __init__(self, text: str, name: str, survey: str) -> None:
         self.__name__, self.__doc__ = name or " ".join(text.split()), text
         self.text, self.survey = text, survey
-        self._cuts, self.parameters = _meaning(text, survey)
+        self._cuts, self._computed, self.parameters = _meaning(text, survey)
 
     def __call__(self, alerts: pd.DataFrame, **values: Any) -> dict[str, Any]:
         """Each term as a cut: its text -> a boolean Series."""
@@ -50,6 +51,22 @@ class Expression:
         return {
             name: answer(alerts, spread(part.values(batch), batch.length, "flag"), part.reads)
             for name, part in self._cuts.items()
+        }
+
+    def computed(self, alert: pd.DataFrame, **values: Any) -> dict[str, dict[str, Any]]:
+        """What the terms compute of one alert: term -> text of a part, or name of a parameter -> its value.
+
+        Parameters
+        ----------
+        alert
+            A frame of one row.
+        values
+            Parameter values.
+        """
+        batch = Batch(alert, values)
+        return {
+            term: {text: _only(part.values(batch), part.kind) for text, part in parts.items()}
+            for term, parts in self._computed.items()
         }
 
     @property
@@ -65,11 +82,25 @@ class Expression:
         return f"expression 1: {' '.join(self.text.split())}"
 
 
-def _meaning(text: str, survey: str) -> tuple[Mapping[str, Part], Mapping[str, Any]]:
+def _only(values: Values, kind: Kind) -> Any:
+    """The value of the only alert."""
+    data: Any = values.floats if kind == "number" else values.data
+    return data[0] if np.ndim(data) else data
+
+
+_Parts = Mapping[str, Part]
+
+
+def _meaning(text: str, survey: str) -> tuple[_Parts, Mapping[str, _Parts], Mapping[str, Any]]:
+    """Term -> its part; term -> what it computes on the way; the parameters."""
     reader, terms = Reader(survey), parse(text)
     for term in terms:
         reader.define(term.node)
-    return {term.text: reader.cut(term.node) for term in terms}, reader.parameters
+    cuts, computed = {}, {}
+    for term in terms:
+        cuts[term.text] = reader.cut(term.node)
+        computed[term.text] = reader.computed
+    return cuts, computed, reader.parameters
 
 
 def _surveys_of(text: str) -> tuple[str, ...]:

@@ -79,12 +79,14 @@ _KIND_NAMES = {"number": "a number", "text": "text", "flag": "true or false", "a
 class Reader:
     """Builds parts from syntax for one survey.
 
-    parameters: those that the expression defines, each once: `rb > {rb_min: 0.65}`.
+    parameters: those that the expression defines, each once: `rb > {rb_min: 0.65}`. computed: the text of
+    each part of the last cut that is computed and has one value an alert, for `explain`.
     """
 
     def __init__(self, survey: str) -> None:
         self._survey = survey_named(survey)
         self.parameters: dict[str, Parameter] = {}
+        self.computed: dict[str, Part] = {}
         self._kinds: dict[str, Kind] = {}
 
     def define(self, node: ast.expr) -> None:
@@ -100,6 +102,7 @@ class Reader:
 
     def cut(self, node: ast.expr) -> Part:
         """One term. Raises BadExpression when it is not true or false for each alert."""
+        self.computed = {}
         part = self._part(node)
         if part.history:
             raise BadExpression(f"`{text_of(node)}` has a value an epoch: {_HOW_TO_AGGREGATE}")
@@ -110,6 +113,14 @@ class Reader:
         return part
 
     def _part(self, node: ast.expr) -> Part:
+        part = self._read(node)
+        if isinstance(part, Threshold):
+            self.computed[part.name] = part
+        elif isinstance(node, ast.Call | ast.BinOp) and not part.history:
+            self.computed[text_of(node)] = part
+        return part
+
+    def _read(self, node: ast.expr) -> Part:
         value = constant(node)
         if value is not None:
             return Literal(_kind_of(value), value=value)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from itertools import islice
 
 from pipeline.broker.client import NoSuchTopic, topic_names
@@ -20,11 +21,32 @@ Place = tuple[str, int, int]
 """Topic, partition, offset."""
 
 
-def deliveries(config: RunConfig, candid: int) -> list[Alert]:
-    """The records of all channels' topics that hold the alert. Raises BrokerError."""
-    if not topic_names(config.bootstrap_servers, _CHANNELS, **config.client):
+def channel_topics(config: RunConfig) -> list[str]:
+    """The topics of the channels that have ever run. Raises BrokerError."""
+    return topic_names(config.bootstrap_servers, _CHANNELS, **config.client)
+
+
+def deliveries(config: RunConfig, candid: int, topics: Sequence[str]) -> list[Alert]:
+    """The records of some channels' topics that hold the alert.
+
+    Parameters
+    ----------
+    config
+        Of the run.
+    candid
+        Of the alert.
+    topics
+        Some of `channel_topics`.
+
+    Raises
+    ------
+    BrokerError
+        When the broker does not answer.
+    """
+    if not topics:
         return []
-    every = listen(f"^({_CHANNELS})", config.bootstrap_servers, until_drained=True, **config.client)
+    pattern = f"^({'|'.join(map(re.escape, topics))})$"
+    every = listen(pattern, config.bootstrap_servers, until_drained=True, **config.client)
     return [alert for alert in every if whole(alert.headers.get("candid")) == candid]
 
 

@@ -87,6 +87,23 @@ def where_each_is(servers: str, archive: str) -> None:
         assert [step["when"] for step in way["steps"]] == sorted(step["when"] for step in way["steps"])
         why = way["kept_out"].get("channel.real_bogus")
         assert why == (None if candid in passing else ['its cut "real" stops it'])
+        assert set(way["kept_out"]) <= {"channel.real_bogus"}, "the other channels have never run"
     shown = zads("where", str(stopped), "--bootstrap", servers, "--archive", archive).stdout
     assert 'not in channel.real_bogus: its cut "real" stops it' in shown
+    what_became_of_it(servers, archive, min(passing), stopped)
     assert "no alert 1 in" in str(zads("where", "1", "--bootstrap", servers).exception)
+
+
+def what_became_of_it(servers: str, archive: str, delivered: int, stopped: int) -> None:
+    """`zads explain`: what was delivered is in the channel, whatever state the channel is in now."""
+    there = ("--bootstrap", servers)
+    paused = zads("channel", "pause", "real_bogus", *there)
+    assert paused.exit_code == 0, (paused.output, paused.exception)
+    words = ("explain", "channel.real_bogus")
+    shown = zads(*words, str(delivered), "--archive", archive, *there).stdout
+    assert "it is in channel.real_bogus: channel.real_bogus/0/" in shown
+    assert "paused" not in shown
+    (told,) = json.loads(zads(*words, str(stopped), "--archive", archive, "--json", *there).stdout)
+    assert (told["delivered"], told["passes"]) == ([], False)
+    again = zads("replay", "channel.real_bogus", "--archive", archive, *there)
+    assert again.exit_code == 0, (again.output, again.exception)

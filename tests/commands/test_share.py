@@ -17,6 +17,7 @@ from cluster.kafka.broker import Broker
 from commands import application
 from commands.shared.exported import export_of, read_export
 from filters import load
+from filters.external.add import add_region
 from pipeline.channels.definition import Definition, by_value
 from pipeline.channels.registry import read_registry
 from schemas.errors import ZadsError
@@ -110,3 +111,22 @@ def test_an_estimate_before_a_long_replay(archive: Path) -> None:
     said = zads("replay", "real_bogus", "--dry-run", "--archive", str(archive)).stderr
     assert "to read" in said
     assert "gained" not in said
+
+
+def test_what_it_reads_may_come_later(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A channel that reads a region that is not here yet is a draft all the same, which cannot be enabled."""
+    there = ["--bootstrap", broker.bootstrap_servers]
+    monkeypatch.setenv("ZADS_EXTERNAL", str(tmp_path / "hers"))
+    add_region("spot", "cone 10 20 1")
+    file = tmp_path / "spotted.json"
+    zads("channel", "create", "spotted", "--where", "spot.inside and rb > 0.9", "--owner", "nova", *there)
+    zads("channel", "export", "spotted", "--out", str(file), *there)
+    monkeypatch.setenv("ZADS_EXTERNAL", str(tmp_path / "his"))
+    said = zads("channel", "import", str(file), "--name", "spotted-too", *there).stderr.replace("\n", " ")
+    assert "here that is not there" in said
+    assert "a draft, of nova" in said
+    assert read_registry(broker.bootstrap_servers)["spotted-too"].state == "draft"
+    with pytest.raises(ZadsError, match="no catalogue, region or sky map 'spot'"):
+        zads("channel", "enable", "spotted-too", *there)

@@ -382,3 +382,30 @@ def test_what_no_survey_has_is_told_of_the_survey_that_is_meant() -> None:
         expression("magpf < 19 and nbad == 0")
     with pytest.raises(BadExpression, match="for lsst and ztf"):
         expression("rise_rate() > 0.1")
+
+
+def test_explain_shows_what_was_computed_and_the_parameters_in_force() -> None:
+    past = [{"jd": NOW - 3.0, "magpsf": 18.5}, {"jd": NOW - 1.0, "magpsf": 18.0}]
+    one = packet("ztf", jd=NOW, rb=0.9, magpsf=17.0, history=past)
+    text = "rb > {rb_min: 0.65} and abs(magpsf - 18) < 2 and count(prv_candidates.magpsf < 18.2) >= 2"
+    f = expression(text).using(rb_min=0.95)
+    cuts = f.explain(frame_of(f, [one]), one["candid"])
+    saw = [
+        {name: value for name, value in row.items() if name not in f.require_reads()} for row in cuts["saw"]
+    ]
+    assert saw == [
+        {"rb_min": 0.95},
+        {"magpsf - 18": -1.0, "abs(magpsf - 18)": 1.0},
+        {"count(prv_candidates.magpsf < 18.2)": 1.0},
+    ]
+
+
+def test_the_values_of_an_alert_that_does_not_pass() -> None:
+    @alert_filter(reads=["rb", "magpsf"], gives={"brightness": "mag", "later": ""})
+    def gives(alerts: pd.DataFrame) -> Any:
+        """Some values."""
+        values = {"brightness": 20 - alerts["magpsf"], "later": lambda passing: passing["rb"] * 2}
+        return {"real": alerts["rb"] > 0.5}, values
+
+    for rb, told in ((0.75, {"brightness": 3.0, "later": 1.5}), (0.25, {"brightness": 3.0})):
+        assert gives.values_of(frame_of(gives, [packet("ztf", rb=rb, magpsf=17.0)])) == told
