@@ -187,11 +187,13 @@ def _explained(f: Evaluates, alert: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def plain(value: Any) -> Any:
-    """A value of a frame as plain Python: None for missing, a list for a history."""
+    """A value of a frame as plain Python: None for missing, a list for a history, the size of a stamp."""
     if isinstance(value, pa.Scalar):
         value = value.as_py()
     if isinstance(value, list | np.ndarray):
         return [plain(v) for v in value]
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
     return None if value is pd.NA or value != value else value

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from filters.traced import answer
 from filters.view import index_of
 
 
@@ -23,13 +24,16 @@ class Remembered:
     def __init__(self, function: Callable[[pd.DataFrame], Any]) -> None:
         self._function = function
         self._known = pd.Series(dtype=float)
+        self._sources: frozenset[str] = frozenset()
 
     def __call__(self, alerts: pd.DataFrame) -> pd.Series:
         """The numbers of these alerts, on their index; those already known are not calculated again."""
         index = index_of(alerts)
         new = ~np.asarray(index.isin(self._known.index))
         if new.any():
+            before = set(getattr(alerts, "used", ()))
             values = np.asarray(self._function(alerts if new.all() else alerts[new]), float)
             fresh = pd.Series(values, index=index[new])
             self._known = fresh if self._known.empty else pd.concat([self._known, fresh])
-        return self._known.loc[index]
+            self._sources |= set(getattr(alerts, "used", ())) - before
+        return answer(alerts, self._known.loc[index].to_numpy(), self._sources)
