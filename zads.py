@@ -21,6 +21,7 @@ _PUBLIC = {
     "load": "filters",
     "Filter": "filters",
     "images": "filters.stamps",
+    "model": "filters.models",
     "point_score": "filters.stamps",
     "read_packet": "schemas.packets.packet",
     "stamp": "schemas.packets.packet",
