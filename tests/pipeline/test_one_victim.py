@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import (
     AclBinding,
+    AclBindingFilter,
     AclOperation,
     AclPermissionType,
     AdminClient,
@@ -27,26 +28,31 @@ from pipeline.channels.registry import write_registry
 from pipeline.worker.backfill import gaps_of
 from tests.pipeline.night import delivered, expected, night, publish_night, publish_packets, running
 
+GUARDED = {
+    "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+    "allow.everyone.if.no.acl.found": "true",
+}
+"""Settings of a broker where everybody may do what no rule forbids."""
 TWO_NIGHTS = ("ztf_20231012_programid1", "ztf_20231013_programid1")
 
 
 @pytest.fixture
 def guarded() -> Iterator[Broker]:
     """A broker where everybody may do everything that no rule of a test forbids."""
-    authorizer = "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
-    rules = {"authorizer.class.name": authorizer, "allow.everyone.if.no.acl.found": "true"}
-    with Broker(settings=rules) as broker:
+    with Broker(settings=GUARDED) as broker:
         yield broker
 
 
-def forbid(admin: AdminClient, topic: str, operation: AclOperation) -> None:
-    """Take one right to a topic from everybody."""
+def forbid(admin: AdminClient, topic: str, operation: AclOperation) -> list[AclBindingFilter]:
+    """Take one right to a topic from everybody; what to delete to give it back."""
     rules = [
         AclBinding(ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, "User:ANONYMOUS", "*", what, how)
         for what, how in ((AclOperation.ALL, AclPermissionType.ALLOW), (operation, AclPermissionType.DENY))
     ]
     for future in admin.create_acls(rules).values():
         future.result()
+    where = ResourceType.TOPIC, topic, ResourcePatternType.LITERAL, None, None
+    return [AclBindingFilter(*where, AclOperation.ANY, AclPermissionType.ANY)]
 
 
 def test_a_bad_channel_is_suspended_alone(guarded: Broker, tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from pathlib import Path
 import psutil
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import (
+    AclBindingFilter,
+    AclOperation,
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
@@ -32,11 +34,14 @@ from pipeline.channels.definition import Definition
 from pipeline.channels.registry import write_registry
 from tests.archive.test_follow import Following, following
 from tests.pipeline.night import REPOSITORY, Run, night, running
+from tests.pipeline.test_one_victim import GUARDED, forbid
 from tests.pipeline.topics import Transactions, records, recreate
 from tests.soak.oracle import Oracle, open_gaps, sources
 
 GROUP = "zads"
 SECONDS = 120.0
+BAD = REPOSITORY / "tests" / "pipeline" / "bad_filters.py"
+BAD_FILTERS = ["raises", "raises_on_some", "hoards", "quits"]
 CHUNK = 40
 """Records that are published between two faults."""
 ENDED = (0, 3, 4)
@@ -65,6 +70,7 @@ class Storm:
         self.numbers = iter(range(1, 1000))
         self.foreign: list[tuple[Transactions, bool]] = []
         self.limited = False
+        self.forbidden: list[AclBindingFilter] = []
         self.beside: list[Run] = []
 
     # -- the ground ---------------------------------------------------------------------------------
@@ -76,6 +82,9 @@ class Storm:
             future.result()
         config = "[dispatch]\nmessages = 15\n[channels.real]\nfilter = 'real_bogus'\n"
         config += "[channels.every]\nfilter = 'real_bogus'\nparameters = {rb_min = 0.0}\n"
+        for name in self.rng.sample(BAD_FILTERS, k=self.rng.choice([0, 0, 1])):
+            self.log.append(f"a filter that {name}")
+            config += f"[channels.{name}]\nfilter = '{BAD}:{name}'\n"
         (self.folder / "zads.toml").write_text(config)
         self.publish()
         self.run = self.start()
@@ -218,6 +227,10 @@ class Storm:
         self._limit("20000")
         self.limited = True
 
+    def take_a_right_away(self) -> None:
+        """Nobody may write to a channel's topic until the end."""
+        self.forbidden = forbid(self.admin, "channel.every", AclOperation.WRITE)
+
     def slow_everything_down(self) -> None:
         """A quota on what zads may write: for some seconds nearly nothing."""
         entity = ["--entity-type", "clients", "--entity-name", "zads"]
@@ -274,7 +287,16 @@ class Storm:
         time.sleep(self.rng.random())
         self.publish()
         assert self.run.process.poll() is None, f"the run has ended\n{self.run.text()[-4000:]}"
-        assert self.archiver.process.poll() is None, self.archiver.log.read_text()[-3000:]
+        self._look_after_the_archiver()
+
+    def _look_after_the_archiver(self) -> None:
+        """One that finds no broker when it begins ends, and is started again, as a service is."""
+        if self.archiver.process.poll() is None:
+            return
+        said = self.archiver.log.read_text()
+        assert said.rstrip().splitlines()[-1].startswith("zads: no Kafka broker answers"), said[-3000:]
+        assert self.archiver.process.returncode == 1
+        self.archiver = self.follow()
 
     def end(self) -> list[str]:
         """Let everything be delivered, fill the gaps, and have it judged."""
@@ -285,13 +307,17 @@ class Storm:
             assert run.wait(SECONDS) in ENDED, run.text()[-4000:]
         if self.limited:
             self._limit("10000000")
+        if self.forbidden:
+            for future in self.admin.delete_acls(self.forbidden).values():
+                future.result()
         for _ in range(2 if self.beside else 1):  # the second finds what the other replica was doing
             last = self.start("--until-drained")
             assert last.wait(SECONDS) in ENDED, last.text()[-4000:]
         self._keep_all()
         for name, gaps in open_gaps(self.servers).items():
             self.oracle.filled.update((name, gap["topic"], gap["partition"]) for gap in gaps)
-            self._backfill(name)
+            if name in self.channels:
+                self._backfill(name)
         problems = self.oracle.judge()
         self.oracle.judge_archive(self.folder / "archive")
         return problems
@@ -343,13 +369,14 @@ FAULTS = (
     "make_a_topic_again",
     "cut_a_topic",
     "limit_a_channels_topic",
+    "take_a_right_away",
     "slow_everything_down",
 )
 
 
 def storm(seed: int, folder: Path, faults: tuple[str, ...] | None = None) -> list[str]:
     """What is wrong after the storm of a seed; faults: these, instead of those that the seed chooses."""
-    with Broker() as broker:
+    with Broker(settings=GUARDED) as broker:
         world = Storm(seed, folder, broker)
         chosen = faults or tuple(world.rng.choices(FAULTS, k=world.rng.randint(1, 5)))
         try:
