@@ -74,6 +74,10 @@ def replay(
     all_versions: Annotated[
         bool, typer.Option("--all-versions", help="Every record as it came, not one alert a candid.")
     ] = False,
+    values: Annotated[
+        str | None,
+        typer.Option(help="More columns for the matches, separated by commas: watch.name,watch.sep."),
+    ] = None,
     as_json: Json = False,
     out: Annotated[
         Path | None,
@@ -120,7 +124,7 @@ def replay(
     Example: `zads replay young_supernova --nights 2023-10-12..2023-10-14 --param rb_min=0.5,0.65,0.8`
     """
     _say_what_is_missing(filters, param, as_json, out, plots, to_topic)
-    values, on_sky = sweeps(param or []), _cone(cone)
+    parameters, on_sky = sweeps(param or []), _cone(cone)
     versions = "all" if all_versions else "newest"
     chosen = {"nights": nights, "cone": on_sky, "versions": versions, "public": not collaboration}
     # A replay may take an hour: errors that would prevent writing its result are raised before it.
@@ -134,12 +138,12 @@ def replay(
     known, wanted = _truth(truth, named, seeks)
     found: Replay | None = None
     if dry_run:
-        _say_estimate(named, where, values, chosen)
+        _say_estimate(named, where, parameters, chosen)
         return
     if filters:
         on_dask = dask_cluster(scheduler, workers) if scheduler or workers else nullcontext()
         with on_dask as cluster:
-            found = _replayed(named, where, values, cluster, chosen)
+            found = _replayed(named, where, parameters, cluster, chosen | {"values": names_of(values) or ()})
         report(found, known, wanted)
         _put_away(found, as_json, out, plots, known if found.complete else None, wanted)
         if not found.complete:

@@ -7,13 +7,17 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from astropy.table import Table
 from typer.testing import CliRunner
 
+from archive.write.ingest import ingest
+from cluster.kafka.broker import Broker
 from commands import application
 from filters import Filter
 from pipeline.channels.config import ChannelConfig, configured_channel
-from simulator import Month
+from simulator import Month, simulate
 from simulator.sky.messages import messages_of
+from tests.archive.helpers import write_packets
 from tests.test_docs import ROOT, blocks
 
 PAGE = (ROOT / "docs" / "external.md").read_text()
@@ -29,8 +33,12 @@ def notice() -> bytes:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broker: Broker) -> Path:
     monkeypatch.chdir(tmp_path)
+    packets = [alert.packet for alert in simulate(40, 5, stamps=False)]
+    ingest(write_packets(tmp_path / "in", packets), tmp_path / "archive")
+    monkeypatch.setenv("ZADS_ARCHIVE", str(tmp_path / "archive"))
+    monkeypatch.setenv("ZADS_BOOTSTRAP_SERVERS", broker.bootstrap_servers)
     monkeypatch.setenv("ZADS_EXTERNAL", str(tmp_path / "external"))
     (tmp_path / "sources.csv").write_text("ra,dec,nuv_mag\n10.0,5.0,19.5\n10.1,5.0,-999\n")
     (tmp_path / "notice.json").write_bytes(notice())
@@ -45,6 +53,9 @@ def test_the_commands_and_what_they_make(folder: Path) -> None:
             assert done.exit_code == 0, (line, done.output, done.exception)
             shown[line] = done.output
     assert "galex.nuv_mag" in shown["zads catalogue show galex"]
+    near = Table.read(folder / "near.vot")
+    assert {"galex.match", "galex.sep", "galex.nuv_mag"} <= set(near.colnames)
+    assert (str(near["galex.sep"].unit), str(near["galex.nuv_mag"].unit)) == ("arcsec", "mag")
     assert "bulge" in shown["zads region list"]
     assert "90 %" in shown["zads skymaps list"]
     names: dict[str, Filter] = {}

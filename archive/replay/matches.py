@@ -40,7 +40,11 @@ def match_columns(survey: str) -> list[str]:
 
 
 def matches_of(
-    filters: Sequence[Filter], nights: Sequence[NightSum], sources: bool, survey: str
+    filters: Sequence[Filter],
+    nights: Sequence[NightSum],
+    sources: bool,
+    survey: str,
+    values: Sequence[str] = (),
 ) -> pd.DataFrame:
     """One row an alert and filter, ordered by filter, night and candid.
 
@@ -54,6 +58,8 @@ def matches_of(
         With the columns that name the source record.
     survey
         Whose alerts these are.
+    values
+        Columns that they carry beside what the filters read and give.
     """
     tables = [
         table.append_column("night", pa.repeat(pa.scalar(one.night, pa.date32()), table.num_rows))
@@ -67,31 +73,31 @@ def matches_of(
     kinds = {n: types.field(n).type for n in ("candid", "objectId", *program, *own)}
     kinds |= {RECEIVED: pa.int64()} if sources else {}
     kinds |= {"variant": pa.int32(), "night": pa.date32()}
-    nothing = [_nothing(f, survey, kinds) for f in filters]  # so that every column is there
+    nothing = [_nothing(f, survey, kinds, values) for f in filters]  # so that every column is there
     whole = pa.concat_tables([*tables, *nothing], promote_options="permissive").combine_chunks()
     number = whole["variant"].to_numpy()
     frame = whole.drop_columns(["night"]).to_pandas(types_mapper=_WHOLE.get)
     frame = frame.astype({"candid": "int64", "variant": "int32", **dict.fromkeys(program, "Int32")})
     frame["night"] = whole["night"].cast(pa.timestamp("s")).to_numpy()
     frame["utc"] = _moments(frame["jd"])
-    for name, values in (
+    for name, texts in (
         ("filter", [f.name for f in filters]),
         ("version", [f.version for f in filters]),
         ("parameters", [json.dumps(dict(f.values), sort_keys=True) for f in filters]),
     ):
-        frame[name] = pd.array(values, dtype="str").take(number)
+        frame[name] = pd.array(texts, dtype="str").take(number)
     order = np.lexsort([frame["candid"], frame["night"], frame["variant"]])
     first = match_columns(survey)
     others = {name for name in frame.columns if name not in (*first, *own, "variant")}
-    shown = dict.fromkeys(name for f in filters for name in (*(f.reads or ()), *value_columns(f)))
-    values = [name for name in shown if name in others]
-    return frame[[*first, *values, *own, "variant"]].iloc[order].reset_index(drop=True)
+    read = (name for f in filters for name in (*(f.reads or ()), *value_columns(f)))
+    shown = [name for name in dict.fromkeys((*read, *values)) if name in others]
+    return frame[[*first, *shown, *own, "variant"]].iloc[order].reset_index(drop=True)
 
 
-def _nothing(f: Filter, survey: str, kinds: Mapping[str, pa.DataType]) -> pa.Table:
+def _nothing(f: Filter, survey: str, kinds: Mapping[str, pa.DataType], values: Sequence[str]) -> pa.Table:
     """The matches of a filter that none passes: no row, and all columns with their types."""
     try:
-        facts = facts_maker(f, survey).of_packets([])
+        facts = facts_maker(f, survey, values=values).of_packets([])
     except NoSuchExternal:  # removed since
         facts = pd.DataFrame()
     given = none_of(f.gives).set_axis(value_columns(f), axis=1)
@@ -100,16 +106,27 @@ def _nothing(f: Filter, survey: str, kinds: Mapping[str, pa.DataType]) -> pa.Tab
     return pa.table({**columns, **{name: pa.array([], kind) for name, kind in kinds.items()}})
 
 
-def match_words(filters: Sequence[Filter], survey: str) -> dict[str, Word]:
+def match_words(filters: Sequence[Filter], survey: str, values: Sequence[str] = ()) -> dict[str, Word]:
     """What the columns of the matches are that no survey has: those of the replay, the filters' values, and
-    those of catalogues, regions and sky maps."""
+    those of catalogues, regions and sky maps.
+
+    Parameters
+    ----------
+    filters
+        Of the replay.
+    survey
+        Whose alerts.
+    values
+        Columns that the matches carry beside what the filters read and give.
+    """
     told = [Word(name, survey, "text", "", meaning, "replay", "") for name, meaning in _MEANINGS.items()]
     for f in filters:
         for name, (given, unit) in zip(value_columns(f), f.gives.items(), strict=True):
             kind, missing = ("text", "null") if unit == WORDS else ("number", "NaN")
             meaning = f"value {given} of {f.name}"
             told.append(Word(name, survey, kind, "" if unit == WORDS else unit, meaning, "value", missing))
-    for head in dict.fromkeys(n.partition(".")[0] for f in filters for n in external_names(f.reads or ())):
+    read = (name for f in filters for name in (f.reads or ()))
+    for head in dict.fromkeys(name.partition(".")[0] for name in external_names((*read, *values))):
         with suppress(NoSuchExternal):  # removed since
             told += Externals().words([head])
     return {word.name: word for word in told}

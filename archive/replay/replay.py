@@ -28,7 +28,8 @@ from archive.replay.trial import Outcome, Trial, Way
 from filters import Filter, load
 from filters.errors import BadParameter, FilterError
 from filters.external.externals import Externals, external_names
-from schemas.errors import near_names
+from schemas.errors import NoSuchColumn, near_names
+from schemas.surveys.registry import survey_named
 
 SHARE_ROWS = 262_144
 _FILTERS = 8  # with more filters a share has fewer rows, so that each takes seconds only
@@ -63,6 +64,7 @@ def replay(
     threads: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     externals: Externals | None = None,
+    values: Sequence[str] = (),
 ) -> Replay:
     """Run filters over nights of an archive as the live stream would have; one pass for all of them.
 
@@ -97,6 +99,9 @@ def replay(
         Is told now and then how far it is.
     externals
         Catalogues, regions and sky maps at versions of your choice; those in use now where left out.
+    values
+        Columns that the matches carry beside what the filters read and give: "galex.sep". As `values` of a
+        channel.
 
     Returns
     -------
@@ -112,7 +117,7 @@ def replay(
     """
     source = archive if isinstance(archive, Archive) else Archive(archive)
     chosen = variants([filters] if isinstance(filters, (Filter, str)) else filters, parameters)
-    trial = _trial(chosen, source, source.view((), cone, where, public), versions, way, externals)
+    trial = _trial(chosen, source, source.view((), cone, where, public), versions, way, externals, values)
     began, tally = time.monotonic(), Tally()
     few = max(1, SHARE_ROWS // (1 + len(chosen) // _FILTERS))
     rows = WHOLE if trial.whole_nights else _BAG_ROWS if way == "bag" else few
@@ -120,7 +125,7 @@ def replay(
     run = _Run(trial, work, began, on_progress)
     with _pool(cluster, threads) as pool:
         complete = run.through(pool)
-    found = gathered(chosen, run.sums.values(), source, versions, public)
+    found = gathered(chosen, run.sums.values(), source, versions, public, trial.values)
     return replace(found, tally=_sum(tally, run.tally), seconds=time.monotonic() - began, complete=complete)
 
 
@@ -160,15 +165,22 @@ def _trial(
     versions: Versions,
     way: Way,
     externals: Externals | None,
+    values: Sequence[str],
 ) -> Trial:
     for f in chosen:
         if source.survey not in f.surveys:
             raise FilterError(f"{f.name} is for {f.of}, this archive's table is of {source.survey}")
     reads = () if way == "bag" else dict.fromkeys(name for f in chosen for name in f.require_reads())
-    outside = external_names(reads)
+    single = survey_named(source.survey).scalars()
+    for name in values:
+        if name not in single and not external_names([name]):
+            raise NoSuchColumn(name, single)
+    outside = external_names((*reads, *values))
     pinned = (externals or Externals()).pinned(outside) if outside else None
     chosen_view = replace(view, columns=tuple(reads), externals=pinned)
-    return Trial(tuple(chosen), source.path, chosen_view, versions == "all", way)
+    return Trial(
+        tuple(chosen), source.path, chosen_view, versions == "all", way, tuple(dict.fromkeys(values))
+    )
 
 
 def _sum(*tallies: Tally) -> Tally:

@@ -75,10 +75,10 @@ class Comparison:
 class Replay:
     """The result of a replay.
 
-    filters: each with its values, numbered as given. sums: what each night came to. failures: alerts that a
-    filter raised on. complete: False when it was ended early; `nights()` says which nights are whole. tally:
-    what was read. seconds: of wall clock. `matches` has the columns of `match_columns`, and `variant`, the
-    filter's number.
+    filters: each with its values, numbered as given. sums: what each night came to. failures: alerts that
+    a filter raised on. complete: False when it was ended early; `nights()` says which nights are whole.
+    tally: what was read. seconds: of wall clock. values: columns that the matches carry too. `matches`
+    has the columns of `match_columns`, and `variant`, the filter's number.
     """
 
     filters: tuple[Filter, ...]
@@ -91,11 +91,12 @@ class Replay:
     tally: Tally = field(default_factory=Tally)
     seconds: float = 0.0
     complete: bool = True
+    values: tuple[str, ...] = ()
 
     @cached_property
     def matches(self) -> pd.DataFrame:
         """One row an alert and filter, ordered by filter, night and candid."""
-        return matches_of(self.filters, self.sums, self.versions == "all", self.archive.survey)
+        return matches_of(self.filters, self.sums, self.versions == "all", self.archive.survey, self.values)
 
     def __repr__(self) -> str:
         nights = len(self.sums)
@@ -224,6 +225,7 @@ class Replay:
             "labels": self.labels,
             "archive": {"path": self.archive.path, "version": self.archive_version, "rows": self.versions},
             "public": self.public,
+            **({"values": list(self.values)} if self.values else {}),
             "complete": self.complete,
             "alerts": self.alerts,
             "unjudged": dict(zip(self.labels, self.unjudged, strict=True)),
@@ -276,11 +278,16 @@ class Replay:
 
     @property
     def _words(self) -> dict[str, Word]:
-        return match_words(self.filters, self.archive.survey)
+        return match_words(self.filters, self.archive.survey, self.values)
 
 
 def gathered(
-    filters: Sequence[Filter], sums: Iterable[NightSum], archive: Archive, versions: str, public: bool
+    filters: Sequence[Filter],
+    sums: Iterable[NightSum],
+    archive: Archive,
+    versions: str,
+    public: bool,
+    values: tuple[str, ...] = (),
 ) -> Replay:
     """The nights as one result; nights that are not complete are closed as they are.
 
@@ -296,6 +303,8 @@ def gathered(
         "newest" or "all", as for `Archive.alerts`.
     public
         Whether only public rows were replayed.
+    values
+        Columns that the matches carry too.
     """
     nights = sorted(sums, key=lambda one: str(one.night))
     for one in nights:
@@ -311,7 +320,8 @@ def gathered(
             "error": pd.array([f.error for f in failures], dtype="str"),
         }
     )
-    return Replay(tuple(filters), tuple(nights), table, archive, archive.table_version, versions, public)
+    found = Replay(tuple(filters), tuple(nights), table, archive, archive.table_version, versions, public)
+    return replace(found, values=values)
 
 
 def compared(first: pd.DataFrame, second: pd.DataFrame, names: str, against: str) -> Comparison:

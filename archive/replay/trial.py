@@ -51,7 +51,9 @@ def value_columns(f: Filter) -> list[str]:
     return [f"{name}_value" if name in taken else name for name in f.gives]
 
 
-def facts_maker(f: Filter, survey: str, externals: Externals | None = None) -> FrameMaker:
+def facts_maker(
+    f: Filter, survey: str, externals: Externals | None = None, values: Sequence[str] = ()
+) -> FrameMaker:
     """What makes the columns that a filter's matches carry: FACTS, and the values it reads.
 
     Parameters
@@ -62,6 +64,8 @@ def facts_maker(f: Filter, survey: str, externals: Externals | None = None) -> F
         Whose alerts.
     externals
         Where external columns come from; the versions in use now where left out.
+    values
+        More columns that are wanted.
 
     Raises
     ------
@@ -70,7 +74,7 @@ def facts_maker(f: Filter, survey: str, externals: Externals | None = None) -> F
     """
     scalars = set(survey_named(survey).scalars()) - {"night"}  # which each match has by its partition
     own = [name for name in f.reads or () if name in scalars or name in external_names([name])]
-    return frames_of([*FACTS, *own], survey, externals=externals)
+    return frames_of(list(dict.fromkeys([*FACTS, *own, *values])), survey, externals=externals)
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,7 @@ class Trial:
     """What to do with each share: which filters, on what view of the archive at `path`.
 
     sources: matches say which record they are. way: "dataframe" asks a filter once a batch, "bag" once a
-    packet, decoded from its Avro body.
+    packet, decoded from its Avro body. values: columns that matches carry beside what their filter reads.
     """
 
     filters: tuple[Filter, ...]
@@ -127,6 +131,7 @@ class Trial:
     view: View
     sources: bool = False
     way: Way = "dataframe"
+    values: tuple[str, ...] = ()
 
     @property
     def whole_nights(self) -> bool:
@@ -220,7 +225,7 @@ class Trial:
 
     def _facts(self) -> list[FrameMaker]:
         """For each filter what makes the columns that its matches carry: FACTS, and the values it reads."""
-        return [facts_maker(f, self.view.survey, self.view.externals) for f in self.filters]
+        return [facts_maker(f, self.view.survey, self.view.externals, self.values) for f in self.filters]
 
     @property
     def _program(self) -> list[str]:

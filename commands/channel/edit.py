@@ -32,6 +32,14 @@ WhereOption = Annotated[
 ]
 Access = Annotated[str | None, typer.Option("--access", help="public or collaboration.")]
 Drop = Annotated[str | None, typer.Option("--drop", help="Fields to leave out, separated by commas.")]
+Carried = Annotated[
+    str | None,
+    typer.Option(
+        "--values",
+        metavar="COLUMNS",
+        help='Columns that travel with each alert, separated by commas: watch.name,watch.sep; "" for none.',
+    ),
+]
 Topics = Annotated[
     str | None, typer.Option("--topics", help="Regular expression: of the topics that are read, only these.")
 ]
@@ -79,6 +87,7 @@ def create(
     where: WhereOption = None,
     access: Access = None,
     drop: Drop = None,
+    carried: Carried = None,
     topics: Topics = None,
     input_: Input = None,
     limit: Limit = None,
@@ -98,7 +107,7 @@ def create(
     chosen = filter_or_expression(filter_ or "", where or "") or name
     fresh = Definition(name=name, filter=chosen, owner=me())
     plain = {"access": access, "topics": topics, "input": input_, "owner": owner}
-    changes = _changes(fresh, values, chosen, drop, limit, plain)
+    changes = _changes(fresh, values, chosen, drop, limit, plain, carried)
     written = save(settings, [fresh.with_changes(**changes)], why)[0]
     people.print(f"{written.name} is a draft; `zads channel enable {name}` tries it and lets it run")
 
@@ -110,6 +119,7 @@ def change(
     where: WhereOption = None,
     access: Access = None,
     drop: Drop = None,
+    carried: Carried = None,
     topics: Topics = None,
     input_: Input = None,
     limit: Limit = None,
@@ -133,7 +143,7 @@ def change(
     base = old if revision is None else old.model_copy(update={"revision": revision})
     plain = {"access": access, "topics": topics, "input": input_, "owner": owner}
     chosen = filter_or_expression(filter_ or "", where or "") or None
-    changes = _changes(old, values, chosen, drop, limit, plain)
+    changes = _changes(old, values, chosen, drop, limit, plain, carried)
     new = base.with_changes(**changes)
     written = save(settings, [new], why)[0]
     people.print(f"{name}: {escape(difference(old, written))} (revision {written.revision}, {written.state})")
@@ -289,6 +299,7 @@ def _changes(
     drop: str | None,
     limit: list[str] | None,
     plain: dict[str, str | None],
+    carried: str | None,
 ) -> dict[str, Any]:
     """What was given, as fields of a Definition; `plain` are taken as they are."""
     from commands.explain import parameters
@@ -298,6 +309,8 @@ def _changes(
     changes: dict[str, Any] = {key: value for key, value in plain.items() if value is not None}
     if drop is not None:
         changes["drop"] = tuple(names_of(drop) or ())
+    if carried is not None:
+        changes["values"] = tuple(names_of(carried) or ())
     if limit is not None:
         changes["limits"] = _limits(old, limit)
     if filter_ is not None:

@@ -122,6 +122,7 @@ def _facts(one: Definition) -> list[tuple[str, str]]:
         ("reads", f"channel {one.input}" if one.input else one.topics or "every topic of the run"),
         ("access", one.access),
         ("drops", ", ".join(one.drop)),
+        ("values", ", ".join(one.values)),
         ("limits", str(one.limits)),
         ("tried", (one.report or {}).get("when", "never") + ("" if now.is_tested else ", not as it is now")),
     ]

@@ -72,6 +72,7 @@ def add(
     """
     from commands.external.catalogues import add_catalogue
 
+    people.print(f"reading {file} and sorting it by place …", style="dim", highlight=False, soft_wrap=True)
     about = add_catalogue(
         file,
         name,

@@ -36,6 +36,8 @@ LEAST_MARGIN = 10.0
 """arcsec; the margin cache reaches at least as far, so that the radius may grow without a new copy."""
 _MOTION_YEARS = 60.0
 _CELL_ROWS = 500_000
+_FEW_ROWS = 100_000
+_RING = 16
 _FOOTPRINT_ORDER = 8
 _FOOTPRINT = "footprint.npy"
 
@@ -268,17 +270,42 @@ def _write_hats(folder: Path, frame: pd.DataFrame, about: Description) -> None:
     import dask
     import lsdb
 
-    with dask.config.set(scheduler="threads", num_workers=1):
-        made = lsdb.from_dataframe(
+    def of_margin(margin: float | None) -> Any:
+        return lsdb.from_dataframe(
             frame,
             ra_column=about.ra,
             dec_column=about.dec,
             catalog_name=about.name,
             partition_rows=_CELL_ROWS,
-            margin_threshold=about.margin,
+            margin_threshold=margin,
             should_generate_moc=False,
         )
+
+    with dask.config.set(scheduler="threads", num_workers=1):
+        # lsdb compiles the code that makes a margin for 20 s: a table of targets seldom needs one.
+        made = of_margin(None) if len(frame) <= _FEW_ROWS else None
+        if made is None or _near_an_edge(frame, about, made.get_healpix_pixels()):
+            made = of_margin(about.margin)
         made.write_catalog(folder, progress_bar=False, should_write_skymap=False, overwrite=True)
+
+
+def _near_an_edge(frame: pd.DataFrame, about: Description, cells: Sequence[Any]) -> bool:
+    """Whether a source is nearer to the edge of its cell than the margin: a ring around it crosses it."""
+    import astropy.units as u
+    from astropy.coordinates import SkyCoord
+
+    sources = SkyCoord(frame[about.ra].to_numpy(), frame[about.dec].to_numpy(), unit="deg")
+    angles = np.arange(_RING) * 360 / _RING
+    # Slightly wider than the margin, so that no edge passes between two points of the ring.
+    ring = sources[:, None].directional_offset_by(angles * u.deg, 1.1 * about.margin * u.arcsec)
+    own = healpix(sources.ra.deg, sources.dec.deg)
+    around = healpix(ring.ra.deg.ravel(), ring.dec.deg.ravel()).reshape(ring.shape)
+    for cell in cells:
+        shift = 2 * (29 - cell.order)
+        inside = own >> shift == cell.pixel
+        if (around[inside] >> shift != cell.pixel).any():
+            return True
+    return False
 
 
 def _footprint(footprint: str | Path, ra: np.ndarray, dec: np.ndarray) -> np.ndarray | None:

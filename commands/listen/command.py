@@ -173,7 +173,7 @@ class _Rows:
         if not self._headed:
             self._headed = True
             head = "  ".join(f"{name:<{width}}" for name, width in self._COLUMNS)
-            people.print(f"[bold]{head}[/bold]", soft_wrap=True, highlight=False)
+            people.print(f"[bold]{head}  values[/bold]", soft_wrap=True, highlight=False)
         print(self._row(line), flush=True)
 
     def _row(self, line: dict[str, Any]) -> str:
@@ -190,6 +190,7 @@ class _Rows:
         columns = zip(cells, self._COLUMNS, strict=True)
         row = "  ".join(f"{'' if cell is None else cell!s:<{width}}" for cell, (_, width) in columns)
         extra = [line["topic"]] if self._many_topics else []
+        extra += [f"{name}={_value(value)}" for name, value in (line.get("values") or {}).items()]
         extra += [line["error"]] if "error" in line else []
         return "  ".join([row, *extra]).rstrip()
 
@@ -202,6 +203,13 @@ def _time(jd: float | None) -> str | None:
         return f"{datetime_of_jd(jd):%Y-%m-%d %H:%M:%S}"
     except OverflowError:
         return f"jd {jd}"
+
+
+def _value(value: Any) -> str:
+    """A value that came with an alert, short."""
+    if value is None:
+        return "missing"
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
 
 
 def _number(value: float | None, digits: int) -> str | None:

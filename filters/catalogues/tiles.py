@@ -74,6 +74,9 @@ class Tiles:
         self._lock = threading.Lock()
         self._margins = about.margins
         cells = _cells(about.path(about.primary))
+        self._own = set(zip(cells["Norder"], cells["Npix"], strict=True))
+        if self._margins is not None:  # a cell without sources of its own may have some near its edge
+            cells = pd.concat([cells, _cells(self._margins)]).drop_duplicates(["Norder", "Npix"])
         order, pixel = cells["Norder"].to_numpy(), cells["Npix"].to_numpy()
         shift = 2 * (29 - order)
         begins = pixel << shift
@@ -108,11 +111,11 @@ class Tiles:
             names += [self.about.motion.pmra, self.about.motion.pmdec]
         columns = [name for name in dict.fromkeys(names) if name]
         try:
-            parts = [
-                pq.read_table(self.about.path(self.about.primary) / where, columns=columns, partitioning=None)
-            ]
+            owned = (self._order[number], self._pixel[number]) in self._own
+            files = [self.about.path(self.about.primary) / where] if owned else []
             if self._margins is not None and (self._margins / where).is_file():
-                parts.append(pq.read_table(self._margins / where, columns=columns, partitioning=None))
+                files.append(self._margins / where)
+            parts = [pq.read_table(file, columns=columns, partitioning=None) for file in files]
         except (OSError, pa.ArrowException) as error:
             raise ExternalError(f"the catalogue {self.about.name} cannot be read: {error}") from error
         return Tile(pa.concat_tables(parts, promote_options="permissive").combine_chunks(), self.about)

@@ -19,7 +19,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from filters import Filter, load
-from filters.external.externals import Externals
+from filters.external.externals import Externals, frames_of
 from filters.external.store import NoSuchExternal
 from filters.limits import Limits
 from pipeline.channels.channel import NAME, Access, Channel
@@ -101,6 +101,7 @@ class Definition(BaseModel):
             self.drop,
             self.topics,
             self.input,
+            self.values,
             str(self.limits),
         )
         parameters = sorted(self.parameters.items())
@@ -249,7 +250,16 @@ class Definition(BaseModel):
             raise ChannelError(f"channel {self.name}: topics is not a regular expression: {error}") from None
         chosen = self.loaded()
         self._try_on_nothing(chosen)
+        self._check_values(chosen)
         return self.model_copy(update={"version": chosen.version, "parameters": dict(chosen.values)})
+
+    def _check_values(self, chosen: Filter) -> None:
+        """Raise ChannelError when a column that shall travel with each alert is not there."""
+        try:
+            for survey in chosen.surveys:
+                frames_of(self.values, survey)
+        except ZadsError as error:
+            raise ChannelError(f"channel {self.name}: values: {error}", hint=error.hint) from error
 
     def _try_on_nothing(self, chosen: Filter) -> None:
         """Ask the filter about no alert: what is wrong with its code is told now, not in the night."""

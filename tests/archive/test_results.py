@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from astropy.coordinates import BarycentricMeanEcliptic, SkyCoord
 from astropy.io.votable import parse as parse_votable
 from astropy.table import Table
 from astropy.time import Time
@@ -26,6 +27,7 @@ from archive.replay.results import Replay
 from archive.write.ingest import ingest
 from filters import alert_filter
 from filters.errors import FilterError
+from schemas.errors import NoSuchColumn
 from schemas.tabular import NoSuchFormat, write_table
 from simulator import simulate
 from tests.archive.helpers import records_in, write_packets
@@ -130,6 +132,26 @@ def test_every_column_of_a_votable_says_what_it_is(archive: Archive, tmp_path: P
     for table in (found.to_astropy(), Table.read(found.write(tmp_path / "m.ecsv"))):
         assert (str(table["rate"].unit), len(table)) == ("mag / d", len(found.matches))
         assert (len(table) > 0) == (rb_min < 1)
+
+
+def test_more_columns_travel(archive: Archive, tmp_path: Path) -> None:
+    """Of the alert and of coordinates, though no filter reads them; also where nothing passes."""
+    more = ["coords.ecl_lat", "drb", "nbad"]
+    found, none = (replay(text, archive, values=more) for text in ("rb > 0.5", "rb > 2"))
+    assert found.matches.columns.tolist() == [*match_columns("ztf"), "rb", *more, "variant"]
+    assert none.matches.columns.tolist() == found.matches.columns.tolist()
+    for row in found.matches.head(5).to_dict("records"):
+        [packet] = records_in(archive.packet(row["candid"]))
+        assert (row["drb"], row["nbad"]) == (packet["candidate"]["drb"], packet["candidate"]["nbad"])
+        place = SkyCoord(row["ra"], row["dec"], unit="deg").transform_to(BarycentricMeanEcliptic)
+        assert row["coords.ecl_lat"] == pytest.approx(place.lat.deg, abs=0.01)
+    assert str(found.to_astropy()["coords.ecl_lat"].unit) == "deg"
+    with pytest.raises(NoSuchColumn, match="nbat"):
+        replay("rb > 2", archive, values=["nbat"])
+    out = tmp_path / "m.ecsv"
+    done = zads("rb > 0.5", "--archive", archive.path, "--values", "nbad,drb", "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert Table.read(out).colnames == [*match_columns("ztf"), "rb", "nbad", "drb"]
 
 
 def test_an_expression_is_named_by_its_text(archive: Archive) -> None:

@@ -71,6 +71,11 @@ def zads(servers: str, archive: Path) -> Zads:
 
 def test_from_draft_to_retired(zads: Zads, servers: str) -> None:
     zads("create", "bright", "rb_min=0.98", "--filter", "real_bogus", "--owner", "ann", "--why", "to try")
+    zads("set", "bright", "--values", "magpsf, coords.gal_lat")
+    assert "magpsf, coords.gal_lat" in zads("show", "bright").stdout
+    wrong = zads("set", "bright", "--values", "magpsv", expect=1).exception
+    assert isinstance(wrong, ChannelError)
+    assert "magpsv" in str(wrong)
     assert read_registry(servers)["bright"].state == "draft"
     said = zads("enable", "bright").stderr
     assert "alerts left" in said
@@ -85,6 +90,7 @@ def test_from_draft_to_retired(zads: Zads, servers: str) -> None:
     shown = json.loads(zads("show", "bright", "--json").stdout)
     assert shown["state"] == "retired"
     assert shown["parameters"] == {"rb_min": 0.99}
+    assert shown["values"] == ["magpsf", "coords.gal_lat"]
     assert shown["drop"] == ["cutoutScience", "cutoutTemplate"]
     assert shown["report"]["nights"]
     told = zads("history", "bright").stdout

@@ -138,6 +138,18 @@ def test_lsdb_reads_it(root: Path) -> None:
     assert set(frame["name"]) == {f"s{i}" for i in range(4000)}
 
 
+def test_a_margin_only_where_a_source_is_near_an_edge(tmp_path: Path) -> None:
+    """At RA 0 and Dec 0 cells meet: a source there is found from all of them, those without sources too."""
+    arcsec, turns = 1 / 3600, np.array([45.0, 135.0, 225.0, 315.0])
+    ra, dec = 2 * arcsec * np.sin(np.radians(turns)) % 360, 2 * arcsec * np.cos(np.radians(turns))
+    for name, lon, lat in (("corner", arcsec / 10, arcsec / 10), ("inside", 20.0, 20.0)):
+        frame = pd.DataFrame({"ra": [lon, 200.0], "dec": [lat, 33.0]})
+        about = add_catalogue(frame, name, 3.0, root=tmp_path)
+        assert (about.margins is None) == (name == "inside")
+        seen = Crossmatch(about).columns(["match"], (ra + lon) % 360, dec + lat)["match"]
+        assert all(seen)
+
+
 def test_few_cells_in_memory_give_the_same(root: Path) -> None:
     about = describe(Store(root), "crowd")
     roomy, tight = Crossmatch(about), Crossmatch(about, most_bytes=1)
@@ -253,7 +265,7 @@ def test_the_commands(tmp_path: Path) -> None:
         assert done.exit_code == 0, done.output
         return done.output
 
-    assert "1 sources" in zads(
+    assert "1 source," in zads(
         "add", str(tmp_path / "t.csv"), "--name", "t", "--null", "mag=-99", "--unit", "mag=mag"
     )
     assert "within 3 arcsec" in zads("list")

@@ -49,6 +49,16 @@ def _app() -> typer.Typer:
     return app
 
 
+def test_values_stand_in_the_table(broker: Broker) -> None:
+    topic = topics.new_topic(broker.bootstrap_servers)
+    told = [("values", b'{"watch.sep": 1.23456789, "watch.name": "AT 1", "rate": null}')]
+    topics.write(broker.bootstrap_servers, topic, RAW[0], headers=told)
+    shown = run(broker, topic, "--until-drained")
+    assert shown.stdout.rstrip().endswith("watch.sep=1.2346  watch.name=AT 1  rate=missing")
+    assert "values" in shown.stderr
+    assert shown.stderr.rstrip().endswith("1 alert")
+
+
 def test_alerts_come_as_they_were_written(broker: Broker) -> None:
     topic = topics.new_topic(broker.bootstrap_servers, partitions=3)
     topics.write(broker.bootstrap_servers, topic, *RAW, headers=[("candid", b"5"), ("filter", b"faint")])
