@@ -40,7 +40,11 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes.")] = 1,
     nights: Annotated[int, typer.Option(min=1, help="Spread them over the last so many nights.")] = 1,
     density: Annotated[
-        float | None, typer.Option(help="Instead of --alerts: object density relative to the real sky (1.0).")
+        float | None,
+        typer.Option(
+            help="Instead of --alerts: object density relative to the real sky (1.0); for lsst with --alerts:"
+            " alerts a visit relative to 10,000."
+        ),
     ] = None,
     rare: Annotated[float, typer.Option(help="With --density: supernovae and other rare kinds more.")] = 1.0,
     merger: Annotated[
@@ -94,7 +98,7 @@ def simulate(
     """
     if out is None and topic is None and compare is None:
         raise typer.BadParameter("say where the alerts go: --out FOLDER, --topic NAME, or both")
-    if density is not None and alerts is not None:
+    if survey == "ztf" and density is not None and alerts is not None:
         raise typer.BadParameter("give --alerts for an exact number or --density for a natural sky, not both")
     if workers > 1 and (density is None or out is None or topic is not None):
         raise typer.BadParameter("--workers needs --density and --out, and no --topic: files have no order")
@@ -104,13 +108,13 @@ def simulate(
     survey_named(survey)  # raises NoSuchColumn
     try:
         if survey in SKIES:
-            if density is not None or merger or compare is not None or workers > 1 or nights > 1:
+            if merger or compare is not None or workers > 1 or nights > 1:
                 raise typer.BadParameter(
-                    f"--survey {survey} goes with --alerts, --seed, --stamps, --damage only"
+                    f"--survey {survey} goes with --alerts, --density, --seed, --stamps, --damage only"
                 )
             number = 2000 if alerts is None else alerts
             _simulate_other(
-                SKIES[survey](number, seed, stamps),
+                SKIES[survey](number, seed, stamps, density=density),
                 number,
                 damage,
                 seed,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,11 @@ class Seen:
         """The same object at another epoch."""
         return replace(self, now=now)
 
+    @cached_property
+    def tai(self) -> np.ndarray:
+        """The epochs as MJD in TAI, days."""
+        return np.asarray(tai_of_jd(self.jd))
+
     @property
     def past(self) -> np.ndarray:
         """The earlier detections."""
@@ -57,7 +62,7 @@ class Seen:
     def solar_id(self) -> int:
         return 20_000_000_000_000_000 + self.index * 7919
 
-    @property
+    @cached_property
     def object_id(self) -> int:
         """That of its first detection."""
         return self.source_id(int(np.flatnonzero(self.detected)[0]))
@@ -83,6 +88,12 @@ def blank(kind: Any) -> Any:
 def _empty(name: str) -> dict[str, Any]:
     """A record of the newest schema without values."""
     return {field["name"]: blank(field["type"]) for field in _defined(schema_of(REFERENCE), name)["fields"]}
+
+
+@cache
+def _unflagged() -> dict[str, bool]:
+    """The pixel flags of a source, none of them set."""
+    return dict.fromkeys((name for name in _empty("diaSource") if name.startswith("pixelFlags")), False)
 
 
 def _defined(schema: Any, name: str) -> Any:
@@ -128,7 +139,7 @@ def source(seen: Seen, epoch: int) -> dict[str, Any]:
         "detector": int(seen.index * 31 % _DETECTORS),
         "diaObjectId": None if one.known else seen.object_id,
         "ssObjectId": seen.solar_id if one.known else None,
-        "midpointMjdTai": float(tai_of_jd(seen.jd[epoch])),
+        "midpointMjdTai": float(seen.tai[epoch]),
         "ra": one.ra + (spread - 0.5) * 4e-5,
         "dec": one.dec + (0.5 - spread) * 4e-5,
         "x": float(100 + 3800 * seen.luck[0]),
@@ -154,9 +165,9 @@ def source(seen: Seen, epoch: int) -> dict[str, Any]:
         "extendedness": float(0.1 * spread),
         "reliability": float(0.35 * spread if bogus else 1 - 0.35 * spread**2),
         "band": BANDS[int(seen.band[epoch])],
-        "timeProcessedMjdTai": float(tai_of_jd(seen.jd[epoch])) + 60 / 86400,
+        "timeProcessedMjdTai": float(seen.tai[epoch]) + 60 / 86400,
         "bboxSize": 30,
-        **dict.fromkeys((name for name in _empty("diaSource") if name.startswith("pixelFlags")), False),
+        **_unflagged(),
         "pixelFlags_bad": bool(bogus and seen.luck[0] < 0.3),
         "glint_trail": False,
     }
@@ -179,11 +190,11 @@ def _forced(seen: Seen) -> list[dict[str, Any]]:
             "detector": int(seen.index * 31 % _DETECTORS),
             "psfFlux": float(seen.forced[epoch]),
             "psfFluxErr": float(seen.error[epoch]),
-            "midpointMjdTai": float(tai_of_jd(seen.jd[epoch])),
+            "midpointMjdTai": float(seen.tai[epoch]),
             "scienceFlux": float(seen.forced[epoch]) + seen.background,
             "scienceFluxErr": float(seen.error[epoch]),
             "band": BANDS[int(seen.band[epoch])],
-            "timeProcessedMjdTai": float(tai_of_jd(seen.jd[seen.now])),
+            "timeProcessedMjdTai": float(seen.tai[seen.now]),
         }
         for epoch in epochs.tolist()
     ]
@@ -197,9 +208,9 @@ def _object(seen: Seen) -> dict[str, Any]:
         "diaObjectId": seen.object_id,
         "ra": seen.object.ra,
         "dec": seen.object.dec,
-        "validityStartMjdTai": float(tai_of_jd(seen.jd[seen.now])),
-        "firstDiaSourceMjdTai": float(tai_of_jd(seen.jd[epochs[0]])),
-        "lastDiaSourceMjdTai": float(tai_of_jd(seen.jd[seen.now])),
+        "validityStartMjdTai": float(seen.tai[seen.now]),
+        "firstDiaSourceMjdTai": float(seen.tai[epochs[0]]),
+        "lastDiaSourceMjdTai": float(seen.tai[seen.now]),
         "nDiaSources": len(epochs),
     }
     for number, band in enumerate(BANDS):

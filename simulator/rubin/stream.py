@@ -20,12 +20,16 @@ from simulator.rubin.sky import COLOUR, FID, NJY, Object, objects
 from simulator.rubin.stamps import cutouts
 from simulator.rubin.visits import BANDS, DEPTH, FIELDS, Visits, visits
 
+FULL = 10_000
+"""Alerts of a visit of the full survey."""
+
+_PILOT = 1000
 _DEPTHS = np.array([10 ** ((31.4 - DEPTH[band]) / 2.5) / 5 for band in BANDS])
 """nJy: the error of a faint source in each band."""
 
 
 def simulate_rubin(
-    alerts: int, seed: int, stamps: bool = True, framing: str = "container"
+    alerts: int, seed: int, stamps: bool = True, framing: str = "container", density: float | None = None
 ) -> Iterator[SimulatedAlert]:
     """So many alerts of one night of the simulated sky as Rubin sends them, in order of time, from a seed.
 
@@ -39,6 +43,9 @@ def simulate_rubin(
         With image cut-outs, 100 kB an alert.
     framing
         "container": files that carry their schema; "confluent": as they travel, naming it by id.
+    density
+        Alerts a visit relative to the 10,000 of the full survey (1.0); None: so few that they come from many
+        visits.
 
     Returns
     -------
@@ -48,27 +55,37 @@ def simulate_rubin(
     Raises
     ------
     ValueError
-        For less than one alert, or another framing.
+        For less than one alert, another framing, or a density that is not above 0.
+
+    Source
+    ------
+    10,000 alerts a visit: the figure that the survey plans with (LSE-163, Data Products Definition).
     """
     if alerts < 1 or framing not in ("container", "confluent"):
         raise ValueError(f"cannot simulate {alerts} alerts framed as {framing!r}")
-    pairs = int(np.clip(alerts // (len(FIELDS) * 80), 2, 40))
-    seen_from = visits(seed, pairs)
+    if density is not None and not density > 0:
+        raise ValueError(f"a density of {density} is not above 0")
+    a_visit = 80 if density is None else density * FULL
+    pairs = int(np.clip(alerts // (len(FIELDS) * a_visit), 2, 40))
     number = max(8, alerts // (pairs // 2 + 1))
-    while True:
-        sky = objects(seed, number, float(seen_from.jd[-1]))
-        sightings = _sightings(sky, seen_from, seed)
-        if len(sightings) >= alerts:
-            break
-        number *= 2
+    if density is not None:
+        number = round(_PILOT * a_visit / _alerts_a_visit(_PILOT, seed, pairs))
+    while len(sightings := _sightings(number, seed, pairs)) < alerts:
+        number, pairs = (number * 2, pairs) if density is None else (number, pairs * 2)
     for seen in sightings[:alerts]:
         yield _alert(seen, seed, stamps, framing)
 
 
-def _sightings(sky: list[Object], seen_from: Visits, seed: int) -> list[Seen]:
-    """Every detection of the emitted night above 5 sigma, in order of time."""
+def _alerts_a_visit(number: int, seed: int, pairs: int) -> float:
+    """How many alerts a visit has with so many objects."""
+    return len(_sightings(number, seed, pairs)) / (2 * pairs * len(FIELDS))
+
+
+def _sightings(number: int, seed: int, pairs: int) -> list[Seen]:
+    """Every detection of so many objects in the emitted night above 5 sigma, in order of time."""
     every: list[Seen] = []
-    for index, one in enumerate(sky):
+    seen_from = visits(seed, pairs)
+    for index, one in enumerate(objects(seed, number, float(seen_from.jd[-1]))):
         every += _of_object(one, seen_from, np.random.default_rng([seed, 3, index]), index)
     every.sort(key=lambda seen: (seen.jd[seen.now], seen.index))
     return every

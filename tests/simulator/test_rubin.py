@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from itertools import pairwise
 
 import fastavro
@@ -102,3 +103,16 @@ def test_every_filter_finds_something_and_what_it_is_for() -> None:
 def test_what_cannot_be_simulated_is_said(alerts: int, framing: str) -> None:
     with pytest.raises(ValueError, match="cannot simulate"):
         next(simulate_rubin(alerts, 1, framing=framing))
+
+
+def test_a_dense_sky_has_as_many_alerts_a_visit_as_asked_for() -> None:
+    found = [
+        read_packet(alert.packet)[0] for alert in simulate_rubin(600, seed=4, stamps=False, density=0.01)
+    ]
+    visits = Counter(packet["diaSource"]["visit"] for packet in found)
+    assert 70 <= np.mean(list(visits.values())[:-1]) <= 130, "1 % of 10,000, but for chance"
+    assert len({packet["diaSource"]["diaSourceId"] for packet in found}) == 600
+    times = sorted({packet["diaSource"]["midpointMjdTai"] * 86400 for packet in found})
+    assert np.allclose(np.diff(times), 37, atol=0.01)
+    with pytest.raises(ValueError, match="density"):
+        next(simulate_rubin(1, 1, density=0.0))
