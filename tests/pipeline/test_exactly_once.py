@@ -15,7 +15,7 @@ from pipeline.broker.dead_letters import dead_letters
 from pipeline.broker.listen import listen
 from schemas.avro.framing import FolderSource
 from tests.pipeline import night as nights
-from tests.pipeline.night import assert_exactly_once, publish_night, running
+from tests.pipeline.night import assert_exactly_once, assert_the_ledger_adds_up, publish_night, running
 
 SLOWLY = ("--channels", ",".join(nights.CHANNELS), "--workers", "2")
 SMALL_BATCHES = "[dispatch]\nmessages = 25\n"
@@ -60,6 +60,7 @@ def test_workers_killed(own_broker, folder):
             worker.kill()
         assert run.wait() == 0, run.text()
     assert_exactly_once(own_broker.bootstrap_servers)
+    assert_the_ledger_adds_up(own_broker.bootstrap_servers)
 
 
 def test_coordinator_killed(own_broker, folder):
@@ -73,6 +74,7 @@ def test_coordinator_killed(own_broker, folder):
     with running(own_broker.bootstrap_servers, folder, *SLOWLY, "--until-drained") as run:
         assert run.wait() == 0, run.text()
     assert_exactly_once(own_broker.bootstrap_servers)
+    assert_the_ledger_adds_up(own_broker.bootstrap_servers)
 
 
 @pytest.mark.parametrize("how", ["restart", pytest.param("kill", marks=pytest.mark.soak)])
@@ -88,6 +90,7 @@ def test_broker_restarted(own_broker, folder, how):
         own_broker.start()
         assert run.wait() == 0, run.text()
     assert_exactly_once(own_broker.bootstrap_servers)
+    assert_the_ledger_adds_up(own_broker.bootstrap_servers)
 
 
 def test_tonights_topic_is_picked_up_and_a_stop_is_graceful(own_broker, folder):

@@ -23,7 +23,7 @@ def seeds() -> list[int]:
 
 
 def test_a_short_storm(tmp_path: Path) -> None:
-    faults = ("kill_all_workers", "abort_a_foreign_transaction", "enlarge_a_topic", "make_a_topic_again")
+    faults = ("kill_all_workers", "abort_a_foreign_transaction", "make_a_topic_again")
     assert storm(0, tmp_path, faults) == []
 
 
