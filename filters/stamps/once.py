@@ -29,6 +29,8 @@ class Remembered:
     def __call__(self, alerts: pd.DataFrame) -> pd.Series:
         """The numbers of these alerts, on their index; those already known are not calculated again."""
         index = index_of(alerts)
+        if not index.is_unique:  # labels do not tell these alerts apart
+            return pd.Series(np.asarray(self._function(alerts), float), index=index)
         new = ~np.asarray(index.isin(self._known.index))
         if new.any():
             before = set(getattr(alerts, "used", ()))

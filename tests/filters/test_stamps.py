@@ -149,3 +149,6 @@ def test_what_is_remembered_is_that_of_each_alert() -> None:
     assert number(frame).to_dict() == {5: 6.0, 6: 2.0, 9: 4.0}
     assert number(frame[:0]).to_dict() == {}
     assert asked == [[3, 2], [1]]
+    twice = pd.DataFrame({"x": [4, 5]}, index=[5, 5])
+    assert number(twice).tolist() == [8.0, 10.0]
+    assert number(frame).tolist() == [6.0, 2.0, 4.0]
