@@ -53,7 +53,7 @@ bench: $(STAMP) ## every speed claim, measured beside its peer
 	$(BIN)/python -m benchmarks.filters
 	$(BIN)/python -m benchmarks.crossmatch
 
-soak: $(STAMP) ## long proofs: hours of faults
+soak: $(STAMP) ## long proofs: hours of faults (ZADS_SEEDS=1-200 chooses the storms)
 	$(BIN)/pytest -m soak
 
 lock: $(STAMP) ## choose versions anew: requirements.lock and cluster/kafka/kafka.lock
