@@ -69,7 +69,7 @@ def demo(
         people.rule("5. The same night once more, from the archive")
         agreed = _replayed(broker.bootstrap_servers, channels, home / "archive")
         shutil.rmtree(home / "kafka", ignore_errors=True)
-    _what_next(kept, home)
+    _what_next(found, kept, home)
     if not agreed:
         raise typer.Exit(1)
 
@@ -193,7 +193,7 @@ def _replayed(bootstrap: str, channels: ChannelSet, archive: Path) -> bool:
     return not differing
 
 
-def _what_next(kept: list[Path], home: Path) -> None:
+def _what_next(found: list[Alert], kept: list[Path], home: Path) -> None:
     people.rule("What to try next")
     people.print(f"open {home / 'found.png'}", highlight=False, soft_wrap=True)
     people.print(
@@ -202,7 +202,8 @@ def _what_next(kept: list[Path], home: Path) -> None:
         soft_wrap=True,
     )
     if kept:
-        people.print(f".venv/bin/zads explain young_supernova {kept[0]}", highlight=False, soft_wrap=True)
+        name = found[0].topic.partition(".")[2]
+        people.print(f".venv/bin/zads explain {name} {kept[0]}", highlight=False, soft_wrap=True)
     people.print(
         ".venv/bin/zads broker start && .venv/bin/zads simulate --alerts 500 --topic nightly\n"
         ".venv/bin/zads run --until-drained && .venv/bin/zads listen channel.pure_transient --until-drained\n"
