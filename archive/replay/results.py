@@ -65,7 +65,8 @@ class Comparison:
 
     def __str__(self) -> str:
         return (
-            f"{self.second} against {self.first}: {len(self.gained):,} alerts gained, "
+            f"{self.second} against {self.first}:"
+            f" {len(self.gained):,} alert{'s' * (len(self.gained) != 1)} gained, "
             f"{len(self.lost):,} lost, {self.kept:,} kept"
             + (f"; {self.unjudged:,} alerts not judged by one of them" if self.unjudged else "")
         )

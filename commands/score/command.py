@@ -156,7 +156,10 @@ def _show(result: Score) -> None:
 
 
 def _table(rows: pd.DataFrame, title: str) -> Table:
-    table = Table(*[str(c).replace("_", " ") for c in rows.columns], title=title, title_justify="left")
+    heads = [str(c).replace("_", " ").replace("completeness", "complete") for c in rows.columns]
+    look: dict[str, Any] = {"box": None, "padding": (0, 1, 0, 0)}  # whole at 80 columns
+    table = Table(*heads, title=title, title_justify="left", **look)
+    table.columns[0].no_wrap = True
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows.itertuples(index=False):

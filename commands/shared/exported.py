@@ -58,7 +58,7 @@ def export_of(definition: Definition) -> Exported:
     from filters.external.externals import external_names
 
     chosen = definition.loaded()
-    names = {name.partition(".")[0] for name in external_names(chosen.require_reads())}
+    names = {name.partition(".")[0] for name in external_names((*chosen.require_reads(), *definition.values))}
     known = Store()
     external = {name: known.current(name) for name in sorted(names & set(known.names()))}
     report = {key: value for key, value in (definition.report or {}).items() if key != "archive"} or None

@@ -138,6 +138,8 @@ def test_a_sweep_is_as_scored(found: Replay, alerts: list[SimulatedAlert], tmp_p
     first, second = plot_sweep(table).axes
     assert first.lines[0].get_xdata().tolist() == [0.1, 0.5, 0.7, 0.9]
     assert second.lines[0].get_ydata().tolist() == table["completeness"].tolist()
+    table.attrs["units"] = {"rb_min": "d"}
+    assert plot_sweep(table).axes[0].get_xlabel() == "rb_min (d)"
     truth.to_parquet(tmp_path / "truth.parquet")
     assert sweep(found, tmp_path / "truth.parquet", ["SN Ia", "SN II"]).equals(table)
     for wrong in (tmp_path / "none.parquet", Path(__file__)):

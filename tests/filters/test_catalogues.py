@@ -21,7 +21,7 @@ from commands.external.catalogues import add_catalogue
 from filters.catalogues import describe
 from filters.catalogues.columns import Crossmatch
 from filters.catalogues.match import nearest, within
-from filters.external import NoSuchExternal, Store
+from filters.external import Externals, NoSuchExternal, Store
 from filters.external.store import ExternalError
 from schemas.errors import NoSuchColumn
 
@@ -272,5 +272,8 @@ def test_the_commands(tmp_path: Path) -> None:
     shown = zads("show", "t")
     assert "t.mag" in shown
     assert "-99.0" in shown
+    words = Externals(tmp_path / "c").words(["t"])
+    assert not [word.name for word in words if not word.meaning]
+    assert [word.unit for word in words if word.name in ("t.ra", "t.dec", "t.mag")] == ["deg", "deg", "mag"]
     assert "gone" in zads("remove", "t")
     assert "no catalogues" in zads("list")

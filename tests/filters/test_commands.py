@@ -84,6 +84,21 @@ def test_one() -> None:
     assert "prv_candidates.magpsf" in out
 
 
+def test_the_values_that_a_filter_gives_are_listed(tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    own.write_text(
+        "from zads import alert_filter\n\n"
+        "@alert_filter(reads=['rb'], gives={'rate': 'mag/d', 'how': 'text'})\n"
+        "def own(alerts):\n    rb = alerts['rb']\n"
+        "    return {'real': rb > 0}, {'rate': rb, 'how': rb.map(str)}\n"
+    )
+    assert "gives: rate (mag/d), how (text)" in run("filters", f"{own}:own").stdout
+    assert json.loads(run("filters", f"{own}:own", "--json").stdout)["gives"] == {
+        "rate": "mag/d",
+        "how": "text",
+    }
+
+
 def test_one_from_a_file_without_reads(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text("from filters import alert_filter\n@alert_filter()\ndef mine(alerts):\n    return {}\n")

@@ -134,7 +134,9 @@ def run(*arguments: str):
 
 def test_the_command_tells_and_draws(sky: Path, tmp_path: Path) -> None:
     picture = tmp_path / "score.png"
+    # The runner's terminal has 80 columns.
     result = run("pure_transient", "--truth", str(sky / "truth.parquet"), "--plot", str(picture))
+    assert "…" not in result.stdout, "whole at 80 columns"
     assert result.exit_code == 0, result.output
     for word in ("completeness", "purity", "SN Ia", "confusion"):
         assert word in result.stdout
