@@ -25,6 +25,7 @@ _GREY = "#B8B8B8"
 _STYLES = ("-", "--", ":", "-.")
 _MOST_LINES = len(_COLOURS) * len(_STYLES)
 _LONGEST_NAME = 100
+_MOST_LINEAR = 100  # counts; larger ones are drawn on a logarithmic scale
 _WIDEST_ZOOM = 40.0
 """Degrees: alerts within an area of this size are drawn as a map of that area."""
 
@@ -201,12 +202,18 @@ def plot_sweep(table: pd.DataFrame) -> Figure:
 
     Where several parameters, or none that is a number, were swept, the rows stand one after the other.
     """
+    from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
     figure = blank_figure(7.5, 4)
     axes = figure.add_subplot()
     places, name = _threshold(table)
     axes.plot(places, table["alerts"], "o-", color=_COLOURS[0], label="alerts")
     axes.plot(places, table["objects"], "s--", color=_COLOURS[5], label="objects")
-    axes.set_yscale("symlog")
+    if table["alerts"].max() >= _MOST_LINEAR:
+        axes.set_yscale("symlog")
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_ylim(bottom=0)
     unit = table.attrs.get("units", {}).get(name, "")
     axes.set_xlabel(f"{name} ({unit})" if unit else name or "")
