@@ -24,7 +24,7 @@ from archive.tables import store
 from archive.write.ingest import ingest
 from cluster.kafka.broker import Broker
 from commands import replay as command
-from commands.shared.options import people
+from commands.shared.options import counted, people
 from filters import load
 from pipeline.broker.client import BrokerError
 from pipeline.broker.listen import listen
@@ -265,7 +265,7 @@ def test_ctrl_c_while_publishing_says_how_many_went_out(archive: Path, broker: B
         archive, "--bootstrap", where, "--to-topic", "replayed_early", "--speed", "0.001", expect=130
     )
     sent = len(list(listen("replayed_early", where, until_drained=True)))
-    assert f"ended early: {sent} alerts sent to replayed_early" in result.stderr
+    assert f"ended early: {counted(sent, 'alert')} sent to replayed_early" in result.stderr
 
 
 def test_what_is_wrong_is_told_before_anything_is_read(archive: Path, tmp_path: Path) -> None:
