@@ -262,8 +262,8 @@ def classes_sought(name: str, truth: pd.DataFrame, seeks: Sequence[str] | None =
     known = set(truth["class"])
     if seeks is None and name not in SEEKS:
         raise FilterError(
-            f"which classes is {name} for?",
-            hint=f"name some of the truth's, --seeks or seeks=[…]: {', '.join(sorted(known))}",
+            f"which classes is {name} for? Name them: --seeks 'SN Ia,SN II', seeks=[…] in Python",
+            hint=f"the truth has {', '.join(sorted(known))}",
         )
     wanted = tuple(SEEKS[name] if seeks is None else seeks)
     if seeks is not None and (strange := [c for c in wanted if c not in known]):
