@@ -280,7 +280,7 @@ def roc(scores: np.ndarray, sought: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     values = np.where(np.isnan(scores), -np.inf, scores)
     order = np.argsort(-values, kind="stable")
     values, hits = values[order], np.asarray(sought, bool)[order]
-    last = np.append(values[1:] != values[:-1], True)  # of equal scores all or none are taken
+    last = np.append(values[1:] != values[:-1], True)[: len(values)]  # of equal scores all or none are taken
     found, wrong = np.cumsum(hits)[last], np.cumsum(~hits)[last]
     return np.append(0.0, wrong / max((~hits).sum(), 1)), np.append(0.0, found / max(hits.sum(), 1))
 
