@@ -41,6 +41,8 @@ _COMMANDS = (
     "commands.graph.command",
     "commands.broker",
     "commands.user.command",
+    "commands.serve.command",
+    "commands.scan",
 )
 """A module for each command or group of commands; each has `register(app)`."""
 

@@ -20,13 +20,15 @@ class Wanted:
     """What a cluster is to be like.
 
     workers: how many processes. memory: of each, such as "4GiB". preload: modules that each worker has from
-    its beginning. scheduler: the address of a cluster that is there already, "" for none.
+    its beginning. scheduler: the address of a cluster that is there already, "" for none. encrypted: whether
+    a cluster that is started talks TLS, with certificates of its own.
     """
 
     workers: int = 2
     memory: str = "4GiB"
     preload: tuple[str, ...] = ()
     scheduler: str = ""
+    encrypted: bool = False
 
 
 def open_cluster(kind: str, wanted: Wanted) -> AbstractContextManager[str]:

@@ -7,7 +7,7 @@ import logging
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -16,8 +16,10 @@ from typing import Any
 import dask
 from dask.utils import parse_bytes
 from distributed import LocalCluster, Worker, WorkerPlugin
+from distributed.security import Security
 from distributed.utils import get_mp_context
 
+from cluster.dask.encryption import encrypted
 from cluster.dask.kinds import Wanted
 
 # A batch is retried by the stream, after looking at what was committed, never by Dask: exactly once needs
@@ -117,7 +119,12 @@ def _ctrl_c_waits() -> Iterator[None]:
 
 
 def local_cluster(
-    workers: int = 2, memory: str = "4GiB", *, dashboard: bool = False, preload: Sequence[str] = ()
+    workers: int = 2,
+    memory: str = "4GiB",
+    *,
+    dashboard: bool = False,
+    preload: Sequence[str] = (),
+    protocol: str = "tcp://",
 ) -> LocalCluster:
     """A cluster of worker processes on this machine, one task thread each; they end with this process.
 
@@ -133,6 +140,8 @@ def local_cluster(
         Serve Dask's web page on a free port of 127.0.0.1 (`cluster.dashboard_link`).
     preload
         Modules that every worker imports before it starts.
+    protocol
+        "tls://" within `cluster.dask.encryption.encrypted`.
     """
     limit = parse_bytes(memory)
     dask.config.set(LATER)
@@ -144,6 +153,8 @@ def local_cluster(
             processes=True,
             memory_limit=limit,
             host="127.0.0.1",
+            protocol=protocol,
+            security=Security(),  # as Dask's settings say
             dashboard_address="127.0.0.1:0",  # without a page too, for Dask serves its health there
             scheduler_kwargs={"dashboard": dashboard},
             silence_logs=logging.CRITICAL,  # a failed task is reported by who submitted it
@@ -155,5 +166,9 @@ def local_cluster(
 @contextmanager
 def open_cluster(wanted: Wanted) -> Iterator[str]:
     """A cluster of this process: the address of its scheduler."""
-    with local_cluster(wanted.workers, wanted.memory, preload=wanted.preload) as cluster:
-        yield cluster.scheduler_address
+    protocol = "tls://" if wanted.encrypted else "tcp://"
+    with ExitStack() as stack:
+        if wanted.encrypted:
+            stack.enter_context(encrypted())
+        made = local_cluster(wanted.workers, wanted.memory, preload=wanted.preload, protocol=protocol)
+        yield stack.enter_context(made).scheduler_address

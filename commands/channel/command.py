@@ -10,6 +10,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from commands.channel import apply as channel_apply
+from commands.channel import clone as channel_clone
 from commands.channel import edit as channel_edit
 from commands.channel import share as channel_share
 from commands.channel import show as channel_show
@@ -25,6 +26,7 @@ def register(app: typer.Typer) -> None:
     )
     channel_show.register(group)
     channel_edit.register(group)
+    channel_clone.register(group)
     channel_apply.register(group)
     channel_share.register(group)
     group.command("gaps")(gaps)

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from commands.channel.ask import asked
 from commands.channel.show import Name, registry_of
+from commands.channel.wish import readers_of, wish
 from commands.shared.options import Archive, Bootstrap, Config, names_of, people, settings_of
 
 if TYPE_CHECKING:
@@ -60,6 +62,12 @@ Limit = Annotated[
         " alerts_per_hour=none lifts it.",
     ),
 ]
+Readers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAMES", help="Who may read a channel that a user owns: ann,ben, everybody or nobody."
+    ),
+]
 Owner = Annotated[str | None, typer.Option("--owner", help="Whom to ask about it.")]
 Nights = Annotated[
     str | None,
@@ -92,6 +100,7 @@ def create(
     input_: Input = None,
     limit: Limit = None,
     owner: Owner = None,
+    readers: Readers = None,
     why: Why = "",
     config: Config = None,
     bootstrap: Bootstrap = None,
@@ -104,9 +113,15 @@ def create(
     from pipeline.channels.definition import Definition
 
     settings = settings_of(config, bootstrap_servers=bootstrap)
+    more = {"drop": drop, "topics": topics, "input": input_, "owner": owner, "values": carried}
+    chosen_by = {"access": access, "filter": filter_, "where": where}
+    if asked(settings, "create", name, more, lambda: wish(values, limit, readers, why), **chosen_by):
+        people.print(f"`zads channel enable {name}` tries it and lets it run")
+        return
     chosen = filter_or_expression(filter_ or "", where or "") or name
     fresh = Definition(name=name, filter=chosen, owner=me())
-    plain = {"access": access, "topics": topics, "input": input_, "owner": owner}
+    plain: dict[str, Any] = {"access": access, "topics": topics, "input": input_, "owner": owner}
+    plain["readers"] = readers_of(readers)
     changes = _changes(fresh, values, chosen, drop, limit, plain, carried)
     written = save(settings, [fresh.with_changes(**changes)], why)[0]
     people.print(f"{written.name} is a draft; `zads channel enable {name}` tries it and lets it run")
@@ -124,6 +139,7 @@ def change(
     input_: Input = None,
     limit: Limit = None,
     owner: Owner = None,
+    readers: Readers = None,
     revision: Annotated[
         int | None, typer.Option(help="Only if this is still its revision (see `zads channel show`).")
     ] = None,
@@ -139,9 +155,14 @@ def change(
     from pipeline.channels.registry import difference
 
     settings = settings_of(config, bootstrap_servers=bootstrap)
+    more: dict[str, Any] = {"drop": drop, "topics": topics, "input": input_, "owner": owner}
+    more |= {"access": access, "filter": filter_, "where": where, "values": carried, "revision": revision}
+    if asked(settings, "set", name, more, lambda: wish(values, limit, readers, why)):
+        return
     old = known(settings, name)
     base = old if revision is None else old.model_copy(update={"revision": revision})
-    plain = {"access": access, "topics": topics, "input": input_, "owner": owner}
+    plain: dict[str, Any] = {"access": access, "topics": topics, "input": input_, "owner": owner}
+    plain["readers"] = readers_of(readers)
     chosen = filter_or_expression(filter_ or "", where or "") or None
     changes = _changes(old, values, chosen, drop, limit, plain, carried)
     new = base.with_changes(**changes)
@@ -189,6 +210,8 @@ def enable(
     Example: `zads channel enable bright --nights 2023-10-12..2023-10-14`
     """
     settings = settings_of(config, bootstrap_servers=bootstrap)
+    if asked(settings, "enable", name, why=why):
+        return
     admitted = admit(settings, known(settings, name).with_changes(), archive, nights, force)
     written = save(settings, [admitted], why or force or "")[0]
     if written.state != "enabled" or not written.is_tested:
@@ -203,6 +226,8 @@ def pause(name: Name, why: Why = "", config: Config = None, bootstrap: Bootstrap
     Example: `zads channel pause bright --why "Moon"`
     """
     settings = settings_of(config, bootstrap_servers=bootstrap)
+    if asked(settings, "pause", name, why=why):
+        return
     save(settings, [known(settings, name).becoming("paused")], why)
     people.print(f"{name} is paused; `zads channel enable {name}` lets it run again")
 
@@ -213,6 +238,8 @@ def retire(name: Name, why: Why = "", config: Config = None, bootstrap: Bootstra
     Example: `zads channel retire bright --why "see brighter"`
     """
     settings = settings_of(config, bootstrap_servers=bootstrap)
+    if asked(settings, "retire", name, why=why):
+        return
     save(settings, [known(settings, name).becoming("retired")], why)
     people.print(f"{name} is retired")
 
@@ -252,7 +279,9 @@ def admit(
     return tried.becoming("enabled") if tried.is_tested else tried
 
 
-def save(settings: RunConfig, definitions: list[Definition], why: str) -> list[Definition]:
+def save(
+    settings: RunConfig, definitions: list[Definition], why: str, who: str | None = None
+) -> list[Definition]:
     """Write definitions to the registry, all or none; return them as written.
 
     Parameters
@@ -263,6 +292,8 @@ def save(settings: RunConfig, definitions: list[Definition], why: str) -> list[D
         The new definitions.
     why
         Reason, kept in the registry.
+    who
+        Who makes the change; None: the user of this machine.
 
     Raises
     ------
@@ -280,7 +311,8 @@ def save(settings: RunConfig, definitions: list[Definition], why: str) -> list[D
     to_run = [one.name for one in definitions if one.state not in ("paused", "retired")]
     reading_them = [name for name, one in known.items() if one.input in changed]
     refuse_wrong_inputs([*to_run, *reading_them], known)
-    return write_registry(definitions, settings.bootstrap_servers, who=me(), why=why, **settings.client)
+    client = settings.client
+    return write_registry(definitions, settings.bootstrap_servers, who=who or me(), why=why, **client)
 
 
 def _tried(
@@ -298,7 +330,7 @@ def _changes(
     filter_: str | None,
     drop: str | None,
     limit: list[str] | None,
-    plain: dict[str, str | None],
+    plain: dict[str, Any],
     carried: str | None,
 ) -> dict[str, Any]:
     """What was given, as fields of a Definition; `plain` are taken as they are."""

@@ -41,7 +41,12 @@ def listing(config: Config = None, bootstrap: Bootstrap = None, as_json: Json = 
 
     Example: `zads channel list`
     """
-    found = registry_of(settings_of(config, bootstrap_servers=bootstrap)).definitions
+    from commands.channel.ask import asked
+
+    settings = settings_of(config, bootstrap_servers=bootstrap)
+    if asked(settings, "list"):
+        return
+    found = registry_of(settings).definitions
     if as_json:
         print(to_json([_plain(found[name]) for name in sorted(found)], indent=2))
     elif found:
@@ -55,10 +60,13 @@ def show(name: Name, config: Config = None, bootstrap: Bootstrap = None, as_json
 
     Example: `zads channel show young_supernova`
     """
+    from commands.channel.ask import asked
     from commands.channel.gate import show_report
     from pipeline.channels.changes import known_definition
 
     settings = settings_of(config, bootstrap_servers=bootstrap)
+    if asked(settings, "show", name):
+        return
     found = known_definition(settings, registry_of(settings), name)
     if as_json:
         print(to_json(_plain(found), indent=2))

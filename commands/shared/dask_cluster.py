@@ -30,9 +30,12 @@ def dask_cluster(scheduler: str | None, workers: int, memory: str = "4GiB", kind
         For a kind that is not known.
     """
     from cluster.dask.kinds import Wanted, open_cluster
+    from pipeline.broker.profile import profile
 
     # Errors of the cluster are raised, and errors of a task reach the process that submitted it.
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     chosen = kind or ("existing" if scheduler else "local")
-    with open_cluster(chosen, Wanted(workers, memory, _WORK, scheduler or "")) as address:
+    with open_cluster(
+        chosen, Wanted(workers, memory, _WORK, scheduler or "", encrypted=bool(profile()))
+    ) as address:
         yield address

@@ -34,8 +34,12 @@ ROLES: dict[Role, str] = {
 EVERYBODY = "User:*"
 Kind = Literal["TOPIC", "GROUP", "TRANSACTIONAL_ID", "BROKER"]
 """As Kafka's clients call them: BROKER is the whole cluster."""
+REQUESTS, ANSWERS = "zads.requests.", "zads.answers."
+"""The topics of a user, each followed by the user's name (pipeline.access.requests)."""
+
 _CLUSTER = "kafka-cluster"
-_COLLABORATION: frozenset[Role] = frozenset({"collaboration", "collaboration-broker"})
+COLLABORATION: frozenset[Role] = frozenset({"collaboration", "collaboration-broker"})
+"""Roles that may see data that are not public."""
 
 
 class Right(NamedTuple):
@@ -68,7 +72,7 @@ def every_right(
     set of Right
     """
     found = {right for name, role in roles.items() for right in _of_role(f"User:{name}", name, role)}
-    for topic in topics:
+    for topic in {*topics, *readers}:
         found |= {Right(who, "TOPIC", topic, "READ") for who in _readers(topic, roles, readers)}
     return found
 
@@ -84,6 +88,8 @@ def _of_role(who: str, name: str, role: Role) -> Iterator[Right]:
     else:
         yield Right(who, "GROUP", name, "READ")
         yield Right(who, "GROUP", f"{name}.", "READ", prefixed=True)
+        yield Right(who, "TOPIC", REQUESTS + name, "WRITE")
+        yield Right(who, "TOPIC", ANSWERS + name, "READ")
 
 
 def _of_pipeline(who: str) -> Iterator[Right]:
@@ -124,7 +130,7 @@ def _readers(topic: str, roles: Mapping[str, Role], readers: Mapping[str, frozen
 
 def _roles_reading(topic: str) -> frozenset[Role]:
     if re.fullmatch(rf"{re.escape(COLLABORATION_PREFIX)}[^.]+", topic):
-        return _COLLABORATION
+        return COLLABORATION
     if is_public_stream(topic):
         return frozenset({"broker", "collaboration-broker"})
     if survey_of_topic(topic) or topic.startswith(tuple(f"{name}_" for name in strangers.NAMES)):
@@ -136,3 +142,32 @@ def is_public_stream(topic: str) -> bool:
     """Whether all that is published to a topic is public, by the rule of its survey."""
     survey = SURVEYS.get(survey_of_topic(topic) or "")
     return survey is not None and survey.public.holds(survey.topics.program_of(topic))
+
+
+_KINDS = {
+    "TOPIC": "topics",
+    "GROUP": "groups",
+    "TRANSACTIONAL_ID": "transactional ids",
+    "BROKER": "the cluster",
+}
+
+
+def role_table() -> str:
+    """What each role may do whatever topics there are, as lines of Markdown; NAME is the user's name."""
+    lines = ["| role | what it is for | may |", "|---|---|---|"]
+    for role, what in ROLES.items():
+        lines.append(f"| {role} | {what} | {'; '.join(_summary(set(_of_role('User:NAME', 'NAME', role))))} |")
+    return "\n".join(lines)
+
+
+def _summary(some: set[Right]) -> Iterator[str]:
+    """Rights of one principal, those with the same operations together."""
+    operations: dict[tuple[Kind, str], list[str]] = {}
+    for right in sorted(some):
+        name = f"`{right.name}{'*' if right.prefixed else ''}`"
+        operations.setdefault((right.kind, name), []).append(right.operation)
+    names: dict[tuple[Kind, str], list[str]] = {}
+    for (kind, name), which in operations.items():
+        names.setdefault((kind, ", ".join(which)), []).append(name)
+    for (kind, told), every in names.items():
+        yield f"{told} on {_KINDS[kind]} {', '.join(every)}"

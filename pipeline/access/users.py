@@ -9,28 +9,21 @@ from __future__ import annotations
 
 import logging
 import re
-import secrets
-from collections.abc import Iterable
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, get_args
 
-from confluent_kafka import KafkaError, KafkaException, Producer
-from confluent_kafka.admin import (
-    AdminClient,
-    ScramCredentialInfo,
-    ScramMechanism,
-    UserScramCredentialAlteration,
-    UserScramCredentialDeletion,
-    UserScramCredentialUpsertion,
-)
+from confluent_kafka import KafkaError, Producer
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pipeline.access.passwords import delete_password, new_password
+from pipeline.access.requests import ensure_request_topics
 from pipeline.access.rights import enforce
-from pipeline.access.roles import Role
-from pipeline.broker.client import BrokerError, admin_client, producer_settings, sentence, topic_names
+from pipeline.access.roles import COLLABORATION, Role
+from pipeline.broker.client import BrokerError, producer_settings, sentence, topic_names
 from pipeline.broker.dead_letters import SETTINGS as DEAD_LETTERS_SETTINGS
 from pipeline.broker.dead_letters import TOPIC as DEAD_LETTERS_TOPIC
-from pipeline.broker.listen import listen
+from pipeline.broker.listen import committed_ends, listen
 from pipeline.broker.topics import ensure_topics
 from pipeline.channels.gaps import (
     APPLIED_SETTINGS,
@@ -44,7 +37,7 @@ from pipeline.channels.gaps import (
 )
 from pipeline.channels.groups import GROUPS_SETTINGS, GROUPS_TOPIC
 from pipeline.channels.ledger import LEDGER_SETTINGS, LEDGER_TOPIC
-from pipeline.channels.registry import ensure_registry
+from pipeline.channels.registry import CHANNELS_TOPIC, Registry, ensure_registry, read_registry
 from schemas.errors import ZadsError, near_names
 
 log = logging.getLogger(__name__)
@@ -52,7 +45,6 @@ log = logging.getLogger(__name__)
 USERS_TOPIC = "zads.users"
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 _RESERVED = re.compile(r"zads.*|any|all|everybody|anonymous|kafka|root|admin|operator|owner|me")
-_ITERATIONS = 8192
 _KAFKA_SECONDS = 20.0
 
 
@@ -127,7 +119,8 @@ def add_user(name: str, role: Role, bootstrap: str, *, by: str, **kafka: Any) ->
             hint="take another name" if old.removed else "`zads user rotate` gives a new password",
         )
     _record(User(name=name, role=checked_role(role)), bootstrap, by, kafka)
-    password = _set_password(name, bootstrap, kafka)
+    password = new_password(name, bootstrap, **kafka)
+    ensure_request_topics([name], bootstrap, **kafka)
     enforce_rights(bootstrap, **kafka)
     return password
 
@@ -154,7 +147,7 @@ def remove_user(name: str, bootstrap: str, *, by: str, **kafka: Any) -> None:
     user = known_user(name, bootstrap, **kafka)
     _record(user.model_copy(update={"removed": True}), bootstrap, by, kafka)
     enforce_rights(bootstrap, **kafka)
-    _alter([UserScramCredentialDeletion(name, ScramMechanism.SCRAM_SHA_512)], bootstrap, kafka)
+    delete_password(name, bootstrap, **kafka)
 
 
 def rotate_password(name: str, bootstrap: str, **kafka: Any) -> str:
@@ -175,7 +168,7 @@ def rotate_password(name: str, bootstrap: str, **kafka: Any) -> str:
         When the broker refuses.
     """
     known_user(name, bootstrap, **kafka)
-    return _set_password(name, bootstrap, kafka)
+    return new_password(name, bootstrap, **kafka)
 
 
 def change_role(name: str, role: Role, bootstrap: str, *, by: str, **kafka: Any) -> None:
@@ -205,10 +198,33 @@ def change_role(name: str, role: Role, bootstrap: str, *, by: str, **kafka: Any)
 
 
 def enforce_rights(bootstrap: str, **kafka: Any) -> list[str]:
-    """Make the broker's rights those that users, roles and topics ask for; what was changed, in words."""
+    """Make the broker's rights those that users, topics and channels ask for; what was changed, in words."""
     users = read_users(bootstrap, **kafka)
+    topics, roles = topic_names(bootstrap, **kafka), present(users)
+    readers = channel_readers(read_registry(bootstrap, **kafka), roles)
+    return enforce(roles, users.keys(), topics, bootstrap, readers, **kafka)
+
+
+def channel_readers(registry: Registry, roles: Mapping[str, Role]) -> dict[str, frozenset[str]]:
+    """Topic of each channel that a user owns -> the users who may read it, "*" for everybody."""
+    found = {}
+    for one in registry.definitions.values():
+        if not one.owned_by:
+            continue
+        named = {one.owned_by, *one.readers}
+        if one.access == "public":
+            found[one.topic] = frozenset(name for name in named if name == "*" or name in roles)
+        else:
+            members = (name for name, role in roles.items() if role in COLLABORATION)
+            found[one.topic] = frozenset(name for name in members if named & {name, "*"})
+    return found
+
+
+def stand(bootstrap: str, **kafka: Any) -> object:
+    """Differs from what it was when topics, users or channels have changed. Raises BrokerError."""
     topics = topic_names(bootstrap, **kafka)
-    return enforce(present(users), users.keys(), topics, bootstrap, **kafka)
+    told = [(topic, 0) for topic in (USERS_TOPIC, CHANNELS_TOPIC) if topic in topics]
+    return topics, committed_ends(bootstrap, told, **kafka)
 
 
 def checked_role(role: str) -> Role:
@@ -276,21 +292,3 @@ def _record(user: User, bootstrap: str, by: str, kafka: dict[str, Any]) -> None:
     if producer.flush(_KAFKA_SECONDS) or failed:
         why = sentence(failed[0]) if failed else "it does not answer"
         raise BrokerError(f"user {user.name} cannot be written down: {why}")
-
-
-def _set_password(name: str, bootstrap: str, kafka: dict[str, Any]) -> str:
-    password = secrets.token_urlsafe(32)
-    info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, _ITERATIONS)
-    _alter([UserScramCredentialUpsertion(name, info, password.encode())], bootstrap, kafka)
-    return password
-
-
-def _alter(changes: Iterable[UserScramCredentialAlteration], bootstrap: str, kafka: dict[str, Any]) -> None:
-    admin: AdminClient = admin_client(bootstrap, **kafka)
-    asked = admin.alter_user_scram_credentials(list(changes), request_timeout=_KAFKA_SECONDS)
-    for name, answer in asked.items():
-        try:
-            answer.result()
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.RESOURCE_NOT_FOUND:  # a removal that is done again
-                raise BrokerError(f"the password of {name}: {sentence(error.args[0])}") from None

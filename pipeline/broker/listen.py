@@ -216,7 +216,9 @@ class Listener:
         topics = find_topics(bootstrap, topic, **kafka)
         if until_drained and not topics:
             raise NoSuchTopic(f"no topic at {bootstrap} matches {topic!r}")
-        self._consumer = Consumer(_settings(bootstrap, group, from_beginning) | kafka)
+        # The end of a partition is told by an empty answer, which the broker holds back half a second.
+        draining = {"fetch.wait.max.ms": 10} if until_drained else {}
+        self._consumer = Consumer(_settings(bootstrap, group, from_beginning) | draining | kafka)
         self._harmless = _SLOW if group else _SLOW | _NO_GROUP_NEEDED
         # None while a group has not yet said, or has to say anew, which partitions are ours.
         self._assigned: set[Place] | None = None
@@ -299,7 +301,9 @@ class Listener:
                 return False
             raise NoSuchTopic(f"topic {message.topic() or self.topic!r} at {self.bootstrap} has been deleted")
         if passes_by_itself(error) or error.code() in self._harmless:
-            log.warning("listening to %s: %s", self.topic, sentence(error))
+            unasked = error.code() in _NO_GROUP_NEEDED  # who may not look for one reads all the same
+            level = logging.DEBUG if unasked else logging.WARNING
+            log.log(level, "listening to %s: %s", self.topic, sentence(error))
             return False
         raise BrokerError(f"cannot read {self.topic!r} at {self.bootstrap}: {sentence(error)}")
 

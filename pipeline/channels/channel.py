@@ -21,8 +21,8 @@ from schemas.surveys.registry import program_of_topic
 
 Access = Literal["public", "collaboration"]
 PUBLIC_PREFIX, COLLABORATION_PREFIX = "channel.", "collab."
-NAME = re.compile(r"[A-Za-z0-9_-]{1,200}")
-"""What a channel may be called: its topic is named after it."""
+NAME = re.compile(r"([a-z][a-z0-9-]{0,39}[.])?[A-Za-z0-9_-]{1,200}")
+"""What a channel may be called: its topic is named after it. OWNER.NAME is a channel that a user owns."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Channel:
     @property
     def topic(self) -> str:
         """The Kafka topic that the channel's alerts go to."""
-        return (PUBLIC_PREFIX if self.public else COLLABORATION_PREFIX) + self.name
+        return topic_of(self.name, self.access)
 
     @property
     def public(self) -> bool:
@@ -119,6 +119,11 @@ def _kinds(columns: tuple[str, ...], survey: str) -> dict[str, str]:
         return {}
     nothing = frames_of(columns, survey).of_packets([])
     return {name: "text" if pd.api.types.is_string_dtype(nothing[name].dtype) else "" for name in columns}
+
+
+def topic_of(name: str, access: Access) -> str:
+    """The topic of a channel."""
+    return (PUBLIC_PREFIX if access == "public" else COLLABORATION_PREFIX) + name
 
 
 def input_topics(name: str, access: Access) -> tuple[str, ...]:

@@ -62,6 +62,9 @@ _OWN_TOPICS = (
     "zads.ledger",
     "zads.groups",
     "zads.channels",
+    "zads.users",
+    "zads.requests.any",
+    "zads.answers.any",
 )
 
 

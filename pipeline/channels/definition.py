@@ -22,7 +22,7 @@ from filters import Filter, load
 from filters.external.externals import Externals, frames_of
 from filters.external.store import NoSuchExternal
 from filters.limits import Limits
-from pipeline.channels.channel import NAME, Access, Channel
+from pipeline.channels.channel import NAME, Access, Channel, topic_of
 from pipeline.channels.expected import Expected
 from schemas.avro.public import refuse_dropping_programid
 from schemas.errors import ZadsError
@@ -51,8 +51,10 @@ class Definition(BaseModel):
     filter: as `filters.load` takes it; for a user's file FILE.py:FUNCTION, and `source` is the file's text.
     version: of the filter when this revision was made. external: the versions of the catalogues, regions and
     sky maps that it reads, when it was last tried. topics: a regular expression, "" for all that is read.
-    input: the channel whose alerts are read instead, "" for none. report: what its backtest said. who, when,
-    why: of the change that made this revision.
+    input: the channel whose alerts are read instead, "" for none. report: what its backtest said. of: the
+    channel, with its revision, that it is a clone of. readers: who may read a channel that a user owns beside
+    that user, "*" for everybody. request: of the user who asked for this revision. who, when, why: of the
+    change that made this revision.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -73,10 +75,24 @@ class Definition(BaseModel):
     annotate: bool = False
     state: State = "draft"
     report: dict[str, Any] | None = None
+    of: str = ""
+    readers: tuple[str, ...] = ()
+    request: str = ""
     revision: int = 0
     who: str = ""
     when: str = ""
     why: str = ""
+
+    @property
+    def owned_by(self) -> str:
+        """The user whose channel it is, as its name says; "" for one of the operators'."""
+        owner, dot, _ = self.name.partition(".")
+        return owner if dot else ""
+
+    @property
+    def topic(self) -> str:
+        """The Kafka topic that its alerts go to."""
+        return topic_of(self.name, self.access)
 
     @property
     def key(self) -> bytes:

@@ -194,7 +194,7 @@ def difference(old: Definition | None, new: Definition) -> str:
     ]
     said += [
         f"{name} {_words(getattr(old, name))} → {_words(getattr(new, name))}"
-        for name in ("owner", "filter", "version", "access", "drop", "topics", "limits", "input")
+        for name in ("owner", "filter", "version", "access", "drop", "topics", "limits", "input", "readers")
         if getattr(old, name) != getattr(new, name)
     ]
     changed = [f"set {', '.join(said)}"] if said else []

@@ -309,7 +309,7 @@ def test_as_many_files_as_messages_whenever_a_reader_begins_again(
 def test_since_a_time_and_the_last_ones(broker: Broker) -> None:
     """In two partitions, between markers of transactions, and what was aborted."""
     servers = broker.bootstrap_servers
-    topic = topics.new_topic(servers, partitions=2)
+    topic = topics.new_topic(servers, partitions=2, config={"retention.ms": "-1"})  # of years ago
     transactions = topics.Transactions(servers, topic)
     for number, raw in enumerate(RAW):
         if number % 2:

@@ -1,0 +1,188 @@
+"""Channels that users own: asked for by their own topic, checked, and delivered to who may read them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import uuid
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from confluent_kafka import KafkaException
+
+from archive.write.ingest import ingest
+from cluster.kafka.broker import Broker
+from cluster.kafka.security import write_profile
+from pipeline.access.requests import Answer, Request, ask
+from pipeline.access.users import add_user, change_role
+from pipeline.broker.client import NoSuchTopic
+from pipeline.broker.listen import listen
+from pipeline.channels.registry import read_registry
+from pipeline.clients.publish import publish_packets
+from tests.access.conftest import client
+from tests.access.seat import Seat
+from tests.archive.helpers import write_packets
+from tests.pipeline.night import REPOSITORY, expected, night
+
+
+class World:
+    """A secured broker with its service, an archive, and users with profiles."""
+
+    def __init__(self, secured: Broker, folder: Path) -> None:
+        self.broker, self.folder, self.names = secured, folder, uuid.uuid4().hex[:6]
+        self.archive = str(folder / "archive")
+        ingest([write_packets(folder / "packets", [alert.packet for alert in night()])], self.archive)
+        self.settings: dict[str, dict[str, str]] = {"operator": secured.operator}
+        write_profile(folder / "operator.ini", secured.operator)
+        for who, role in [
+            ("ann", "public"),
+            ("ben", "public"),
+            ("cora", "collaboration"),
+            ("pipe", "pipeline"),
+        ]:
+            name = self.user(who)
+            password = add_user(name, role, by="test", **self.operator())  # type: ignore[arg-type]
+            self.settings[who] = client(secured, name, password)
+            write_profile(folder / f"{who}.ini", self.settings[who])
+
+    def user(self, who: str) -> str:
+        return f"{who}-{self.names}"
+
+    def operator(self) -> dict[str, str]:
+        kafka = self.broker.operator
+        return {"bootstrap": kafka["bootstrap.servers"], **kafka}
+
+    def zads(self, who: str, *arguments: str, refused: bool = False) -> str:
+        """A command, as somebody types it; what it tells people."""
+        command = [sys.executable, "-m", "zads", *arguments, "--as", str(self.folder / f"{who}.ini")]
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "200"}
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=self.folder, env=environment, check=False
+        )
+        assert done.returncode == int(refused), done.stderr
+        return done.stderr
+
+    def ask(self, who: str, **wish: object) -> Answer:
+        user = self.user(who)
+        return ask(Request(**wish), user, self.broker.bootstrap_servers, **self.settings[who])  # type: ignore[arg-type]
+
+    def heard(self, who: str, topic: str) -> Counter[int | None]:
+        heard = listen(topic, self.broker.bootstrap_servers, until_drained=True, **self.settings[who])
+        return Counter(alert.candid for alert in heard)
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        command = [sys.executable, "-m", "zads", "serve", "--archive", self.archive]
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+        with (self.folder / "serve.log").open("w") as log:
+            process = subprocess.Popen(
+                [*command, "--as", str(self.folder / "operator.ini")],
+                stderr=log,
+                stdout=log,
+                cwd=self.folder,
+                env=environment,
+            )
+            try:
+                yield
+            finally:
+                process.terminate()
+                process.wait()
+
+
+@pytest.fixture(scope="module")
+def world(secured: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = World(secured, tmp_path_factory.mktemp("world"))
+    with made.serving():
+        yield made
+
+
+def test_from_clone_to_alerts(world: World) -> None:
+    """As a new user does it, with the commands alone; the channel is private until its owner shares it."""
+    said = world.zads("ann", "channel", "clone", "young_supernova", "mine", "rb_min=0.8")
+    name = f"{world.user('ann')}.mine"
+    topic = f"channel.{name}"
+    assert f"{name}: created it with young_supernova (draft, {topic})" in said
+    assert "made it enabled" in world.zads("ann", "channel", "enable", "mine")
+    publish_packets(
+        [alert.packet for alert in night()],
+        world.broker.bootstrap_servers,
+        partitions=2,
+        **world.settings["pipe"],
+    )
+    world.zads("pipe", "run", "--until-drained", "--plain", "--channels", name)
+    wanted = expected("young_supernova", rb_min=0.8)
+    assert wanted
+    assert world.heard("ann", topic) == wanted
+    with pytest.raises(NoSuchTopic):
+        world.heard("ben", topic)
+    world.zads("ann", "channel", "set", "mine", "--readers", world.user("ben"))
+    assert world.heard("ben", topic) == world.heard("ann", topic)
+    world.zads("ann", "channel", "set", "mine", "--readers", "nobody")
+    assert not Seat(world.settings["ben"]).may("read", topic)
+    assert read_registry(**world.operator())[name].of == "young_supernova@0"
+
+
+def test_nobody_changes_the_channel_of_another(world: World) -> None:
+    world.ask("ben", action="create", channel="theirs", where="rb > 0.9")
+    name = f"{world.user('ben')}.theirs"
+    before = read_registry(**world.operator())
+    for action in ("pause", "set", "enable", "retire", "show"):
+        answer = world.ask("ann", action=action, channel=name)
+        assert not answer.done
+        assert "not yours" in answer.text
+    answer = world.ask("ann", action="clone", channel="copy", source=name)
+    assert (answer.done, answer.text) == (False, f"no channel or filter {name} that you may read")
+    assert name not in world.ask("ann", action="list").text
+    assert name in world.ask("ben", action="list").text
+    with pytest.raises(KafkaException, match="TOPIC_AUTHORIZATION_FAILED"):
+        Seat(world.settings["ann"]).write(f"zads.requests.{world.user('ben')}")
+    assert read_registry(**world.operator()).history == before.history
+    log = (world.folder / "serve.log").read_text()
+    assert f"user {world.user('ann')}, pause of '{name}': refused" in log
+
+
+def test_a_request_that_comes_twice_is_done_once(world: World) -> None:
+    wish = {"action": "create", "channel": "once", "where": "rb > 0.5", "id": uuid.uuid4().hex}
+    name = f"{world.user('ben')}.once"
+    assert world.ask("ben", **wish).done
+    assert world.ask("ben", **wish).text == f"{name}: done already"
+    assert [one.revision for one in read_registry(**world.operator()).history if one.name == name] == [1]
+
+
+def test_what_users_cannot_have(world: World) -> None:
+    refused = {
+        "no filter that comes with zads": {"filter": "theirs.py:f"},
+        "is no filter that": {"filter": "os:system"},
+        "neither a filter nor": {},
+        "more than 1,000": {"where": "rb > 0.5", "alerts_per_hour": 5000},
+        "needs a role of the collaboration": {"where": "rb > 0.5", "access": "collaboration"},
+    }
+    for words, wish in refused.items():
+        answer = world.ask("ben", action="create", channel="bad", **wish)
+        assert not answer.done
+        assert words in answer.text
+    assert "small letters" in world.ask("ben", action="create", channel="Bad", where="rb > 1").text
+    said = world.zads("ben", "channel", "create", "bad", "--filter", "mine.py:f", refused=True)
+    assert "until there is a sandbox" in said
+    seat = Seat(world.settings["ben"])
+    seat.write(f"zads.requests.{world.user('ben')}")  # rubbish stops nobody
+    assert world.ask("ben", action="list").done
+    kept = read_registry(**world.operator()).definitions
+    assert f"{world.user('ben')}.bad" not in kept
+
+
+def test_who_loses_a_role_loses_the_channels_that_need_it(world: World) -> None:
+    cora, name = world.user("cora"), f"{world.user('cora')}.ours"
+    made = world.ask("cora", action="create", channel="ours", where="magpsf < 10", access="collaboration")
+    assert made.done, made.text
+    assert world.ask("cora", action="enable", channel="ours").done
+    change_role(cora, "public", by="test", **world.operator())
+    while read_registry(**world.operator())[name].state == "enabled":
+        world.ask("cora", action="list")
+    last = read_registry(**world.operator())[name]
+    assert (last.state, last.who) == ("paused", "zads serve")
+    assert not world.ask("cora", action="enable", channel="ours").done
