@@ -8,6 +8,7 @@ of paused partitions are never refreshed.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
@@ -33,6 +34,7 @@ log = logging.getLogger(__name__)
 _KAFKA_SECONDS = 10.0
 _SETTLING_SECONDS = 0.1
 _LOOK_AGAIN_SECONDS = 1.0
+_CLOSE_SECONDS = 10.0
 
 
 class ReplacedError(ZadsError):
@@ -230,7 +232,11 @@ class Membership:
 
     def close(self) -> None:
         """Stop polling. A static member keeps its place until its session ends, for a quick restart."""
-        self._consumer.close()
+        closing = threading.Thread(target=self._consumer.close, name="leave the group", daemon=True)
+        closing.start()
+        closing.join(_CLOSE_SECONDS)  # in the middle of a rebalance it may not come back
+        if closing.is_alive():
+            log.warning("the group was not left in %g s: its session ends by itself", _CLOSE_SECONDS)
 
     def _offsets(
         self,
