@@ -1,4 +1,4 @@
-"""One secured broker for all tests of who may do what."""
+"""A secured broker for each module of tests of who may do what: they publish the same night."""
 
 from collections.abc import Iterator
 
@@ -8,9 +8,9 @@ from cluster.kafka.broker import Broker
 from cluster.kafka.node import Secured
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def secured() -> Iterator[Broker]:
-    """A real secured broker: use users and topics of your own."""
+    """A real secured broker, shared by the tests of a module."""
     with Broker(secured=Secured()) as broker:
         yield broker
 
