@@ -104,21 +104,22 @@ def test_rules_and_panels_name_what_is_there_and_the_numbers_are_right(
     publish_night(own_broker.bootstrap_servers, alerts)
     with both(own_broker, tmp_path) as (run, run_port, archive_port):
         run.until(lambda: get(run_port, "/ready")[0] == 200, "ready")
+        run.until(lambda: get(archive_port, "/live")[0] == 200, "the archiver's page")
         run.until(lambda: delivered(own_broker.bootstrap_servers, "channel.real_bogus") == wanted, "all")
         run.until(lambda: Scrape(archive_port).value("zads_archive_kept_total") == 300, "all kept")
         run.until(lambda: Scrape(run_port).value("zads_alerts_total") == 300, "all counted")
+        run.until(lambda: Scrape(run_port).value("zads_lag_records") == 0, "the lag to be looked at")
+        run.until(lambda: Scrape(run_port).value("zads_worker_memory_bytes") > 50e6, "the memory of a worker")
+        run.until(lambda: get(archive_port, "/ready")[0] == 200, "the archiver to be ready")
         live, kept = Scrape(run_port), Scrape(archive_port)
         assert get(run_port, "/live")[0] == get(archive_port, "/live")[0] == 200
-        assert get(archive_port, "/ready")[0] == 200
         assert get(run_port, "/nowhere")[0] == 404
     assert live.value("zads_records_total") == 300
     assert live.value("zads_delivered_total", channel="real_bogus") == wanted.total()
-    assert live.value("zads_lag_records") == 0
     batches = live.value("zads_batches_total")
     assert live.value("zads_latency_seconds_count") == live.value("zads_latency_seconds_bucket", le="+Inf")
     assert live.value("zads_latency_seconds_count") == batches > 0
     assert live.value("zads_workers") == 1
-    assert live.value("zads_worker_memory_bytes") > 50e6
     assert live.value("zads_channel_suspended", channel="real_bogus") == 0
     assert live.value("zads_filter_seconds_total", channel="real_bogus") > 0
     assert live.value("zads_stage_seconds_total", stage="decode") > 0
