@@ -142,13 +142,24 @@ def _read(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, dict[str, tu
         raise ExternalError(f"no file at {path}")
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
-            return pd.read_parquet(path), {}
+            return _exact(pd.read_parquet(path, dtype_backend="numpy_nullable")), {}
         if path.suffix.lower() in (".csv", ".txt", ".tsv"):
-            return pd.read_csv(path, sep=None, engine="python", comment="#"), {}
+            read = pd.read_csv(path, sep=None, engine="python", comment="#", dtype_backend="numpy_nullable")
+            return _exact(read), {}
         return _by_astropy(path)
     except Exception as error:  # a parser of any format may raise anything
         why = (str(error) or type(error).__name__).splitlines()[0]
         raise ExternalError(f"{path} cannot be read as a table: {why}") from error
+
+
+def _exact(frame: pd.DataFrame) -> pd.DataFrame:
+    """The table with NumPy's types, but for whole numbers with gaps: long identifiers are no floats."""
+    plain: dict[str, Any] = {"Int64": "int64", "Float64": "float64", "boolean": "bool", "string": "object"}
+    for name in frame.columns:
+        kind = str(frame[name].dtype)
+        if kind in plain and (kind in ("Float64", "string") or not frame[name].hasnans):
+            frame[name] = frame[name].astype(plain[kind])
+    return frame
 
 
 def _by_astropy(path: Path) -> tuple[pd.DataFrame, dict[str, tuple[str, str]]]:

@@ -109,7 +109,8 @@ def _column(kind: CatalogueColumn, parts: list[pa.Array], places: np.ndarray, n:
     """Values at their places, missing elsewhere and where they are one of the column's nulls."""
     made = pd.Series(pd.NA, index=range(n), dtype=_WHILE_MADE[kind.kind])
     if parts:
-        values = pa.chunked_array(parts).to_pandas()
+        whole = {kind: pd.Int64Dtype() for kind in (pa.int64(), pa.int32(), pa.int16(), pa.int8())}
+        values = pa.chunked_array(parts).to_pandas(types_mapper=whole.get)
         values = values.astype(_WHILE_MADE[kind.kind])
         values = values.mask(values.isin(list(kind.nulls)).fillna(False)) if kind.nulls else values
         made.iloc[places] = values.to_numpy() if kind.kind == "text" else values.array

@@ -277,3 +277,23 @@ def test_the_commands(tmp_path: Path) -> None:
     assert [word.unit for word in words if word.name in ("t.ra", "t.dec", "t.mag")] == ["deg", "deg", "mag"]
     assert "gone" in zads("remove", "t")
     assert "no catalogues" in zads("list")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".vot"])
+def test_long_identifiers_with_gaps_stay_exact(tmp_path: Path, suffix: str) -> None:
+    """A gap among whole numbers makes floats of them in many readers: 2**60 + 1 would be another source."""
+    ids = [2**60 + 1, 2**60 + 3, None]
+    file = tmp_path / f"t{suffix}"
+    if suffix == ".csv":
+        file.write_text("ra,dec,id\n" + "".join(f"{10 + n},5,{i or ''}\n" for n, i in enumerate(ids)))
+    else:
+        frame = pd.DataFrame({"ra": [10.0, 11.0, 12.0], "dec": 5.0, "id": pd.array(ids, "Int64")})
+        if suffix == ".parquet":
+            frame.to_parquet(file)
+        else:
+            Table.from_pandas(frame).write(file, format="votable")
+    add_catalogue(file, "gaps", 3, root=tmp_path)
+    found = Externals(tmp_path).columns(
+        ["gaps.id"], np.array([10.0, 12.0, 11.0]), np.full(3, 5.0), np.zeros(3)
+    )
+    assert [None if one is pd.NA else int(one) for one in found["gaps.id"]] == [ids[0], None, ids[1]]
