@@ -57,6 +57,12 @@ def explain(
     param: Annotated[
         list[str] | None, typer.Option(help="Another value of a threshold: name=value; may be repeated.")
     ] = None,
+    collaboration: Annotated[
+        bool,
+        typer.Option(
+            "--collaboration", help="Of an archived alert all history rows, not the public ones only."
+        ),
+    ] = False,
     archive: Archive = None,
     as_json: Json = False,
     schema_source: Schemas = None,
@@ -65,8 +71,10 @@ def explain(
 ) -> None:
     """Tell for each cut of a filter whether an alert passes it, and on what values.
 
-    The alert is a candid or an objectId of the archive, or a packet file. Of a channel it also tells what
-    else may keep an alert out: access, topics, whether it was enabled and not suspended when the alert came.
+    The alert is a candid or an objectId of the archive, of which a filter sees the public history, as in
+    `zads replay`; or a packet file, which it sees whole. A channel sees what it may see; of a channel it also
+    tells what else may keep an alert out: access, topics, whether it was enabled and not suspended when the
+    alert came.
 
     Example: `zads explain asteroid 2475433850315015009 --param rb_min=0.5`
 
@@ -78,7 +86,8 @@ def explain(
     asked = asked_channel(filter_name, config, bootstrap) if names_channel(filter_name) else None
     named = asked.channel.filter if asked is not None else filter_named(filter_name)
     chosen = named.using(**parameters(param or []))
-    public = asked is not None and asked.channel.public
+    as_archived = not collaboration and not Path(what).is_file()
+    public = asked.channel.public if asked is not None else as_archived
     source = schemas(schema_source, config)
     packets = packets_named(what, archive)
     alerts = [alert for raw in packets for alert in explained(chosen, raw, what, public, source)]

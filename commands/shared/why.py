@@ -102,7 +102,10 @@ def obstacles(asked: Asked, source: dict[str, Any]) -> list[str]:
     if closed:
         found.append(f"the channel is public, and the alert's {public.field} is {source['program']:g}")
     if topic is None:
-        found.append(f"the archive has it from the file {source['_file']}: no run has seen it on a topic")
+        found.append(
+            f"the archive has it from the file {source['_file']} and does not know on which topic it came:"
+            " `zads where` looks for it there"
+        )
     elif not closed and not channel.reads_topic(topic):
         reads = f"channel {channel.input}" if channel.input else channel.topics or "the run's topics"
         found.append(f"it came on {topic}, which the channel does not read (it reads {reads})")

@@ -152,8 +152,16 @@ def producer_settings(bootstrap: str, **extra: Any) -> dict[str, Any]:
 
 
 def admin_client(bootstrap: str, **extra: Any) -> AdminClient:
-    """An AdminClient; keys of `extra` that only consumers or producers know are ignored."""
-    return AdminClient(client_settings(bootstrap, **extra))
+    """An AdminClient; keys of `extra` that only consumers or producers know are ignored.
+
+    Raises BrokerError for a key that librdkafka refuses.
+    """
+    try:
+        return AdminClient(client_settings(bootstrap, **extra))
+    except KafkaException as error:
+        raise BrokerError(
+            f"librdkafka refuses its settings: {sentence(error.args[0])}", hint="look at [kafka] of zads.toml"
+        ) from None
 
 
 def wait_for_broker(bootstrap: str, timeout: float = 5.0, **extra: Any) -> None:

@@ -2,7 +2,7 @@
 
 Rubin's stamps say it in their FITS header (CRPIX, CRVAL, PC), but without CTYPE: they are to be read as
 gnomonic (TAN) in degrees. Read as linear a corner is a third of an arcsecond off. ZTF's stamps say nothing:
-they are cut from images of a known orientation.
+they are cut from images of a known orientation. Those of the simulated sky have a header that says it (CD).
 """
 
 from __future__ import annotations
@@ -62,14 +62,16 @@ class StampSky:
 
 def stamp_sky(packet: Mapping[str, Any], which: str) -> StampSky | None:
     """How a stamp of a packet lies on the sky; None where this is unknown. which: such as "Science"."""
-    survey = survey_of_packet(packet)
-    if survey is not None and survey.stamps.matrix is not None:
-        return StampSky(np.array(survey.stamps.matrix))
     try:
         data = stamp_bytes(packet, which)
-        return None if data is None else _of_header(data)
-    except (PacketError, ValueError, KeyError):
-        return None
+        if data is not None:
+            return _of_header(data)
+    except (PacketError, ValueError, KeyError):  # a header that does not say: the survey's room may
+        pass
+    survey = survey_of_packet(packet)
+    return (
+        None if survey is None or survey.stamps.matrix is None else StampSky(np.array(survey.stamps.matrix))
+    )
 
 
 def _of_header(data: bytes) -> StampSky:
@@ -83,10 +85,13 @@ def _of_header(data: bytes) -> StampSky:
     def number(name: str, otherwise: float | None = None) -> float:
         return float(cards[name]) if name in cards or otherwise is None else otherwise
 
-    pc = [[number(f"PC{i}_{j}", float(i == j)) for j in (1, 2)] for i in (1, 2)]
-    step = [number("CDELT1"), number("CDELT2")]
+    if "CD1_1" in cards:
+        matrix = np.array([[number(f"CD{i}_{j}", 0.0) for j in (1, 2)] for i in (1, 2)])
+    else:
+        pc = [[number(f"PC{i}_{j}", float(i == j)) for j in (1, 2)] for i in (1, 2)]
+        matrix = np.array(pc) * np.array([number("CDELT1"), number("CDELT2")])[:, None]
     return StampSky(
-        np.array(pc) * np.array(step)[:, None] * 3600,
+        matrix * 3600,
         number("CRPIX1") - 1,
         number("CRPIX2") - 1,
         number("CRVAL1"),

@@ -71,22 +71,29 @@ def stamp_title(packet: Mapping[str, Any], name: str) -> str:
     return "Template − Science" if turned and is_negative(packet) else name
 
 
+_ALONG = 0.963  # cos^2 of 11 degrees
+
+
 def displayed(pixels: npt.NDArray[Any], sky: StampSky | None) -> tuple[npt.NDArray[Any], StampSky | None]:
     """A stamp as it is drawn, row 0 below, and how that lies on the sky.
 
-    Where rows or columns run along right ascension and declination they are turned round so that north is up
-    and east left. A stamp that is turned by any other angle is drawn as it is stored, and its axes are drawn
-    turned: pixels are never interpolated. A view: the array that was given stays as it is.
+    Where rows and columns run nearly along right ascension and declination (within 11 degrees) they are
+    turned round so that north is up and east left. A stamp that is turned by a larger angle is drawn as it is
+    stored. The compass is drawn turned: pixels are never interpolated. A view: the given array stays so.
 
     Source for ZTF: `dec` against `ypos` in real packets, and the reference source nearest to the candidate
     (`ranr`, `decnr`) in the template (tests/schemas/test_orientation.py).
     """
-    if sky is None or sky.is_turned:
+    if sky is None or abs(np.linalg.det(np.diag(np.diag(sky.matrix)))) < _ALONG * sky.scale**2:
         return pixels, sky
     (east, _), (_, north) = sky.matrix
     rows, columns = (-1 if north < 0 else 1), (-1 if east > 0 else 1)
-    matrix = sky.matrix * np.array([[columns, 1], [1, rows]])
-    return pixels[::rows, ::columns], replace(sky, matrix=matrix, column=None, row=None)
+    row, column = (
+        place if place is None or step > 0 else side - 1 - place
+        for place, step, side in zip((sky.row, sky.column), (rows, columns), pixels.shape, strict=True)
+    )
+    turned = replace(sky, matrix=sky.matrix * np.array([columns, rows]), column=column, row=row)
+    return pixels[::rows, ::columns], turned
 
 
 def stretch(pixels: npt.NDArray[Any], symmetric: bool = False) -> npt.NDArray[np.float64]:

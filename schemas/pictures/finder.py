@@ -85,16 +85,17 @@ def _draw_field(axes: Axes, levels: np.ndarray, sky: StampSky | None, which: str
         vmin=0,
         vmax=1,
         origin="lower",
-        extent=(half[0], -half[0], -half[1], half[1]),
         interpolation="nearest",
     )
-    if sky.is_turned:  # drawn turned: the pixels stay what they are
-        (a, c), (b, d) = sky.matrix
-        column, row = (columns - 1) / 2 if sky.column is None else sky.column, sky.row or (rows - 1) / 2
-        turn = Affine2D.from_values(a, b, c, d, *(-sky.matrix @ (column, row)))
-        picture.set_extent((-0.5, columns - 0.5, -0.5, rows - 0.5))
-        picture.set_transform(turn + axes.transData)
-        axes.set(xlim=(half[0] * 1.4, -half[0] * 1.4), ylim=(-half[1] * 1.4, half[1] * 1.4))
+    # Drawn shifted and turned, as the header says: the pixels stay what they are.
+    (a, c), (b, d) = sky.matrix
+    column = (columns - 1) / 2 if sky.column is None else sky.column
+    row = (rows - 1) / 2 if sky.row is None else sky.row
+    turn = Affine2D.from_values(a, b, c, d, *(-sky.matrix @ (column, row)))
+    picture.set_extent((-0.5, columns - 0.5, -0.5, rows - 0.5))
+    picture.set_transform(turn + axes.transData)
+    room = 1.4 if abs(b) > 0.2 * abs(a) else 1.0  # for the corners of a stamp that is turned far
+    axes.set(xlim=(half[0] * room, -half[0] * room), ylim=(-half[1] * room, half[1] * room))
     unit = float(min(half)) / _ARM
     for (x0, y0), (x1, y1) in (((-4, 0), (-10, 0)), ((0, 4), (0, 10))):
         axes.plot([unit * x0, unit * x1], [unit * y0, unit * y1], color=_MARK, lw=2)

@@ -15,7 +15,7 @@ import yaml
 
 from cluster.dask.local import SETTINGS
 from cluster.kafka.pins import KAFKA_VERSION
-from cluster.kafka.settings import server_properties
+from cluster.kafka.settings import Ports, open_listeners, server_properties
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 COMPOSE = yaml.safe_load((REPOSITORY / "cluster" / "compose.yaml").read_text())
@@ -25,7 +25,9 @@ PROGRAMS = {"zads": ["-m", "zads"], "dask": ["-m", "dask"]}
 
 def test_kafka_is_the_version_and_the_settings_of_the_embedded_one() -> None:
     assert SERVICES["kafka"]["image"] == f"apache/kafka:{KAFKA_VERSION}"
-    embedded = dict(line.split("=", 1) for line in server_properties(Path("/d"), 1, 2).splitlines())
+    ports = Ports(1, 2)
+    text = server_properties(Path("/d"), ports, open_listeners(ports), {})
+    embedded = dict(line.split("=", 1) for line in text.splitlines())
     given = {
         name.removeprefix("KAFKA_").lower().replace("_", "."): value
         for name, value in SERVICES["kafka"]["environment"].items()

@@ -16,7 +16,7 @@ from cluster.home import zads_cache, zads_home
 from cluster.kafka import ports, preflight
 from cluster.kafka.jvm import find_java
 from cluster.kafka.node import telling_line
-from cluster.kafka.settings import server_properties
+from cluster.kafka.settings import Ports, open_listeners, server_properties
 
 MESSAGES = [
     (lambda: preflight.check_python((3, 10, 4)), "Python 3.11 or newer and this is 3.10.4"),
@@ -91,7 +91,8 @@ def test_the_cause_tells_more_than_its_consequence() -> None:
 
 
 def test_settings_can_be_replaced_and_added() -> None:
-    text = server_properties(Path("/data"), 1111, 2222, {"num.io.threads": "9", "new.one": "a\\b"})
+    ports, more = Ports(1111, 2222), {"num.io.threads": "9", "new.one": "a\\b"}
+    text = server_properties(Path("/data"), ports, open_listeners(ports), more)
     settings = dict(line.split("=", 1) for line in text.splitlines())
     assert len(settings) == len(text.splitlines()), "each setting once"
     assert settings["num.io.threads"] == "9"

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from archive.read.archive import Archive
 from archive.read.objects import NoSuchAlert
+from archive.replay.replay import replay
 from archive.write.ingest import ingest
 from cluster.kafka.broker import Broker
 from commands import application
@@ -59,7 +60,25 @@ def test_explain_from_the_archive_is_as_from_the_file(
         file = tmp_path / "one.avro"
         file.write_bytes(alert.packet)
         words = ["explain", "pure_transient", "--json"]
-        assert zads(archive, *words, str(alert.candid)).stdout == zads(archive, *words, str(file)).stdout
+        whole = zads(archive, *words, str(alert.candid), "--collaboration").stdout
+        assert whole == zads(archive, *words, str(file)).stdout
+
+
+def test_explain_says_what_a_replay_says(archive: Path, alerts: list[SimulatedAlert]) -> None:
+    """Also of alerts whose verdict depends on history that is not public."""
+    names = ["two_detections_30min", "two_detections_20min", "pure_transient", "young_supernova"]
+    differing = []
+    for name in names:
+        public = set(replay(name, Archive(archive)).matches["candid"].tolist())
+        whole = set(replay(name, Archive(archive), public=False).matches["candid"].tolist())
+        mine = {alert.candid for alert in alerts if alert.programid == 1}
+        differing += [(name, candid, candid in public) for candid in sorted(mine & (public ^ whole))]
+    assert differing, "no alert would tell the two apart"
+    for name, candid, passes in differing[:3]:
+        words = ("explain", name, str(candid), "--json")
+        assert [one["passes"] for one in json.loads(zads(archive, *words).stdout)] == [passes]
+        again = json.loads(zads(archive, *words, "--collaboration").stdout)
+        assert [one["passes"] for one in again] == [not passes]
 
 
 def test_explain_every_alert_of_an_object(

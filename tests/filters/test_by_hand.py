@@ -1,10 +1,12 @@
 """Each filter on packets worked out by hand: one that passes, and the same with one thing changed, which
 stops it at the cut that is about that thing."""
 
+import io
 from typing import Any
 
 import numpy as np
 import pytest
+from astropy.io import fits
 
 from filters import registered
 from tests.filters.packets import NOW, alert, detection, limit
@@ -15,6 +17,18 @@ Packet = dict[str, Any]
 YOUNG = [limit(2 * 1440), detection(100)]
 QUIET_STAR = [detection(1440 * n, magpsf=m) for n, m in enumerate((19.0, 19.1, 19.0, 18.9, 19.0), start=1)]
 STAR = {"distpsnr1": 0.5, "sgscore1": 0.9}
+
+
+def stamped(*sources: tuple[float, float], **candidate: Any) -> Packet:
+    """An alert whose difference image has sources (column off the middle, peak), 2 pixels wide, in noise."""
+    rows, columns = np.mgrid[-31:32, -31:32]
+    image = np.random.default_rng(3).normal(0, 1, (63, 63))
+    for column, flux in sources:
+        image += flux * np.exp(-((columns - column) ** 2 + rows**2) / (2 * 0.85**2))
+    file = io.BytesIO()
+    fits.PrimaryHDU(image.astype("f4")).writeto(file)
+    return alert(**candidate) | {"cutoutDifference": {"fileName": "x", "stampData": file.getvalue()}}
+
 
 CASES: list[tuple[str, Packet, str | None]] = [
     ("real_bogus", alert(rb=0.66), None),
@@ -93,6 +107,11 @@ CASES: list[tuple[str, Packet, str | None]] = [
     ("young_supernova", alert([limit(100 + 2.6 * 1440), detection(100)]), "limit just before"),
     ("young_supernova", alert([limit(50), detection(100)]), "limit just before"),  # after it was first seen
     ("young_supernova", alert([limit(2 * 1440), detection(20)]), "does not move"),
+    ("stamp_point", stamped((0.0, 100.0)), None),
+    ("stamp_point", stamped((-2.0, 100.0), (2.0, -100.0)), "one point source"),
+    ("stamp_point", stamped((0.0, 100.0), rb=0.1), "not hopeless"),
+    ("stamp_point", stamped((0.0, 100.0), nbad=1), "no bad pixel"),
+    ("stamp_point", alert(), "one point source"),  # no stamp
 ]
 
 
