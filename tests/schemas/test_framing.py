@@ -107,7 +107,7 @@ BOMB = deflate(b"\0" * (MAX_BODY_BYTES + 1))
         (built(blocks=((-1, b"\x02a"),)), CorruptValue, "-1 records"),
         (built(blocks=((2**62, b"\x02a"),)), Truncated, "more records"),
         (built(blocks=((1, b"\x02ab"),)), CorruptValue, "followed by more bytes"),
-        (built(blocks=((1, b"\x04a"),)), Truncated, "x goes on"),
+        (built(blocks=((1, b"\x04a"),)), Truncated, "x extends"),
         (built(blocks=((1, b"\x01"),)), CorruptValue, "negative length"),
         (built(blocks=((1, b"\xff" * 11),)), CorruptValue, "64 bits"),
         (built(blocks=((1, b"\x04\xc3\x28"),)), CorruptValue, "UTF-8"),
@@ -116,7 +116,7 @@ BOMB = deflate(b"\0" * (MAX_BODY_BYTES + 1))
         (built(INTS, ((1, write_long(-(2**31) - 1) + b"\0\0"),)), CorruptValue, "32 bits"),
         (built(INTS, ((1, b"\0\x02\0"),)), CorruptValue, "neither 0 nor 1"),
         (built(INTS, ((1, b"\0\0\x04"),)), CorruptValue, "branch"),
-        (built(INTS, ((1, b"\0\0\x02"),)), Truncated, "c goes on"),
+        (built(INTS, ((1, b"\0\0\x02"),)), Truncated, "c extends"),
         (built(codec=b"zstandard"), UnsupportedCodec, "zstandard"),
         (built(codec=b"deflate"), CorruptValue, "deflate"),
         (built(codec=b"deflate", blocks=((1, deflate(b"\x02a")[:-1]),)), Truncated, "no end"),
@@ -195,7 +195,7 @@ def test_a_count_that_asks_for_memory_is_refused():
     with pytest.raises(TooLarge, match="more than 100,000 items"):
         decode_all(raw)
     lying = built(schema, ((1, write_long(2**40) + b"\0" * 100),))
-    with pytest.raises(Truncated, match="f0 goes on"):
+    with pytest.raises(Truncated, match="f0 extends"):
         decode_all(lying)
 
 
