@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from commands.filters import Json
-from commands.shared.options import people
+from commands.shared.options import Json, people
 from schemas.json_text import to_json
 
 if TYPE_CHECKING:

@@ -13,9 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from commands.filters import Json
 from commands.shared.alerts import What, packets_named
-from commands.shared.options import Archive, Bootstrap, Config, Schemas, settings_of
+from commands.shared.options import Archive, Bootstrap, Config, Json, Schemas, settings_of
 from commands.shared.why import Asked, asked_channel, names_channel, obstacles, source_of
 from schemas.json_text import to_json
 

@@ -9,13 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from commands.shared.options import people
+from commands.shared.options import Json, people
 from schemas.json_text import to_json
 
 if TYPE_CHECKING:
     from filters import Filter
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -34,10 +32,11 @@ def filters(
 
     Example: `zads filters young_supernova`
     """
-    from filters import load, registered
+    from commands.shared.exported import filter_named
+    from filters import registered
 
     if name is not None:
-        chosen = load(name)
+        chosen = filter_named(name)
         _print_json(described(chosen)) if as_json else show_one(chosen)
         return
     every = list(registered().values())

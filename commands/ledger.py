@@ -10,8 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from commands.filters import Json
-from commands.shared.options import Archive, Bootstrap, Config, archive_at, counted, settings_of
+from commands.shared.options import Archive, Bootstrap, Config, Json, archive_at, counted, settings_of
 from commands.status import EXIT_UNWELL
 from schemas.errors import ZadsError
 from schemas.json_text import to_json

@@ -9,9 +9,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from commands.filters import Json
 from commands.shared.alerts import What, curve_of, is_candid, packets_named
-from commands.shared.options import Archive, counted, people
+from commands.shared.options import Archive, Json, counted, people
 from schemas.json_text import to_json
 
 if TYPE_CHECKING:

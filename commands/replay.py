@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.filters import Json
 from commands.shared.dask_cluster import dask_cluster
 from commands.shared.options import (
     EXIT_STOPPED,
     Archive,
     Bootstrap,
     Config,
+    Json,
     Scheduler,
     Survey,
     archive_at,

@@ -10,8 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from commands.filters import Json
-from commands.shared.options import Bootstrap, Config, settings_of
+from commands.shared.options import Bootstrap, Config, Json, settings_of
 from schemas.json_text import to_json
 
 if TYPE_CHECKING:

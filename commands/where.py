@@ -13,9 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from commands.explain import explained
-from commands.filters import Json
 from commands.shared.alerts import first_of
-from commands.shared.options import Archive, Bootstrap, Config, settings_of
+from commands.shared.options import Archive, Bootstrap, Config, Json, settings_of
 from commands.shared.why import Asked, asked_channels, obstacles
 from schemas.errors import PacketError, ZadsError
 from schemas.json_text import to_json

@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from commands.filters import Json
-from commands.shared.options import Bootstrap, Config, people, settings_of
+from commands.shared.options import Bootstrap, Config, Json, people, settings_of
 from schemas.json_text import to_json
 
 if TYPE_CHECKING:

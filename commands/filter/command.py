@@ -113,11 +113,11 @@ def check(
 
     Example: `zads filter check my_filter.py`
     """
-    from filters import load
+    from commands.shared.exported import filter_named
     from filters.testing import check as try_laws
     from filters.testing import kept
 
-    chosen = load(where)
+    chosen = filter_named(where)
     findings = try_laws(chosen, _packets(chosen.surveys[0], alerts, packets))
     table = Table("check", "", "what was seen", box=None)
     for one in findings:

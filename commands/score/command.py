@@ -57,11 +57,11 @@ def score(
 
     Example: `zads score young_supernova --truth month/truth.parquet --plot score.png`
     """
-    from filters import load
+    from commands.shared.exported import filter_named
     from filters.scoring import read_truth
     from filters.scoring import score as scored
 
-    chosen = load(filter_name).using(**_values(param or []))
+    chosen = filter_named(filter_name).using(**_values(param or []))
     table = read_truth(truth)
     if public:
         table = table[table["programid"] == 1]

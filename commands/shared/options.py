@@ -20,6 +20,7 @@ EXIT_STOPPED = 130
 EXIT_INCOMPLETE = 4
 """Exit code when records were lost unread, or some partitions cannot be read."""
 
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Config = Annotated[
     Path | None,
     typer.Option("--config", help="Configuration file.", show_default="zads.toml of this folder, if any"),

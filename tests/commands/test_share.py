@@ -69,6 +69,7 @@ def test_from_one_person_to_another(
     assert set(theirs["version"]) == {told["version"]} == {own.filters[0].version}
     candid = str(theirs["candid"][0])
     assert "passes" in zads("explain", "sharer.json", candid, "--archive", str(archive)).stdout
+    assert "faint" in zads("filters", "sharer.json").stdout
 
     said = zads("channel", "import", "sharer.json", "--name", "mine-now", *there).stderr
     assert "is a draft" in said
