@@ -189,11 +189,15 @@ def plot_place(archive: Archive, objectId: str) -> Figure:
     Right: offsets of each alert from their median, north up, east left; the circle is the 1.5 arcsec within
     which ZTF gives one name. Raises ZadsError when the archive has no alert of it.
     """
-    own = archive.alerts(columns=["ra", "dec", "band"], where=[("objectId", "==", objectId)]).compute()
+    own = archive.alerts(columns=["ra", "dec", "band"], where=[("objectId", "==", objectId)]).compute(
+        scheduler="threads"
+    )
     if own.empty:
         raise no_such_alert(f"alert of {objectId}", archive)
     ra, dec = own["ra"].median(), own["dec"].median()
-    around = archive.alerts(columns=["ra", "dec"], cone=(ra, dec, _NEIGHBOURHOOD)).compute()
+    around = archive.alerts(columns=["ra", "dec"], cone=(ra, dec, _NEIGHBOURHOOD)).compute(
+        scheduler="threads"
+    )
     figure = blank_figure(9, 4.2)
     wide, near = figure.add_subplot(1, 2, 1), figure.add_subplot(1, 2, 2)
     wide.scatter(*_offsets(around, ra, dec), s=6, color=_GREY, label="all alerts around")

@@ -121,7 +121,9 @@ def plot_sky(found: Replay, which: Which = 0, sample: int = 20_000) -> Figure:
         How many of the alerts are drawn in grey, at most.
     """
     nights = sorted({str(one.night) for one in found.sums if one.night is not None})
-    frame = found.archive.alerts(nights or None, ["ra", "dec"], public=found.public).compute()
+    frame = found.archive.alerts(nights or None, ["ra", "dec"], public=found.public).compute(
+        scheduler="threads"
+    )
     frame = frame[np.isfinite(frame["ra"]) & np.isfinite(frame["dec"])]
     passed = frame[frame["candid"].isin(found.of(which)["candid"])]
     rest = frame.sample(min(sample, len(frame)), random_state=0)

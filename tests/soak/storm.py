@@ -39,7 +39,7 @@ from tests.pipeline.topics import Transactions, records, recreate
 from tests.soak.oracle import Oracle, open_gaps, sources
 
 GROUP = "zads"
-SECONDS = 120.0
+SECONDS = 240.0
 BAD = REPOSITORY / "tests" / "pipeline" / "bad_filters.py"
 BAD_FILTERS = ["raises", "raises_on_some", "hoards", "quits"]
 CHUNK = 40
