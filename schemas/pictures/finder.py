@@ -44,8 +44,8 @@ def finder_chart(
     when : optional
         The evening's date at the site, or a moment: see `observability`. Now where it is left out.
     neighbours : pandas.DataFrame, optional
-        Sources around it: `ra`, `dec` in degrees. Beside each the first column with "mag" in its name (else
-        the first with fractions) is written, and the first of names or whole numbers.
+        Sources around it: `ra`, `dec` in degrees. Beside each are written the first column with "mag" in its
+        name that has a value (else the first with fractions), and the first of names or whole numbers.
 
     Raises
     ------
@@ -127,8 +127,8 @@ def _draw_neighbours(axes: Axes, known: Mapping[str, Any], around: pd.DataFrame 
     left, right = axes.get_xlim()
     low, high = axes.get_ylim()
     inside = (east < left) & (east > right) & (north > low) & (north < high)
-    order = [i for i in np.argsort(np.hypot(east, north)) if inside[i]][:_MOST_NEIGHBOURS]
-    said = _said(around)
+    every = [i for i in np.argsort(np.hypot(east, north)) if inside[i]]
+    order = every[:_MOST_NEIGHBOURS]
     lines = []
     for number, i in enumerate(order, start=1):
         axes.plot(
@@ -142,20 +142,23 @@ def _draw_neighbours(axes: Axes, known: Mapping[str, Any], around: pd.DataFrame 
             color=_NEIGHBOUR,
             fontsize=9,
         )
-        more = "".join(f", {name} {_value(around[name].iloc[i])}" for name in said)
+        more = "".join(f", {name} {_value(around[name].iloc[i])}" for name in _said(around, int(i)))
         sides = "E" if east[i] > 0 else "W", "N" if north[i] > 0 else "S"
         place = f"{abs(east[i]):.1f}″ {sides[0]}, {abs(north[i]):.1f}″ {sides[1]}"
         lines.append(f"{number}: {np.hypot(east[i], north[i]):.1f}″ away ({place}){more}")
+    if len(every) > len(order):
+        lines.append(f"the nearest {len(order)} of {len(every)} in the field")
     return lines
 
 
-def _said(around: pd.DataFrame) -> list[str]:
+def _said(around: pd.DataFrame, which: int) -> list[str]:
     """What is written beside a neighbour: its brightness, and what it is called."""
     from pandas.api.types import is_float_dtype, is_integer_dtype, is_numeric_dtype, is_string_dtype
 
     others = {str(name): around[name].dtype for name in around.columns if name not in ("ra", "dec")}
     bright = [name for name, kind in others.items() if is_numeric_dtype(kind) and "mag" in name.lower()]
     bright += [name for name, kind in others.items() if is_float_dtype(kind)]
+    bright = [name for name in bright if around[name].notna().iloc[which]]
     called = [name for name, kind in others.items() if is_integer_dtype(kind) or is_string_dtype(kind)]
     return list(dict.fromkeys([*bright[:1], *called[:1]]))
 

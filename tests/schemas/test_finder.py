@@ -68,6 +68,19 @@ def test_a_neighbour_is_where_the_stamps_own_wcs_has_it(packet, tmp_path):
     assert np.array_equal(stamp(changed, "Template"), image), "the array stays as it was"
 
 
+def test_a_neighbour_has_the_brightness_that_is_known(packet):
+    known = facts(packet)
+    some = pd.DataFrame({"ra": known["ra"], "dec": known["dec"] + np.arange(1, 11) / 3600}).assign(
+        gmag=[np.nan] + [20.0] * 9, rmag=19.0
+    )
+    chart = finder_chart(packet, neighbours=some, when="2023-10-12T20:00")
+    words = "\n".join(text.get_text() for axes in chart.axes for text in axes.texts)
+    assert "1: 1.0″ away (0.0″ W, 1.0″ N), rmag 19.00" in words or "(0.0″ E, 1.0″ N), rmag 19.00" in words
+    assert "gmag 20.00" in words
+    assert "nan" not in words
+    assert "the nearest 8 of 10 in the field" in words
+
+
 def test_without_a_stamp_it_says_so(packet):
     with pytest.raises(CannotDraw, match="no stamp"):
         finder_chart(packet | {"cutoutTemplate": None})
