@@ -87,8 +87,10 @@ def rewrite(
         return raw
     if not cutter.drop and not raw.startswith(MAGIC):  # the schema is the same, so the Confluent id holds
         return raw[: len(raw) - len(framed.blocks[0].body)] + bytes(blocks[0].body)
-    sync = raw[-SYNC:] if raw.startswith(MAGIC) else hashlib.blake2b(raw, digest_size=SYNC).digest()
-    return container(cutter.head, blocks, sync)
+    if raw.startswith(MAGIC):
+        return container(cutter.head, blocks, raw[-SYNC:])
+    kept = b"".join(bytes(block.body) for block in blocks)  # not the stamps that were cut: they are long
+    return container(cutter.head, blocks, hashlib.blake2b(kept, digest_size=SYNC).digest())
 
 
 def check_names(names: Sequence[str], survey: str = "ztf") -> None:
