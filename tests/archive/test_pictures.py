@@ -104,7 +104,9 @@ def test_colours_are_told_apart_by_the_colour_blind() -> None:
 def test_the_sky_zooms_to_what_is_there(found: Replay, monkeypatch: pytest.MonkeyPatch) -> None:
     def of_places(ra: list[float], dec: list[float]) -> Figure:
         frame = pd.DataFrame({"ra": ra, "dec": dec, "candid": found.of(0)["candid"][: len(ra)].to_numpy()})
-        places = SimpleNamespace(survey="ztf", alerts=lambda *_, **__: SimpleNamespace(compute=lambda: frame))
+        places = SimpleNamespace(
+            survey="ztf", alerts=lambda *_, **__: SimpleNamespace(compute=lambda **_: frame)
+        )
         return plot_sky(replace(found, archive=places))  # type: ignore[arg-type]
 
     [axes] = of_places([359.0, 1.0, 2.0], [10.0, 11.0, 12.0]).axes
