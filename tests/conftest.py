@@ -79,7 +79,7 @@ def zads_home_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
 
 @pytest.fixture(autouse=True)
 def no_scheduler_left_behind() -> Iterator[None]:
-    """Clients of Dask that do not end in the order of their beginning leave a global scheduler that is gone."""
+    """Dask's clients that do not end in the order of their beginning leave a scheduler that is gone."""
     yield
     if not dask.config.get("scheduler", None):
         return
