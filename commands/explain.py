@@ -90,7 +90,7 @@ def explain(
     source = schemas(schema_source, config)
     packets = packets_named(what, archive)
     alerts = [alert for raw in packets for alert in explained(chosen, raw, what, public, source)]
-    places = {a.candid: _places(asked, a, config, bootstrap) for a in alerts} if asked is not None else {}
+    places = _places(asked, alerts, config, bootstrap) if asked is not None else {}
     reasons = {
         a.candid: _reasons(asked, a, what, archive)
         for a in alerts
@@ -112,21 +112,21 @@ def explain(
     console.print(_counts(alerts))
 
 
-def _places(asked: Asked, alert: Explained, config: Path | None, bootstrap: str | None) -> list[str]:
-    """Where the channel's topic has the alert, and since when."""
+def _places(
+    asked: Asked, alerts: list[Explained], config: Path | None, bootstrap: str | None
+) -> dict[int, list[str]]:
+    """Candid -> where the channel's topic has the alert, and since when; the topic is read once."""
     from pipeline.clients.where import channel_topics, deliveries
 
     settings, topic = settings_of(config, bootstrap_servers=bootstrap), asked.channel.topic
     there = [topic] if topic in channel_topics(settings) else []
-    return [
-        f"{one.topic}/{one.partition}/{one.offset}"
-        + (
-            f", {datetime.fromtimestamp(one.timestamp / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
-            if one.timestamp
-            else ""
-        )
-        for one in deliveries(settings, alert.candid, there)
-    ]
+    found: dict[int, list[str]] = {alert.candid: [] for alert in alerts}
+    for one in deliveries(settings, found, there):
+        place = f"{one.topic}/{one.partition}/{one.offset}"
+        if one.timestamp:
+            place += f", {datetime.fromtimestamp(one.timestamp / 1000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        found[int(one.headers["candid"])].append(place)
+    return found
 
 
 def _reasons(asked: Asked, alert: Explained, what: str, archive: str | None) -> list[str]:

@@ -89,7 +89,7 @@ def _ways(
     from pipeline.clients.where import arrivals, channel_topics, deliveries, letters, record
 
     topics = channel_topics(settings)
-    delivered = deliveries(settings, candid, topics)
+    delivered = deliveries(settings, [candid], topics)
     refused, kept = letters(settings, candid), _kept(archive, candid)
     places: dict[Place, Alert | None] = dict.fromkeys(
         [

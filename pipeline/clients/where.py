@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from itertools import islice
 
 from pipeline.broker.client import NoSuchTopic, topic_names
@@ -26,15 +26,15 @@ def channel_topics(config: RunConfig) -> list[str]:
     return topic_names(config.bootstrap_servers, _CHANNELS, **config.client)
 
 
-def deliveries(config: RunConfig, candid: int, topics: Sequence[str]) -> list[Alert]:
-    """The records of some channels' topics that hold the alert.
+def deliveries(config: RunConfig, candids: Container[int], topics: Sequence[str]) -> list[Alert]:
+    """The records of some channels' topics that hold one of the alerts.
 
     Parameters
     ----------
     config
         Of the run.
-    candid
-        Of the alert.
+    candids
+        Of the alerts.
     topics
         Some of `channel_topics`.
 
@@ -47,7 +47,7 @@ def deliveries(config: RunConfig, candid: int, topics: Sequence[str]) -> list[Al
         return []
     pattern = f"^({'|'.join(map(re.escape, topics))})$"
     every = listen(pattern, config.bootstrap_servers, until_drained=True, **config.client)
-    return [alert for alert in every if whole(alert.headers.get("candid")) == candid]
+    return [alert for alert in every if whole(alert.headers.get("candid")) in candids]
 
 
 def letters(config: RunConfig, candid: int) -> list[DeadLetter]:
