@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from commands.shared.as_user import add_as_user
+from commands.shared.logs import said_in_json
 
 _COMMANDS = (
     "commands.demo.command",
@@ -87,7 +88,10 @@ def main() -> None:
     try:
         application()()
     except Exception as error:
-        if not (said := _sentence(error)):
+        said = _sentence(error)
+        if said_in_json(error, said):
+            sys.exit(1)
+        if not said:
             raise
         hint = getattr(error, "hint", None)
         print(f"zads: {said}" + (f"\n      {hint}" if hint else ""), file=sys.stderr)

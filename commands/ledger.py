@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -36,6 +37,15 @@ def ledger(
             "--check", help="Count the records in the topics too, and in the archive if there is one."
         ),
     ] = False,
+    sent: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sent",
+            help="What the survey says it has sent in the night: a number, or its own tarball of the night;"
+            " with TOPIC= before it, to one topic. May be repeated.",
+            metavar="[TOPIC=]WHAT",
+        ),
+    ] = None,
     group: Annotated[str | None, typer.Option("--group", help="Kafka consumer group.")] = None,
     archive: Archive = None,
     bootstrap: Bootstrap = None,
@@ -45,12 +55,13 @@ def ledger(
     """Tell what became of every record of a night: for each source, and for each channel.
 
     The counts were written in the transactions that delivered the alerts. With --check they are compared with
-    what is in the topics and the archive. Exit code 0: everything adds up; 5: something does not, and each
-    such thing is a sentence.
+    what is in the topics and the archive, with --sent with the survey's own count. Exit code 0: everything
+    adds up; 5: something does not, and each such thing is a sentence.
 
     Example: `zads ledger 2023-10-12 --check`
     """
     from pipeline.clients.audit import audit
+    from pipeline.clients.exposures import in_open_exposures
     from pipeline.clients.ledger import entries, ledger, nights_of
 
     settings = settings_of(config, bootstrap_servers=bootstrap, group=group)
@@ -61,7 +72,10 @@ def ledger(
         known = ", ".join(nights[-5:]) or "none"
         raise ZadsError(f"group {settings.group} has read nothing of the night {wanted}; the last: {known}")
     told = ledger(settings, wanted, found)
+    told.in_open_exposures = dict(in_open_exposures(settings, list(told.sources)))
     archived: dict[str, dict[str, int]] = {}
+    for one in sent or []:
+        _compare(told, one)
     if check:
         told.problems += audit(settings, told, found)
         archived = _archived(archive, told) if archive else {}
@@ -81,18 +95,43 @@ def _iso(night: str) -> str:
         raise typer.BadParameter(f"{night!r} is no date: write 2023-10-12") from None
 
 
+def _compare(told: NightLedger, sent: str) -> None:
+    """Note it when another number of records has come than the survey says it has sent."""
+    topic, _, what = sent.rpartition("=")
+    if topic and topic not in told.sources:
+        raise ZadsError(f"no source {topic} in the night {told.night}: there are {', '.join(told.sources)}")
+    count, came = _count(what), told.arrived([topic] if topic else None)
+    if count != came:
+        where = f" to {topic}" if topic else ""
+        words = f"the survey says that it has sent {count:,}{where}, {counted(came, 'record')} came"
+        told.problems.append(words)
+
+
+def _count(what: str) -> int:
+    """How many packets the survey has sent: a number, or counted in files. Raises NoSuchPackets."""
+    from schemas.packets.files import PacketFiles
+
+    if what.replace(",", "").isdigit():
+        return int(what.replace(",", ""))
+    files = PacketFiles([Path(what)])
+    count = sum(1 for _ in files)
+    if files.damaged:
+        raise ZadsError(f"the survey's packets cannot be counted: {files.damaged[0]}")
+    return count
+
+
 def _archived(archive: str, told: NightLedger) -> dict[str, dict[str, int]]:
     """What the archive has of each source that a survey fills; notes what it lacks. Raises NoSuchArchive.
 
     In quarantine nobody knows a night: there only sources that name theirs are counted.
     """
     from archive.care.received import received
-    from pipeline.channels.channel import COLLABORATION_PREFIX, PUBLIC_PREFIX
     from pipeline.channels.ledger import night_of_topic
+    from pipeline.clients.ledger import OF_CHANNELS
 
     found = {}
     for topic, page in told.sources.items():
-        if topic.startswith((PUBLIC_PREFIX, COLLABORATION_PREFIX)):
+        if topic.startswith(OF_CHANNELS):
             continue
         dated = bool(night_of_topic(topic))
         kept, quarantined = received(archive_at(archive), topic, None if dated else told.night)
@@ -108,7 +147,13 @@ def _plain(told: NightLedger) -> dict[str, Any]:
         topic: {"source": page.source._asdict(), "channels": _dicts(page.channels)}
         for topic, page in told.sources.items()
     }
-    plain = {"night": told.night, "group": told.group, "waiting": told.waiting, "problems": told.problems}
+    plain = {
+        "night": told.night,
+        "group": told.group,
+        "waiting": told.waiting,
+        "in_open_exposures": told.in_open_exposures,
+        "problems": told.problems,
+    }
     return {**plain, "sources": sources, "channels": _dicts(told.channels)}
 
 
@@ -122,6 +167,8 @@ def _show(told: NightLedger, archived: dict[str, dict[str, int]]) -> None:
     sources = {topic: page.source._asdict() for topic, page in sorted(told.sources.items())}
     for topic, counts in sources.items():
         counts |= {"waiting": told.waiting.get(topic, 0), **archived.get(topic, {})}
+        if topic in told.in_open_exposures:
+            counts["in_open_exposures"] = told.in_open_exposures[topic]
     console.print(_table("source", sources))
     console.print(_table("channel", _dicts(told.channels)))
     for problem in told.problems:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from commands.shared.dask_cluster import dask_cluster
+from commands.shared.logs import Form, LogFormat, log_in
 from commands.shared.metrics import Health, MetricsPort, served
 from commands.shared.options import (
     EXIT_INCOMPLETE,
@@ -50,6 +51,7 @@ def run(
     ] = False,
     metrics_port: MetricsPort = None,
     plain: Annotated[bool, typer.Option("--plain", help="Log lines instead of the live view.")] = False,
+    log_format: LogFormat = Form.text,
 ) -> None:
     """Run channels on the nightly topics, each alert delivered exactly once.
 
@@ -62,12 +64,13 @@ def run(
     Example: `zads run --channels young_supernova,asteroid --until-drained`
     """
     from cluster.dask.ship import ship_code
-    from commands.shared.view import EXIT_SUSPENDED, LiveView, summarise
+    from commands.shared.view import EXIT_SUSPENDED, LiveView
     from pipeline.channels.changes import channels_now, channels_to_come
     from pipeline.live.metrics import RunMetrics
     from pipeline.live.run import run_live
     from pipeline.live.statistics import Statistics
 
+    as_json = log_in(log_format)
     settings = settings_of(
         config,
         bootstrap_servers=bootstrap,
@@ -89,7 +92,7 @@ def run(
         health.beat(ready=bool(statistics.workers and statistics.partitions))
 
     page = served(metrics_port, metrics, health)
-    with LiveView(chosen, people, plain=plain) as view, page, on_dask as address:
+    with LiveView(chosen, people, plain=plain, as_json=as_json) as view, page, on_dask as address:
         statistics = run_live(
             settings,
             chosen,
@@ -100,7 +103,7 @@ def run(
             again=again,
             ship=ship_code if dask.scheduler else None,
         )
-    summarise(statistics, chosen, people)
+    view.end(statistics)
     if statistics.suspended:
         raise typer.Exit(EXIT_SUSPENDED)
     if statistics.incomplete:

@@ -108,7 +108,7 @@ def _ways(
         raw = source.raw if source is not None else _archived(archive, candid)
         got = {alert.topic for alert in delivered if alert.headers.get("source") == here}
         others = [one for one in asked if one.channel.topic not in got and place[0] != one.channel.topic]
-        why = {one.channel.topic: _why_not(one, raw, place, source, schemas) for one in others}
+        why = {one.channel.topic: _why_not(one, raw, place, source, schemas, settings) for one in others}
         way.kept_out = {topic: reasons for topic, reasons in why.items() if reasons}
         yield way
     yield from (Way(row["_file"], [_of_archive(row)]) for row in kept if row["_topic"] is None)
@@ -173,7 +173,12 @@ def _of_archive(row: Mapping[str, Any]) -> Step:
 
 
 def _why_not(
-    asked: Asked, raw: bytes | None, place: Place, source: Alert | None, schemas: SchemaSource | None
+    asked: Asked,
+    raw: bytes | None,
+    place: Place,
+    source: Alert | None,
+    schemas: SchemaSource | None,
+    settings: RunConfig,
 ) -> list[str]:
     """Why an alert is not in a channel, a sentence each; nothing for a channel of other surveys."""
     from filters.errors import FilterError
@@ -192,12 +197,42 @@ def _why_not(
         "survey": survey,
     }
     try:
-        cuts = [one.cuts for one in explained(asked.channel.filter, raw, "", asked.channel.public, schemas)]
+        if asked.channel.filter.scope == "exposure":
+            stopped = _stopped_with_others(asked, raw, place, schemas, settings)
+        else:
+            stopped = _stopped(asked, raw, schemas)
     except (PacketError, FilterError) as error:
         return [str(error)]
-    stopped = [cut for table in cuts for cut in table.loc[table["stopped"], "cut"]]
-    reasons = [*(f'its cut "{cut}" stops it' for cut in stopped), *obstacles(asked, came)]
+    reasons = [*stopped, *obstacles(asked, came)]
     return reasons or ["nothing keeps it out: it was not read yet, or has been deleted there"]
+
+
+def _stopped(asked: Asked, raw: bytes, schemas: SchemaSource | None) -> list[str]:
+    tables = [one.cuts for one in explained(asked.channel.filter, raw, "", asked.channel.public, schemas)]
+    return [f'its cut "{cut}" stops it' for table in tables for cut in table.loc[table["stopped"], "cut"]]
+
+
+def _stopped_with_others(
+    asked: Asked, raw: bytes, place: Place, schemas: SchemaSource | None, settings: RunConfig
+) -> list[str]:
+    """Of a channel of whole exposures: the cut that stops it beside those that it was judged with."""
+    from commands.shared.exposed import stopped_by
+    from pipeline.clients.exposures import judgement
+    from pipeline.clients.where import record
+    from pipeline.live.exposures.gathering import Place as Within
+
+    topic, here = place[0], Within(*place[1:])
+    judged = judgement(settings, topic, here)
+    if judged is None:
+        return ["its exposure has not been judged yet: the channel waits for the rest of it"]
+    found = {other: record(settings, (topic, *other)) for other in judged.places if other != here}
+    others = [alert.raw for alert in found.values() if alert is not None]
+    beside = f"beside {len(judged.places) - 1} records of its exposure"
+    if len(others) < len(found):
+        return [f"it was judged {beside}, and {len(found) - len(others)} of these are there no more"]
+    late = ", when it came late" if judged.late else ""
+    cuts = stopped_by(asked.channel, raw, others, schemas)
+    return [f'its cut "{cut}" stops it {beside}{late}' for cut in cuts]
 
 
 def _program(packet: Mapping[str, Any], survey: str) -> Any:

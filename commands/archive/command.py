@@ -12,6 +12,7 @@ from rich.table import Table
 
 from commands.archive import care as archive_care
 from commands.shared.dask_cluster import dask_cluster
+from commands.shared.logs import Form, LogFormat, log_in, say
 from commands.shared.metrics import Health, MetricsPort, served
 from commands.shared.options import (
     EXIT_INCOMPLETE,
@@ -141,6 +142,7 @@ def follow(
     ] = False,
     survey: Survey = None,
     metrics_port: MetricsPort = None,
+    log_format: LogFormat = Form.text,
     bootstrap: Bootstrap = None,
     config: Config = None,
 ) -> None:
@@ -159,6 +161,7 @@ def follow(
     from schemas.surveys.registry import topics_pattern
 
     os.nice(NICENESS)
+    log_in(log_format)
     broker, kafka = connection(bootstrap, config)
     address = archive_at(archive)
     source, limits = schemas(None, config, _PATIENCE), Limits(seconds=seconds)
@@ -180,12 +183,11 @@ def follow(
     page = served(metrics_port, metrics, health)
     with people.status(f"following {broker} into {address}") as status, stopped_by_signals(follower), page:
         followed = follower.run(until_drained, show)
-    people.print(
-        f"archive {address}: {told(followed)}, {appender.appended.commits:,} commits", soft_wrap=True
-    )
+    kept = vars(appender.appended) | {"read": followed.read}
+    say(f"archive {address}: {told(followed)}, {appender.appended.commits:,} commits", **kept)
     for topic in followed.made_again:
-        people.print(f"topic {topic} was made again and kept from its beginning")
+        say(f"topic {topic} was made again and kept from its beginning", topic=topic)
     for partition, why in sorted(followed.lost.items()):
-        people.print(f"[bold red]{partition}[/]: {why}", soft_wrap=True)
+        say(f"[bold red]{partition}[/]: {why}")
     if followed.lost:
         raise typer.Exit(EXIT_INCOMPLETE)

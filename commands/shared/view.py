@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,6 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from commands.shared.logs import say
 from commands.shared.options import counted
 from pipeline.channels.channel import ChannelSet
 from pipeline.live.statistics import Matches, Statistics
@@ -34,11 +36,15 @@ class LiveView:
         Where to draw.
     plain
         Log lines also on a terminal.
+    as_json
+        Log lines as JSON objects.
     """
 
-    def __init__(self, channels: ChannelSet, console: Console, *, plain: bool = False) -> None:
-        self._channels, self._console = channels, console
-        self._plain = plain or not console.is_terminal
+    def __init__(
+        self, channels: ChannelSet, console: Console, *, plain: bool = False, as_json: bool = False
+    ) -> None:
+        self._channels, self._console, self._as_json = channels, console, as_json
+        self._plain = plain or as_json or not console.is_terminal
         self._live = Live(
             Text("starting the Dask workers …"), console=console, refresh_per_second=4, transient=True
         )
@@ -47,9 +53,10 @@ class LiveView:
         self._last_line = 0.0
 
     def __enter__(self) -> LiveView:
-        logging.basicConfig(
-            level=logging.INFO, format="%(message)s", datefmt="%H:%M:%S", handlers=[self._handler]
-        )
+        if not self._as_json:
+            logging.basicConfig(
+                level=logging.INFO, format="%(message)s", datefmt="%H:%M:%S", handlers=[self._handler]
+            )
         if not self._plain:
             self._live.start()
         return self
@@ -67,7 +74,36 @@ class LiveView:
             )
         elif time.monotonic() - self._last_line >= _PLAIN_SECONDS:
             self._last_line = time.monotonic()
-            self._console.print(_headline(statistics))
+            if self._as_json:
+                say("progress", **_figures(statistics))
+            else:
+                self._console.print(_headline(statistics))
+
+    def end(self, statistics: Statistics) -> None:
+        """Say what was done, when the run has ended."""
+        if not self._as_json:
+            summarise(statistics, self._channels, self._console)
+            return
+        delivered = {name: matches.alerts for name, matches in statistics.matches.items()}
+        say("ended", **_figures(statistics), delivered=delivered, missed=dict(statistics.gaps))
+
+
+def _figures(statistics: Statistics) -> dict[str, Any]:
+    """What a headline tells, for programs."""
+    return {
+        "records": statistics.records,
+        "alerts": statistics.alerts,
+        "objects": len(statistics.objects),
+        "rate": round(statistics.rate, 1),
+        "lag": statistics.lag,
+        "workers": statistics.workers,
+        "dead_letters": dict(statistics.dead_letters),
+        "attempts_lost": dict(statistics.attempts_lost),
+        "suspended": dict(statistics.suspended),
+        "set_aside": dict(statistics.set_aside),
+        "lost": dict(statistics.lost),
+        "made_again": dict(statistics.made_again),
+    }
 
 
 def _headline(statistics: Statistics) -> Text:

@@ -11,10 +11,10 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from pipeline.broker.profile import VARIABLE, credentials, user_name
+from pipeline.broker.profile import VARIABLE, ProfileError, credentials, user_name
 from schemas.errors import ZadsError
 
 log = logging.getLogger("zads.kafka")
@@ -92,6 +92,25 @@ def client_settings(bootstrap: str, **extra: Any) -> dict[str, Any]:
         "logger": log,
     }
     return settings | credentials() | extra
+
+
+def is_not_let_in(error: KafkaError) -> bool:
+    """Whether the broker does not know us, or not with this password."""
+    return error.code() in _NOT_LET_IN
+
+
+def show_anew(client: Consumer) -> None:
+    """Let a client that goes on show the password that our profile has now; it may have been rotated.
+
+    Nothing for a client without a password, nor while the profile cannot be read.
+    """
+    try:
+        ours = credentials()
+    except (ProfileError, OSError) as error:
+        log.debug("no new password yet: %s", error)
+        return
+    if {"sasl.username", "sasl.password"} <= ours.keys():
+        client.set_sasl_credentials(ours["sasl.username"], ours["sasl.password"])
 
 
 def consumer_settings(bootstrap: str, group: str, **extra: Any) -> dict[str, Any]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from confluent_kafka import KafkaError
+import threading
+
+from confluent_kafka import Consumer, KafkaError
 from confluent_kafka.admin import AdminClient
 
 from pipeline.broker.client import SESSION_SECONDS, instance_of
 
 _FENCES = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
 """poll() gives a fatal error as _FATAL, and fatal() of that is false (confluent-kafka 2.16)."""
+LEAVE_SECONDS = 10.0
 SETTLED_SECONDS = SESSION_SECONDS + 2.0
 """After so long a member that does not live is none any more."""
 
@@ -20,6 +23,25 @@ def is_fence(error: KafkaError) -> bool:
     the next, with a name for each, and fences the first.
     """
     return error.fatal() or error.code() in _FENCES
+
+
+def leave(consumer: Consumer, seconds: float = LEAVE_SECONDS) -> bool:
+    """Close a consumer; whether it has left its group within so many seconds.
+
+    In the middle of a rebalance it may never come back: it is then left behind in a thread of its own, and
+    its session ends by itself.
+
+    Parameters
+    ----------
+    consumer
+        Is not to be used any more.
+    seconds
+        To wait for it.
+    """
+    closing = threading.Thread(target=consumer.close, name="leave the group", daemon=True)
+    closing.start()
+    closing.join(seconds)
+    return not closing.is_alive()
 
 
 def replicas(admin: AdminClient, group: str, timeout: float = 5.0) -> list[str]:

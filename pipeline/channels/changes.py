@@ -10,6 +10,7 @@ from confluent_kafka import KafkaException
 
 from filters import registered
 from pipeline.broker.client import BrokerError
+from pipeline.broker.logs import NowAndThen
 from pipeline.channels.channel import ChannelSet
 from pipeline.channels.config import ChannelConfig, RunConfig, channel_set, configured_channel
 from pipeline.channels.definition import Definition, by_value
@@ -71,11 +72,12 @@ def channels_to_come(
 
 def _followed(config: RunConfig) -> Iterator[Registry | None]:
     """The registry, without end; errors of the broker are waited for."""
+    lasting = NowAndThen(log)
     while True:
         try:
             yield from follow_registry(config.bootstrap_servers, **config.client)
         except (BrokerError, KafkaException) as error:
-            log.warning("the channel registry cannot be followed, trying again: %s", error)
+            lasting.warn("the channel registry cannot be followed, trying again", error)
             time.sleep(_AGAIN_SECONDS)
             yield None
 

@@ -32,14 +32,17 @@ from pipeline.broker.client import (
     BrokerError,
     admin_client,
     consumer_settings,
+    is_not_let_in,
     passes_by_itself,
     sentence,
+    show_anew,
     static_member,
     topic_names,
     wait_for_broker,
 )
 from pipeline.broker.listen import committed_ends
-from pipeline.broker.members import SETTLED_SECONDS, is_fence, replicas
+from pipeline.broker.logs import NowAndThen
+from pipeline.broker.members import LEAVE_SECONDS, SETTLED_SECONDS, is_fence, leave, replicas
 from pipeline.broker.partition import Partition
 from pipeline.broker.topics import left_out, topic_ids
 from schemas.errors import NoSchemaSource, ZadsError
@@ -170,6 +173,7 @@ class Follower:
         self._proved = time.monotonic()
         self._asking: AdminClient | None = None
         self._stop = threading.Event()
+        self._lasting = NowAndThen(log)
         self._confirmed = False  # that the group's first answer leaves no topic out
         self._fenced = False  # somebody has our name, perhaps we ourselves
         self.followed = Followed()
@@ -205,7 +209,8 @@ class Follower:
             while not self._flush() and not self._stop.is_set():
                 pass  # its schemas cannot be fetched now: what was read must still be kept
         finally:
-            self._consumer.close()
+            if not leave(self._consumer):
+                log.warning("the group was not left in %g s: its session ends by itself", LEAVE_SECONDS)
         return self.followed
 
     def _wait_for_broker(self) -> None:
@@ -240,7 +245,7 @@ class Follower:
             )
         log.warning("the group had lost this member, and nobody has its place: joining again")
         before, self._consumer, self._fenced = self._consumer, self._new_consumer(), False
-        before.close()
+        leave(before, seconds=0)
         self._confirmed = False
         self._subscribe()
 
@@ -299,7 +304,7 @@ class Follower:
         try:
             now = topic_ids(self._admin(), topics, _ASK_SECONDS)
         except BrokerError as error:
-            log.warning("the topics are not known, asking again: %s", error)
+            self._lasting.warn("the topics are not known, asking again", error)
             return
         self._proved, unproved = time.monotonic(), self._unproved
         self._unproved = []
@@ -339,7 +344,7 @@ class Follower:
         try:
             stand = self._keeper.flush()
         except NoSchemaSource as error:  # what was gathered stays, and is tried again
-            log.warning("nothing can be kept now: %s", error)
+            self._lasting.warn("nothing can be kept now", error)
             time.sleep(_AGAIN)
             return False
         if stand is None:
@@ -367,6 +372,9 @@ class Follower:
 
     def _give_up(self, consumer: Consumer, _: list[TopicPartition]) -> None:
         """The partitions are another's, now or soon: keep what was read of them, or drop it."""
+        if consumer is not self._consumer:  # one that was left behind
+            consumer.unassign()
+            return
         self._prove()
         try:
             self._keeper.flush()
@@ -435,6 +443,11 @@ class Follower:
         if is_fence(error):
             log.debug("fenced: %s", error.str())
             self._fenced = True
+            return False
+        if is_not_let_in(error):
+            self._lasting.warn("we are not let in, trying again with what our profile has", sentence(error))
+            show_anew(self._consumer)
+            self._asking = None
             return False
         waiting = error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
         if waiting or passes_by_itself(error):  # a pattern that matches nothing yet: usual in the evening

@@ -11,23 +11,35 @@ from pipeline.broker.client import admin_client, topic_names
 from pipeline.broker.listen import committed_ends, listen
 from pipeline.broker.partition import Partition
 from pipeline.broker.topics import partitions_of, topic_ids
+from pipeline.channels.channel import COLLABORATION_PREFIX, PUBLIC_PREFIX
 from pipeline.channels.config import RunConfig
 from pipeline.channels.ledger import LEDGER_TOPIC, ChannelCounts, Entry, Page, entries_of
+
+OF_CHANNELS = (PUBLIC_PREFIX, COLLABORATION_PREFIX)
+"""How the topics of channels begin, which may be sources of others."""
 
 
 @dataclass
 class NightLedger:
     """One night of a group: source topic -> its counts and those of each channel that read it.
 
-    waiting: source topic -> offsets that the group has not passed yet, of any night. problems: what does not
-    add up, a sentence each.
+    waiting: source topic -> offsets that the group has not passed yet, of any night. in_open_exposures:
+    source topic -> records that channels of whole exposures have not judged yet, of any night. problems: what
+    does not add up, a sentence each.
     """
 
     night: str
     group: str
     sources: dict[str, Page] = field(default_factory=dict)
     waiting: dict[str, int] = field(default_factory=dict)
+    in_open_exposures: dict[str, int] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+
+    def arrived(self, topics: Iterable[str] | None = None) -> int:
+        """Records that were received, or deleted unread, in some topics; None: in all of the surveys."""
+        chosen = [t for t in self.sources if not t.startswith(OF_CHANNELS)] if topics is None else topics
+        counts = [self.sources[topic].source for topic in chosen]
+        return sum(one.received + one.lost for one in counts)
 
     @property
     def channels(self) -> dict[str, ChannelCounts]:

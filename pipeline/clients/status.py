@@ -165,6 +165,22 @@ def _members(admin: AdminClient, group: str) -> int:
         time.sleep(0.2)
 
 
+def committed_offsets(config: RunConfig, group: str, places: list[Partition]) -> dict[Partition, int]:
+    """The offset that a group has committed in each partition; negative where it has none.
+
+    Parameters
+    ----------
+    config
+        The broker.
+    group
+        The consumer group.
+    places
+        The partitions.
+    """
+    told = _committed(config, group, places) if places else []
+    return {Partition(one.topic, one.partition): one.offset for one in told}
+
+
 def _committed(config: RunConfig, group: str, places: list[Partition]) -> list[TopicPartition]:
     # Read uncommitted: a transaction that a dead worker left open would hold the question up.
     settings = client_settings(config.bootstrap_servers, **config.client)

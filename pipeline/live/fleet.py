@@ -23,7 +23,9 @@ import cloudpickle
 from distributed import Client
 from distributed.scheduler import KilledWorker
 
+from pipeline.broker.logs import about
 from pipeline.broker.partition import Partition
+from pipeline.live.heard import Heard, Taken
 from pipeline.worker.work import Report, Work
 from schemas.errors import ZadsError
 
@@ -89,7 +91,8 @@ class Fleet:
         self._batch_seconds = batch_seconds
         self._most_bundles, self._most_offsets = bundles, offsets
         self._threads: dict[str, int] = {}  # address of each worker that is there -> task threads
-        self.memory: dict[str, int] = {}  # address -> resident bytes, as its worker has said last
+        self._heard, self._silent = Heard(), set[str]()
+        self.taken: dict[str, Taken] = {}  # address -> what its worker takes of its machine
         self._homes: dict[Partition, str] = {}
         self._busy: Counter[str] = Counter()  # address -> bundles there
         self._gathered: dict[tuple[str, object], _Bundle] = {}  # (address, kin) -> one that still fills
@@ -262,14 +265,24 @@ class Fleet:
         if known["id"] != (self._scheduler or known["id"]):
             raise OSError("it was started again")
         self._scheduler, self._away = known["id"], False
-        self.memory = {
-            address: worker["metrics"].get("memory", 0) for address, worker in known["workers"].items()
-        }
-        threads = {address: worker["nthreads"] for address, worker in known["workers"].items()}
+        self.taken = {a: Taken.of_metrics(worker["metrics"]) for a, worker in known["workers"].items()}
+        silent = self._heard.look({a: worker["last_seen"] for a, worker in known["workers"].items()})
+        self._tell_silent(silent)
+        threads = {a: worker["nthreads"] for a, worker in known["workers"].items() if a not in silent}
         if threads != self._threads:
             async with self._changed:
                 self._threads = threads
                 self._changed.notify_all()
+
+    def _tell_silent(self, silent: set[str]) -> None:
+        """Others do the work of a worker that stands still; it is fenced, so it may go on at any time."""
+        for address in silent - self._silent:
+            words = "worker %s is not heard of any more: others do its work until it is"
+            log.warning(words, address, extra=about(worker=address))
+        for address in self._silent - silent:
+            words = "worker %s is heard of again, or has ended"
+            log.info(words, address, extra=about(worker=address))
+        self._silent = silent
 
     async def _gone(self, address: str) -> None:
         async with self._changed:
@@ -304,7 +317,8 @@ class Fleet:
         if address in self._ending or address not in self._threads:
             return
         self._ending.add(address)
-        log.warning("ending worker %s: a batch overran %g s", address, self._batch_seconds)
+        words = "ending worker %s: a batch overran %g s"
+        log.warning(words, address, self._batch_seconds, extra=about(worker=address))
         try:
             answer = await self._client.restart_workers([address], timeout=20, raise_for_error=False)
             log.info("worker %s: %s", address, answer)

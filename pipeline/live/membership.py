@@ -8,9 +8,9 @@ of paused partitions are never refreshed.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 from confluent_kafka import (
     Consumer,
@@ -21,10 +21,12 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from pipeline.broker.client import sentence, static_member
+from pipeline.broker.client import is_not_let_in, sentence, show_anew, static_member
 from pipeline.broker.faults import Fault, fault_of
-from pipeline.broker.members import SETTLED_SECONDS, is_fence, replicas
+from pipeline.broker.logs import NowAndThen
+from pipeline.broker.members import LEAVE_SECONDS, SETTLED_SECONDS, is_fence, leave, replicas
 from pipeline.broker.partition import Partition
+from pipeline.broker.profile import ProfileError, credentials
 from pipeline.broker.topics import left_out, partitions_of, topic_ids
 from pipeline.worker.position import Standing, standing
 from schemas.errors import ZadsError
@@ -34,7 +36,6 @@ log = logging.getLogger(__name__)
 _KAFKA_SECONDS = 10.0
 _SETTLING_SECONDS = 0.1
 _LOOK_AGAIN_SECONDS = 1.0
-_CLOSE_SECONDS = 10.0
 
 
 class ReplacedError(ZadsError):
@@ -64,7 +65,8 @@ class Membership:
     def __init__(
         self, kafka: dict[str, str], group: str, replica: str, topics: str, others: Iterable[str] = ()
     ) -> None:
-        self._kafka, self._group, self._replica = kafka, group, replica
+        self._kafka, self._group, self._replica = dict(kafka), group, replica
+        self._lasting = NowAndThen(log)
         self._fenced_at: float | None = None  # somebody has our name, perhaps we ourselves
         self._admin = AdminClient(kafka)
         self._assigned: set[Partition] = set()
@@ -109,7 +111,12 @@ class Membership:
                 return self._assigned
             # A pattern that matches no topic yet is usual at the beginning of every night.
             quiet = error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
-            log.log(logging.DEBUG if quiet else logging.WARNING, "consumer group: %s", error.str())
+            if quiet:
+                log.debug("consumer group: %s", error.str())
+            else:
+                self._lasting.warn("consumer group", error.str())
+            if is_not_let_in(error):
+                self.reconnect()
         if self._assigned and not self._confirmed:
             self._confirm_assignment()
         return self._assigned
@@ -134,7 +141,7 @@ class Membership:
             )
         log.warning("the group had lost this member, and nobody has its place: joining again")
         before, self._consumer, self._fenced_at = self._consumer, self._new_consumer(), None
-        before.close()
+        leave(before, seconds=0)
         self._confirmed = False
         self._subscribe()
 
@@ -227,16 +234,19 @@ class Membership:
         return partitions_of(self._admin, sorted(topics), _KAFKA_SECONDS)
 
     def reconnect(self) -> None:
-        """Forget what was known about the brokers: after a restart their old epochs are refused."""
+        """Forget what was known about the brokers: after a restart their old epochs are refused.
+
+        A password that was rotated meanwhile is shown from now on.
+        """
+        show_anew(self._consumer)
+        with suppress(ProfileError, OSError):  # while it is written anew
+            self._kafka |= {key: value for key, value in credentials().items() if key in self._kafka}
         self._admin = AdminClient(self._kafka)
 
     def close(self) -> None:
         """Stop polling. A static member keeps its place until its session ends, for a quick restart."""
-        closing = threading.Thread(target=self._consumer.close, name="leave the group", daemon=True)
-        closing.start()
-        closing.join(_CLOSE_SECONDS)  # in the middle of a rebalance it may not come back
-        if closing.is_alive():
-            log.warning("the group was not left in %g s: its session ends by itself", _CLOSE_SECONDS)
+        if not leave(self._consumer):
+            log.warning("the group was not left in %g s: its session ends by itself", LEAVE_SECONDS)
 
     def _offsets(
         self,
@@ -274,5 +284,6 @@ class Membership:
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         consumer.unassign()
-        self._assigned = set()
-        self.changed = True
+        if consumer is self._consumer:  # not one that was left behind
+            self._assigned = set()
+            self.changed = True

@@ -14,6 +14,13 @@ from prometheus_client.registry import Collector
 
 from pipeline.live.statistics import Statistics
 
+_TAKEN = (
+    ("memory_bytes", "Resident memory of each worker.", "memory"),
+    ("handles", "Open files and sockets of each worker.", "handles"),
+    ("threads", "Threads of each worker, those of librdkafka included.", "threads"),
+    ("partitions", "Partitions that each worker holds Kafka clients for.", "lanes"),
+)
+
 
 class RunMetrics(Collector):
     """Makes metrics of the statistics that a run gives, whenever they are asked for."""
@@ -82,8 +89,9 @@ def _state(now: Statistics) -> Iterator[Metric]:
     yield GaugeMetricFamily("zads_workers", "Workers that are there.", now.workers)
     words = "Unix time of the last commit, 0: none yet."
     yield GaugeMetricFamily("zads_last_commit_timestamp_seconds", words, now.committed_at)
-    words = "Resident memory of each worker."
-    yield _gauge("zads_worker_memory_bytes", words, "worker", dict(now.worker_memory))
+    for name, words, of in _TAKEN:
+        each = {worker: getattr(taken, of) for worker, taken in now.taken.items()}
+        yield _gauge(f"zads_worker_{name}", words, "worker", each)
 
 
 def _counter(name: str, words: str, label: str, values: Mapping[str, float]) -> Metric:

@@ -18,6 +18,7 @@ from distributed import Client
 from pipeline.broker.client import SIZED, BrokerError, client_settings, topic_names
 from pipeline.broker.dead_letters import SETTINGS as DEAD_LETTERS_SETTINGS
 from pipeline.broker.dead_letters import TOPIC as DEAD_LETTERS_TOPIC
+from pipeline.broker.logs import about
 from pipeline.broker.partition import Partition
 from pipeline.broker.profile import SERVERS
 from pipeline.broker.topics import TopicRefused, ensure_topics
@@ -42,6 +43,7 @@ from pipeline.live.graph import connect
 from pipeline.live.in_force import InForce
 from pipeline.live.membership import Membership
 from pipeline.live.recovery import Recovery
+from pipeline.live.reported import tell
 from pipeline.live.source import KafkaRanges
 from pipeline.live.statistics import Statistics
 from pipeline.worker.process import prepare, process
@@ -259,7 +261,7 @@ class LiveRun:
             try:
                 return await asyncio.to_thread(ask)
             except (KafkaException, BrokerError) as error:
-                self._source.say_now_and_then("the broker does not answer, asking again", error)
+                self._source.lasting.warn("the broker does not answer, asking again", error)
                 await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _follow(self, changes: Changes, fleet: Fleet) -> None:
@@ -299,23 +301,22 @@ class LiveRun:
     def settle(self, report: Report) -> None:
         """Count what became of a batch, decide what follows, and tell the source."""
         self.statistics.add(report)
-        _log(report)
-        if "are older than" in report.message:  # it waits until the registry has been read
-            self._source.say_now_and_then("a batch waits, and is tried again", report.message)
+        tell(report, self._source.lasting)
         if report.outcome == "setup":
             raise SetupError(f"no batch can be done: {report.message}", hint=report.traceback or None)
         before = set(self._recovery.suspended)
         following = self._recovery.after(report)
         self._in_force.settled(report)
         for channel in self._recovery.suspended.keys() - before:
-            log.error("channel %s suspended: %s", channel, self._recovery.suspended[channel])
+            why = self._recovery.suspended[channel]
+            log.error("channel %s suspended: %s", channel, why, extra=about(channel=channel))
         self._tell_suspended()
         self._source.settle(report.work, following, report.lost if report.outcome == "moved" else "")
 
     def _suspend(self, channels: Mapping[str, str]) -> None:
         """Channels that cannot run leave gaps, and keep nobody else from running."""
         for name, why in channels.items():
-            log.error("channel %s suspended: %s", name, why)
+            log.error("channel %s suspended: %s", name, why, extra=about(channel=name))
             self._recovery.suspend(name, why)
 
     def _suspend_one(self, name: str, why: str, traceback: str) -> None:
@@ -406,7 +407,7 @@ class LiveRun:
             await asyncio.sleep(0.25)
 
     def _observe(self, fleet: Fleet, on_progress: Callable[[Statistics], None]) -> None:
-        self.statistics.workers, self.statistics.worker_memory = fleet.workers, fleet.memory
+        self.statistics.workers, self.statistics.taken = fleet.workers, fleet.taken
         self.statistics.partitions = len(self._source.progress)
         self.statistics.lag = sum(progress.lag for progress in self._source.progress.values())
         self.statistics.set_aside = {str(p): why for p, why in self._source.set_aside.items()}
@@ -454,23 +455,3 @@ async def _first_failure(running: set[asyncio.Future[Any]], until: asyncio.Futur
         done, running = await asyncio.wait(running, return_when="FIRST_COMPLETED")
         for finished in done:
             finished.result()
-
-
-def _log(report: Report) -> None:
-    """A line for what did not go by itself; a batch handed over in a rebalance is no news."""
-    if report.outcome in ("committed", "moved"):
-        return
-    work, level = report.work, logging.DEBUG if report.outcome == "stale" else logging.WARNING
-    what = report.message or (
-        f"filter {report.culprit} was running" if report.culprit else "no filter was running"
-    )
-    log.log(
-        level,
-        "%s [%d, %d) attempt %d: %s: %s",
-        work.partition,
-        work.low,
-        work.high,
-        work.attempt,
-        report.outcome,
-        what,
-    )

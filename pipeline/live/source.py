@@ -17,6 +17,7 @@ from confluent_kafka import KafkaException
 from streamz import Source
 
 from pipeline.broker.client import BrokerError
+from pipeline.broker.logs import NowAndThen, about
 from pipeline.broker.partition import Partition
 from pipeline.live.membership import Membership
 from pipeline.live.recovery import Again, Done, Next, Resume
@@ -30,7 +31,6 @@ _BROKER_AWAY_SECONDS = 1.0
 _LONGEST_LOOK_SECONDS = 0.1  # between two looks at topics in which nothing comes
 _IDENTITY_SECONDS = 1.0
 _BEYOND_SECONDS = 5.0  # a leader that has just come may say too little for a moment
-_STILL_SO_SECONDS = 60.0
 
 
 @dataclass
@@ -113,7 +113,7 @@ class KafkaRanges(Source):
         self._pause = 0.0
         self.made_again: dict[str, int] = {}  # topic -> records that were there and never read
         self.set_aside: dict[Partition, str] = {}  # partitions that cannot be read, and why
-        self._said: dict[str, float] = {}
+        self.lasting = NowAndThen(log, clock)
 
     async def _run(self) -> None:
         await self.look()
@@ -128,7 +128,7 @@ class KafkaRanges(Source):
             await self._see_how_far_it_goes()
             drained = await self._drained()
         except (KafkaException, BrokerError) as error:  # a broker that restarts is back within seconds
-            self.say_now_and_then("the broker does not say how far its topics reach, asking again", error)
+            self.lasting.warn("the broker does not say how far its topics reach, asking again", error)
             self._membership.reconnect()
             await asyncio.sleep(_BROKER_AWAY_SECONDS)
             return
@@ -212,7 +212,8 @@ class KafkaRanges(Source):
         unread = self.made_again.get(partition.topic, 0) + progress.waiting
         self.made_again[partition.topic] = unread
         if progress.waiting:
-            log.error("%s: %d records were deleted before they were read", partition, progress.waiting)
+            words = "%s: %d records were deleted before they were read"
+            log.error(words, partition, progress.waiting, extra=about(partition, offset=progress.next))
         self.progress[partition] = Progress(topic_id=self._ids[partition.topic])
 
     def _tell_set_aside(self) -> None:
@@ -225,14 +226,8 @@ class KafkaRanges(Source):
         set_aside = {**self._membership.unreadable, **away}
         self.set_aside = {p: why for p, why in set_aside.items() if p in self.progress}
         for partition, why in self.set_aside.items():
-            self.say_now_and_then(f"{partition} cannot be read, the others go on", why)
-
-    def say_now_and_then(self, what: str, why: object) -> None:
-        """A warning now, and again once a minute for as long as it is so."""
-        now = self._clock()
-        if now - self._said.get(what, -_STILL_SO_SECONDS) >= _STILL_SO_SECONDS:
-            self._said[what] = now
-            log.warning("%s: %s", what, why)
+            place = about(partition)
+            self.lasting.warn(f"{partition} cannot be read, the others go on", why, place)
 
     async def _ask_where_we_stand(self) -> None:
         now = self._clock()
@@ -253,7 +248,7 @@ class KafkaRanges(Source):
                 continue
             progress.next, progress.lost = standing.offset, standing.loss
             if standing.loss:
-                log.error("%s: %s", partition, standing.loss)
+                log.error("%s: %s", partition, standing.loss, extra=about(partition, offset=standing.offset))
             if standing.made_again and partition.topic not in self.made_again:
                 self.made_again[partition.topic] = 0
                 log.warning("topic %s was made again: reading from its beginning", partition.topic)
@@ -295,7 +290,7 @@ class KafkaRanges(Source):
         progress.beyond_since = progress.beyond_since or now
         if now - progress.beyond_since >= _BEYOND_SECONDS:
             words = f"the committed offset {progress.next} is beyond the end of the topic, going on at {end}"
-            log.error("%s: %s", partition, words)
+            log.error("%s: %s", partition, words, extra=about(partition, offset=progress.next))
             progress.next, progress.beyond, progress.lost = end, True, words
 
     def _next_ready(self) -> Work | None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.channels.channel import ChannelSet
 from pipeline.live.exposures.reader import Told
+from pipeline.live.heard import Taken
 from pipeline.live.unexpected import Unexpected
 from pipeline.worker.work import Report
 
@@ -85,7 +86,7 @@ class Statistics:
     lag: int = 0
     workers: int = 0
     partitions: int = 0
-    worker_memory: dict[str, int] = field(default_factory=dict)  # address -> resident bytes
+    taken: dict[str, Taken] = field(default_factory=dict)  # address -> what the worker takes
     committed_at: float = 0.0  # Unix time of the last commit, s; 0: none yet
     stopped: bool = False  # told to, by a signal
     suspended: dict[str, str] = field(default_factory=dict)

@@ -171,6 +171,9 @@ class Lanes:
         self.all_stalled = False
         self._since = 0.0  # when the bundle began that is done now
 
+    def __len__(self) -> int:
+        return len(self._held)
+
     def for_work(self, work: Work) -> Lane:
         """The lane for this work; taken anew when not held, when elsewhere, or when told to fence."""
         self._close_idle()

@@ -7,18 +7,22 @@ each by itself; in between the filters see all of their alerts in one pass.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, lru_cache
 from typing import Any
 
 import cloudpickle
+import psutil
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 from confluent_kafka.admin import AdminClient
+from distributed import Worker, get_worker
 
+from pipeline.broker import logs
 from pipeline.broker.client import BrokerError, admin_client
 from pipeline.broker.paced import Paced
 from pipeline.broker.profile import SERVERS
@@ -31,7 +35,7 @@ from pipeline.worker.outcome import MadeAgain, Stage, outcome_of
 from pipeline.worker.remembered import Admission, Changes
 from pipeline.worker.running import RunningNote
 from pipeline.worker.tally import tally
-from pipeline.worker.work import Report, Work
+from pipeline.worker.work import Refused, Report, Work
 from schemas.avro.framing import schema_source
 from schemas.errors import NoSchemaSource
 
@@ -43,11 +47,27 @@ _lanes = Lanes()
 
 def prepare(channels: bytes, schemas: str) -> None:
     """Load the code, the filters and the compiled decoder into this worker before there is work."""
+    _begin()
     _evaluator(channels, schemas).prepare()
+
+
+@cache
+def _begin() -> None:
+    """Once in each worker: log in the form that is asked for, and have Dask told what we hold."""
+    if logs.wanted():
+        logs.log_as_json(logging.WARNING)
+    with suppress(ValueError):  # not in a worker
+        get_worker().metrics["zads"] = _held
+
+
+def _held(_: Worker) -> dict[str, int]:
+    """What Dask does not measure itself: told with each heartbeat."""
+    return {"threads": psutil.Process().num_threads(), "lanes": len(_lanes)}
 
 
 def process(works: Sequence[Work]) -> list[Report]:
     """Process compatible pieces of work (see Work.kin); return one report for each."""
+    _begin()
     _lanes.begin_bundle()
     note = RunningNote(works[0])  # one names the filter that is running; the others are just done again
     if (culprit := note.left_by_an_attempt_before()) is not None:
@@ -158,7 +178,7 @@ class _Step:
             self._lane.commit(work, produce)
         self._lane.entry = entry
         self.report.waited = _waited(self._records)
-        _fill_delivered(self.report, outgoing)
+        _fill_delivered(self.report, outgoing, self._records)
         self.report.lost = stood.loss
 
 
@@ -228,6 +248,7 @@ def _ended_by(step: _Step, error: Exception) -> Report:
         _lanes.drop(work)
     if isinstance(error, BrokerError | Stalled):
         _lanes.all_stalled = True  # what has stalled once has stalled in all of them
+        _admin.cache_clear()  # our password may have been rotated
     seconds = time.monotonic() - step.began if step.began else 0.0
     outputs = _outputs(work) if step.stage == "publish" else {}
     return outcome_of(work, error, step.stage, seconds, outputs, lambda: _unwritable(work, outputs))
@@ -265,11 +286,21 @@ def _waited(records: Sequence[Message]) -> float | None:
     return None if kind == TIMESTAMP_NOT_AVAILABLE else max(0.0, time.time() - written / 1000)
 
 
-def _fill_delivered(report: Report, outgoing: Outgoing) -> None:
+def _one_of_each(refused: Iterable[Refusal], records: Sequence[Message]) -> list[Refused]:
+    """A dead letter of each reason and channel."""
+    first = {(one.reason, one.channel): one for one in reversed(list(refused))}
+    return [
+        Refused(records[one.index].offset() or 0, one.reason, one.detail, one.channel, one.candid)
+        for one in first.values()
+    ]
+
+
+def _fill_delivered(report: Report, outgoing: Outgoing, records: Sequence[Message]) -> None:
     """What went where, known when the transaction has been committed."""
     report.hidden, report.limited = outgoing.hidden, dict(outgoing.limited)
     report.matches = {name: [m.objectId for m in matches] for name, matches in outgoing.delivered.items()}
     report.dead_letters = dict(Counter(refusal.reason for refusal in outgoing.refused))
+    report.refusals = _one_of_each(outgoing.refused, records)
     of_filters = (refusal.channel for refusal in outgoing.refused if refusal.stage == "filter")
     report.set_aside = dict(Counter(of_filters))
 

@@ -73,6 +73,17 @@ class ChannelFailure:
     traceback: str
 
 
+@dataclass(frozen=True)
+class Refused:
+    """One dead letter of a batch. channel: whose, "" for a record that nobody can read."""
+
+    offset: int
+    reason: str
+    detail: str
+    channel: str = ""
+    candid: int | None = None
+
+
 Outcome = Literal[
     "committed",
     "moved",
@@ -122,6 +133,7 @@ class Report:
     objects: list[int] = field(default_factory=list)  # 64-bit hashes of objectId
     matches: dict[str, list[str]] = field(default_factory=dict)  # channel -> objectId of each passing alert
     dead_letters: dict[str, int] = field(default_factory=dict)  # reason -> count
+    refusals: list[Refused] = field(default_factory=list)  # dead letters: one of each reason and channel
     other_surveys: dict[str, int] = field(default_factory=dict)
     not_public: int = 0
     hidden: dict[str, int] = field(default_factory=dict)  # field cut out of public copies -> packets

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import json
 import shlex
+import signal
 import socket
 import urllib.error
 import urllib.request
@@ -23,9 +24,11 @@ from typer.testing import CliRunner
 from cluster.kafka.broker import Broker
 from commands import application
 from commands.shared.metrics import STILL_SECONDS, Health, served
+from pipeline.broker.client import topic_names
 from pipeline.live.metrics import RunMetrics
 from schemas.errors import ZadsError
 from tests.archive.test_follow import following
+from tests.pipeline import topics
 from tests.pipeline.night import delivered, expected, night, publish_night, running
 
 CLUSTER = Path(__file__).resolve().parents[2] / "cluster"
@@ -90,6 +93,7 @@ def both(broker: Broker, folder: Path) -> Iterator[tuple[Any, int, int]]:
     run_port, archive_port = free_port(), free_port()
     servers, port = broker.bootstrap_servers, ("--metrics-port", str(archive_port))
     flags = ("--channels", "real_bogus", "--workers", "1", "--metrics-port", str(run_port))
+    flags += ("--log-format", "json")
     (folder / "run").mkdir()
     follow = following(broker, folder, "--seconds", "0.5", *port)
     with running(servers, folder / "run", *flags) as run, follow:
@@ -102,6 +106,8 @@ def test_rules_and_panels_name_what_is_there_and_the_numbers_are_right(
     alerts = night()[:300]
     wanted = expected("real_bogus", alerts)
     publish_night(own_broker.bootstrap_servers, alerts)
+    topic = topic_names(own_broker.bootstrap_servers, "^ztf_")[0]
+    topics.write(own_broker.bootstrap_servers, topic, b"hello", partition=2)
     with both(own_broker, tmp_path) as (run, run_port, archive_port):
         run.until(lambda: get(run_port, "/ready")[0] == 200, "ready")
         run.until(lambda: get(archive_port, "/live")[0] == 200, "the archiver's page")
@@ -110,16 +116,22 @@ def test_rules_and_panels_name_what_is_there_and_the_numbers_are_right(
         run.until(lambda: Scrape(run_port).value("zads_alerts_total") == 300, "all counted")
         run.until(lambda: Scrape(run_port).value("zads_lag_records") == 0, "the lag to be looked at")
         run.until(lambda: Scrape(run_port).value("zads_worker_memory_bytes") > 50e6, "the memory of a worker")
+        run.until(lambda: Scrape(run_port).value("zads_worker_partitions") == 4, "its partitions")
         run.until(lambda: get(archive_port, "/ready")[0] == 200, "the archiver to be ready")
         live, kept = Scrape(run_port), Scrape(archive_port)
         assert get(run_port, "/live")[0] == get(archive_port, "/live")[0] == 200
         assert get(run_port, "/nowhere")[0] == 404
-    assert live.value("zads_records_total") == 300
+        run.process.send_signal(signal.SIGINT)
+        assert run.wait(60) == 0, run.text()
+    assert_each_line_is_json(run.text(), topic)
+    assert live.value("zads_records_total") == 301
     assert live.value("zads_delivered_total", channel="real_bogus") == wanted.total()
     batches = live.value("zads_batches_total")
     assert live.value("zads_latency_seconds_count") == live.value("zads_latency_seconds_bucket", le="+Inf")
     assert live.value("zads_latency_seconds_count") == batches > 0
     assert live.value("zads_workers") == 1
+    assert live.value("zads_worker_threads") > 4
+    assert live.value("zads_worker_handles") > 4
     assert live.value("zads_channel_suspended", channel="real_bogus") == 0
     assert live.value("zads_filter_seconds_total", channel="real_bogus") > 0
     assert live.value("zads_stage_seconds_total", stage="decode") > 0
@@ -127,6 +139,17 @@ def test_rules_and_panels_name_what_is_there_and_the_numbers_are_right(
         names = set(selected(promql.parse(expression)))
         assert names, expression
         assert names <= live.names | kept.names, expression
+
+
+def assert_each_line_is_json(text: str, topic: str) -> None:
+    """And the dead letter's line says where it is."""
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert all({"time", "level", "logger", "message"} <= line.keys() for line in lines)
+    (letter,) = [line for line in lines if line["message"].startswith("dead letters")]
+    assert (letter["topic"], letter["partition"]) == (topic, 2)
+    assert letter["offset"] >= 0
+    assert lines[-1]["message"] == "ended"
+    assert (lines[-1]["records"], lines[-1]["dead_letters"]) == (301, {"not-avro": 1})
 
 
 def test_each_rule_says_what_to_do() -> None:

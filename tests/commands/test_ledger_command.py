@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from pathlib import Path
 
 from typer.testing import CliRunner, Result
@@ -33,7 +35,7 @@ def test_a_night_that_adds_up_until_somebody_writes_into_a_channel(
     followed = zads("archive", "follow", "--archive", archive, "--until-drained", "--bootstrap", servers)
     assert followed.exit_code == 0, followed.output
     asked = ("ledger", "20231012", "--check", "--archive", archive, "--bootstrap", servers)
-    shown = zads(*asked)
+    shown = zads(*asked, "--sent", "202", "--sent", f"{TOPIC}=202")
     assert shown.exit_code == 0, shown.output
     assert "everything adds up" in shown.stdout
     found = json.loads(zads(*asked, "--json").stdout)
@@ -55,6 +57,10 @@ def test_a_night_that_adds_up_until_somebody_writes_into_a_channel(
         "limited": 0,
     }
     where_each_is(servers, archive)
+    short = zads("ledger", "--bootstrap", servers, "--sent", f"{TOPIC}={_tarball(tmp_path, packets)}")
+    assert short.exit_code == EXIT_UNWELL
+    words = f"the survey says that it has sent 200 to {TOPIC}, 202 records came"
+    assert words in " ".join(short.stdout.split())
     topics.write(servers, "channel.real_bogus", packets[0], headers={"source": f"{TOPIC}/0/0"})
     topics.write(servers, TOPIC, packets[1])
     told = zads("ledger", "--check", "--bootstrap", servers)
@@ -64,6 +70,16 @@ def test_a_night_that_adds_up_until_somebody_writes_into_a_channel(
     assert json.loads(zads("ledger", "--bootstrap", servers, "--json").stdout)["waiting"] == {TOPIC: 1}
     missing = zads("ledger", "2020-01-01", "--bootstrap", servers)
     assert "the last: 2023-10-12" in str(missing.exception)
+
+
+def _tarball(folder: Path, packets: list[bytes]) -> Path:
+    """A night as the survey keeps it."""
+    with tarfile.open(folder / "night.tar.gz", "w:gz") as tar:
+        for number, packet in enumerate(packets):
+            entry = tarfile.TarInfo(f"{number}.avro")
+            entry.size = len(packet)
+            tar.addfile(entry, io.BytesIO(packet))
+    return folder / "night.tar.gz"
 
 
 def where_each_is(servers: str, archive: str) -> None:

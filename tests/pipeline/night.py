@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -90,6 +91,7 @@ class Run:
         self.log = folder / "run.log"
         command = [sys.executable, "-m", "zads", "run", "--plain", "--bootstrap", bootstrap, *arguments]
         environment = {**os.environ, "ZADS_HOME": str(folder / "home"), "PYTHONPATH": str(REPOSITORY)}
+        environment["PYTHONFAULTHANDLER"] = "1"  # then SIGABRT tells where each thread is
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command, stdout=log, stderr=log, cwd=folder, env=environment, start_new_session=True
@@ -100,7 +102,9 @@ class Run:
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"`zads run` did not end in {seconds} s:\n{self.text()[-5000:]}") from None
+            self.process.send_signal(signal.SIGABRT)
+            self.process.wait(20)
+            raise AssertionError(f"`zads run` did not end in {seconds} s:\n{self.text()[-9000:]}") from None
 
     def text(self) -> str:
         return self.log.read_text()

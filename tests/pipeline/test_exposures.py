@@ -15,19 +15,27 @@ import pytest
 from confluent_kafka import Message, Producer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from archive.read.archive import Archive
 from archive.replay.replay import replay
 from archive.write.appenders import Appenders
 from cluster.kafka.broker import Broker
+from commands import application
 from filters import load
+from pipeline.broker.client import admin_client
 from pipeline.broker.partition import Partition
-from pipeline.broker.topics import ensure_topics
+from pipeline.broker.topics import ensure_topics, topic_ids
 from pipeline.channels.channel import ChannelSet
+from pipeline.channels.config import RunConfig
+from pipeline.channels.gaps import EXPOSURES_TOPIC
+from pipeline.clients.exposures import in_open_exposures, judgement
 from pipeline.clients.follow import Follower
+from pipeline.live.exposures.clock import BrokerClock
 from pipeline.live.exposures.closings import Closing, closed_by, closing_of
 from pipeline.live.exposures.gathering import Gathering, Key, Place
 from simulator import simulate
+from tests.pipeline import topics
 from tests.pipeline.night import assert_the_ledger_adds_up, running
 from tests.pipeline.topics import records
 
@@ -128,6 +136,40 @@ def told(closing: Closing) -> bytes:
     return bytes(closing.record(ChannelSet(()))["value"])
 
 
+def test_the_brokers_clock_goes_on_by_itself_until_it_is_asked_again() -> None:
+    passed = [5.0]
+    clock = BrokerClock(lambda: passed[0])
+    assert clock.due
+    clock.heard(1_000_000)
+    passed[0] += 2.5
+    assert (clock.now, clock.due) == (1_002_500, False)
+    passed[0] += 60
+    assert clock.due
+    clock.heard(900_000)  # somebody has set it
+    assert (clock.now, clock.due) == (900_000, False)
+
+
+def test_what_was_judged_together_and_what_waits_is_told(broker: Broker) -> None:
+    servers, topic = broker.bootstrap_servers, topics.new_topic(broker.bootstrap_servers, 2)
+    config = RunConfig(bootstrap_servers=servers, group=f"g-{topic}")
+    ensure_topics(servers, [EXPOSURES_TOPIC], 1)
+    for partition in (0, 1):
+        topics.write(servers, topic, *[b"alert"] * 5, partition=partition)
+    assert in_open_exposures(config, [topic]) == {topic: 10}
+    (topic_id,) = topic_ids(admin_client(servers), [topic]).values()
+    key, first, late = Key(topic, "ztf", 7), (Place(0, 1), Place(1, 2)), (Place(0, 4),)
+    for closing in (Closing(key, first, "passed", topic_id), Closing(key, late, "late", topic_id)):
+        topics.write(servers, EXPOSURES_TOPIC, told(closing), key=str(key))
+    assert in_open_exposures(config, [topic]) == {topic: 7}
+    judged = judgement(config, topic, Place(1, 2))
+    assert judged is not None
+    assert (judged.places, judged.late) == (first, False)
+    judged = judgement(config, topic, Place(0, 4))
+    assert judged is not None
+    assert (judged.places, judged.late) == ((*first, *late), True)
+    assert judgement(config, topic, Place(0, 0)) is None
+
+
 # Live.
 
 
@@ -211,7 +253,29 @@ def test_exposures_are_whole_live_through_a_kill_and_late_records_change_nothing
     assert Counter(map(candid_of, found)) == Counter(expected.keys())
     assert {candid_of(record): size_of(record) for record in found} == expected
     assert_the_ledger_adds_up(servers)
+    assert_why_an_alert_of_a_large_exposure_is_not_there(servers, tmp_path, packets, sizes)
     assert_replay_differs_only_where_something_was_late(servers, tmp_path / "archive", packets, set(some))
+
+
+def assert_why_an_alert_of_a_large_exposure_is_not_there(
+    servers: str, folder: Path, packets: list[Packet], sizes: Counter[int]
+) -> None:
+    large = next(p for p in packets if sizes[p["pid"]] > MOST + 1)
+    (way,) = json.loads(zads(folder, "where", str(large["candid"]), "--json", "--bootstrap", servers))
+    others = sizes[large["pid"]] - 1
+    assert way["kept_out"]["channel.few"] == [
+        f'its cut "few" stops it beside {others} records of its exposure'
+    ]
+    told = json.loads(zads(folder, "ledger", "--json", "--bootstrap", servers))
+    assert told["in_open_exposures"][TOPIC] == 0
+    assert told["channels"]["few"]["received"] == len(packets)
+
+
+def zads(folder: Path, *arguments: str) -> str:
+    """What a command prints, in the folder of the run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return CliRunner().invoke(application(), [*arguments]).stdout
 
 
 def closed(servers: str) -> set[int]:

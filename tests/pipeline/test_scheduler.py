@@ -218,12 +218,16 @@ class Scheduler:
 
     def __init__(self) -> None:
         self.there: set[str] = set()
+        self.heard: dict[str, float] = {}
         self.scheduler, self.status = self, "running"
 
     async def identity(self, n_workers: int) -> dict[str, Any]:
         return {
             "id": "one",
-            "workers": {address: {"nthreads": 1, "metrics": {}} for address in sorted(self.there)},
+            "workers": {
+                address: {"nthreads": 1, "metrics": {}, "last_seen": self.heard.get(address, 0.0)}
+                for address in sorted(self.there)
+            },
         }
 
 
@@ -245,6 +249,28 @@ def test_partitions_are_spread_evenly_and_move_only_where_they_must(
             assert homes(fleet, number) == settled, "they move without need"
             loads = [settled.count(address) for address in there]
             assert max(loads) - min(loads) <= 1, "not balanced"
+
+    asyncio.run(act())
+
+
+def test_a_worker_that_stands_still_has_no_partition_until_it_is_heard_of_again() -> None:
+    """And where nobody is heard of, or a clock jumps, nothing moves."""
+    scheduler = Scheduler()
+    scheduler.there = {"a", "b"}
+
+    async def look(fleet: Fleet, looks: int, *heard: str, ahead: float = 0.0) -> set[str]:
+        for number in range(looks):
+            scheduler.heard |= dict.fromkeys(heard, ahead + number)
+            await fleet.look()
+        return set(homes(fleet, 4))
+
+    async def act() -> None:
+        fleet = Fleet(scheduler, 60, 2, LIMIT)
+        assert await look(fleet, 50, "a", "b") == {"a", "b"}
+        assert await look(fleet, 5, "a", ahead=3600.0) == {"a", "b"}, "the scheduler's clock has jumped"
+        assert await look(fleet, 50, "a") == {"a"}
+        assert await look(fleet, 1, "b", ahead=99.0) == {"a", "b"}
+        assert await look(fleet, 50) == {"a", "b"}, "it is the scheduler that stands still"
 
     asyncio.run(act())
 

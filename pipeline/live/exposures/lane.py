@@ -33,6 +33,7 @@ from pipeline.broker.ranges import RangeReader, Stalled
 from pipeline.channels.channel import ChannelSet
 from pipeline.channels.gaps import EXPOSURES_TOPIC as TOPIC
 from pipeline.channels.ledger import Entry, Page
+from pipeline.live.exposures.clock import BrokerClock
 from pipeline.live.exposures.closings import CLOCK, Closing, closed_by
 from pipeline.live.exposures.gathering import Gathering, Key, Place
 from pipeline.live.membership import Membership
@@ -124,7 +125,7 @@ class ExposureLane:
         self._newest: dict[Partition, int] = {}  # milliseconds, of the records read
         self._at_end: set[Partition] = set()
         self._paused: set[Partition] = set()
-        self._ahead_of_us = 0  # milliseconds: the broker's clock less our own
+        self._clock = BrokerClock()
         self.records: dict[tuple[str, Place], Message] = {}
 
     def take(self, membership: Membership) -> None:
@@ -163,6 +164,8 @@ class ExposureLane:
         if time.monotonic() - self._looked < _LOOK_SECONDS:
             return
         self._looked = time.monotonic()
+        if self._clock.due:
+            self._ask_the_clock()
         now = membership.topic_ids(self._topics())
         gone = [topic for topic, was in self._ids.items() if now.get(topic) != was]
         for topic in gone:
@@ -190,7 +193,7 @@ class ExposureLane:
         def answered(error: KafkaError | None, message: Message) -> None:
             kind_and_time = message.timestamp()
             if error is None and kind_and_time is not None:
-                self._ahead_of_us = kind_and_time[1] - _now()
+                self._clock.heard(kind_and_time[1])
 
         self._producer.begin_transaction()
         self._producer.produce(TOPIC, b"", CLOCK, partition=0, on_delivery=answered)
@@ -220,7 +223,7 @@ class ExposureLane:
 
     def times(self) -> dict[Partition, int]:
         """The time of each partition, milliseconds: of its newest record, the broker's at its end."""
-        clock = _now() + self._ahead_of_us
+        clock = self._clock.now
         return {p: max(clock, newest) if p in self._at_end else newest for p, newest in self._newest.items()}
 
     def _let_the_slowest_catch_up(self) -> None:
@@ -367,7 +370,3 @@ def by_topic(records: Sequence[Message]) -> dict[str, list[Message]]:
 def place_of(record: Message) -> Place:
     """Where a record is."""
     return Place(record.partition() or 0, record.offset() or 0)
-
-
-def _now() -> int:
-    return int(time.time() * 1000)

@@ -21,6 +21,7 @@ from typing import Any
 import cloudpickle
 from confluent_kafka import KafkaException, Message
 
+from pipeline.broker import logs
 from pipeline.broker.client import BrokerError, client_settings
 from pipeline.broker.partition import Partition
 from pipeline.broker.profile import SERVERS
@@ -124,7 +125,10 @@ def run(task: Task, orders: Orders, parent: Connection, running: Any) -> None:
         Shared bytes: the name of the channel whose filter runs.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says when to stop
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    if logs.wanted():
+        logs.log_as_json(logging.WARNING)
+    else:
+        logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if task.memory:
         resource.setrlimit(resource.RLIMIT_DATA, (task.memory, resource.RLIM_INFINITY))
     work = _Work(task, orders, running)
@@ -187,6 +191,7 @@ class _Work:
         if self._lane is not None:
             self._lane.close()
         self._lane = None
+        self._kafka = client_settings(self._task.kafka[SERVERS], **self._task.kafka)
         self._membership.reconnect()
 
     def end(self) -> None:

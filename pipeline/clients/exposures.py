@@ -1,0 +1,96 @@
+"""What channels of whole exposures have judged, and what still waits for the rest of its exposure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from pipeline.broker.client import admin_client, topic_names
+from pipeline.broker.listen import Alert, committed_ends, listen
+from pipeline.broker.partition import Partition
+from pipeline.broker.topics import partitions_of, topic_ids
+from pipeline.channels.config import RunConfig
+from pipeline.channels.gaps import EXPOSURES_TOPIC
+from pipeline.clients.status import committed_offsets
+from pipeline.live.exposures.closings import CLOCK, Closing, closing_of
+from pipeline.live.exposures.gathering import Place
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """When (Unix ms) an exposure was judged, the places of its records then, and whether some came late."""
+
+    when: int | None
+    places: tuple[Place, ...]
+    late: bool
+
+
+def judgement(config: RunConfig, topic: str, place: Place) -> Judgement | None:
+    """Of which judgement a record of a topic was a part; None when it has not been judged.
+
+    Parameters
+    ----------
+    config
+        Of the run.
+    topic
+        That the record is in.
+    place
+        Its partition and offset.
+
+    Raises
+    ------
+    BrokerError
+        When the broker does not answer.
+    """
+    before: dict[object, tuple[Place, ...]] = {}
+    found = None
+    for record, closing in _closings(config):
+        if closing.key.topic != topic:
+            continue
+        known = before.get(closing.key, ()) if closing.reason == "late" else ()
+        if place in closing.places:
+            places = (*known, *closing.places)
+            found = Judgement(record.timestamp, places, closing.reason == "late")
+        before[closing.key] = (*known, *closing.places)
+    return found
+
+
+def in_open_exposures(config: RunConfig, topics: Sequence[str]) -> Counter[str]:
+    """Topic -> records that channels of whole exposures have not judged; nothing where there are none.
+
+    Parameters
+    ----------
+    config
+        Its group.
+    topics
+        That these channels read.
+
+    Raises
+    ------
+    BrokerError
+        When the broker does not answer.
+    """
+    if EXPOSURES_TOPIC not in topic_names(config.bootstrap_servers, **config.client):
+        return Counter()
+    admin = admin_client(config.bootstrap_servers, **config.client)
+    ids, places = topic_ids(admin, topics), partitions_of(admin, topics)
+    stood = committed_offsets(config, f"{config.group}-exposures", places)
+    ends = committed_ends(config.bootstrap_servers, [(p.topic, p.number) for p in places], **config.client)
+    left: Counter[str] = Counter()
+    for topic, number in ends:
+        left[topic] += max(0, ends[topic, number] - max(0, stood[Partition(topic, number)]))
+    for _, closing in _closings(config):
+        topic = closing.key.topic
+        if ids.get(topic) == closing.topic_id:
+            above = [p for p in closing.places if p.offset >= stood.get(Partition(topic, p.partition), 0)]
+            left[topic] -= len(above)
+    return left
+
+
+def _closings(config: RunConfig) -> Iterator[tuple[Alert, Closing]]:
+    if EXPOSURES_TOPIC not in topic_names(config.bootstrap_servers, **config.client):
+        return
+    for record in listen(EXPOSURES_TOPIC, config.bootstrap_servers, until_drained=True, **config.client):
+        if record.key != CLOCK:
+            yield record, closing_of(record.raw)
