@@ -44,6 +44,7 @@ _COMMANDS = (
     "commands.user.command",
     "commands.serve.command",
     "commands.scan",
+    "commands.sandbox",
 )
 """A module for each command or group of commands; each has `register(app)`."""
 

@@ -20,11 +20,16 @@ class Halved:
     gave_up: BaseException | None = None
 
 
+def is_hopeless(error: BaseException) -> bool:
+    """Whether after this error halves would fare no better: no memory, or an error that says so."""
+    return isinstance(error, MemoryError) or bool(getattr(error, "hopeless", False))
+
+
 def by_halves(
     rows: int,
     judge: Callable[[int, int], None],
     most: int = FAILING_ALERTS,
-    hopeless: Callable[[BaseException], bool] = lambda error: isinstance(error, MemoryError),
+    hopeless: Callable[[BaseException], bool] = is_hopeless,
 ) -> Halved:
     """Call `judge` on all rows; where it raises, on halves, down to single rows.
 

@@ -149,5 +149,9 @@ def near_names(name: str, known: Iterable[str]) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """The error of user code on one line: kind and message, at most 500 characters."""
-    return f"{type(error).__name__}: {error}".replace("\n", " ")[:500]
+    """The error of user code on one line: kind and message, at most 500 characters.
+
+    One that tells of an error in another process (`raised`) has that one's words.
+    """
+    words = getattr(error, "raised", "") or f"{type(error).__name__}: {error}"
+    return words.replace("\n", " ")[:500]

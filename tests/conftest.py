@@ -13,6 +13,7 @@ from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
 from cluster.kafka.broker import Broker
+from filters.sandbox.ladder import lacking
 
 # How long an example takes says more of the machine than of the law.
 settings.register_profile("zads", deadline=None, max_examples=50)
@@ -87,6 +88,13 @@ def no_scheduler_left_behind() -> Iterator[None]:
         default_client()
     except ValueError:
         dask.config.set(scheduler=None)
+
+
+@pytest.fixture(scope="session")
+def walls() -> None:
+    """Skips where this machine cannot confine strangers' code."""
+    if why := lacking():
+        pytest.skip(f"this machine has no sandbox: {why}")
 
 
 @pytest.fixture(scope="session")

@@ -61,6 +61,8 @@ def asked(
     people.print(escape(answer.text), soft_wrap=True)
     if answer.hint:
         people.print(escape(answer.hint), soft_wrap=True)
+    if answer.traceback:
+        people.print(escape(answer.traceback), style="dim", highlight=False)
     if not answer.done:
         raise typer.Exit(1)
     return True

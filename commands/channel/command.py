@@ -10,6 +10,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from commands.channel import apply as channel_apply
+from commands.channel import approve as channel_approve
 from commands.channel import clone as channel_clone
 from commands.channel import edit as channel_edit
 from commands.channel import share as channel_share
@@ -28,6 +29,7 @@ def register(app: typer.Typer) -> None:
     channel_edit.register(group)
     channel_clone.register(group)
     channel_apply.register(group)
+    channel_approve.register(group)
     channel_share.register(group)
     group.command("gaps")(gaps)
     group.command("backfill")(backfill)

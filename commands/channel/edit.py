@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from commands.channel.ask import asked
 from commands.channel.show import Name, registry_of
-from commands.channel.wish import readers_of, wish
+from commands.channel.wish import filter_of, readers_of, wish
 from commands.shared.options import Archive, Bootstrap, Config, names_of, people, settings_of
 
 if TYPE_CHECKING:
@@ -114,8 +114,11 @@ def create(
 
     settings = settings_of(config, bootstrap_servers=bootstrap)
     more = {"drop": drop, "topics": topics, "input": input_, "owner": owner, "values": carried}
-    chosen_by = {"access": access, "filter": filter_, "where": where}
-    if asked(settings, "create", name, more, lambda: wish(values, limit, readers, why), **chosen_by):
+
+    def wished() -> dict[str, Any]:
+        return {**wish(values, limit, readers, why), **filter_of(filter_)}
+
+    if asked(settings, "create", name, more, wished, access=access, where=where):
         people.print(f"`zads channel enable {name}` tries it and lets it run")
         return
     chosen = filter_or_expression(filter_ or "", where or "") or name
@@ -156,8 +159,12 @@ def change(
 
     settings = settings_of(config, bootstrap_servers=bootstrap)
     more: dict[str, Any] = {"drop": drop, "topics": topics, "input": input_, "owner": owner}
-    more |= {"access": access, "filter": filter_, "where": where, "values": carried, "revision": revision}
-    if asked(settings, "set", name, more, lambda: wish(values, limit, readers, why)):
+    more |= {"access": access, "where": where, "values": carried, "revision": revision}
+
+    def wished() -> dict[str, Any]:
+        return {**wish(values, limit, readers, why), **filter_of(filter_)}
+
+    if asked(settings, "set", name, more, wished):
         return
     old = known(settings, name)
     base = old if revision is None else old.model_copy(update={"revision": revision})

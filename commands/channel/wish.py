@@ -34,6 +34,16 @@ def wish(values: list[str] | None, limit: list[str] | None, readers: str | None,
     return {**given, "readers": readers_of(readers), "why": why}
 
 
+def filter_of(named: str | None) -> dict[str, Any]:
+    """Fields of a request for what `--filter` names: of a Python file its text. Raises ChannelError."""
+    from pipeline.channels.definition import by_value
+
+    if named is None:
+        return {}
+    chosen = by_value(named)
+    return {"filter": chosen["filter"], "text": chosen["source"]}
+
+
 def limit_of(limits: list[str] | None) -> int | None:
     """alerts_per_hour of `--limit`. Raises ZadsError for another limit."""
     from commands.explain import parameters

@@ -55,6 +55,7 @@ class Desk:
         self._roles: dict[str, Role] = {}
         self._seen: object = None
         self._looked = 0.0
+        self._told: dict[str, str] = {}  # channel -> why it is suspended, as its owner has been told
 
     def run(self) -> None:
         """Until somebody interrupts."""
@@ -77,13 +78,18 @@ class Desk:
     def _attend(self) -> None:
         from pipeline.access.roles import REQUESTS
         from pipeline.broker.listen import Listener
+        from pipeline.channels.gaps import GAPS_TOPIC
 
-        pattern, broker = f"^{REQUESTS.replace('.', '[.]')}", self._settings.bootstrap_servers
+        asked, missed = (name.replace(".", "[.]") for name in (REQUESTS, GAPS_TOPIC))
+        pattern, broker = f"^({asked}.*|{missed})$", self._settings.bootstrap_servers
         with Listener(pattern, broker, group=_GROUP, **self._settings.client) as requests:
             for batch in requests.batches():
                 self._keep_rights()
                 for record in batch:
-                    self._answer(record)
+                    if record.topic == GAPS_TOPIC:
+                        self._tell_owner(record)
+                    else:
+                        self._answer(record)
                     requests.has_read(record)
 
     def _answer(self, record: Alert) -> None:
@@ -96,6 +102,25 @@ class Desk:
         answer = self._service.answer(user, record.raw, self._roles)
         self._keep_rights(now=True)
         write(ANSWERS + user, answer, self._settings.bootstrap_servers, **self._settings.client)
+
+    def _tell_owner(self, record: Alert) -> None:
+        """Once for each reason: a user's channel misses alerts, and why."""
+        import json
+
+        from pipeline.access.requests import Answer, write
+        from pipeline.access.roles import ANSWERS
+        from pipeline.channels.gaps import Gap
+
+        if not record.raw:  # a gap that has been filled
+            return
+        gap = Gap(**json.loads(record.raw))
+        owner, dot, _ = gap.channel.partition(".")
+        if not dot or owner not in self._roles or self._told.get(gap.channel) == gap.reason:
+            return
+        self._told[gap.channel] = gap.reason
+        words = f"channel {gap.channel} misses alerts from offset {gap.low} of {gap.source} on: {gap.reason}"
+        answer = Answer(id="", done=False, text=words, traceback=gap.traceback)
+        write(ANSWERS + owner, answer, self._settings.bootstrap_servers, **self._settings.client)
 
     def _keep_rights(self, now: bool = False) -> None:
         """Look once a second whether topics, users or channels have changed, and set the rights then."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -25,6 +25,7 @@ MOST_CHANNELS = 20
 MOST_ALERTS_PER_HOUR = 1000
 """Of one channel that a user owns; what needs more is for an operator to enable."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
+_FILE = re.compile(r"[A-Za-z0-9_-]{1,60}[.]py:([A-Za-z_][A-Za-z0-9_]{0,60})?")
 
 
 class Refused(ZadsError):
@@ -61,7 +62,8 @@ class Service:
             raise  # nobody's fault: it is done when the broker is back
         except ZadsError as error:
             log.warning("user %s, %s of %r: refused: %s", user, request.action, request.channel, error)
-            return Answer(id=request.id, done=False, text=str(error), hint=error.hint or "")
+            told = str(getattr(error.__cause__, "traceback", ""))  # of the user's code
+            return Answer(id=request.id, done=False, text=str(error), hint=error.hint or "", traceback=told)
         except Exception:
             log.exception("user %s, %s of %r", user, request.action, request.channel)
             return Answer(id=request.id, done=False, text="the service has failed on this request")
@@ -99,15 +101,16 @@ class Service:
         return f"{written.name}: {difference(before, written)} ({written.state}, {written.topic})"
 
     def _chosen(self, request: Request) -> Definition:
-        """A definition from an expression or a filter that comes with zads."""
+        """A definition from an expression, a filter that comes with zads, or a text for the sandbox."""
         from filters import filter_or_expression, registered
         from pipeline.channels.definition import Definition
 
+        if request.text:
+            return Definition(name="new", **_uploaded(request))
         if request.filter and request.filter not in registered():
             raise Refused(
                 f"{request.filter} is no filter that comes with zads",
-                hint="Python of one's own is refused until there is a sandbox for it: write an expression"
-                " (--where), or name a filter of `zads filters`",
+                hint="`zads filters` lists them; Python of your own is --filter FILE.py:FUNCTION",
             )
         chosen = filter_or_expression(request.filter, request.where)
         if not chosen:
@@ -142,7 +145,7 @@ class Service:
         ]
         if len(mine) >= MOST_CHANNELS:
             raise Refused(f"{len(mine)} channels are as many as a user may have", hint="retire one of them")
-        kept = ("filter", "source", "drop", "topics", "input", "values")
+        kept = ("filter", "source", "approved", "drop", "topics", "input", "values")
         like = {key: getattr(source, key) for key in kept}
         made_from = f"{source.name}@{source.revision}" if request.action == "clone" else ""
         access = request.access or (source.access if request.action == "clone" else "public")
@@ -185,6 +188,13 @@ def _refuse_others(user: str, channel: str) -> None:
         raise Refused(f"channel name {channel!r}: small letters, digits and -")
 
 
+def _uploaded(request: Request) -> dict[str, Any]:
+    """Fields of a definition whose filter is a text of the user's: nobody has approved it."""
+    if not _FILE.fullmatch(request.filter):
+        raise Refused(f"{request.filter!r} names no Python file: letters, digits, _ and -, then .py:FUNCTION")
+    return {"filter": request.filter, "source": request.text, "approved": ""}
+
+
 def _refuse_what_role_forbids(new: Definition, role: Role) -> None:
     if new.access == "collaboration" and role not in COLLABORATION:
         raise Refused("a channel of the collaboration needs a role of the collaboration")
@@ -202,6 +212,10 @@ def _changed(old: Definition, request: Request) -> Definition:
         "limits": {**old.limits.model_dump(), "alerts_per_hour": most},
         "readers": old.readers if request.readers is None else request.readers,
     }
+    if request.action == "set" and request.text:
+        other = old.model_copy(update={**_uploaded(request), "parameters": {}})
+        still = {name: value for name, value in old.parameters.items() if name in other.loaded().parameters}
+        changes |= {**_uploaded(request), "parameters": {**still, **request.parameters}}
     return old.with_changes(**changes)
 
 

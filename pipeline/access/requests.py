@@ -14,6 +14,7 @@ from typing import Any, Literal
 from confluent_kafka import KafkaError, Producer
 from pydantic import BaseModel, ConfigDict, Field
 
+from filters.sandbox.uploaded import MOST_TEXT
 from pipeline.access.roles import ANSWERS, REQUESTS
 from pipeline.broker.client import BrokerError, producer_settings, sentence
 from pipeline.broker.listen import Listener
@@ -21,7 +22,7 @@ from pipeline.broker.topics import ensure_topics
 from pipeline.channels.channel import Access
 
 Action = Literal["create", "clone", "set", "enable", "pause", "retire", "list", "show"]
-REQUEST_BYTES = 20_000
+REQUEST_BYTES = 120_000
 _SETTINGS = {"retention.ms": str(30 * 86_400_000)}
 _SEND_SECONDS = 20.0
 
@@ -29,8 +30,9 @@ _SEND_SECONDS = 20.0
 class Request(BaseModel):
     """One wish about a channel.
 
-    channel: its name without the owner's. source: a channel or filter to clone. readers: who may read it
-    beside its owner, "*" for everybody. What is None stays as it is.
+    channel: its name without the owner's. source: a channel or filter to clone. text: of a Python file, whose
+    filter is then FILE.py:FUNCTION. readers: who may read it beside its owner, "*" for everybody. What is
+    None stays as it is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +42,7 @@ class Request(BaseModel):
     id: str = Field(default_factory=lambda: uuid.uuid4().hex, max_length=64)
     source: str = Field(default="", max_length=100)
     filter: str = Field(default="", max_length=100)
+    text: str = Field(default="", max_length=MOST_TEXT)
     where: str = Field(default="", max_length=2000)
     parameters: dict[str, float | int | str | bool] = Field(default_factory=dict, max_length=100)
     alerts_per_hour: int | None = None
@@ -49,7 +52,10 @@ class Request(BaseModel):
 
 
 class Answer(BaseModel):
-    """What became of the request of this id."""
+    """What became of the request of this id. traceback: of the user's own code, where that raised.
+
+    id "": nobody asked; a channel of the user's has been suspended.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -57,6 +63,7 @@ class Answer(BaseModel):
     done: bool
     text: str
     hint: str = ""
+    traceback: str = ""
 
 
 def ensure_request_topics(users: list[str], bootstrap: str, **kafka: Any) -> None:

@@ -2,7 +2,8 @@
 
     draft ─► tested ─► enabled ⇄ paused ─► retired
 
-A user's filter is kept by value, as the text of its file, so that no file is needed where the channel runs.
+A filter of a file is kept by value, as the file's text, so that no file is needed where the channel runs. It
+runs in process only when an operator has approved this very text; else in the sandbox (filters.sandbox).
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from filters import Filter, load
 from filters.external.externals import Externals, frames_of
 from filters.external.store import NoSuchExternal
 from filters.limits import Limits
+from filters.sandbox.keeper import Program, content_hash
+from filters.sandbox.uploaded import uploaded
 from pipeline.channels.channel import NAME, Access, Channel, topic_of
 from pipeline.channels.expected import Expected
 from schemas.avro.public import refuse_dropping_programid
@@ -48,7 +51,8 @@ class ChannelError(ZadsError):
 class Definition(BaseModel):
     """One revision of a channel.
 
-    filter: as `filters.load` takes it; for a user's file FILE.py:FUNCTION, and `source` is the file's text.
+    filter: as `filters.load` takes it; for a file FILE.py:FUNCTION, and `source` is the file's text.
+    approved: the hash of the text that an operator answers for; another text runs in the sandbox.
     version: of the filter when this revision was made. external: the versions of the catalogues, regions and
     sky maps that it reads, when it was last tried. topics: a regular expression, "" for all that is read.
     input: the channel whose alerts are read instead, "" for none. report: what its backtest said. of: the
@@ -63,6 +67,7 @@ class Definition(BaseModel):
     filter: str
     owner: str = ""
     source: str = ""
+    approved: str = ""
     version: str = ""
     external: dict[str, str] = Field(default_factory=dict)
     parameters: dict[str, Any] = Field(default_factory=dict)
@@ -90,6 +95,11 @@ class Definition(BaseModel):
         return owner if dot else ""
 
     @property
+    def trusted(self) -> bool:
+        """Whether its filter may run in the pipeline's own processes."""
+        return not self.source or self.approved == content_hash(self.source)
+
+    @property
     def topic(self) -> str:
         """The Kafka topic that its alerts go to."""
         return topic_of(self.name, self.access)
@@ -112,6 +122,7 @@ class Definition(BaseModel):
         what = (
             self.filter,
             self.source,
+            self.trusted,
             self.version,
             self.access,
             self.drop,
@@ -149,21 +160,27 @@ class Definition(BaseModel):
     def loaded(self) -> Filter:
         """The filter with its parameters. Raises ChannelError naming the channel."""
         try:
-            where = f"{_file_of(self.source, self.filter)}" if self.source else self.filter
-            chosen = load(where).using(**self.parameters)
+            chosen = self._filter().using(**self.parameters)
             chosen.require_reads()
             if self.access == "public":
                 for survey in chosen.surveys:
                     refuse_dropping_programid(self.drop, survey)
         except ZadsError as error:
             raise ChannelError(f"channel {self.name}: {error}", hint=error.hint) from error
-        except Exception as error:  # a user's file may raise anything
+        except Exception as error:  # a file may raise anything
             raise ChannelError(
                 f"channel {self.name}: the file of its filter {self.filter} raises"
                 f" {type(error).__name__}: {error}",
                 hint="the registry keeps one file: it may import packages, not files beside it",
             ) from error
         return chosen
+
+    def _filter(self) -> Filter:
+        """With its defaults; whose text nobody has approved is not run here. Raises what the text does."""
+        if self.trusted:
+            return load(_file_of(self.source, self.filter) if self.source else self.filter)
+        file, _, function = self.filter.partition(":")
+        return uploaded(Program(self.owned_by or self.name, self.source, file, function))
 
     def channel(self) -> Channel:
         """Ready to run. Raises ChannelError."""
@@ -302,18 +319,18 @@ def does_not_load(alerts: Any) -> Any:
 
 
 def by_value(where: str) -> dict[str, str]:
-    """`filter` and `source` of a Definition for what a person names: a user's file is read here and now.
+    """`filter`, `source` and `approved` of a Definition for what an operator names: a file is read here.
 
     Raises ChannelError when the file cannot be read.
     """
     place, _, function = where.rpartition(":") if ":" in where else (where, "", "")
     if not place.endswith(".py"):
-        return {"filter": where, "source": ""}
+        return {"filter": where, "source": "", "approved": ""}
     try:
         text = Path(place).read_text()
     except OSError as error:
         raise ChannelError(f"cannot read the filter {where}: {error}") from None
-    return {"filter": f"{Path(place).name}:{function}", "source": text}
+    return {"filter": f"{Path(place).name}:{function}", "source": text, "approved": content_hash(text)}
 
 
 def _changed(old: Definition, new: Definition) -> set[str]:
@@ -345,7 +362,7 @@ def _folder() -> Path:
 def _file_of(source: str, named: str) -> str:
     """A filter's text as a file, and its function: FILE.py:FUNCTION."""
     name, _, function = named.partition(":")
-    file = _folder() / sha256(source.encode()).hexdigest()[:16] / name
+    file = _folder() / sha256(source.encode()).hexdigest()[:16] / Path(name).name
     file.parent.mkdir(exist_ok=True)
     file.write_text(source)
     return f"{file}:{function}"

@@ -34,6 +34,7 @@ class Gap:
     """A channel did not see the records of `topic`/`partition` with low <= offset < high.
 
     counted: as what the ledger has these records until they are delivered; "": it does not have them.
+    traceback: of a user's code that was suspended here, for its owner.
     """
 
     channel: str
@@ -46,6 +47,7 @@ class Gap:
     parameters: dict[str, Any]
     reason: str
     counted: Counted = ""
+    traceback: str = ""
 
     @property
     def source(self) -> Partition:

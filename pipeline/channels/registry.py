@@ -198,6 +198,8 @@ def difference(old: Definition | None, new: Definition) -> str:
         if getattr(old, name) != getattr(new, name)
     ]
     changed = [f"set {', '.join(said)}"] if said else []
+    if old.source == new.source and old.approved != new.approved:
+        changed.append("approved its Python" if new.trusted else "no longer approved its Python")
     if old.state != new.state:
         changed.append(f"made it {new.state}")
     if old.report != new.report and new.report is not None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from confluent_kafka import Message
 
 from filters.limits import Passing
+from filters.sandbox.uploaded import Uploaded
 from pipeline.broker.client import MESSAGE_MAX_BYTES
 from pipeline.broker.dead_letters import Stage, dead_letter_record
 from pipeline.broker.paced import Paced
@@ -198,8 +200,13 @@ class Outgoing:
 
     def _gaps(self, ranges: Sequence[tuple[Partition, int, int]]) -> list[Gap]:
         """What channels miss here: whole batches, and single alerts on which their filter failed."""
+        told = {
+            one.channel: one.traceback
+            for one in self.verdicts.failures
+            if isinstance(self._channels[one.channel].filter.function, Uploaded)
+        }
         whole = [
-            gap_of(self._channels[name], *span, reason, counted="gaps")
+            replace(gap_of(self._channels[name], *span, reason, counted="gaps"), traceback=told.get(name, ""))
             for name, reason in self.verdicts.gaps.items()
             for span in ranges
         ]

@@ -12,7 +12,7 @@ import time
 import traceback
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -22,7 +22,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from filters.halving import by_halves
+from filters.errors import FilterError
+from filters.halving import by_halves, is_hopeless
+from filters.sandbox.errors import Ended
+from filters.sandbox.uploaded import Uploaded
 from filters.values import as_json
 from pipeline.broker.dead_letters import Stage
 from pipeline.channels.channel import Channel, ChannelSet
@@ -38,6 +41,9 @@ from schemas.surveys.survey import Survey
 from schemas.time import night_date
 
 _NIGHTS = 500_000  # nights after which the calendar ends
+_STRIKES = 2
+"""So often a filter's process may have to be ended, of late, before its channel is suspended; then a gap."""
+_UPLOADED_SECONDS = 2.0  # in which a user's filter may be halved
 _ZEROS = bytes(1 << 14)  # more than an alert of nothing but zeros, nulls and empty strings takes
 
 
@@ -114,9 +120,16 @@ class Evaluator:
         self._surveys = list(self._of.values())
 
     def prepare(self) -> None:
-        """Load what the first batch would wait for. No filter runs: it might not come back."""
+        """Load what the first batch would wait for. No filter runs: it might not come back.
+
+        Filters of users are loaded where they will run: in the sandbox, which has a time limit.
+        """
         for surveyor in self._surveys:
             surveyor.prepare()
+        for channel in self.channels.channels:
+            if isinstance(channel.filter.function, Uploaded):
+                with suppress(FilterError):  # told when it fails on a batch
+                    channel.filter.function.prepare()
 
     def evaluate(
         self,
@@ -418,7 +431,8 @@ class _Envelope:
         """The channel's answer for the view, or None when the filter itself has failed."""
         mask = np.zeros(len(view.frame), dtype=bool)
         values: dict[int, dict[str, Any]] = {}
-        deadline = time.monotonic() + self._seconds
+        uploaded = isinstance(channel.filter.function, Uploaded)
+        deadline = time.monotonic() + (min(self._seconds, _UPLOADED_SECONDS) if uploaded else self._seconds)
 
         def judge(start: int, stop: int) -> None:
             with self._kept.by(channel.name), self._guard.running(channel.name, self._seconds):
@@ -431,7 +445,7 @@ class _Envelope:
         def hopeless(error: BaseException) -> bool:
             if channel.filter.scope != "alert":  # a part of an exposure is another exposure
                 return True
-            return isinstance(error, MemoryError) or time.monotonic() > deadline
+            return is_hopeless(error) or time.monotonic() > deadline
 
         halved = by_halves(len(mask), judge, self._failing_alerts, hopeless)
         if halved.gave_up is not None:
@@ -442,9 +456,10 @@ class _Envelope:
         return _Answer(mask, values, [row for row, _ in halved.failed])
 
     def _failed(self, channel: Channel, error: BaseException) -> None:
-        failure = ChannelFailure(channel.name, one_line(error), "".join(traceback.format_exception(error)))
-        self.verdicts.failures.append(failure)
-        self.verdicts.gaps[channel.name] = failure.message
+        """The batch is a gap of the channel; the channel has failed, unless it is given another chance."""
+        self.verdicts.gaps[channel.name] = one_line(error)
+        if not isinstance(error, Ended) or error.strike >= _STRIKES:
+            self.verdicts.failures.append(ChannelFailure(channel.name, one_line(error), _traceback(error)))
 
     def _set_aside(self, channel: Channel, match: Match, error: BaseException) -> None:
         refusal = Refusal(
@@ -457,6 +472,12 @@ class _Envelope:
             match.objectId,
         )
         self.verdicts.refused.append(refusal)
+
+
+def _traceback(error: BaseException) -> str:
+    """Of user code; what the sandbox says is of the user's text alone."""
+    told = getattr(error, "traceback", None)
+    return told if isinstance(told, str) else "".join(traceback.format_exception(error))
 
 
 class _timed:

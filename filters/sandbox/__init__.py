@@ -1,0 +1,1 @@
+"""Strangers' Python, judged in a process that can do nothing but compute."""

@@ -1,0 +1,127 @@
+"""A batch of alerts as an open file that cannot be changed, and back: Arrow columns, sealed.
+
+The file has no name and is in memory alone. Sealed, so that a filter cannot change what another one of the
+same batch sees, nor what we have.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from schemas.frame import TEXT, as_pandas
+
+_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+_PLAIN, _FLAGS, _WHOLE, _TEXT, _ARROW = b"plain", b"flags", b"whole", b"text", b"arrow"
+"""How a column is to be made again: of NumPy; booleans; "Int64"; words; as Arrow has it."""
+_INDEX = b"index"
+
+
+def sealed(columns: Mapping[str, Any], index: pd.Index) -> int:
+    """A batch as an open file, which the caller closes.
+
+    Parameters
+    ----------
+    columns
+        Name -> pandas or NumPy array, all of one length.
+    index
+        Of the batch.
+
+    Raises
+    ------
+    TypeError
+        For a column of a type that no frame of alerts has.
+    """
+    arrays, fields = [], []
+    for name, column in columns.items():
+        array, how = _arrow(name, column)
+        arrays.append(array)
+        fields.append(pa.field(name, array.type, metadata={b"how": how}))
+    told = {}
+    if isinstance(index, pd.RangeIndex):
+        told[_INDEX] = f"{index.start},{index.stop},{index.step}".encode()
+    else:
+        arrays.append(pa.array(index.to_numpy(np.int64)))
+        fields.append(pa.field("", pa.int64()))
+    batch = pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields, told))
+    return _file_of(batch)
+
+
+def _file_of(batch: pa.RecordBatch) -> int:
+    file = os.memfd_create("batch", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        with (
+            os.fdopen(os.dup(file), "wb", buffering=1 << 16) as out,
+            pa.PythonFile(out, "w") as sink,
+            pa.ipc.new_stream(sink, batch.schema) as stream,
+        ):
+            stream.write_batch(batch)
+        fcntl.fcntl(file, fcntl.F_ADD_SEALS, _SEALS)
+    except BaseException:
+        os.close(file)
+        raise
+    return file
+
+
+def opened(file: int) -> pd.DataFrame:
+    """The batch of a file, without a copy. Closes the file."""
+    try:
+        memory = mmap.mmap(file, os.lseek(file, 0, os.SEEK_END), prot=mmap.PROT_READ)
+    finally:
+        os.close(file)
+    with pa.ipc.open_stream(pa.py_buffer(memory)) as stream:
+        batch, schema = stream.read_next_batch(), stream.schema
+    columns = {}
+    index: pd.Index | None = None
+    for field, array in zip(schema, batch.columns, strict=True):
+        if field.name == "" and not field.metadata:
+            index = pd.Index(array.to_numpy())
+        else:
+            columns[field.name] = _pandas(array, field.metadata[b"how"])
+    if index is None:
+        start, stop, step = map(int, schema.metadata[_INDEX].split(b","))
+        index = pd.RangeIndex(start, stop, step)
+    return pd.DataFrame(columns, index=index, copy=False)
+
+
+def _arrow(name: str, column: Any) -> tuple[pa.Array, bytes]:
+    if isinstance(column, pd.arrays.NumpyExtensionArray):
+        column = column.to_numpy()
+    if isinstance(column, np.ndarray):
+        if column.dtype == bool:
+            return pa.array(np.ascontiguousarray(column).view(np.uint8)), _FLAGS
+        if column.dtype.kind in "fiu":
+            return pa.array(column), _PLAIN
+    elif isinstance(column.dtype, pd.ArrowDtype):
+        return _one(column), _ARROW
+    elif column.dtype == TEXT:
+        return _one(column), _TEXT
+    elif column.dtype == "Int64":
+        return pa.array(column), _WHOLE
+    raise TypeError(f"column {name} is {column.dtype}, which the sandbox does not know")
+
+
+def _one(column: Any) -> pa.Array:
+    chunked = column.__arrow_array__()
+    if isinstance(chunked, pa.Array):
+        return chunked
+    if chunked.num_chunks == 1:
+        return chunked.chunk(0)
+    return pa.concat_arrays(chunked.chunks) if chunked.num_chunks else pa.array([], chunked.type)
+
+
+def _pandas(array: pa.Array, how: bytes) -> Any:
+    if how == _PLAIN:
+        return array.to_numpy(zero_copy_only=False)
+    if how == _FLAGS:
+        return array.to_numpy().view(bool)
+    if how == _WHOLE:
+        return as_pandas(pd.Int64Dtype(), array)
+    return as_pandas(TEXT if how == _TEXT else pd.ArrowDtype(array.type), array)

@@ -1,0 +1,154 @@
+"""The process of one owner's filters: loads their text, judges batches, and knows nothing else.
+
+It is confined before it sees the first line of that text. Whatever the text does to this code from then on
+concerns its owner's channels alone.
+"""
+
+from __future__ import annotations
+
+import json
+import linecache
+import socket
+import sys
+import traceback
+from types import ModuleType
+from typing import Any
+
+from filters import cuts
+from filters.contract import BROKEN, Filter
+from filters.errors import UnknownFilter
+from filters.load import filters_of
+from filters.sandbox.batch import opened
+from filters.sandbox.wire import (
+    DONE,
+    JUDGE,
+    LOAD,
+    RAISED,
+    Said,
+    Verdicts,
+    pack_said,
+    pack_verdicts,
+    receive,
+    send,
+)
+from filters.values import WORDS, of_passing, split
+from schemas.errors import near_names, one_line
+
+_MODULE = "uploaded"
+
+
+class _NoMore:
+    """In the place of the finders of modules: what is not there cannot be read from a file either."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        """Raises ModuleNotFoundError."""
+        raise ModuleNotFoundError(
+            f"no module {name!r} here: the sandbox has what `zads sandbox check` lists, loaded before",
+            name=name,
+        )
+
+
+def serve(channel: socket.socket) -> None:
+    """Answer questions until there are no more."""
+    sys.meta_path[:] = [_NoMore()]
+    known: dict[str, Filter] = {}
+    while True:
+        kind, body, file = receive(channel)
+        try:
+            asked = json.loads(body)
+            if kind == LOAD:
+                known[asked["key"]] = load_text(asked["text"], asked["file"], asked["function"])
+                answer = described(known[asked["key"]])
+            elif kind == JUDGE and file is not None:
+                answer = judged(known[asked["key"]].using(**asked["values"]), file)
+            else:
+                return
+        except BaseException as error:  # a stranger's code may raise anything
+            send(channel, RAISED, pack_said(said(error)))
+        else:
+            send(channel, DONE, answer)
+
+
+def load_text(text: str, file: str, function: str) -> Filter:
+    """The filter of a user's text.
+
+    Parameters
+    ----------
+    text
+        Of a Python file.
+    file
+        What it is called, for tracebacks.
+    function
+        The filter's name; "" where there is only one.
+
+    Raises
+    ------
+    UnknownFilter
+        When the text makes no such filter.
+    """
+    linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
+    module = ModuleType(_MODULE)
+    module.__file__ = file
+    sys.modules[_MODULE] = module
+    broken: dict[str, Any] = {}
+    token = BROKEN.set(broken)
+    try:
+        exec(compile(text, file, "exec"), vars(module))
+    finally:
+        BROKEN.reset(token)
+    found = filters_of(module)
+    if broken and (function in broken or not (function or found)):
+        raise broken[function] if function else next(iter(broken.values()))
+    if not function and len(found) == 1:
+        return next(iter(found.values()))
+    if function not in found:
+        asked = f"no filter '{function}'" if function else f"{len(found)} filters"
+        raise UnknownFilter(f"{asked} in '{file}'; {near_names(function, found)}")
+    return found[function]
+
+
+def described(f: Filter) -> bytes:
+    """What a filter declares, as JSON."""
+    parameters = {name: [p.default, p.unit, p.kind.__name__] for name, p in f.parameters.items()}
+    about = {
+        "name": f.name,
+        "surveys": list(f.surveys),
+        "declared": None if f.declared is None else list(f.declared),
+        "scope": f.scope,
+        "parameters": parameters,
+        "gives": dict(f.gives),
+        "doc": f.doc[:4000],
+    }
+    return json.dumps(about).encode()
+
+
+def judged(f: Filter, file: int) -> bytes:
+    """A filter's answer to a batch, which is an open file; closes it."""
+    frame = opened(file)
+    view = f.restricted(frame)
+    returned, given = split(f.name, f.function(view, **f.values))
+    found = Verdicts(cuts.evaluate(f.name, view, returned), {}, {})
+    if f.gives or given:
+        mask = found.mask if found.mask is not None else view.index == view.index
+        values = of_passing(f.name, view, mask, given, f.gives)
+        for name, unit in f.gives.items():
+            if unit == WORDS:
+                found.words[name] = [None if one != one else str(one) for one in values[name].astype(object)]
+            else:
+                found.numbers[name] = values[name].to_numpy(float)
+    return pack_verdicts(len(frame), found)
+
+
+def said(error: BaseException) -> Said:
+    """What a user is told: the error, and where in their text it was raised."""
+    kind = "MemoryError" if isinstance(error, MemoryError) else type(error).__name__
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_users(frame)]
+    told = ["Traceback (most recent call last):\n", *traceback.format_list(own)] if own else []
+    hint = getattr(error, "hint", None)
+    told += traceback.format_exception_only(error) + ([f"{hint}\n"] if hint else [])
+    return Said(kind, one_line(error).removeprefix(f"{kind}: "), "".join(told))
+
+
+def _is_users(frame: traceback.FrameSummary) -> bool:
+    known: Any = linecache.cache.get(frame.filename)
+    return known is not None and len(known) > 1 and known[1] is None  # a text of no file

@@ -1,0 +1,502 @@
+"""The pipeline's side of the sandbox: a zygote for each process, a child for each owner, and time limits.
+
+A child that takes too long, takes too much memory or answers nonsense is ended at once; the next batch gets a
+new one. Who may be heard again is for the caller to decide: `Ended.strike` counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from filters.sandbox.batch import sealed
+from filters.sandbox.confine import MEMORY
+from filters.sandbox.errors import Changed, Ended, NoSandbox, Raised, TooSlow
+from filters.sandbox.ladder import environment, lacking, outer_shell
+from filters.sandbox.wire import (
+    JUDGE,
+    LOAD,
+    RAISED,
+    BadAnswer,
+    Verdicts,
+    receive_until,
+    send,
+    unpack_said,
+    unpack_verdicts,
+)
+from filters.sandbox.zygote import READY
+
+SECONDS, SECONDS_AN_ALERT = 0.4, 1e-4
+"""Processor time that a filter may use on a batch: so much, and so much for each alert."""
+_LOAD_SECONDS = 1.0
+CREDIT_BATCH, CREDIT_ALERT, _MOST_CREDIT = 5e-3, 3e-4, 2.0
+"""Processor time in the long run: each batch and each alert give so much; so much may be saved."""
+_WAITING = 10
+"""Times the processor time is the longest wait on a busy machine."""
+_START_SECONDS, _FORK_SECONDS = 120.0, 20.0
+TWICE = 1 / 50
+"""Share of the batches that are judged twice."""
+BATCHES = 1000
+"""After about so many a child is replaced; the last of them is judged by both."""
+_STRIKES_SECONDS = 600.0
+_MOST_CHILDREN = 64
+
+
+@dataclass(frozen=True)
+class Program:
+    """A stranger's filter. owner: whose child judges it. file: the name of its text; function: of the filter,
+    "" for the only one."""
+
+    owner: str
+    text: str
+    file: str
+    function: str
+
+    @cached_property
+    def key(self) -> str:
+        """Names text and function."""
+        return f"{content_hash(self.text)}:{self.function}"
+
+
+def content_hash(text: str) -> str:
+    """Of a filter's text, as an operator approves it: 64 hexadecimal digits."""
+    return sha256(text.encode()).hexdigest()
+
+
+class Sandbox:
+    """The children of this process, one an owner. Any thread may ask; of one owner one at a time.
+
+    Parameters
+    ----------
+    memory
+        Bytes that a child may take beside what it begins with.
+    seconds
+        Processor time for a batch, beside `SECONDS_AN_ALERT`.
+    twice
+        Share of the batches that are judged again in two parts.
+    """
+
+    def __init__(self, *, memory: int = MEMORY, seconds: float = SECONDS, twice: float = TWICE) -> None:
+        self._memory, self._seconds, self._twice = memory, seconds, twice
+        self._lock = threading.Lock()
+        self._zygote: _Zygote | None = None
+        self._seats: dict[str, _Seat] = {}
+        self._random = random.Random()
+
+    def start(self) -> None:
+        """Start the zygote, unless it runs. Raises NoSandbox."""
+        with self._lock:
+            if self._zygote is None or not self._zygote.runs:
+                self._zygote = _Zygote()
+
+    def load(self, program: Program) -> dict[str, Any]:
+        """What a filter declares, as its process says: nothing of it is checked.
+
+        Raises NoSandbox, Raised, Ended.
+        """
+        with self._seat(program.owner) as seat:
+            seat.known.discard(program.key)
+            return self._loaded(seat, program)
+
+    def judge(
+        self, program: Program, values: Mapping[str, Any], columns: Mapping[str, Any], index: pd.Index
+    ) -> Verdicts:
+        """What a filter says of a batch.
+
+        Parameters
+        ----------
+        program
+            The filter.
+        values
+            Of its parameters.
+        columns
+            What it sees: name -> pandas or NumPy array.
+        index
+            Of the batch.
+
+        Raises
+        ------
+        NoSandbox
+            When this machine cannot confine it.
+        Raised
+            What it raised.
+        Ended
+            When its process had to be ended.
+        TooSlow
+            When it uses more processor time than its alerts give it.
+        Changed
+            When it judged the batch twice, and not alike.
+        """
+        batch = _Batch(program, dict(values), columns, index)
+        with self._seat(program.owner) as seat, batch.file() as file:
+            found = self._judged(seat, batch, file)
+            if self._random.random() < self._twice:
+                self._refuse_another(found, self._in_two(seat, batch), "in two parts")
+            if seat.is_old:
+                seat.leave()
+                self._refuse_another(found, self._judged(seat, batch, file), "in a new process")
+            return found
+
+    def close(self) -> None:
+        """End all children and the zygote."""
+        with self._lock:
+            for seat in self._seats.values():
+                seat.leave()
+            self._seats.clear()
+            if self._zygote is not None:
+                self._zygote.close()
+            self._zygote = None
+
+    @contextlib.contextmanager
+    def _seat(self, owner: str) -> Iterator[_Seat]:
+        with self._lock:
+            seat = self._seats.setdefault(owner, _Seat())
+            seat.used = time.monotonic()
+            idle = sorted(self._seats.items(), key=lambda item: item[1].used)[:-_MOST_CHILDREN]
+            for name, one in idle:
+                if one.lock.acquire(blocking=False):
+                    self._seats.pop(name).leave()
+                    one.lock.release()
+        with seat.lock:
+            yield seat
+
+    def _loaded(self, seat: _Seat, program: Program) -> dict[str, Any]:
+        asked = {"key": program.key, "text": program.text, "file": program.file, "function": program.function}
+        body = self._asked(seat, program, LOAD, asked, _LOAD_SECONDS)
+        try:
+            about = json.loads(body)
+        except (ValueError, RecursionError):
+            raise self._end(seat, program, "its answer is none") from None
+        if not isinstance(about, dict):
+            raise self._end(seat, program, "its answer is none")
+        seat.known.add(program.key)
+        return about
+
+    def _judged(self, seat: _Seat, batch: _Batch, file: int) -> Verdicts:
+        program, rows = batch.program, len(batch.index)
+        if seat.child is None or program.key not in seat.known:
+            self._loaded(seat, program)
+        asked = {"key": program.key, "values": batch.values}
+        seconds = self._seconds + SECONDS_AN_ALERT * rows
+        body = self._asked(seat, program, JUDGE, asked, seconds, file)
+        seat.batches += 1
+        if not seat.pay(program.key, rows):
+            raise TooSlow(
+                f"it uses more than {CREDIT_ALERT * 1e6:.0f} µs an alert",
+                hint="drop alerts with the cheapest cuts first; an operator can approve its code",
+            )
+        try:
+            return unpack_verdicts(body, rows)
+        except BadAnswer as error:
+            raise self._end(seat, program, str(error)) from None
+
+    def _asked(
+        self,
+        seat: _Seat,
+        program: Program,
+        kind: int,
+        asked: dict[str, Any],
+        seconds: float,
+        file: int | None = None,
+    ) -> bytes:
+        """The body of a child's answer. Raises Raised, Ended, NoSandbox."""
+        child = self._child(seat)
+        try:
+            answer, body = child.ask(kind, json.dumps(asked).encode(), file, seconds)
+            if answer != RAISED:
+                return body
+            said = unpack_said(body)
+        except TimeoutError:
+            raise self._end(seat, program, f"it took more than {seconds:.2g} s for a batch") from None
+        except (EOFError, OSError):
+            raise self._end(seat, program, "its process has ended itself") from None
+        except BadAnswer as error:
+            raise self._end(seat, program, str(error)) from None
+        if said.kind == "MemoryError":
+            most = f"it took more than {self._memory >> 20} MB of memory"
+            raise self._end(seat, program, most, said.traceback) from None
+        raise Raised(*said)
+
+    def _child(self, seat: _Seat) -> _Child:
+        if seat.child is None:
+            self.start()
+            assert self._zygote is not None
+            seat.enter(self._zygote.fork(self._memory), self._random)
+            assert seat.child is not None
+        return seat.child
+
+    def _end(self, seat: _Seat, program: Program, why: str, traceback: str = "") -> Ended:
+        """End the child; what to raise."""
+        seat.leave()
+        ended = Ended(f"filter {program.file}:{program.function} was ended: {why}".replace(":was", " was"))
+        ended.strike, ended.traceback = seat.strike(program.key), traceback
+        return ended
+
+    def _in_two(self, seat: _Seat, batch: _Batch) -> Verdicts:
+        """The batch judged as two batches."""
+        at = self._random.randint(0, len(batch.index))
+        parts = []
+        for part in (batch.part(0, at), batch.part(at, len(batch.index))):
+            with part.file() as file:
+                parts.append(self._judged(seat, part, file))
+        return _joined(*parts)
+
+    def _refuse_another(self, one: Verdicts, other: Verdicts, how: str) -> None:
+        if not _alike(one, other):
+            raise Changed(
+                f"it gave other verdicts on the same alerts {how}",
+                hint="a verdict may depend on the alert alone: no clock, no random numbers, no memory of what"
+                " came before, no other alert of the batch",
+            )
+
+
+@cache
+def sandbox() -> Sandbox:
+    """The one of this process."""
+    return Sandbox()
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """A question about some alerts."""
+
+    program: Program
+    values: dict[str, Any]
+    columns: Mapping[str, Any]
+    index: pd.Index
+
+    def part(self, start: int, stop: int) -> _Batch:
+        columns = {name: column[start:stop] for name, column in self.columns.items()}
+        return _Batch(self.program, self.values, columns, self.index[start:stop])
+
+    @contextlib.contextmanager
+    def file(self) -> Iterator[int]:
+        """The alerts as a sealed file, for a while."""
+        file = sealed(self.columns, self.index)
+        try:
+            yield file
+        finally:
+            os.close(file)
+
+
+class _Seat:
+    """An owner's place: the child that sits there now, and what is known of the owner's filters."""
+
+    def __init__(self) -> None:
+        self.lock, self.used = threading.Lock(), 0.0
+        self.child: _Child | None = None
+        self.known: set[str] = set()
+        self.batches, self._most = 0, 0
+        self._strikes: dict[str, deque[float]] = {}
+        self._credit: dict[str, float] = {}
+
+    def pay(self, key: str, rows: int) -> bool:
+        """For the batch that a filter has just judged; False when it has used up its time."""
+        assert self.child is not None
+        left = self._credit.get(key, _MOST_CREDIT) + CREDIT_BATCH + CREDIT_ALERT * rows - self.child.took
+        self._credit[key] = min(left, _MOST_CREDIT) if left >= 0 else _MOST_CREDIT
+        return left >= 0
+
+    def enter(self, child: _Child, chance: random.Random) -> None:
+        """A new child."""
+        self.child, self.batches = child, 0
+        self._most = chance.randint(BATCHES // 2, BATCHES * 3 // 2)
+        self.known.clear()
+
+    def leave(self) -> None:
+        """End the child, if there is one."""
+        if self.child is not None:
+            self.child.end()
+        self.child = None
+        self.known.clear()
+
+    @property
+    def is_old(self) -> bool:
+        """Whether the child is to be replaced."""
+        return self.batches >= self._most
+
+    def strike(self, key: str) -> int:
+        """How often a filter's process was ended within the last minutes, now included."""
+        now = time.monotonic()
+        strikes = self._strikes.setdefault(key, deque())
+        while strikes and now - strikes[0] > _STRIKES_SECONDS:
+            strikes.popleft()
+        strikes.append(now)
+        return len(strikes)
+
+
+class _Zygote:
+    """The process that children are forked from."""
+
+    def __init__(self) -> None:
+        if why := lacking():
+            raise NoSandbox(
+                f"strangers' Python does not run here: {why}", hint="`zads sandbox check` says more"
+            )
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        root = str(Path(__file__).resolve().parents[2])
+        code = (
+            f"import sys; sys.path.insert(0, {root!r});"
+            " from filters.sandbox.zygote import main; main(int(sys.argv[1]))"
+        )
+        command = [*outer_shell(), sys.executable, "-I", "-B", "-c", code, str(theirs.fileno())]
+        with theirs:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=[theirs.fileno()],
+                env=environment(),
+                cwd="/",
+                start_new_session=True,
+            )
+        self._control.settimeout(_START_SECONDS)
+        try:
+            ready = self._control.recv(100)
+        except OSError:
+            ready = b""
+        if ready != READY:
+            raise NoSandbox(f"the sandbox does not start: {self._last_words()}")
+        self._control.settimeout(_FORK_SECONDS)
+
+    def _last_words(self) -> str:
+        self._process.kill()
+        _, errors = self._process.communicate()
+        lines = errors.decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"exit code {self._process.returncode}"
+
+    @property
+    def runs(self) -> bool:
+        """Whether it can be asked for children."""
+        return self._process.poll() is None
+
+    def fork(self, memory: int) -> _Child:
+        """A new child, confined. Raises NoSandbox."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                socket.send_fds(self._control, [str(memory).encode()], [theirs.fileno()])
+                _, files, _, _ = socket.recv_fds(self._control, 100, 1)
+            except OSError as error:
+                self.close()
+                raise NoSandbox(f"the sandbox does not fork: {error}") from None
+        if not files:
+            self.close()
+            raise NoSandbox("the sandbox has ended")
+        child = _Child(ours, files[0])
+        child.greet()
+        return child
+
+    def close(self) -> None:
+        """End it; the kernel ends its children."""
+        self._control.close()
+        self._process.kill()
+        self._process.wait()
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+
+
+class _Child:
+    """A confined process: its socket, and a handle of it (pidfd)."""
+
+    def __init__(self, channel: socket.socket, handle: int) -> None:
+        self._channel, self._handle = channel, handle
+        self.took = 0.0  # processor time of the last answer, s
+        self._channel.settimeout(_FORK_SECONDS)  # of sending: it may not listen
+
+    def greet(self) -> None:
+        """Wait until it is confined. Raises NoSandbox."""
+        try:
+            kind, body = receive_until(self._channel, self._handle, _FORK_SECONDS, lambda: 0.0, _FORK_SECONDS)
+            why = unpack_said(body).words if kind == RAISED else ""
+        except (TimeoutError, EOFError, OSError, BadAnswer) as error:
+            why = f"its child does not answer ({type(error).__name__})"
+        if why:
+            self.end()
+            raise NoSandbox(f"strangers' Python does not run here: {why}")
+
+    def ask(self, kind: int, body: bytes, file: int | None, seconds: float) -> tuple[int, bytes]:
+        """A question and its answer.
+
+        Parameters
+        ----------
+        kind, body, file
+            Of the question.
+        seconds
+            Processor time for the answer.
+
+        Raises
+        ------
+        TimeoutError
+            When the time is up.
+        EOFError, OSError
+            When the process has ended.
+        BadAnswer
+            For what is no answer.
+        """
+        used = self._processor()
+        begun = used()
+        send(self._channel, kind, body, file)
+        answer = receive_until(
+            self._channel, self._handle, seconds, lambda: used() - begun, _WAITING * seconds
+        )
+        self.took = used() - begun
+        return answer
+
+    def _processor(self) -> Callable[[], float]:
+        """Tells how many seconds of processor time the child has used."""
+        with open(f"/proc/self/fdinfo/{self._handle}") as file:
+            number = next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
+        if number <= 0:
+            raise EOFError
+        clock = (~number << 3) | 2  # of another process; Source: linux/posix-timers.h
+        return lambda: time.clock_gettime(clock)
+
+    def end(self) -> None:
+        """End it, whatever it does."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
+        os.close(self._handle)
+        self._channel.close()
+
+
+def _joined(one: Verdicts, other: Verdicts) -> Verdicts:
+    return Verdicts(
+        {name: np.concatenate([mask, other.cuts.get(name, mask[:0])]) for name, mask in one.cuts.items()},
+        {name: np.concatenate([n, other.numbers.get(name, n[:0])]) for name, n in one.numbers.items()},
+        {name: [*words, *other.words.get(name, [])] for name, words in one.words.items()},
+    )
+
+
+def _alike(one: Verdicts, other: Verdicts) -> bool:
+    same_mask = np.array_equal(_mask(one), _mask(other))
+    return (
+        same_mask
+        and one.numbers.keys() == other.numbers.keys()
+        and one.words == other.words
+        and all(np.array_equal(n, other.numbers[name], equal_nan=True) for name, n in one.numbers.items())
+    )
+
+
+def _mask(found: Verdicts) -> np.ndarray:
+    mask = found.mask
+    return np.zeros(0, bool) if mask is None else mask

@@ -1,0 +1,263 @@
+"""Messages between a process of the pipeline and the process of a stranger's filter, over a socket.
+
+A message is a kind, a length and so many bytes; a batch comes with it as an open file. What comes back is
+read as numbers and text of limited length, never as pickle: the other side may send anything.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+LOAD, JUDGE = 1, 2
+"""Kinds of questions."""
+DONE, RAISED = 1, 2
+"""Kinds of answers."""
+MOST_BYTES = 64 * 2**20
+"""Of an answer."""
+MOST_CUTS = 200
+_MOST_NAME, _MOST_TEXT = 500, 16_000
+_HEAD = struct.Struct("<BI")
+_COUNT = struct.Struct("<I")
+_MISSING = 0xFFFFFFFF
+
+
+class BadAnswer(Exception):
+    """Bytes that are no answer."""
+
+
+class Verdicts(NamedTuple):
+    """What a filter says of a batch of n alerts, m of which pass.
+
+    cuts: name -> (n,) bool. numbers: name -> (m,) float64. words: name -> m texts, None where missing.
+    """
+
+    cuts: dict[str, np.ndarray]
+    numbers: dict[str, np.ndarray]
+    words: dict[str, list[str | None]]
+
+    @property
+    def mask(self) -> np.ndarray | None:
+        """True where every cut is; None without cuts."""
+        return np.logical_and.reduce(list(self.cuts.values())) if self.cuts else None
+
+
+class Said(NamedTuple):
+    """An answer of RAISED: class of the exception, its words, a traceback."""
+
+    kind: str
+    words: str
+    traceback: str
+
+
+def send(channel: socket.socket, kind: int, body: bytes, file: int | None = None) -> None:
+    """Send a message.
+
+    Parameters
+    ----------
+    channel
+        The socket.
+    kind
+        Of the message.
+    body
+        Its bytes.
+    file
+        An open file that goes with it.
+    """
+    head = _HEAD.pack(kind, len(body))
+    sent = channel.send(head) if file is None else socket.send_fds(channel, [head], [file])
+    if sent != len(head):
+        raise BrokenPipeError
+    channel.sendall(body)
+
+
+def receive(channel: socket.socket) -> tuple[int, bytes, int | None]:
+    """The next message of somebody who is trusted: kind, body, file. Raises EOFError at the end."""
+    head, files, _, _ = socket.recv_fds(channel, _HEAD.size, 1)
+    if len(head) < _HEAD.size:
+        raise EOFError
+    kind, length = _HEAD.unpack(head)
+    body = bytearray()
+    while len(body) < length:
+        more = channel.recv(min(length - len(body), 1 << 20))
+        if not more:
+            raise EOFError
+        body += more
+    return kind, bytes(body), files[0] if files else None
+
+
+def receive_until(
+    channel: socket.socket, process: int, seconds: float, used: Callable[[], float], most: float
+) -> tuple[int, bytes]:
+    """The answer of somebody who is not trusted: kind and body.
+
+    Parameters
+    ----------
+    channel
+        The socket.
+    process
+        A pidfd of the other side: its end is an answer too.
+    seconds
+        Processor time that the other side may use.
+    used
+        How much it has used so far.
+    most
+        Seconds of waiting, however little it uses.
+
+    Raises
+    ------
+    TimeoutError
+        When the time is up.
+    EOFError
+        When the process has ended.
+    BadAnswer
+        For what is no answer.
+    """
+    began = time.monotonic()
+
+    def exactly(count: int) -> bytes:
+        got = bytearray()
+        while len(got) < count:
+            _wait(channel, process, seconds, used, began + most)
+            more = channel.recv(min(count - len(got), 1 << 20), socket.MSG_DONTWAIT)
+            if not more:
+                raise EOFError
+            got += more
+        return bytes(got)
+
+    kind, length = _HEAD.unpack(exactly(_HEAD.size))
+    if kind not in (DONE, RAISED) or length > MOST_BYTES:
+        raise BadAnswer("its answer begins like none")
+    return kind, exactly(length)
+
+
+def _wait(
+    channel: socket.socket, process: int, seconds: float, used: Callable[[], float], end: float
+) -> None:
+    """Until something can be read. Raises TimeoutError, EOFError."""
+    waiting = select.poll()
+    waiting.register(channel, select.POLLIN)
+    waiting.register(process, select.POLLIN)
+    left = seconds
+    while True:
+        ready = dict(waiting.poll(1000 * max(0.001, min(left, end - time.monotonic()))))
+        if ready.get(channel.fileno(), 0) & select.POLLIN:
+            return
+        if ready:
+            raise EOFError
+        left = seconds - used()
+        if left <= 0 or time.monotonic() >= end:
+            raise TimeoutError
+
+
+def pack_verdicts(rows: int, found: Verdicts) -> bytes:
+    """An answer to JUDGE.
+
+    Parameters
+    ----------
+    rows
+        How many alerts there were.
+    found
+        What the filter said of them.
+    """
+    parts = [_COUNT.pack(rows), _COUNT.pack(len(found.cuts))]
+    for name, mask in found.cuts.items():
+        parts += [_packed(name), np.packbits(mask).tobytes()]
+    parts.append(_COUNT.pack(len(found.numbers)))
+    for name, numbers in found.numbers.items():
+        parts += [_packed(name), np.asarray(numbers, "<f8").tobytes()]
+    parts.append(_COUNT.pack(len(found.words)))
+    for name, words in found.words.items():
+        parts.append(_packed(name))
+        parts += [_COUNT.pack(_MISSING) if word is None else _packed(word) for word in words]
+    return b"".join(parts)
+
+
+def unpack_verdicts(body: bytes, rows: int) -> Verdicts:
+    """What an answer to JUDGE says of so many alerts. Raises BadAnswer."""
+    reader = _Reader(body)
+    if reader.count() != rows:
+        raise BadAnswer("its answer is about other alerts")
+    cuts = {}
+    for _ in range(reader.at_most(MOST_CUTS)):
+        name = reader.text(_MOST_NAME)
+        bits = np.frombuffer(reader.take((rows + 7) // 8), np.uint8)
+        cuts[name] = np.unpackbits(bits, count=rows).astype(bool)
+    mask = Verdicts(cuts, {}, {}).mask
+    passing = rows if mask is None else int(mask.sum())
+    numbers = {}
+    for _ in range(reader.at_most(MOST_CUTS)):
+        name = reader.text(_MOST_NAME)
+        numbers[name] = np.frombuffer(reader.take(8 * passing), "<f8")
+    words: dict[str, list[str | None]] = {}
+    for _ in range(reader.at_most(MOST_CUTS)):
+        name = reader.text(_MOST_NAME)
+        words[name] = [reader.word() for _ in range(passing)]
+    reader.end()
+    return Verdicts(cuts, numbers, words)
+
+
+def pack_said(said: Said) -> bytes:
+    """An answer of RAISED."""
+    return b"".join(_packed(_cut(one)) for one in said)
+
+
+def unpack_said(body: bytes) -> Said:
+    """What was raised; letters that would move a terminal's cursor are gone. Raises BadAnswer."""
+    reader = _Reader(body)
+    said = Said(*(printable(reader.text(_MOST_TEXT)) for _ in range(3)))
+    reader.end()
+    return said
+
+
+def _cut(text: str) -> str:
+    """The end is kept: a traceback says there what was raised."""
+    return text if len(text) < _MOST_TEXT // 4 else f"…{text[-_MOST_TEXT // 4 :]}"
+
+
+def printable(text: str) -> str:
+    """A stranger's text without what would move a terminal's cursor."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
+
+
+def _packed(text: str) -> bytes:
+    raw = text.encode(errors="replace")
+    return _COUNT.pack(len(raw)) + raw
+
+
+class _Reader:
+    """Reads an answer from its beginning to its end."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body, self._at = body, 0
+
+    def take(self, count: int) -> bytes:
+        if count > len(self._body) - self._at:
+            raise BadAnswer("its answer is too short")
+        self._at += count
+        return self._body[self._at - count : self._at]
+
+    def count(self) -> int:
+        return int(_COUNT.unpack(self.take(_COUNT.size))[0])
+
+    def at_most(self, most: int) -> int:
+        if (count := self.count()) > most:
+            raise BadAnswer(f"its answer has {count:,} parts, {most:,} may be")
+        return count
+
+    def text(self, most: int) -> str:
+        return self.take(self.at_most(most)).decode(errors="replace")
+
+    def word(self) -> str | None:
+        length = self.count()
+        return None if length == _MISSING else self.take(length).decode(errors="replace")
+
+    def end(self) -> None:
+        if self._at != len(self._body):
+            raise BadAnswer("its answer is too long")

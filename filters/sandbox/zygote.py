@@ -1,0 +1,98 @@
+"""The process that children are forked from: it has imported all that a filter may use, and knows no secret.
+
+It is started by exec with an environment of its own, so it inherits no credentials, sockets or memory of the
+pipeline. It never reads a batch or a line of a stranger's text.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import os
+import signal
+import socket
+import sys
+
+from filters.sandbox.confine import confine
+from filters.sandbox.modules import STANDARD, USEFUL
+
+READY = b"ready"
+_CHANNEL = 3
+"""The child's socket, beside standard input, output and errors, which lead nowhere."""
+
+
+def main(control: int) -> None:
+    """Fork a child for each request, until nobody asks any more.
+
+    control: a socket; each request brings the child's socket, each answer a handle of the child (pidfd).
+    """
+    requests = socket.socket(fileno=control)
+    _be_the_first_to_go()
+    warm()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel forgets children that have ended
+    gc.collect()
+    gc.freeze()
+    requests.send(READY)
+    while True:
+        asked, files, _, _ = socket.recv_fds(requests, 100, 1)
+        if not asked:
+            os._exit(0)  # the kernel ends the children
+        child = os.fork()
+        if child == 0:
+            _become_child(files[0], int(asked))
+        os.close(files[0])
+        handle = os.pidfd_open(child)
+        socket.send_fds(requests, [b"forked"], [handle])
+        os.close(handle)
+
+
+def warm() -> None:
+    """Import everything, and let pandas and Arrow import what they do when they are first used."""
+    import pyarrow as pa
+
+    pa.set_cpu_count(1)
+    pa.set_io_thread_count(1)
+    for name in (*STANDARD, *USEFUL):
+        importlib.import_module(name)
+    from filters.sandbox.rehearsal import rehearse
+
+    rehearse()
+
+
+def _become_child(channel: int, memory: int) -> None:
+    """Serve as a child; never comes back."""
+    from filters.sandbox.child import serve
+    from filters.sandbox.wire import DONE, RAISED, Said, pack_said, send
+
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _leave_only(channel)
+        ours = socket.socket(fileno=_CHANNEL)
+        try:
+            confine(memory)
+        except OSError as error:
+            send(ours, RAISED, pack_said(Said("OSError", str(error), "")))
+            os._exit(1)
+        send(ours, DONE, b"")
+        serve(ours)
+    finally:
+        os._exit(0)
+
+
+def _leave_only(channel: int) -> None:
+    """Close every file but the child's socket."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for standard in range(3):
+        os.dup2(nowhere, standard)
+    if channel != _CHANNEL:
+        os.dup2(channel, _CHANNEL, inheritable=False)
+    os.closerange(_CHANNEL + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def _be_the_first_to_go() -> None:
+    """Where memory runs out, the kernel ends us and our children before anybody else."""
+    try:
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("1000")
+    except OSError as error:
+        print(f"oom_score_adj: {error}", file=sys.stderr)
