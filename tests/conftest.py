@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import dask
 import pytest
-from distributed import default_client
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
@@ -76,18 +74,6 @@ def zads_home_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ZADS_HOME", str(home))
         yield home
-
-
-@pytest.fixture(autouse=True)
-def no_scheduler_left_behind() -> Iterator[None]:
-    """Dask's clients that do not end in the order of their beginning leave a scheduler that is gone."""
-    yield
-    if not dask.config.get("scheduler", None):
-        return
-    try:
-        default_client()
-    except ValueError:
-        dask.config.set(scheduler=None)
 
 
 @pytest.fixture(scope="session")

@@ -84,7 +84,7 @@ def client_settings(bootstrap: str, **extra: Any) -> dict[str, Any]:
         "bootstrap.servers": bootstrap,
         "client.id": "zads",
         # A broker that restarts is back within seconds; librdkafka's default waits up to ten.
-        "reconnect.backoff.ms": 50,
+        "reconnect.backoff.ms": 10,  # each client makes its second connection only after this pause
         "reconnect.backoff.max.ms": 1000,
         "socket.keepalive.enable": True,
         # An idle connection that the broker closed is no news.

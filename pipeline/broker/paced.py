@@ -27,6 +27,7 @@ REQUEST_BYTES = 4_000_000
 _ROUND_BYTES = 32_000_000
 _RECORD_OVERHEAD = 1_000
 _KAFKA_SECONDS = 30.0
+_TRANSACTIONS = "__transaction_state"
 _SLICE_SECONDS = 0.5
 _LINGER = 50_000  # ms; librdkafka wants it below the time limit of a message, 60 s in a transaction
 
@@ -44,6 +45,32 @@ def paced_settings(settings: Mapping[str, Any], request_bytes: int = REQUEST_BYT
         "linger.ms": min(_LINGER, longest // 2),
         "queue.buffering.max.kbytes": 2 * _ROUND_BYTES // 1024,
     }
+
+
+def fence(producer: Producer, seconds: float) -> None:
+    """`init_transactions`: fence every earlier holder of the transactional id.
+
+    Connected first, and that twice: the first answer comes from a bootstrap address, which librdkafka leaves
+    for the brokers that it has learned from it. A producer that looks for its coordinator without a
+    connection looks again after half a second, and once more when the coordinator's is not there: 0.5 or
+    1.0 s each time that a partition is taken, instead of 0.02 s (librdkafka 2.16, measured). What is asked
+    does not matter; the topic is Kafka's own, so that asking never creates one.
+
+    Parameters
+    ----------
+    producer
+        With a transactional id, new.
+    seconds
+        For each of the steps.
+
+    Raises
+    ------
+    KafkaException
+        When the broker does not answer in time, or refuses the id.
+    """
+    for _ in range(2):
+        producer.list_topics(_TRANSACTIONS, seconds)
+    producer.init_transactions(seconds)
 
 
 class NotTaken(KafkaException):

@@ -25,7 +25,7 @@ from pipeline.broker.client import (
     topic_names,
 )
 from pipeline.broker.listen import Alert, Listener, listen
-from pipeline.broker.paced import Paced, paced_settings
+from pipeline.broker.paced import Paced, fence, paced_settings
 from pipeline.broker.topics import ensure_topics
 from pipeline.channels.channel import Registered
 from pipeline.channels.definition import ChannelError, Definition
@@ -143,7 +143,7 @@ def write_registry(
         | {"transactional.id": CHANNELS_TOPIC, "message.max.bytes": MESSAGE_MAX_BYTES}
     )
     try:
-        producer.init_transactions(_KAFKA_SECONDS)
+        fence(producer, _KAFKA_SECONDS)
         _refuse_outdated(definitions, read_registry(bootstrap, **kafka))
         now = datetime.now(UTC).isoformat(timespec="seconds")
         written = [

@@ -167,7 +167,7 @@ class Fleet:
     async def _send(self, function: Process, bundle: _Bundle, place: tuple[str, object]) -> None:
         """Let a bundle fill, have it done, and give each of its works the report."""
         try:
-            await asyncio.sleep(_GATHER_SECONDS)
+            await _filled(bundle)
             if self._gathered.get(place) is bundle:
                 del self._gathered[place]
             reports = await self._done(function, bundle)
@@ -326,6 +326,14 @@ class Fleet:
             log.info("worker %s has ended: %s", address, error)
         finally:
             self._ending.discard(address)
+
+
+async def _filled(bundle: _Bundle) -> None:
+    """Return as soon as nothing more comes for the bundle: handing out much small work takes a while."""
+    held = 0
+    while held < len(bundle.works):
+        held = len(bundle.works)
+        await asyncio.sleep(_GATHER_SECONDS)
 
 
 class _Call:

@@ -186,7 +186,7 @@ class LiveRun:
             )
             again = partial(self._connect_again, scheduler) if self._ship else None
             async with (
-                Client(scheduler, asynchronous=True) as client,
+                Client(scheduler, asynchronous=True, set_as_default=False) as client,
                 Fleet(client, *limits, again=again) as fleet,
             ):
                 await fleet.prepare(prepare, self._in_force.shipped, self._config.schemas)
@@ -202,7 +202,7 @@ class LiveRun:
         Raises OSError or TimeoutError.
         """
         assert self._ship is not None
-        client = await Client(scheduler, asynchronous=True, timeout=_CONNECT_SECONDS)
+        client = await Client(scheduler, asynchronous=True, timeout=_CONNECT_SECONDS, set_as_default=False)
         try:
             await client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
             await asyncio.to_thread(self._ship, scheduler)

@@ -17,7 +17,7 @@ from confluent_kafka import KafkaException, Message, Producer
 from filters.limits import Limits
 from pipeline.broker.client import MESSAGE_MAX_BYTES, SIZED, client_settings, sentence, topic_names
 from pipeline.broker.listen import listen
-from pipeline.broker.paced import Paced, paced_settings
+from pipeline.broker.paced import Paced, fence, paced_settings
 from pipeline.broker.partition import Partition
 from pipeline.broker.ranges import RangeReader, Stalled
 from pipeline.broker.topics import ensure_topics
@@ -114,7 +114,7 @@ def backfill(
             "message.max.bytes": MESSAGE_MAX_BYTES,
         }
     )
-    producer.init_transactions(_KAFKA_SECONDS)
+    fence(producer, _KAFKA_SECONDS)
     gaps = gaps_of(config, channel.name)
     work = _Backfill(config, channel, kafka, producer)
     for number, gap in enumerate(gaps, start=1):

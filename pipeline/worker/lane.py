@@ -17,7 +17,7 @@ from collections.abc import Callable
 from confluent_kafka import KafkaException, Message, Producer, TopicPartition
 
 from pipeline.broker.client import MESSAGE_MAX_BYTES
-from pipeline.broker.paced import Paced, paced_settings
+from pipeline.broker.paced import Paced, fence, paced_settings
 from pipeline.broker.partition import Partition
 from pipeline.broker.ranges import RangeReader, Stalled
 from pipeline.channels.channel import is_older
@@ -80,7 +80,7 @@ class Lane:
         Raises Moved(offset) when it does not, Behind when the channels have changed since the work was
         made, KafkaException when the broker does not answer.
         """
-        self._producer.init_transactions(_KAFKA_SECONDS)
+        fence(self._producer, _KAFKA_SECONDS)
         committed = self._reader.consumer.committed([TopicPartition(*self.partition)], _KAFKA_SECONDS)[0]
         if committed.error is not None:
             raise KafkaException(committed.error)
@@ -164,9 +164,10 @@ def _within(seconds: float, function: Callable[[], None]) -> None:
 
 
 class Lanes:
-    """The partitions that this process holds. Only the one task thread of a worker uses it."""
+    """The partitions that this process holds. The lanes of a bundle are taken side by side, in threads."""
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()  # of what is held; never while a lane is taken
         self._held: dict[tuple[str, Partition], Lane] = {}
         self.all_stalled = False
         self._since = 0.0  # when the bundle began that is done now
@@ -176,8 +177,8 @@ class Lanes:
 
     def for_work(self, work: Work) -> Lane:
         """The lane for this work; taken anew when not held, when elsewhere, or when told to fence."""
-        self._close_idle()
-        lane = self._held.get((work.group, work.partition))
+        with self._lock:
+            lane = self._held.get((work.group, work.partition))
         ours = lane is not None and not work.fence and lane.topic_id == work.topic_id
         if lane is not None and ours and lane.committed == work.low:
             lane.refuse_older(work)
@@ -190,19 +191,22 @@ class Lanes:
         except BaseException:
             lane.abandon()
             raise
-        self._held[(work.group, work.partition)] = lane
-        self._close_the_longest_unused()
+        with self._lock:
+            self._held[(work.group, work.partition)] = lane
+            self._close_the_longest_unused()
         return lane
 
     def drop(self, work: Work) -> None:
         """Close the lane of this work, if it is held."""
-        lane = self._held.pop((work.group, work.partition), None)
+        with self._lock:
+            lane = self._held.pop((work.group, work.partition), None)
         if lane is not None:
             lane.abandon()
 
     def begin_bundle(self) -> None:
-        """At the beginning of a bundle: close every lane when one has stalled in the bundle before."""
+        """At the beginning of a bundle: close idle lanes, or all when one stalled in the bundle before."""
         self._since = time.monotonic()
+        self._close_idle()
         if self.all_stalled:
             for lane in self._held.values():
                 lane.abandon()

@@ -39,7 +39,7 @@ from pipeline.worker.work import Refused, Report, Work
 from schemas.avro.framing import schema_source
 from schemas.errors import NoSchemaSource
 
-_PUBLISHING = 8
+_SIDE_BY_SIDE = 8
 _PATIENCE = 60.0  # seconds for a schema id that the registry does not have yet
 _KAFKA_SECONDS = 10.0
 _lanes = Lanes()
@@ -75,22 +75,20 @@ def process(works: Sequence[Work]) -> list[Report]:
         channel, words = culprit
         return [Report(work, "culprit", culprit=channel, traceback=words) for work in works]
     steps = [_Step(work) for work in works]
-    for step in steps:
-        step.safely(step.take)
+    _side_by_side(steps, _Step.take)
     if works[0].control:
         with note:
             _verdicts(works[0], [[]], note)
         return [Report(work, "control") for work in works]
     with note:
-        for step in steps:
-            step.safely(step.read)
+        _side_by_side(steps, _Step.read)
         going = [step for step in steps if step.going]
-        now = _publishing().submit(_refuse_another_topic, works[0]) if going else None
+        now = _threads().submit(_refuse_another_topic, works[0]) if going else None
         _judge(going, note)
     if now is not None:
         for step in going:
             step.safely(now.result)
-    _publish([step for step in steps if step.going])
+    _side_by_side(steps, _Step.publish)
     return [step.report for step in steps]
 
 
@@ -225,20 +223,24 @@ def _verdicts(work: Work, batches: list[list[bytes]], note: RunningNote) -> list
     )
 
 
-def _publish(steps: list[_Step]) -> None:
-    """Publish each step in its transaction; they wait for the broker side by side.
+def _side_by_side(steps: Sequence[_Step], function: Callable[[_Step], None]) -> None:
+    """Have each step that goes on do the next thing: they wait for the broker side by side.
 
     What fails is looked at when all have ended: a lane must not be dropped while another thread is in it.
     """
-    transactions = [_publishing().submit(step.publish) for step in steps]
-    wait(transactions)
-    for step, transaction in zip(steps, transactions, strict=True):
-        step.safely(transaction.result)
+    going = [step for step in steps if step.going]
+    if len(going) == 1:
+        going[0].safely(lambda: function(going[0]))
+        return
+    done = [_threads().submit(function, step) for step in going]
+    wait(done)
+    for step, one in zip(going, done, strict=True):
+        step.safely(one.result)
 
 
 @cache
-def _publishing() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_PUBLISHING, thread_name_prefix="publish")
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="step")
 
 
 def _ended_by(step: _Step, error: Exception) -> Report:

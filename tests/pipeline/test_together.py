@@ -214,7 +214,8 @@ def on(cluster: LocalCluster, act: Callable[[Fleet], Awaitable[object]]) -> None
     async def main() -> None:
         address = cluster.scheduler_address
         async with Client(address, asynchronous=True) as client, Fleet(client, 60, 2, FULL) as fleet:
-            await act(fleet)
+            async with asyncio.timeout(90):
+                await act(fleet)
 
     asyncio.run(main())
 
@@ -228,6 +229,21 @@ def test_kin_go_together_and_others_apart(one_worker: LocalCluster) -> None:
         assert [report.message for report in reports] == ["3", "3", "1", "1", "1", "3"]
         reports = await asyncio.gather(*[await fleet.take(count, work(n, span=60)) for n in range(3)])
         assert [report.message for report in reports] == ["1", "1", "1"]  # two would be more than full
+
+    on(one_worker, act)
+
+
+def test_work_that_keeps_coming_goes_together_until_the_task_is_full(
+    one_worker: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.live.fleet._GATHER_SECONDS", 0.4)
+
+    async def act(fleet: Fleet) -> None:
+        reports = []
+        for number in range(4):
+            reports.append(await fleet.take(count, replace(work(number), run="another")))
+            await asyncio.sleep(0.2)
+        assert [report.message for report in await asyncio.gather(*reports)] == ["4"] * 4
 
     on(one_worker, act)
 

@@ -27,7 +27,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from pipeline.broker.client import MESSAGE_MAX_BYTES
-from pipeline.broker.paced import Paced, paced_settings
+from pipeline.broker.paced import Paced, fence, paced_settings
 from pipeline.broker.partition import Partition
 from pipeline.broker.ranges import RangeReader, Stalled
 from pipeline.channels.channel import ChannelSet
@@ -130,7 +130,7 @@ class ExposureLane:
 
     def take(self, membership: Membership) -> None:
         """Fence whoever read before, and begin where the group stands. Raises KafkaException."""
-        self._producer.init_transactions(_KAFKA_SECONDS)
+        fence(self._producer, _KAFKA_SECONDS)
         topics = self._topics()
         self._ids = membership.topic_ids(topics)
         told = self._read_whole(Partition(TOPIC, 0))
