@@ -117,6 +117,28 @@ class RoomSource:
         return schema
 
 
+class OwnSchemas:
+    """The schemas that lie here, of whichever survey: what is used where no source is named.
+
+    A survey whose packets only name their schema (Rubin) needs no setting then. An id that two surveys use is
+    nobody's.
+    """
+
+    def schema(self, number: int) -> Mapping[str, Any]:
+        """The schema with this id. Raises UnknownSchema."""
+        found = {name: schema for name, one in SURVEYS.items() if (schema := one.numbered(number))}
+        if len(found) == 1:
+            return next(iter(found.values()))
+        why = f"is one of each of {' and '.join(found)}" if found else "is not among those that lie here"
+        raise UnknownSchema(
+            f"the packet names schema {number}, which {why}, and no schema source is set",
+            hint="name a schema registry, a survey whose schemas lie here (lsst), or a folder of them",
+        )
+
+
+OWN_SCHEMAS = OwnSchemas()
+
+
 class RegistrySource:
     """Schemas from a Confluent schema registry, asked once for each id.
 
@@ -202,7 +224,7 @@ class Framer:
     KEPT = 16
 
     def __init__(self, schemas: SchemaSource | None = None, bare: Mapping[str, Any] | None = None) -> None:
-        self._schemas = schemas
+        self._schemas = OWN_SCHEMAS if schemas is None else schemas
         self._bare = writer_schema(bare) if bare is not None else None
         self._headers: list[Header] = []
 
@@ -241,11 +263,6 @@ class Framer:
         if len(raw) < CONFLUENT_HEADER:
             raise Truncated(f"the packet ends after {len(raw)} bytes")
         number = int.from_bytes(raw[1:CONFLUENT_HEADER], "big")
-        if self._schemas is None:
-            raise UnknownSchema(
-                f"the packet names schema {number}, and no schema source is set",
-                hint="name a schema registry, a survey whose schemas lie here (lsst), or a folder of them",
-            )
         body = memoryview(raw)[CONFLUENT_HEADER:]
         return Framed(writer_of(self._schemas, number), [Block(1, body)])
 

@@ -14,7 +14,7 @@ from astropy.time import Time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.avro.framing import Framer, RegistrySource, RoomSource, schema_source
+from schemas.avro.framing import Framer, OwnSchemas, RegistrySource, RoomSource, schema_source
 from schemas.errors import NoSchemaSource, UnknownSchema
 from schemas.frame import FrameMaker, frame_maker
 from schemas.packets.packet import read_packet
@@ -82,6 +82,16 @@ def test_a_source_is_asked_once_for_an_id_whoever_reads() -> None:
     assert {read_packet(raw, source)[0]["diaSourceId"] for raw in packets} == set(range(5))
     assert PacketReader(["candid"], "lsst", source).read(packets).table.num_rows == 5
     assert source.asked == 1
+
+
+def test_without_a_source_the_schemas_that_lie_here_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = rubin.confluent(rubin.alert(candid=7))
+    assert PacketReader(["candid"], "lsst").read([raw]).table["candid"].to_pylist() == [7]
+    (nobodys,) = PacketReader(["candid"], "lsst").read([b"\0\0\0\0\7" + raw[5:]]).refused
+    assert nobodys.error.reason == "unknown-schema"
+    monkeypatch.setitem(SURVEYS, "twin", SURVEYS["lsst"])  # with the same ids
+    with pytest.raises(UnknownSchema, match="one of each of lsst and twin"):
+        OwnSchemas().schema(900)
 
 
 def test_each_survey_is_read_by_its_own_whatever_comes_first() -> None:

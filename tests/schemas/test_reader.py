@@ -69,13 +69,13 @@ def test_real_packets_in_one_batch(real_alerts):
         i: oracle.records_of(p.read_bytes()) for i, p in enumerate(paths) if p.parent.name.startswith("ztf")
     }
     check(batch, ours)
-    rubin = {i for i, p in enumerate(paths) if p.parent.name in ("lsst_ocf", "lsst_9.0")}
+    rubin = {i for i, p in enumerate(paths) if p.parent.name in ("lsst_ocf", "lsst_9.0", "lsst_confluent")}
     others = {i for i, p in enumerate(paths) if p.parent.name == "other_surveys"}
     assert batch.other == {"lsst": len(rubin), "pgir": 1, "winter": 1, "turbo": 1}
     assert list(batch.other_packets) == sorted(rubin | others)
     reasons = {paths[r.index].parent.name: r.error.reason for r in batch.refused}
-    assert reasons == {"malformed": "truncated", "lsst_confluent": "unknown-schema"}
-    unreadable = [p for p in paths if p.parent.name in ("malformed", "lsst_confluent")]
+    assert reasons == {"malformed": "truncated"}
+    unreadable = [p for p in paths if p.parent.name == "malformed"]
     assert len(batch.refused) == len(unreadable)
 
 
