@@ -97,7 +97,7 @@ BOMB = deflate(b"\0" * (MAX_BODY_BYTES + 1))
         (b"{}", NotAvro, "7b 7d"),
         (b"\x1f\x8b\x08\x00", NotAvro, "1f 8b"),
         (b"\0\0\0", Truncated, "after 3 bytes"),
-        (b"\0\0\0\x02\xbd\x00", UnknownSchema, "schema 701"),
+        (b"\0\0\0\0\7\x00", UnknownSchema, "schema 7,"),
         (built()[:30], Truncated, "bytes"),
         (built()[:-1], Truncated, "are left"),
         (built()[:-20], Empty, "no record"),
