@@ -12,16 +12,9 @@ import pyarrow as pa
 from filters.catalogues.description import MADE, CatalogueColumn, Description
 from filters.catalogues.match import Nearest, healpix, nearest, within
 from filters.catalogues.tiles import Tiles
+from filters.external.types import TYPES
 from schemas.errors import NoSuchColumn
 from schemas.frame import TEXT
-
-TYPES: dict[str, Any] = {
-    "number": "float64",
-    "integer": "Int64",
-    "text": TEXT,
-    "flag": "bool",
-}
-"""Kind of a column -> its pandas type, the same in every batch."""
 
 
 class Crossmatch:

@@ -10,7 +10,8 @@ import numpy as np
 from astropy.coordinates import Latitude, Longitude
 from cdshealpix.nested import lonlat_to_healpix
 
-from filters.catalogues.tiles import JD_2000, Tile, Tiles, unit_vectors
+from filters.catalogues.tiles import JD_2000, Tile, Tiles
+from filters.external.coordinates import unit_vectors
 
 ARCSEC = np.pi / 180 / 3600
 """Radians in an arcsecond."""

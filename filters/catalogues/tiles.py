@@ -14,19 +14,13 @@ import pyarrow.parquet as pq
 from scipy.spatial import cKDTree
 
 from filters.catalogues.description import Description
+from filters.external.coordinates import unit_vectors
 from filters.external.store import ExternalError
 
 MAS = 1 / 3_600_000
 """Degrees in a milliarcsecond."""
 JD_2000 = 2451545.0
 """JD of the Julian epoch 2000.0; a Julian year has 365.25 days (IAU)."""
-
-
-def unit_vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
-    """Positions in degrees as (n, 3) unit vectors."""
-    lon, lat = np.radians(ra), np.radians(dec)
-    across = np.cos(lat)
-    return np.column_stack([across * np.cos(lon), across * np.sin(lon), np.sin(lat)])
 
 
 class Tile:

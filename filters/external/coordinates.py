@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from filters.catalogues.tiles import unit_vectors
-
 NAME = "coords"
 _GALACTIC = np.array(
     [
@@ -28,6 +26,13 @@ _ECLIPTIC = np.array(
     ]
 )
 _FRAMES = {"gal": _GALACTIC, "ecl": _ECLIPTIC}
+
+
+def unit_vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    """Positions in degrees as (n, 3) unit vectors."""
+    lon, lat = np.radians(ra), np.radians(dec)
+    across = np.cos(lat)
+    return np.column_stack([across * np.cos(lon), across * np.sin(lon), np.sin(lat)])
 
 
 class Coordinates:
