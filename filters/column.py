@@ -35,12 +35,46 @@ class Epochs(Protocol):
     @property
     def index(self) -> pd.Index: ...
     def __getitem__(self, key: Any) -> Any: ...
+    def same(self, other: object) -> bool: ...
     def mask(self, key: Any) -> np.ndarray: ...
     def per_alert(self, values: np.ndarray, sources: frozenset[str]) -> pd.Series: ...
     def totals(self, weights: np.ndarray) -> np.ndarray: ...
     def how_many(self, mask: np.ndarray) -> np.ndarray: ...
     def extremes(self, values: np.ndarray, which: np.ufunc) -> np.ndarray: ...
     def at_edge(self, values: np.ndarray, last: bool) -> np.ndarray: ...
+
+
+class Memory:
+    """What was computed of an immutable thing, for whoever asks for the same: filters of one kind do.
+
+    The first few results are kept; what differs from filter to filter comes after what they share.
+    """
+
+    MOST = 8
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Any, ...], tuple[tuple[Any, ...], Any]] = {}
+
+    def get(self, what: object, compute: Callable[[], Any], *operands: Any) -> Any:
+        """The result of `what` with these operands, known or computed.
+
+        Parameters
+        ----------
+        what
+            Names the operation.
+        compute
+            Computes it.
+        operands
+            Columns of epochs, which are known by identity, and plain numbers and texts.
+        """
+        key = what, *((id(x) if isinstance(x, Column) else (type(x), x)) for x in operands)
+        known = self._known.get(key)
+        if known is not None:
+            return known[1]
+        found = compute()
+        if len(self._known) < self.MOST:
+            self._known[key] = operands, found  # the operands live on, so that nobody gets their identity
+        return found
 
 
 class Column(NDArrayOperatorsMixin):
@@ -68,6 +102,7 @@ class Column(NDArrayOperatorsMixin):
         self.values = values
         self.name = name
         self.sources = sources
+        self._memory = Memory()
         if isinstance(values, np.ndarray):
             values.flags.writeable = False
 
@@ -93,6 +128,12 @@ class Column(NDArrayOperatorsMixin):
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> "Column":
         if method != "__call__" or kwargs.get("out"):
             return NotImplemented
+        if not kwargs and all(isinstance(x, Column | float | int) for x in inputs):
+            first = next(x for x in inputs if isinstance(x, Column))
+            return cast(Column, first._memory.get(ufunc, lambda: self._result(ufunc, *inputs), *inputs))
+        return self._result(ufunc, *inputs, **kwargs)
+
+    def _result(self, ufunc: np.ufunc, *inputs: Any, **kwargs: Any) -> "Column":
         plain = [self._operand(x) for x in inputs]
         sources = NOTHING.union(*(x.sources for x in inputs if isinstance(x, Column)))
         if ufunc in _COMPARE and not all(isinstance(x, np.ndarray) or np.isscalar(x) for x in plain):
@@ -106,7 +147,7 @@ class Column(NDArrayOperatorsMixin):
 
     def _operand(self, x: Any) -> Any:
         if isinstance(x, Column):
-            if x.epochs is not self.epochs:
+            if not self.epochs.same(x.epochs):
                 raise BadSelection(
                     f"{x!r:.80} belongs to another selection of epochs than {self.name or 'this column'}: "
                     "select both with the same masks"
@@ -123,8 +164,15 @@ class Column(NDArrayOperatorsMixin):
     def _like(self, values: Any) -> "Column":
         return Column(self.epochs, values, self.name, self.sources)
 
+    def _remembered(self, what: str, values: Callable[[], np.ndarray]) -> "Column":
+        return cast(Column, self._memory.get(what, lambda: self._like(values())))
+
+    def _number(self, what: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
+        """One value an alert, for reading only: a Series that is made of it shares nothing with others."""
+        return cast(np.ndarray, self._memory.get(what, compute))
+
     def _answer(self, values: Any) -> pd.Series:
-        return self.epochs.per_alert(values, self.sources)
+        return self.epochs.per_alert(values.copy(), self.sources)
 
     def series(self) -> pd.Series:
         """A plain pandas Series on the epochs' index, for what is not here; go back with `seen[mask]`."""
@@ -136,11 +184,11 @@ class Column(NDArrayOperatorsMixin):
 
     def isna(self) -> "Column":
         """True where the value is missing."""
-        return self._like(np.asarray(pd.isna(self.values)))
+        return self._remembered("isna", lambda: np.asarray(pd.isna(self.values)))
 
     def notna(self) -> "Column":
         """True where there is a value."""
-        return self._like(~np.asarray(pd.isna(self.values)))
+        return self._remembered("notna", lambda: ~np.asarray(pd.isna(self.values)))
 
     def isin(self, values: Iterable[Any]) -> "Column":
         """True where the value is one of `values`."""
@@ -174,10 +222,10 @@ class Column(NDArrayOperatorsMixin):
         return self.epochs.totals(np.where(np.isnan(values), 0.0, values))
 
     def _count(self) -> np.ndarray:
-        return self.epochs.how_many(self.notna().values)
+        return self._number("count", lambda: self.epochs.how_many(self.notna().values))
 
     def _mean(self) -> np.ndarray:
-        return _ratio(self._total(self._floats()), self._count())
+        return self._number("mean", lambda: _ratio(self._total(self._floats()), self._count()))
 
     def count(self) -> pd.Series:
         """How many epochs of each alert have a value (int64)."""
@@ -201,9 +249,12 @@ class Column(NDArrayOperatorsMixin):
 
     def std(self, ddof: int = 0) -> pd.Series:
         """Standard deviation (rms about the mean) of the values of each alert; NaN where count <= ddof."""
+        return self._answer(self._number(f"std {ddof}", lambda: self._std(ddof)))
+
+    def _std(self, ddof: int) -> np.ndarray:
         with np.errstate(invalid="ignore", over="ignore"):
             away = self._floats() - self._mean()[self.epochs.rows]
-            return self._answer(np.sqrt(_ratio(self._total(away * away), self._count() - ddof)))
+            return np.sqrt(_ratio(self._total(away * away), self._count() - ddof))
 
     def min(self) -> pd.Series:
         """Smallest value of each alert; NaN where there is none."""

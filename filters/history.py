@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from filters.column import Column
+from filters.column import Column, Memory
 from filters.errors import BadSelection, FilterError
 from filters.traced import NOTHING, answer
-from filters.view import column_of, index_of
+from filters.view import AlertView, column_of, index_of
 from schemas.frame import TEXT, as_pandas
 
 Mask = Column | np.ndarray | pd.Series
@@ -32,9 +32,13 @@ def history(alerts: pd.DataFrame, name: str) -> "History":
 
     Raises NoSuchColumn when a column is not declared in `reads`.
     """
-    whole = _flat(_list_column(alerts, f"{name}.jd"))
-    keep = whole.before(column_of(alerts, "jd").to_numpy())
-    return History(alerts, name, whole, keep, frozenset(["jd", f"{name}.jd"]))
+
+    def whole() -> History:
+        flat = _flat(_list_column(alerts, f"{name}.jd"))
+        keep = flat.before(column_of(alerts, "jd").to_numpy())
+        return History(alerts, name, flat, keep, frozenset(["jd", f"{name}.jd"]))
+
+    return alerts.computed(name, whole) if isinstance(alerts, AlertView) else whole()
 
 
 class History:
@@ -74,6 +78,7 @@ class History:
         self.sources = sources  # the columns that chose these rows
         self.rows: np.ndarray = whole.rows if keep is None else whole.rows[keep]
         self._columns: dict[str, Column] = {}
+        self._memory = Memory()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -96,6 +101,11 @@ class History:
         """`past["magpsf"]` is a Column; `past[mask]` the epochs where the mask is true."""
         if isinstance(key, str):
             return self._column(key)
+        if isinstance(key, Column):
+            return self._memory.get("select", lambda: self._selected(key), key)
+        return self._selected(key)
+
+    def _selected(self, key: Mask) -> "History":
         chosen = np.flatnonzero(self.mask(key))
         keep = chosen if self._keep is None else self._keep[chosen]
         return self._rows(keep, getattr(key, "sources", NOTHING))
@@ -103,10 +113,20 @@ class History:
     def _rows(self, keep: np.ndarray, sources: frozenset[str]) -> "History":
         return History(self._alerts, self.name, self._whole, keep, self.sources | sources)
 
+    def same(self, other: object) -> bool:
+        """Whether another selection has the same epochs, in the same order."""
+        if other is self:
+            return True
+        if not isinstance(other, History) or other._whole is not self._whole:
+            return False
+        if self._keep is None or other._keep is None:
+            return self._keep is other._keep
+        return np.array_equal(self._keep, other._keep)
+
     def mask(self, key: Mask) -> np.ndarray:
         """A mask as a NumPy array, after a check that it was made from this very selection."""
         if isinstance(key, Column):
-            if key.epochs is not self:
+            if not self.same(key.epochs):
                 raise BadSelection(f"this mask was made from another selection of {self.name}")
             values = key.values
         elif isinstance(key, pd.Series):
@@ -147,6 +167,9 @@ class History:
 
     def by_time(self) -> "History":
         """The same epochs, each alert's in order of `jd` (equal times as stored)."""
+        return self._memory.get("by time", self._by_time)
+
+    def _by_time(self) -> "History":
         keep = np.arange(len(self)) if self._keep is None else self._keep
         jd = self["jd"].values
         in_order = (jd[1:] >= jd[:-1]) | (self.rows[1:] != self.rows[:-1])
@@ -154,6 +177,9 @@ class History:
 
     def once_an_exposure(self) -> "History":
         """One row for each `exposure` of an alert, the first stored: one exposure is one epoch."""
+        return self._memory.get("once", self._once_an_exposure)
+
+    def _once_an_exposure(self) -> "History":
         exposure = self["exposure"].to_numpy()
         order = np.lexsort((exposure, self.rows))  # stable: equal ones stay as stored
         again = np.zeros(len(self), bool)
@@ -222,8 +248,14 @@ class AlertValues:
     def __init__(self, epochs: History, alerts: pd.DataFrame):
         self._epochs = epochs
         self._alerts = alerts
+        self._columns: dict[str, Column] = {}
 
     def __getitem__(self, name: str) -> Column:
+        if name not in self._columns:
+            self._columns[name] = self._column(name)
+        return self._columns[name]
+
+    def _column(self, name: str) -> Column:
         values: Any = column_of(self._alerts, name).array
         values = values.to_numpy() if isinstance(values, pd.arrays.NumpyExtensionArray) else values
         return Column(self._epochs, values[self._epochs.rows], name, self._epochs.sources | {name})

@@ -5,7 +5,7 @@ So this is lazy: as long as a filter only asks for columns by name, no smaller f
 asked of the view (`loc`, `eval`, assignment ...) makes it, and from then on this is the plain frame.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pandas as pd
@@ -23,6 +23,18 @@ class AlertColumn(pd.Series):
     @property
     def _constructor(self) -> Any:
         return type(self)
+
+    def _another(self) -> "AlertColumn":
+        """A column of its own with the same values: what is done to it leaves this one as it is."""
+        made = self._constructor_from_mgr(self._mgr.copy(deep=False), self.axes)
+        object.__setattr__(made, "_name", self._name)
+        return made
+
+    def _constructor_from_mgr(self, mgr: Any, axes: Any) -> Any:
+        # pandas makes the answer of each operation on a subclass twice: as a Series, and again of that.
+        made: Any = type(self)._from_mgr(mgr, axes)  # type: ignore[attr-defined]
+        object.__setattr__(made, "_name", None)
+        return made
 
     def __bool__(self) -> Any:  # type: ignore[misc]
         raise NotOneTruth(
@@ -57,7 +69,7 @@ class AlertView(pd.DataFrame):
     def __init__(self, batch: pd.DataFrame, names: Iterable[str]):
         own = self.__dict__
         own["_batch"], own["_names"] = batch, dict.fromkeys(names)
-        own["_taken"], own["_blocks"] = {}, None
+        own["_taken"], own["_blocks"], own["_computed"] = {}, None, {}
         own["_attrs"], own["_flags"] = {}, batch.flags
 
     # pandas keeps a frame's data in `_mgr`; here it is made when somebody wants it.
@@ -88,6 +100,19 @@ class AlertView(pd.DataFrame):
         """The columns that can be read."""
         return list(self.columns) if self._is_whole_frame else list(self.__dict__["_names"])
 
+    def computed(self, name: str, compute: Callable[[], Any]) -> Any:
+        """What was computed of the untouched view under this name before, else now."""
+        if self._is_whole_frame:
+            return compute()
+        known = self.__dict__["_computed"]
+        if name not in known:
+            known[name] = compute()
+        return known[name]
+
+    def is_untouched(self, names: Iterable[str]) -> bool:
+        """Whether it has exactly these columns, as the batch has them."""
+        return not self._is_whole_frame and list(self.__dict__["_names"]) == list(names)
+
     def rows(self) -> pd.Index:
         """The index."""
         return self.index if self._is_whole_frame else self.__dict__["_batch"].index
@@ -111,7 +136,7 @@ class AlertView(pd.DataFrame):
             raise no_column(key, own["_names"])
         if key not in own["_taken"]:
             own["_taken"][key] = AlertColumn(own["_batch"][key], copy=False)
-        return own["_taken"][key]
+        return own["_taken"][key]._another()
 
     def _check(self, key: Any) -> None:
         if isinstance(key, list):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 
 from confluent_kafka import Consumer, KafkaError
 from confluent_kafka.admin import AdminClient
 
 from pipeline.broker.client import SESSION_SECONDS, instance_of
+
+log = logging.getLogger(__name__)
 
 _FENCES = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
 """poll() gives a fatal error as _FATAL, and fatal() of that is false (confluent-kafka 2.16)."""
@@ -38,7 +41,14 @@ def leave(consumer: Consumer, seconds: float = LEAVE_SECONDS) -> bool:
     seconds
         To wait for it.
     """
-    closing = threading.Thread(target=consumer.close, name="leave the group", daemon=True)
+
+    def close() -> None:
+        try:
+            consumer.close()
+        except Exception as error:  # of a callback, which had its partitions taken away
+            log.warning("leaving the group: %s", error)
+
+    closing = threading.Thread(target=close, name="leave the group", daemon=True)
     closing.start()
     closing.join(seconds)
     return not closing.is_alive()

@@ -208,6 +208,26 @@ class ChannelSet:
         """Whether `channel` is to see the records of `topic`: what is an input is nobody else's."""
         return channel.reads_topic(topic) and (bool(channel.input) or bool(re.match(self.topics, topic)))
 
+    @cached_property
+    def by_name(self) -> dict[str, Channel]:
+        """Name -> channel."""
+        return {channel.name: channel for channel in self.channels}
+
+    @cached_property
+    def _readers(self) -> dict[str, tuple[Channel, ...]]:
+        return {}
+
+    def readers(self, topic: str) -> tuple[Channel, ...]:
+        """The channels that are to see the records of a topic; found out once for each topic."""
+        if topic not in self._readers:
+            self._readers[topic] = tuple(c for c in self.channels if self.reads(c, topic))
+        return self._readers[topic]
+
+    @cached_property
+    def external_headers(self) -> dict[str, list[tuple[str, bytes]]]:
+        """Channel -> the header that says which external information it has read."""
+        return {channel.name: self.external_header(channel) for channel in self.channels}
+
     def external_header(self, channel: Channel) -> list[tuple[str, bytes]]:
         """The Kafka header that says which versions of external information a channel's filter has read."""
         versions = {

@@ -40,6 +40,7 @@ from pipeline.broker.client import (
     topic_names,
     wait_for_broker,
 )
+from pipeline.broker.faults import Fault, fault_of
 from pipeline.broker.listen import committed_ends
 from pipeline.broker.logs import NowAndThen
 from pipeline.broker.members import LEAVE_SECONDS, SETTLED_SECONDS, is_fence, leave, replicas
@@ -123,6 +124,10 @@ class Followed:
     made_again: list[str] = field(default_factory=list)
 
 
+class _NotNow(BrokerError):
+    """The broker does not answer now."""
+
+
 class Replaced(ZadsError):
     """Another follower has taken this one's place in the group."""
 
@@ -193,18 +198,10 @@ class Follower:
         heard = time.monotonic()
         try:
             while not self._stop.is_set() and not self._drained(ends):
-                if self._fenced:
-                    self._see_who_has_our_place()
-                elif self._receive():
-                    heard = time.monotonic()
-                elif time.monotonic() - heard > _SILENCE:
-                    self._wait_for_broker()
-                    heard = time.monotonic()
-                if self._sources and not self._confirmed:
-                    self._confirm()
-                self._prove(_PROOF_SECONDS)
-                if self._keeper.due:
-                    self._flush()
+                try:
+                    heard = self._go_on(heard)
+                except (_NotNow, KafkaException) as error:
+                    self._begin_anew(error)
                 on_progress(self.followed)
             while not self._flush() and not self._stop.is_set():
                 pass  # its schemas cannot be fetched now: what was read must still be kept
@@ -212,6 +209,41 @@ class Follower:
             if not leave(self._consumer):
                 log.warning("the group was not left in %g s: its session ends by itself", LEAVE_SECONDS)
         return self.followed
+
+    def _go_on(self, heard: float) -> float:
+        """Once round the loop; when (time.monotonic) the broker was heard of last. Raises _NotNow,
+        KafkaException."""
+        if self._fenced:
+            self._see_who_has_our_place()
+        elif self._receive():
+            heard = time.monotonic()
+        elif time.monotonic() - heard > _SILENCE:
+            self._wait_for_broker()
+            show_anew(self._consumer)  # it may be silent because our password was rotated
+            heard = time.monotonic()
+        if self._sources and not self._confirmed:
+            self._confirm()
+        self._prove(_PROOF_SECONDS)
+        if self._keeper.due:
+            self._flush()
+        return heard
+
+    def _begin_anew(self, error: _NotNow | KafkaException) -> None:
+        """Join the group again when the broker answers; raises an error that no waiting mends."""
+        if isinstance(error, KafkaException) and fault_of(error.args[0], "read") is not Fault.ENVIRONMENT:
+            raise error
+        self._lasting.warn("the broker did not answer, joining the group again", error)
+        self._sources, self._reached, self._unproved = {}, {}, []
+        self._stop.wait(_AGAIN)
+        self._wait_for_broker()
+        self._join_again()
+
+    def _join_again(self) -> None:
+        """As another consumer, with the password of now. What was read and not kept is read again."""
+        before, self._consumer, self._fenced = self._consumer, self._new_consumer(), False
+        leave(before, seconds=0)
+        self._asking, self._confirmed = None, False
+        self._subscribe()
 
     def _wait_for_broker(self) -> None:
         """Return when the broker answers, or when told to stop; says once a minute that it does not."""
@@ -244,10 +276,7 @@ class Follower:
                 hint="give each replica its own --replica NAME",
             )
         log.warning("the group had lost this member, and nobody has its place: joining again")
-        before, self._consumer, self._fenced = self._consumer, self._new_consumer(), False
-        leave(before, seconds=0)
-        self._confirmed = False
-        self._subscribe()
+        self._join_again()
 
     def stop(self) -> None:
         """Keep what was read and return from `run`; from any thread, or a signal handler."""
@@ -305,6 +334,7 @@ class Follower:
             now = topic_ids(self._admin(), topics, _ASK_SECONDS)
         except BrokerError as error:
             self._lasting.warn("the topics are not known, asking again", error)
+            self._asking = None
             return
         self._proved, unproved = time.monotonic(), self._unproved
         self._unproved = []
@@ -393,9 +423,13 @@ class Follower:
         cluster = admin.describe_cluster(request_timeout=_ASK_SECONDS)
         try:
             here = cluster.result().cluster_id
+            self._ids |= topic_ids(admin, topics, _ASK_SECONDS)
         except KafkaException as error:
-            raise BrokerError(f"cannot tell the topics apart: {sentence(error.args[0])}") from None
-        self._ids |= topic_ids(admin, topics, _ASK_SECONDS)
+            words = f"cannot tell the topics apart: {sentence(error.args[0])}"
+            passes = fault_of(error.args[0], "admin") is Fault.ENVIRONMENT
+            raise (_NotNow if passes else BrokerError)(words) from None
+        except BrokerError as error:
+            raise _NotNow(str(error)) from None
         return {
             (topic, number): f"{here}/{self._ids[topic]}/{self._group}/{topic}/{number}"
             for topic, number in places

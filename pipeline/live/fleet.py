@@ -354,6 +354,6 @@ def _answer(answer: asyncio.Future[Any], works: list[Work]) -> list[Report]:
         log.debug("%s: %s", works[0].key, error)
         return [Report(work, "died", message="its worker ended") for work in works]
     except Exception as error:  # process() itself never raises: this is Dask failing to run it
-        log.warning("batch %s could not be run: %s", works[0].key, error)
+        log.debug("batch %s could not be run: %s", works[0].key, error)
         why = f"{type(error).__name__}: {error}"
         return [Report(work, "retry", message=why) for work in works]

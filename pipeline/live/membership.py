@@ -233,6 +233,10 @@ class Membership:
         """Every partition of these topics, ours or not."""
         return partitions_of(self._admin, sorted(topics), _KAFKA_SECONDS)
 
+    def ask(self) -> None:
+        """Raise KafkaException unless the broker answers us."""
+        self._admin.list_topics(timeout=_KAFKA_SECONDS)
+
     def reconnect(self) -> None:
         """Forget what was known about the brokers: after a restart their old epochs are refused.
 

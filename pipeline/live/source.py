@@ -30,6 +30,7 @@ _REPLICA_LOOK_SECONDS = 1.0
 _BROKER_AWAY_SECONDS = 1.0
 _LONGEST_LOOK_SECONDS = 0.1  # between two looks at topics in which nothing comes
 _IDENTITY_SECONDS = 1.0
+_ASK_SECONDS = 5.0
 _BEYOND_SECONDS = 5.0  # a leader that has just come may say too little for a moment
 
 
@@ -110,6 +111,7 @@ class KafkaRanges(Source):
         self._looked_at_replicas = 0.0
         self._ids: dict[str, str] = {}
         self._looked_at_ids = -_IDENTITY_SECONDS
+        self._asked = clock()
         self._pause = 0.0
         self.made_again: dict[str, int] = {}  # topic -> records that were there and never read
         self.set_aside: dict[Partition, str] = {}  # partitions that cannot be read, and why
@@ -123,6 +125,7 @@ class KafkaRanges(Source):
         """One look at Kafka, and whatever is ready goes out."""
         self._follow(self._membership.poll())
         try:
+            await self._see_whether_anybody_answers()
             await self._see_which_topics_these_are()
             await self._ask_where_we_stand()
             await self._see_how_far_it_goes()
@@ -189,6 +192,15 @@ class KafkaRanges(Source):
             partition: self.progress.get(partition, Progress()) for partition in sorted(assigned)
         }
         self._look_again = 0.0
+
+    async def _see_whether_anybody_answers(self) -> None:
+        """Now and then while we have no partition: a group that has lost us because the broker does not
+        answer, or does not let us in, is no quiet night."""
+        now = self._clock()
+        if self.progress or now - self._asked < _ASK_SECONDS:
+            return
+        self._asked = now
+        await asyncio.to_thread(self._membership.ask)
 
     async def _see_which_topics_these_are(self) -> None:
         """Once a second: a topic that was made again is read from its beginning."""

@@ -82,9 +82,8 @@ class Outgoing:
         admission: Admission | None = None,
     ) -> None:
         self.verdicts, self._records, self._schemas = verdicts, records, schemas
-        self._channels = {channel.name: channel for channel in channels.channels}
-        self.readers = [channel for channel in channels.channels if channels.reads(channel, topic)]
-        self._external = {name: channels.external_header(one) for name, one in self._channels.items()}
+        self._channels, self._external = channels.by_name, channels.external_headers
+        self.readers = channels.readers(topic)
         self._rewritten: dict[tuple[int, tuple[str, ...], bool], bytes] = {}
         self._hidden: dict[str, set[int]] = {}
         self._admission = admission or Admission(NOTHING_REMEMBERED)
@@ -246,8 +245,8 @@ def loss_records(channels: ChannelSet, source: Partition, stood: Standing) -> li
     stood
         Where the group stands in it, and what is lost.
     """
-    readers = [channel for channel in channels.channels if channels.reads(channel, source.topic)]
-    return [gap_of(c, source, stood.low, stood.high, stood.loss).record() for c in readers]
+    lost = [gap_of(c, source, stood.low, stood.high, stood.loss) for c in channels.readers(source.topic)]
+    return [gap.record() for gap in lost]
 
 
 def applied_record(channels: ChannelSet, work: Work) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 import traceback
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field, replace
@@ -22,11 +21,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from filters.contract import Filter
 from filters.errors import FilterError
 from filters.halving import by_halves, is_hopeless
 from filters.sandbox.errors import Ended
 from filters.sandbox.uploaded import Uploaded
 from filters.values import as_json
+from filters.view import AlertView
 from pipeline.broker.dead_letters import Stage
 from pipeline.channels.channel import Channel, ChannelSet
 from pipeline.channels.ledger import night_of_topic
@@ -34,7 +35,7 @@ from pipeline.worker.memory import Kept
 from pipeline.worker.work import ChannelFailure
 from schemas.avro.framing import SchemaSource
 from schemas.errors import NoName, PacketError, one_line
-from schemas.frame import FrameMaker, computed_column, is_public
+from schemas.frame import IDENTITY, FrameMaker, computed_column, is_public
 from schemas.packets.reader import Batch, PacketReader, Refused, read_by_survey
 from schemas.surveys.registry import SURVEYS
 from schemas.surveys.survey import Survey
@@ -101,10 +102,8 @@ class Verdicts:
     not_public: int = 0
     judged: list[int] = field(default_factory=list)  # packets with alerts, ascending
     strangers: list[int] = field(default_factory=list)  # packets of surveys that are not known
-    seen: dict[str, list[int]] = field(default_factory=dict)  # channel -> packets that its filter saw
-    rejected: dict[str, list[int]] = field(
-        default_factory=dict
-    )  # channel -> of these, none of whose rows passed
+    seen: dict[str, np.ndarray] = field(default_factory=dict)  # channel -> packets that its filter saw
+    rejected: dict[str, np.ndarray] = field(default_factory=dict)  # of these, none of whose rows passed
     nights: dict[int, str] = field(default_factory=dict)  # packet -> its night, in topics that name none
     seconds: dict[str, float] = field(default_factory=dict)
     filter_seconds: dict[str, float] = field(default_factory=dict)  # by channel
@@ -194,8 +193,9 @@ class Evaluator:
         suspended: dict[str, str],
     ) -> None:
         verdicts = envelope.verdicts
+        reading = {channel.name for channel in self.channels.readers(topic)}
         for access in surveyor.accesses:
-            readers = [channel for channel in access.channels if self.channels.reads(channel, topic)]
+            readers = [channel for channel in access.channels if channel.name in reading]
             verdicts.gaps |= {c.name: suspended[c.name] for c in readers if c.name in suspended}
             active = [channel for channel in readers if channel.name not in verdicts.gaps]
             if active:
@@ -207,13 +207,11 @@ class Evaluator:
             with _timed(envelope.verdicts.filter_seconds, channel.name):
                 answer = envelope.passes(channel, view)
             if answer is not None:
-                verdicts, matches = (
-                    envelope.verdicts,
-                    view.matches(answer.mask, answer.values, channel.values),
-                )
-                verdicts.matches.setdefault(channel.name, []).extend(matches)
-                verdicts.seen.setdefault(channel.name, []).extend(view.packets)
-                verdicts.rejected.setdefault(channel.name, []).extend(view.rejected(answer))
+                verdicts, name = envelope.verdicts, channel.name
+                matches = view.matches(answer.mask, answer.values, channel.values)
+                verdicts.matches.setdefault(name, []).extend(matches)
+                _add(verdicts.seen, name, view.packets)
+                _add(verdicts.rejected, name, view.rejected(answer))
 
     def _part(
         self, read: Sequence[tuple[_Surveyor, Batch]], whole: Verdicts, places: range, dated: bool
@@ -303,14 +301,18 @@ def _without_failed(verdicts: Verdicts) -> None:
     verdicts.refused = [one for one in verdicts.refused if one.channel not in verdicts.gaps]
     for matches in verdicts.matches.values():
         matches.sort(key=lambda match: match.index)
-    for packets in (*verdicts.seen.values(), *verdicts.rejected.values()):
-        packets.sort()
+
+
+def _add(found: dict[str, np.ndarray], channel: str, packets: np.ndarray) -> None:
+    """More packets of a channel, of another survey; all ascending."""
+    before = found.get(channel)
+    found[channel] = packets if before is None else np.sort(np.concatenate([before, packets]))
 
 
 def _describe(surveyor: _Surveyor, batch: Batch, verdicts: Verdicts) -> None:
     """Count what a batch of one survey's packets held."""
     verdicts.alerts += batch.table.num_rows
-    verdicts.judged += _ascending(batch.packet)
+    verdicts.judged += _ascending(batch.packet).tolist()
     verdicts.strangers += batch.other_packets
     if batch.table.num_rows:
         names = np.asarray(computed_column(batch.table, "objectId", surveyor.survey.name), object)
@@ -336,9 +338,9 @@ def _nights(batch: Batch, survey: str) -> dict[int, str]:
     return {packet: dates[night] for packet, night in each if night in dates}
 
 
-def _ascending(packets: np.ndarray) -> list[int]:
+def _ascending(packets: np.ndarray) -> np.ndarray:
     """The packets of some rows, each once."""
-    return packets[np.append(True, packets[1:] != packets[:-1])].tolist() if len(packets) else []
+    return packets[np.append(True, packets[1:] != packets[:-1])] if len(packets) else packets
 
 
 class _View:
@@ -351,29 +353,39 @@ class _View:
             if not keep.all():
                 table, packet = table.filter(pa.array(keep)), packet[keep]
         self._table, self._packet, self._maker = table, packet, maker
+        self._seen: dict[tuple[str, ...], AlertView] = {}
 
     @cached_property
     def frame(self) -> pd.DataFrame:
         return self._maker.frame(self._table)
 
     @cached_property
-    def packets(self) -> list[int]:
+    def packets(self) -> np.ndarray:
         """Of the rows, each once, ascending."""
         return _ascending(self._packet)
 
-    def rejected(self, answer: _Answer) -> list[int]:
+    def rejected(self, answer: _Answer) -> np.ndarray:
         """The packets none of whose rows passed, nor failed."""
         kept = answer.mask.copy()
         kept[answer.failed] = True
-        rejected = self._packet[~kept]
-        if len(self.packets) < len(self._packet):  # packets of several rows
-            rejected = rejected[~np.isin(rejected, self._packet[kept])]
-        return _ascending(rejected)
+        rejected: np.ndarray = self._packet[~kept]
+        if len(self.packets) == len(self._packet):
+            return rejected
+        return _ascending(rejected[~np.isin(rejected, self._packet[kept])])  # packets of several rows
 
     def rows(self, start: int, stop: int) -> pd.DataFrame:
         """Some rows; all of them as the very frame, whose flattened histories the filters share."""
         whole = start == 0 and stop == len(self.frame)
         return self.frame if whole else self.frame.iloc[start:stop]
+
+    def seen_by(self, f: Filter, start: int, stop: int) -> pd.DataFrame:
+        """Some rows as a filter sees them: of the whole, what those with the same columns share."""
+        if f.reads is None or (start, stop) != (0, len(self.frame)):
+            return self.rows(start, stop)
+        found = self._seen.get(f.reads)
+        if found is None or not found.is_untouched([*f.reads, *IDENTITY]):
+            found = self._seen[f.reads] = f.restricted(self.frame)
+        return found
 
     def match(self, row: int) -> Match:
         """The record that holds this row."""
@@ -436,7 +448,7 @@ class _Envelope:
 
         def judge(start: int, stop: int) -> None:
             with self._kept.by(channel.name), self._guard.running(channel.name, self._seconds):
-                judged = channel.filter.judge(view.rows(start, stop))
+                judged = channel.filter.judge(view.seen_by(channel.filter, start, stop))
             mask[start:stop] = judged.mask
             if channel.filter.gives:
                 passing = start + np.flatnonzero(judged.mask)
@@ -499,10 +511,14 @@ def _within(found: list[_Found], start: int, stop: int) -> list[_Found]:
     return [replace(one, index=one.index - start) for one in here] if start else here
 
 
-def _from(found: Mapping[str, list[int]], start: int, stop: int) -> dict[str, list[int]]:
+def _from(found: Mapping[str, np.ndarray], start: int, stop: int) -> dict[str, np.ndarray]:
     """Of each channel's packets those from `start` up to `stop`, counted from there."""
-    parts = {name: some[bisect_left(some, start) : bisect_left(some, stop)] for name, some in found.items()}
-    return {name: [i - start for i in some] for name, some in parts.items()} if start else parts
+    cuts: dict[int, np.ndarray] = {}  # many channels have seen the same packets
+    for some in found.values():
+        if id(some) not in cuts:
+            low, high = np.searchsorted(some, (start, stop))
+            cuts[id(some)] = some[low:high] - start if start else some[low:high]
+    return {name: cuts[id(some)] for name, some in found.items()}
 
 
 def _reads(channels: Sequence[Channel]) -> list[str]:

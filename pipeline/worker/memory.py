@@ -8,15 +8,17 @@ the nanny limits memory.
 
 from __future__ import annotations
 
+import os
 import resource
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from distributed import get_worker
 
 _UNLIMITED = 1 << 31
+_PAGE = resource.getpagesize()
 _SHARE = 0.9  # of the worker's memory limit: below the nanny's 0.95
 _LEAST = 64_000_000
 """A filter may always take this, with librdkafka's threads, which end the process when they get none."""
@@ -34,6 +36,7 @@ class Kept:
         self.limit = _limit_of_worker()
         self.most = int(self.SHARE * self.limit) if self.limit else _UNLIMITED
         self._kept: Counter[str] = Counter()
+        self._statistics = _opened()
 
     @contextmanager
     def by(self, channel: str) -> Iterator[None]:
@@ -41,13 +44,20 @@ class Kept:
 
         An allocation beyond the limit raises MemoryError; what is kept beyond its share, HoardsMemory.
         """
-        before = _size()
+        before = self._size()
         with _at_most(before, self.limit):
             yield
-        self._kept[channel] += _size().resident - before.resident
+        self._kept[channel] += self._size().resident - before.resident
         if self._kept[channel] > self.most:
             kept, self._kept[channel] = self._kept[channel], 0
             raise HoardsMemory(f"it has kept {kept / 1e6:,.0f} MB of memory over its calls")
+
+    def _size(self) -> _Size:
+        """Nothing where the system does not say (only Linux counts all private memory as data)."""
+        if self._statistics is None:
+            return _Size(0, 0)
+        pages = os.pread(self._statistics.fileno(), 256, 0).split()
+        return _Size(int(pages[1]) * _PAGE, int(pages[5]) * _PAGE)
 
 
 class HoardsMemory(MemoryError):
@@ -84,11 +94,9 @@ def _limit_of_worker() -> int:
         return 0
 
 
-def _size() -> _Size:
-    """Nothing where the system does not say (only Linux counts all private memory as data)."""
+def _opened() -> BinaryIO | None:
+    """What the system says of the memory of this process, open for as long as somebody asks."""
     try:
-        with open("/proc/self/statm") as file:
-            pages = file.read().split()
+        return open("/proc/self/statm", "rb", buffering=0)
     except OSError:
-        return _Size(0, 0)
-    return _Size(int(pages[1]) * resource.getpagesize(), int(pages[5]) * resource.getpagesize())
+        return None

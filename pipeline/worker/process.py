@@ -300,7 +300,7 @@ def _one_of_each(refused: Iterable[Refusal], records: Sequence[Message]) -> list
 def _fill_delivered(report: Report, outgoing: Outgoing, records: Sequence[Message]) -> None:
     """What went where, known when the transaction has been committed."""
     report.hidden, report.limited = outgoing.hidden, dict(outgoing.limited)
-    report.matches = {name: [m.objectId for m in matches] for name, matches in outgoing.delivered.items()}
+    report.matches = {name: [m.objectId for m in some] for name, some in outgoing.delivered.items() if some}
     report.dead_letters = dict(Counter(refusal.reason for refusal in outgoing.refused))
     report.refusals = _one_of_each(outgoing.refused, records)
     of_filters = (refusal.channel for refusal in outgoing.refused if refusal.stage == "filter")

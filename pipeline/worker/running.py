@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import faulthandler
 import json
+import mmap
 import os
 import re
 import signal
@@ -69,14 +70,19 @@ class RunningNote:
         return Culprit(note["channel"], self._trace.read_text() if self._trace.exists() else "")
 
     def __enter__(self) -> RunningNote:
-        self._file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            os.pwrite(file, b" " * _SIZE, 0)  # a disk that is full says so now
+            self._page = mmap.mmap(file, _SIZE)
+        finally:
+            os.close(file)
         self._trace_file = self._trace.open("w")
         faulthandler.register(signal.SIGALRM, file=self._trace_file, chain=True)
         self._write("")
         return self
 
     def __exit__(self, *exc: object) -> None:
-        os.close(self._file)
+        self._page.close()
         faulthandler.unregister(signal.SIGALRM)
         self._trace_file.close()
         self.remove()
@@ -99,4 +105,4 @@ class RunningNote:
 
     def _write(self, channel: str) -> None:
         note = json.dumps({"low": self._low, "attempt": self._attempt, "channel": channel})
-        os.pwrite(self._file, note.encode().ljust(_SIZE), 0)
+        self._page[:] = note.encode().ljust(_SIZE)

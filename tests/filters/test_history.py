@@ -17,6 +17,7 @@ from filters import history
 from filters.errors import BadSelection, FilterError
 from filters.external.externals import to_frame
 from filters.history import History, _kept
+from filters.view import AlertView
 from schemas.errors import NoSuchColumn
 from tests.filters.packets import NOW, PHASES, alert, detection, limit, packets
 from tests.frames import table_of_packets
@@ -161,13 +162,31 @@ def test_arithmetic_is_numpys() -> None:
     assert m.last().tolist() == [17]
 
 
+def test_what_filters_share_nobody_can_change() -> None:
+    alerts = frame([alert([detection(9, magpsf=19.0), detection(7, magpsf=17.0)], rb=0.5)])
+    view = AlertView(alerts, map(str, alerts))
+    jd = view["jd"].iloc[0]
+    mine = view["jd"]
+    mine.iloc[0] = 1.0
+    assert view["jd"].iloc[0] == alerts["jd"].iloc[0] == jd
+    past = history(view, "prv_candidates")
+    assert history(view, "prv_candidates") is past
+    mean = past["magpsf"].mean()
+    mean.iloc[0] = 0.0
+    assert past["magpsf"].mean().tolist() == [18]
+    with pytest.raises(ValueError, match="read-only"):
+        past["magpsf"].notna().values[0] = False
+
+
 class TestMisuse:
     def past(self) -> History:
         return history(frame([alert([detection(9), detection(8)]), alert([limit(7)])]), "prv_candidates")
 
     def test_mask_of_another_selection(self) -> None:
         past = self.past()
-        seen, other = past[past["magpsf"].notna()], past[past["magpsf"].notna()]
+        seen, other = past[past["magpsf"].notna()], past[past["magpsf"].isna()]
+        same = past[~past["magpsf"].isna()]
+        assert (seen[same["jd"] > 0].count() == seen.count()).all()
         with pytest.raises(BadSelection, match="another selection"):
             seen[other["jd"] > 0]
         with pytest.raises(BadSelection, match="another selection"):

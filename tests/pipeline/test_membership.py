@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from confluent_kafka.admin import NewPartitions
 
 from cluster.kafka.broker import Broker
 from pipeline.broker.client import admin_client
+from pipeline.broker.members import leave
 from pipeline.broker.partition import Partition
 from pipeline.broker.topics import ensure_topics
 from pipeline.channels.config import RunConfig
@@ -80,6 +82,22 @@ def test_a_member_that_was_fenced_by_nobody_who_lives_joins_again(broker: Broker
         phantom.close()
         assert not one.poll(), "it was not fenced"
         assert topics_of(one, {topic}) == {topic}
+
+
+def test_whoever_leaves_a_group_is_not_held_up(caplog: pytest.LogCaptureFixture) -> None:
+    """In the middle of a rebalance librdkafka may never come back; and a callback may fail."""
+
+    class Stuck:
+        def close(self) -> None:
+            threading.Event().wait()
+
+    class Failing:
+        def close(self) -> None:
+            raise OSError("the disk is full")
+
+    assert not leave(Stuck(), seconds=0.1)
+    assert leave(Failing())
+    assert "leaving the group: the disk is full" in caplog.text
 
 
 def test_a_topic_is_read_by_its_name_alone(broker: Broker) -> None:

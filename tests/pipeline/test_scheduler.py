@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import Consumer, TopicPartition
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -53,6 +54,9 @@ class MadeUp:
 
     def ends(self, places: Iterable[Partition]) -> dict[Partition, int]:
         return {place: self.lengths[place] for place in places}
+
+    def ask(self) -> None:
+        pass
 
     def reconnect(self) -> None:
         raise AssertionError("nothing has failed")
@@ -131,6 +135,27 @@ def test_what_finds_no_room_stays_and_grows_and_the_longest_waiting_goes_first()
         ]
 
     asyncio.run(act())
+
+
+def test_without_a_partition_it_is_found_out_whether_the_broker_answers(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group that has lost us, since we are not let in any more, is no quiet night."""
+    asked: list[str] = []
+
+    def refuses() -> None:
+        asked.append("whether it answers")
+        raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+
+    async def act() -> None:
+        stage = Stage({})
+        monkeypatch.setattr(stage.broker, "ask", refuses)
+        monkeypatch.setattr(stage.broker, "reconnect", lambda: asked.append("with the password of now"))
+        await stage.pass_time(6.0)
+
+    asyncio.run(act())
+    assert asked == ["whether it answers", "with the password of now"]
+    assert "the broker does not say" in caplog.text
 
 
 def test_another_attempt_comes_after_a_pause_that_grows_and_has_an_end() -> None:

@@ -40,6 +40,7 @@ from schemas.avro.framing import schema_source
 log = logging.getLogger(__name__)
 
 _AGAIN_SECONDS = 1.0
+_ASK_SECONDS = 5.0
 _TELL_SECONDS = 0.25
 _COMMIT_SECONDS = 2.0
 _MOST_BYTES = 16_000_000  # of alerts judged in one transaction
@@ -170,6 +171,7 @@ class _Work:
             self._kafka, self._group, task.replica, f"^{TOPIC.replace('.', '[.]')}$"
         )
         self._lane: ExposureLane | None = None
+        self._asked = time.monotonic()
         self._told, self._said, self._moved = Told(), 0.0, time.monotonic()
 
     def _set(self, orders: Orders) -> None:
@@ -205,6 +207,9 @@ class _Work:
             if self._lane is not None:
                 self.begin_anew()
             time.sleep(0.1)  # another replica has them
+            if time.monotonic() - self._asked > _ASK_SECONDS:
+                self._asked = time.monotonic()
+                self._membership.ask()
             return
         if self._lane is None:
             patterns = "|".join([self._task.topics, *(f"^{name}$" for name in self._channels.inputs)])
