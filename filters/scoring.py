@@ -49,6 +49,7 @@ SEEKS: dict[str, tuple[str, ...]] = {
     "stellar_outburst": ("stellar outburst", "dwarf nova", "nova", "flare star"),
     "two_detections_20min": (*SUPERNOVAE, "dwarf nova", "nova", "flare star", "kilonova"),
     "two_detections_30min": (*SUPERNOVAE, "dwarf nova", "nova", "flare star", "kilonova"),
+    "type_ia": ("SN Ia",),
     "young_supernova": SUPERNOVAE,
     "reliable": REAL,
     "known_object": ("asteroid",),

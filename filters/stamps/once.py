@@ -13,29 +13,38 @@ from filters.view import index_of
 
 
 class Remembered:
-    """A number for each alert, calculated when it is asked for, and once only; for one batch.
+    """Numbers of each alert, calculated when they are asked for, and once only; for one batch.
 
     Parameters
     ----------
     function
-        Gets some alerts (a frame) and gives a float for each.
+        Gets some alerts (a frame) and gives a float for each, or a frame with a row for each.
     """
 
     def __init__(self, function: Callable[[pd.DataFrame], Any]) -> None:
         self._function = function
-        self._known = pd.Series(dtype=float)
+        self._known: pd.DataFrame | None = None
         self._sources: frozenset[str] = frozenset()
 
-    def __call__(self, alerts: pd.DataFrame) -> pd.Series:
-        """The numbers of these alerts, on their index; those already known are not calculated again."""
+    def __call__(self, alerts: pd.DataFrame, name: Any = 0) -> pd.Series:
+        """The numbers of these alerts, on their index; those already known are not calculated again.
+
+        name: which column of the function's frame.
+        """
         index = index_of(alerts)
         if not index.is_unique:  # labels do not tell these alerts apart
-            return pd.Series(np.asarray(self._function(alerts), float), index=index)
-        new = ~np.asarray(index.isin(self._known.index))
-        if new.any():
+            return pd.Series(self._calculated(alerts, index)[name].to_numpy(), index=index)
+        known = self._known
+        new = np.ones(len(index), bool) if known is None else ~np.asarray(index.isin(known.index))
+        if new.any() or known is None:
             before = set(getattr(alerts, "used", ()))
-            values = np.asarray(self._function(alerts if new.all() else alerts[new]), float)
-            fresh = pd.Series(values, index=index[new])
-            self._known = fresh if self._known.empty else pd.concat([self._known, fresh])
+            fresh = self._calculated(alerts if new.all() else alerts[new], index[new])
+            known = self._known = fresh if known is None or known.empty else pd.concat([known, fresh])
             self._sources |= set(getattr(alerts, "used", ())) - before
-        return answer(alerts, self._known.loc[index].to_numpy(), self._sources)
+        return answer(alerts, known.loc[index, name].to_numpy(), self._sources)
+
+    def _calculated(self, alerts: pd.DataFrame, index: pd.Index) -> pd.DataFrame:
+        values = self._function(alerts)
+        if isinstance(values, pd.DataFrame):
+            return values.set_axis(index, axis=0)
+        return pd.DataFrame({0: np.asarray(values, float)}, index=index)

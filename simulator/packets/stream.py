@@ -20,7 +20,12 @@ Versions = str | Sequence[str]
 
 
 def simulate(
-    alerts: int, seed: int, nights: int = 1, schema: Versions = "4.01", stamps: bool = True
+    alerts: int,
+    seed: int,
+    nights: int = 1,
+    schema: Versions = "4.01",
+    stamps: bool = True,
+    observed: bool = False,
 ) -> Iterator[SimulatedAlert]:
     """Exactly so many alerts of a simulated sky, in time order, from a seed.
 
@@ -39,13 +44,15 @@ def simulate(
         A schema version, or several that share each night's exposures.
     stamps
         With image cut-outs.
+    observed
+        Type Ia supernovae have light curves as observed, not those of the template: for whoever fits it.
 
     Raises
     ------
     ValueError
         When the arguments cannot be served: at once when that can be seen from them, else at the first alert.
     """
-    return iter(Staged(alerts, seed, nights, schema, stamps))
+    return iter(Staged(alerts, seed, nights, schema, stamps, observed))
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,7 @@ class Staged:
     nights: int = 1
     schema: Versions = "4.01"
     stamps: bool = True
+    observed: bool = False
 
     def __post_init__(self) -> None:
         if self.alerts < 1:
@@ -75,7 +83,8 @@ class Staged:
     def cells(self) -> Iterator[Cell]:
         """The quadrants, each with all its sources. Raises ValueError when the sky cannot give the alerts."""
         survey = self.survey()
-        cells = census_by_count(Sky(survey, self.plan.emitted, staged=True), self.alerts, self.seed)
+        sky = Sky(survey, self.plan.emitted, staged=True, observed=self.observed)
+        cells = census_by_count(sky, self.alerts, self.seed)
         return (Cell(survey, self.seed, place, observed) for place, observed in cells.items())
 
     def __iter__(self) -> Iterator[SimulatedAlert]:

@@ -53,13 +53,14 @@ class Sky:
     """What random draws depend on: the survey, the nights (nid) that will be emitted, and where to draw.
 
     cell: (field index, rcid) to draw in, None for anywhere. staged: a demonstration, whose transients are
-    near and half of them young.
+    near and half of them young. observed: type Ia supernovae have observed light curves, not the template's.
     """
 
     survey: Survey
     nights: range
     cell: tuple[int, int] | None = None
     staged: bool = False
+    observed: bool = False
 
     @property
     def dawn(self) -> float:

@@ -6,6 +6,7 @@ import numpy as np
 
 from simulator.identity import Chance, galaxy
 from simulator.sky import lightcurves as lc
+from simulator.sky.observed import observed_ia, observed_like
 from simulator.sky.population import (
     Parameters,
     Sky,
@@ -50,7 +51,10 @@ def draw_ia(sky: Sky, rng: np.random.Generator) -> list[Source]:
         "peak_b": peak_b,
         "host_offset": galaxy_of.distance if galaxy_of else None,
     }
-    curve = lc.type_ia(peak_jd, peak_b, z, stretch, law)
+    if sky.observed:
+        curve = observed_ia(observed_like(x1), peak_jd, peak_b, z)
+    else:
+        curve = lc.type_ia(peak_jd, peak_b, z, stretch, law)
     return [Source("SN Ia", sky.place(rng), curve, galaxy_of, parameters=parameters)]
 
 

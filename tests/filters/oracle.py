@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tests.filters.stamp_oracle import stamp_point
+from tests.filters.type_ia_oracle import chi2_dof, epochs
 
 Packet = Mapping[str, Any]
 
@@ -84,13 +85,12 @@ def pure(p: Packet) -> bool:
 
 
 def pure_transient(p: Packet) -> bool:
-    point_source = at_ps1(p, 1.5) and compare(value(p, "sgscore1"), lambda s: s >= 0.5)
     times = sorted([row["jd"] for row in detections(p) if positive(row)] + [p["candidate"]["jd"]])
     gaps = [(later - earlier) * 1440 for earlier, later in itertools.pairwise(times)]
     return (
         pure(p)
         and positive(p["candidate"])
-        and not point_source
+        and not a_star(p)
         and any(gap >= 30 for gap in gaps)
         and not known_object(p)
     )
@@ -193,6 +193,28 @@ def young_supernova(p: Packet) -> bool:
     )
 
 
+def a_star(p: Packet) -> bool:
+    return at_ps1(p, 1.5) and compare(value(p, "sgscore1"), lambda s: s >= 0.5)
+
+
+def type_ia(p: Packet) -> bool:
+    now = p["candidate"]
+    seen = {row["pid"]: row["fid"] for row in reversed(detections(p)) if positive(row)}
+    bands = {1, 2, 3}
+    if not (real_bogus(p) and positive(now) and not known_object(p) and not a_star(p)):
+        return False
+    if not compare(now.get("jdstarthist"), lambda jd: now["jd"] - jd <= 100):
+        return False
+    if len(seen) + 1 < 5 or not any(
+        {fid, now["fid"]} <= bands and fid != now["fid"] for fid in seen.values()
+    ):
+        return False
+    if len(epochs(p)) - 5 < 3:
+        return False
+    found = chi2_dof(p)
+    return found is not None and found <= 2
+
+
 ORACLE: dict[str, Callable[[Packet], bool]] = {
     f.__name__: f
     for f in (
@@ -208,6 +230,7 @@ ORACLE: dict[str, Callable[[Packet], bool]] = {
         stellar_outburst,
         two_detections_20min,
         two_detections_30min,
+        type_ia,
         young_supernova,
     )
 }

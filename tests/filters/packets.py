@@ -28,6 +28,7 @@ CREDIBLE: dict[str, list[Any]] = {
     "programid": [1],
     "isdiffpos": ["t", "1"],
     "magpsf": [15.0, 18.5],
+    "sigmapsf": [0.0625],
     "rb": [0.75],
     "nbad": [0],
     "fwhm": [2.0],
@@ -49,6 +50,7 @@ CREDIBLE_ROW: dict[str, list[Any]] = {
     "programid": [1],
     "isdiffpos": ["t", "t", "t", "t", "1", "f"],
     "magpsf": [18.5, 18.53125, 18.625, None],
+    "sigmapsf": [0.0625],
     "pid": list(range(1, 25)),
 }
 

@@ -17,6 +17,15 @@ Packet = dict[str, Any]
 YOUNG = [limit(2 * 1440), detection(100)]
 QUIET_STAR = [detection(1440 * n, magpsf=m) for n, m in enumerate((19.0, 19.1, 19.0, 18.9, 19.0), start=1)]
 STAR = {"distpsnr1": 0.5, "sgscore1": 0.9}
+# SN 2007af as the Carnegie Supernova Project saw it before its maximum, at a redshift of 0.03: days ago, g,
+# r.
+RISE = [(8, 17.32, 17.3), (6, 16.95, 16.94), (4, 16.71, 16.71), (2, 16.58, 16.55), (1, 16.53, 16.49)]
+SUPERNOVA = [
+    detection(1440 * days - 10 * fid, fid=fid, magpsf=mags[fid - 1], sigmapsf=0.03)
+    for days, *mags in RISE
+    for fid in (1, 2)
+]
+AT_MAXIMUM: dict[str, Any] = {"fid": 1, "magpsf": 16.5, "sigmapsf": 0.03, "distpsnr1": 4.0}
 
 
 def stamped(*sources: tuple[float, float], **candidate: Any) -> Packet:
@@ -112,6 +121,17 @@ CASES: list[tuple[str, Packet, str | None]] = [
     ("stamp_point", stamped((0.0, 100.0), rb=0.1), "not hopeless"),
     ("stamp_point", stamped((0.0, 100.0), nbad=1), "no bad pixel"),
     ("stamp_point", alert(), "one point source"),  # no stamp
+    ("type_ia", alert(SUPERNOVA, **AT_MAXIMUM), None),
+    ("type_ia", alert(SUPERNOVA, **AT_MAXIMUM, rb=0.6), "real"),
+    ("type_ia", alert(SUPERNOVA, **AT_MAXIMUM, isdiffpos="f"), "positive"),
+    ("type_ia", alert(SUPERNOVA, **AT_MAXIMUM | STAR), "no star"),
+    ("type_ia", alert(SUPERNOVA, **AT_MAXIMUM, ssdistnr=1.0, ssnamenr="Vesta"), "no known object"),
+    ("type_ia", alert(SUPERNOVA, **AT_MAXIMUM, jdstarthist=NOW - 101), "not old"),
+    ("type_ia", alert(SUPERNOVA[:3], **AT_MAXIMUM), "seen often"),
+    ("type_ia", alert(SUPERNOVA[::2], **AT_MAXIMUM), "in two bands"),
+    ("type_ia", alert(SUPERNOVA[:6], **AT_MAXIMUM), "enough epochs"),
+    ("type_ia", alert(SUPERNOVA[::-1], **AT_MAXIMUM), None),
+    ("type_ia", alert(SUPERNOVA, **AT_MAXIMUM | {"magpsf": 19.0}), "fits"),
 ]
 
 
