@@ -51,6 +51,7 @@ bench: $(STAMP) ## every speed claim, measured beside its peer
 	$(BIN)/python -m benchmarks.archive_follow
 	$(BIN)/python -m benchmarks.replay
 	$(BIN)/python -m benchmarks.filters
+	$(BIN)/python -m benchmarks.type_ia
 	$(BIN)/python -m benchmarks.crossmatch
 
 soak: $(STAMP) ## long proofs: hours of faults (ZADS_SEEDS=1-200 chooses the storms)

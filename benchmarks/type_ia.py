@@ -70,7 +70,7 @@ def peer(measured: Measured, jd: np.ndarray, chosen: list[int]) -> tuple[np.ndar
         try:
             free = ["z", "t0", "amplitude", "hostebv"]
             answer: Any = sncosmo.fit_lc(table, model, free, bounds=bounds, minsnr=0.0)[0]
-        except (RuntimeError, ValueError):
+        except (RuntimeError, sncosmo.fitting.DataQualityError):
             continue
         found[:, place] = answer.chisq / max(len(flux) - FREE + 1, 1), jd[one] + answer.parameters[1]
     return found[0], found[1]
