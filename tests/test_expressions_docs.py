@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
@@ -20,10 +21,15 @@ WORDS = {"and", "or", "not"}
 
 
 def test_the_code_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
-    exec(blocks(PAGE, "python")[0], {})
+    names: dict[str, Any] = {}
+    first, *others = blocks(PAGE, "python")
+    exec(first, names)
     shown = capsys.readouterr().out
     assert "count(prv_candidates.magpsf < 19) >= 2" in shown
     assert int(shown.split()[-1]) > 0
+    for block in others:
+        exec(block, names)
+    assert names["deep"].gives == {"excess": "mag", "near": "pix", "rate": "mag/d"}
 
 
 @pytest.mark.parametrize("text", [text for text in EXAMPLES if text not in WORDS])

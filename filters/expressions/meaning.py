@@ -31,6 +31,8 @@ from filters.expressions.terms import (
 from filters.expressions.values import Kind
 from filters.features import FEATURES
 from filters.parameters import Parameter
+from filters.values import WORDS
+from schemas.dictionary import words_of
 from schemas.errors import NoSuchColumn, near_names
 from schemas.frame import frame_maker, may_be_external
 from schemas.surveys.registry import survey_named
@@ -111,6 +113,23 @@ class Reader:
                 f"`{text_of(node)}` is {_KIND_NAMES[part.kind]}: compare it, or ask missing(...)"
             )
         return part
+
+    def value(self, node: ast.expr) -> Part:
+        """A value of each alert. Raises BadExpression for one of each epoch."""
+        self.computed = {}
+        part = self._part(node)
+        if part.history:
+            raise BadExpression(f"`{text_of(node)}` has a value an epoch: {_HOW_TO_AGGREGATE}")
+        return part
+
+    def unit(self, part: Part, written: str | None) -> str:
+        """The unit of a value: as written, "text" for words, else of the column that it is."""
+        if part.kind == "text":
+            return WORDS
+        if written is not None:
+            return written
+        word = words_of(self._survey.name).get(part.name) if isinstance(part, Field) else None
+        return word.unit if word is not None else ""
 
     def _part(self, node: ast.expr) -> Part:
         part = self._read(node)

@@ -17,7 +17,6 @@ MOST_PARTS = 500
 DEEPEST = 40
 
 _ALLOWED = (
-    ast.Expression,
     ast.BoolOp,
     ast.And,
     ast.Or,
@@ -75,31 +74,78 @@ class Term:
     node: ast.expr
 
 
-def parse(text: str) -> list[Term]:
-    """The terms that a top-level `and` joins, in their order; names are unique.
+@dataclass(frozen=True)
+class Given:
+    """One value, `name = part` or `name = (part, "unit")`. unit: None where none is written."""
 
-    Raises BadExpression with the place of what is wrong.
-    """
+    name: str
+    node: ast.expr
+    unit: str | None
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """The terms that a top-level `and` joins, in their order, with unique names; and the values after `;`."""
+
+    terms: tuple[Term, ...]
+    given: tuple[Given, ...]
+
+    @property
+    def nodes(self) -> list[ast.expr]:
+        """The trees of all of them."""
+        return [part.node for part in (*self.terms, *self.given)]
+
+
+def parse(text: str) -> Parsed:
+    """What a text holds. Raises BadExpression with the place of what is wrong."""
     if len(text) > MOST_CHARACTERS:
         raise BadExpression(f"the expression has {len(text):,} characters; {MOST_CHARACTERS:,} are allowed")
     source = re.sub(r"\s+", " ", text).strip()
-    tree = _parsed(source)
-    _check(tree, source)
+    condition, *others = _parsed(source)
+    if not isinstance(condition, ast.Expr):
+        raise BadExpression(
+            "an expression begins with a condition, values come after a semicolon: rb > 0.65; score = rb"
+        )
+    _check([condition.value], source)
     terms: list[Term] = []
-    for node in _joined(tree.body):
+    for node in _joined(condition.value):
         name = ast.get_source_segment(source, node) or ast.unparse(node)
         again = sum(1 for term in terms if term.text.split(" (#")[0] == name)
         terms.append(Term(f"{name} (#{again + 1})" if again else name, node))
-    return terms
+    return Parsed(tuple(terms), _values(others, source))
 
 
-def _parsed(source: str) -> ast.Expression:
+def _values(statements: list[ast.stmt], source: str) -> tuple[Given, ...]:
+    """The values `name = part`. Raises BadExpression for anything else, and for a name given twice."""
+    found: dict[str, Given] = {}
+    for one in statements:
+        target = one.targets[0] if isinstance(one, ast.Assign) and len(one.targets) == 1 else None
+        if not isinstance(one, ast.Assign) or not isinstance(target, ast.Name):
+            shown = ast.get_source_segment(source, one)
+            raise BadExpression(f"`{shown}`: after a semicolon comes a value, such as score = rb")
+        node, unit = one.value, None
+        if isinstance(node, ast.Tuple) and len(node.elts) == 2:
+            node, unit = node.elts[0], constant(node.elts[1])
+            if not isinstance(unit, str):
+                raise BadExpression(
+                    f'`{target.id}`: the unit of a value is text: {target.id} = (part, "mag")'
+                )
+        if target.id in found:
+            raise BadExpression(f"the value {target.id} is given twice")
+        _check([node], source)
+        found[target.id] = Given(target.id, node, unit)
+    return tuple(found.values())
+
+
+def _parsed(source: str) -> list[ast.stmt]:
     if not source:
         raise BadExpression("the expression is empty; write for example: rb > 0.65 and magpsf < 19")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", SyntaxWarning)  # "1 in (1)" and the like: we say what is wrong
-            return ast.parse(source, mode="eval")
+            if ";" in source:
+                return ast.parse(source).body
+            return [ast.Expr(ast.parse(source, mode="eval").body)]
     except SyntaxError as error:
         place = f"\n  {source}\n  {' ' * max(0, (error.offset or 1) - 1)}^" if len(source) < 200 else ""
         raise BadExpression(f"this is not an expression: {error.msg}{place}") from None
@@ -107,9 +153,9 @@ def _parsed(source: str) -> ast.Expression:
         raise BadExpression(f"this is not an expression: {error or 'it is nested too deeply'}") from None
 
 
-def _check(tree: ast.Expression, source: str) -> None:
+def _check(trees: list[ast.expr], source: str) -> None:
     """Only allowed parts, and not too many of them, whatever the order of the tree."""
-    level: list[ast.AST] = [tree]
+    level: list[ast.AST] = list(trees)
     parts = 0
     for _ in range(DEEPEST):
         parts += len(level)

@@ -409,3 +409,45 @@ def test_the_values_of_an_alert_that_does_not_pass() -> None:
 
     for rb, told in ((0.75, {"brightness": 3.0, "later": 1.5}), (0.25, {"brightness": 3.0})):
         assert gives.values_of(frame_of(gives, [packet("ztf", rb=rb, magpsf=17.0)])) == told
+
+
+VALUES = """rb > {least: 0.65} ; excess = (magnr - magpsf, "mag"); score = rb; m = magpsf; near = ssnamenr;
+    up = positive; rows = count(prv_candidates); over = rb - least"""
+
+
+def test_values_of_an_expression_travel_with_those_that_pass() -> None:
+    f = expression(VALUES)
+    units = {"excess": "mag", "score": "", "m": "mag", "near": "text", "up": "", "rows": "", "over": ""}
+    assert f.gives == units
+    some = [
+        alert([detection(3)], rb=0.75, magnr=19.0, magpsf=17.5, ssnamenr="Vesta"),
+        alert(rb=0.5),
+        alert(rb=None),
+    ]
+    judged = f.using(least=0.5).judge(frame_of(f, some))
+    assert judged.mask.tolist() == [True, False, False]
+    told = {"excess": 1.5, "score": 0.75, "m": 17.5, "near": "Vesta", "up": 1.0, "rows": 1.0, "over": 0.25}
+    assert judged.values.to_dict("records") == [told]
+    assert pickle.loads(pickle.dumps(f)).version == f.version != expression(VALUES + "; a = 1").version
+    assert expression("rb > 0; a = galex.sep").reads == ("rb", "galex.sep")
+    assert set(expression("mag < 19; m = mag").surveys) == {"ztf", "lsst"}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a = rb; rb > 0.65", "begins with a condition"),
+        ("rb > 0.65; 3", "score = rb"),
+        ("rb > 0.65; import os", "score = rb"),
+        ("rb > 0.65; a.b = 3", "score = rb"),
+        ("rb > 0.65; a = b = rb", "score = rb"),
+        ("rb > 0.65; a = rb; a = magpsf", "twice"),
+        ("rb > 0.65; a = (rb, 3)", "unit"),
+        ("rb > 0.65; a = prv_candidates.magpsf", "value an epoch"),
+        ("rb > 0.65; a = [x for x in rb]", "not allowed"),
+        ("rb > 0.65; a = open('x')", "no function"),
+    ],
+)
+def test_what_is_no_value(text: str, says: str) -> None:
+    with pytest.raises(BadExpression, match=says):
+        expression(text)
