@@ -11,13 +11,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from benchmarks import network
 from filters.models.model import stamp_pixels
 from filters.scoring import roc_area
 from filters.stamps import images, point_score
@@ -41,7 +40,6 @@ side = {side}
 name = "real"
 values = ["real"]
 """
-Weights = list[np.ndarray]
 
 
 def sky(seeds: Sequence[int]) -> tuple[pd.Series, np.ndarray]:
@@ -52,76 +50,14 @@ def sky(seeds: Sequence[int]) -> tuple[pd.Series, np.ndarray]:
     return pd.Series(stamps, dtype=object), real
 
 
-def forward(weights: Weights, pixels: np.ndarray) -> list[np.ndarray]:
-    """What each layer gives; the last one the score before the logistic curve."""
-    outputs = [pixels]
-    for at in range(0, len(weights), 2):
-        found = outputs[-1] @ weights[at] + weights[at + 1]
-        outputs.append(found if at == len(weights) - 2 else np.maximum(found, 0))
-    return outputs
-
-
-def trained(pixels: np.ndarray, real: np.ndarray, epochs: int = 25) -> Weights:
+def trained(pixels: np.ndarray, real: np.ndarray, epochs: int = 25) -> network.Weights:
     """Adam on the logistic loss, both classes of equal weight; each stamp also mirrored and turned."""
-    rng = np.random.default_rng(1)
     pictures = pixels.reshape(-1, SIDE, SIDE)
     turned = [pictures, pictures[:, ::-1], pictures[:, :, ::-1], pictures.transpose(0, 2, 1)]
     x = np.concatenate(turned).reshape(-1, SIDE * SIDE)
     y = np.tile(real, len(turned)).astype(float)
     weight = np.where(y > 0, (1 - y.mean()) / y.mean(), 1.0)
-    sizes = [SIDE * SIDE, *LAYERS, 1]
-    weights: Weights = []
-    for a, b in pairwise(sizes):
-        weights += [rng.normal(0, np.sqrt(2 / a), (a, b)), np.zeros(b)]
-    first, second = [[np.zeros_like(w) for w in weights] for _ in range(2)]
-    step = 0
-    for _ in range(epochs):
-        order = rng.permutation(len(x))
-        for at in range(0, len(order), 128):
-            some = order[at : at + 128]
-            step += 1
-            for k, slope in enumerate(_slopes(weights, x[some], y[some], weight[some])):
-                first[k] = 0.9 * first[k] + 0.1 * slope
-                second[k] = 0.999 * second[k] + 0.001 * slope**2
-                rise = first[k] / (1 - 0.9**step) / (np.sqrt(second[k] / (1 - 0.999**step)) + 1e-8)
-                weights[k] = weights[k] - 2e-3 * rise
-    return [w.astype(np.float32) for w in weights]
-
-
-def _slopes(weights: Weights, x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> Weights:
-    outputs = forward(weights, x)
-    score = 1 / (1 + np.exp(-outputs[-1][:, 0]))
-    back = ((score - y) * weight / len(y))[:, None]
-    slopes: Weights = []
-    for at in range(len(weights) - 2, -1, -2):
-        before = outputs[at // 2]
-        slopes = [before.T @ back + 1e-4 * weights[at], back.sum(0), *slopes]
-        if at:
-            back = (back @ weights[at].T) * (before > 0)
-    return slopes
-
-
-def as_onnx(weights: Weights) -> bytes:
-    """The network as an ONNX file, the logistic curve included."""
-    from onnx import TensorProto, helper, numpy_helper
-
-    nodes, tensors, now = [], [], "stamp"
-    for at in range(0, len(weights), 2):
-        names = f"w{at}", f"b{at}", f"layer{at}"
-        tensors += [numpy_helper.from_array(weights[at + i], names[i]) for i in (0, 1)]
-        nodes.append(helper.make_node("Gemm", [now, names[0], names[1]], [names[2]]))
-        kind, now = ("Sigmoid", "real") if at == len(weights) - 2 else ("Relu", f"out{at}")
-        nodes.append(helper.make_node(kind, [names[2]], [now]))
-    shape: Any = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        nodes,
-        "stamp_real",
-        [shape("stamp", TensorProto.FLOAT, ["n", SIDE * SIDE])],
-        [shape("real", TensorProto.FLOAT, ["n", 1])],
-        tensors,
-    )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
-    return bytes(made.SerializeToString())
+    return network.trained(x, y[:, None], weight, LAYERS, "Sigmoid", epochs)
 
 
 def main() -> None:
@@ -133,7 +69,7 @@ def main() -> None:
     weights = trained(stamp_pixels(stamps, SIDE), real)
     for name, seeds in (("trained on", TRAINED), ("judged on", JUDGED)):
         stamps, real = sky(seeds)
-        score = forward(weights, stamp_pixels(stamps, SIDE))[-1][:, 0]
+        score = network.forward(weights, stamp_pixels(stamps, SIDE))[-1][:, 0]
         passes = score >= 0
         rules = point_score(images(stamps))
         print(
@@ -141,7 +77,7 @@ def main() -> None:
             f" real passes {passes[real].mean():.3f}, artefact passes {passes[~real].mean():.3f}"
         )
     if options.write:
-        graph = as_onnx(weights)
+        graph = network.as_onnx(weights, "stamp_real", ("stamp", "real"), "Sigmoid")
         (HERE / "stamp_real.onnx").write_bytes(graph)
         about = ABOUT.format(sha256=hashlib.sha256(graph).hexdigest(), side=SIDE)
         (HERE / "stamp_real.toml").write_text(about)

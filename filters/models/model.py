@@ -9,15 +9,15 @@
     stamp = "cutoutDifference.stampData"     # the pixels of a stamp, about its middle
     side = 21
 
-    [[inputs]]
-    name = "facts"
-    columns = ["magpsf", "fwhm"]             # or numbers of the alert, less `mean`, by `std`
-    mean = [18.0, 2.5]
-    std = [1.5, 1.0]
+    [[inputs]] name = "facts" columns = ["magpsf", "rise_rate()"]      # or numbers of the alert, less
+    `mean`, by `std` mean = [18.0, 0.0] std = [1.5, 0.5] missing = 0.0                            # what
+    stands for a missing one after that; else there is no answer
 
     [[outputs]]
     name = "scores"
     values = ["real"]                        # what its columns are called
+
+A number is a column, or an expression of columns of `survey` ("ztf" where it is not written).
 
 An alert's answer must not depend on its neighbours, in its last digit neither. So the graph always sees the
 same number of alerts, and one thread works on it.
@@ -26,6 +26,7 @@ same number of alerts, and one thread works on it.
 from __future__ import annotations
 
 import hashlib
+import re
 import tomllib
 from collections.abc import Mapping
 from functools import cached_property
@@ -36,11 +37,15 @@ import numpy as np
 import pandas as pd
 
 from filters.errors import FilterError
+from filters.expressions.filter import Number
 from filters.stamps.images import images
 from filters.view import index_of
 
 ROWS = 32
 """Alerts that the graph sees at a time; what is missing to them is zero."""
+
+
+_COLUMN = re.compile(r"[\w.]+")
 
 
 class BadModel(FilterError):
@@ -81,7 +86,17 @@ class Model:
     def reads(self) -> list[str]:
         """The columns that it needs."""
         names = (name for one in self.about["inputs"] for name in one.get("columns", [one.get("stamp")]))
-        return list(dict.fromkeys(names))
+        return list(dict.fromkeys(column for name in names for column in self._reads_of(name)))
+
+    def _reads_of(self, name: str) -> tuple[str, ...]:
+        return self._numbers[name].reads if name in self._numbers else (name,)
+
+    @cached_property
+    def _numbers(self) -> dict[str, Number]:
+        """Those of its inputs that are expressions."""
+        survey = self.about.get("survey", "ztf")
+        names = [name for one in self.about["inputs"] for name in one.get("columns", ())]
+        return {name: Number(name, survey) for name in names if not _COLUMN.fullmatch(name)}
 
     @property
     def values(self) -> list[str]:
@@ -135,10 +150,19 @@ class Model:
         """(n, k) float32; NaN where something is missing."""
         if "stamp" in one:
             return stamp_pixels(alerts[one["stamp"]], one["side"])
-        numbers = [alerts[name].to_numpy(dtype=float, na_value=np.nan) for name in one["columns"]]
+        numbers = [self._number(name, alerts) for name in one["columns"]]
         columns = np.stack(numbers, axis=1) if numbers else np.empty((len(index_of(alerts)), 0))
         mean, std = np.asarray(one.get("mean", 0.0)), np.asarray(one.get("std", 1.0))
-        return ((columns - mean) / std).astype(np.float32)
+        scaled = (columns - mean) / std
+        if "missing" in one:
+            scaled = np.where(np.isfinite(scaled), scaled, one["missing"])
+        return np.asarray(scaled, np.float32)
+
+    def _number(self, name: str, alerts: pd.DataFrame) -> np.ndarray:
+        """One number of each alert, NaN where it is missing."""
+        if name in self._numbers:
+            return self._numbers[name](alerts)
+        return np.asarray(alerts[name].to_numpy(dtype=float, na_value=np.nan))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Model, (self.name, self.about, self._graph)

@@ -16,15 +16,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
+from benchmarks.train_class_model import KINDS
 from filters import load
+from filters.errors import BadParameter
 from filters.external.externals import stored_columns, to_frame
 from filters.models import BadModel, Model, model
 from filters.models.model import ROWS, stamp_pixels
 from filters.scoring import roc_area
 from schemas.packets.packet import read_packet
 from schemas.packets.reader import PacketReader
-from simulator import SimulatedAlert, simulate
+from simulator import SimulatedAlert, simulate, truth_table
+from tests.filters.packets import NOW, alert
 from tests.filters.stamp_oracle import pixels_of
+from tests.frames import table_of_packets
 
 STAMP = "cutoutDifference.stampData"
 HERE = Path(__file__).resolve().parents[2] / "filters" / "models"
@@ -163,3 +167,53 @@ def test_a_model_that_is_another_one_is_refused(tmp_path: Path) -> None:
         model(tmp_path / "nothing.toml")
     with pytest.raises(BadModel, match="needs"):
         numbers(tmp_path, 'version = "1"')
+
+
+def test_an_input_may_be_an_expression_and_stand_in_for_what_is_missing(tmp_path: Path) -> None:
+    about = NUMBERS.replace(
+        '["magpsf", "rb"]', '["jd - jdstarthist", "missing(rise_rate())"]\nmissing = [7.0, 0.0]'
+    )
+    made = numbers(tmp_path, about)
+    past = {"prv_candidates.jd", "prv_candidates.mag", "prv_candidates.exposure", "prv_candidates.band"}
+    assert set(made.reads) == {"jd", "jdstarthist", "mag", "band", *past}
+    packets = [alert(jdstarthist=NOW - 20.0), alert(jdstarthist=None)]
+    found = made(to_frame(table_of_packets(packets, made.reads), made.reads))
+    assert found["first"].tolist() == [pytest.approx(1.0, abs=1e-6), 7.0]
+    assert found["second"].tolist() == [1.0, 1.0]
+
+
+def test_the_class_of_a_light_curve_on_a_sky_that_it_has_not_seen() -> None:
+    f = load("filters.models.light_curves:light_curve_class")
+    alerts = list(simulate(600, seed=41, nights=3, stamps=False, observed=True))
+    reads = f.require_reads()
+    night = to_frame(PacketReader(stored_columns(reads)).read([one.packet for one in alerts]).table, reads)
+    kind = truth_table(alerts).to_pandas()["class"]
+    judged = f.using(score_min=0.0, rb_min=0.0).judge(night)
+    known = kind[judged.mask].notna().to_numpy()
+    true = kind[judged.mask][known].map({one: name for name, of in KINDS.items() for one in of})
+    right = judged.values["kind"][known].to_numpy() == true.to_numpy()
+    assert right.mean() > 0.9
+    supernovae = f.judge(night)
+    assert kind[supernovae.mask].isin(KINDS["supernova"]).mean() > 0.8
+    parts = [f.judge(night.iloc[at : at + 77]).values for at in range(0, 600, 77)]
+    pd.testing.assert_frame_equal(pd.concat(parts, ignore_index=True), supernovae.values, check_exact=True)
+    with pytest.raises(BadParameter, match="supernova"):
+        f.using(kind="supernovae").passes(night)
+
+
+def test_the_stamp_model_beside_the_surveys_own_on_real_packets(real_alerts: Path) -> None:
+    """Where the survey's deep score is sure of a real source, the model trained on simulated stamps
+    agrees."""
+    reads = ["drb", "rb", STAMP]
+    raw = [p.read_bytes() for p in sorted(real_alerts.glob("ztf_*/*.avro"))]
+    table = PacketReader(stored_columns(reads)).read(raw).table
+    night = to_frame(table, reads)
+    score, drb = model_of_stamps()(night)["real"], night["drb"]
+    known = (score.notna() & drb.notna()).to_numpy()
+    sure, doubtful = known & (drb > 0.9).to_numpy(), known & (drb < 0.5).to_numpy()
+    high, low = score[sure], score[doubtful]
+    print(f"{len(high)} with drb > 0.9: median {high.median():.2f}, {(high > 0.5).mean():.0%} above 0.5")
+    print(f"{len(low)} with drb < 0.5: median {low.median():.2f}, {(low > 0.5).mean():.0%} above 0.5")
+    print(f"rank correlation of {known.sum()} {score[known].corr(drb[known], method='spearman'):.2f}")
+    assert known.sum() > 100
+    assert (score[sure] > 0.5).mean() > 0.5
