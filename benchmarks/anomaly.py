@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import importlib
 import io
 import subprocess
 import sys
@@ -130,7 +131,7 @@ def extractor(folder: Path) -> Any:
     """What calculates the features; its names are those of NAMES and others."""
     sys.path.insert(0, str(folder / "light-curve"))
     try:
-        import light_curve as lc
+        lc = importlib.import_module("light_curve")
     finally:
         sys.path.remove(str(folder / "light-curve"))
     return lc.Extractor(

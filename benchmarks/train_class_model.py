@@ -171,8 +171,8 @@ def main() -> None:
     if not options.judge:
         frame, kind = sky(TRAINED, options.alerts)
         x = numbers_of(frame)
-        mean = np.round(np.nanmean(x, axis=0), 4)
-        std = np.round(np.maximum(np.nanstd(x, axis=0), 1e-3), 4)
+        mean = np.asarray(np.nanmean(x, axis=0)).round(4)
+        std = np.asarray(np.maximum(np.nanstd(x, axis=0), 1e-3)).round(4)
         scaled = np.nan_to_num((x - mean) / std, nan=0.0, posinf=0.0, neginf=0.0)
         share = np.bincount(kind, minlength=len(KINDS)) / len(kind)
         weight = (1 / np.sqrt(share))[kind]

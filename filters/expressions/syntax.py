@@ -93,7 +93,7 @@ class Parsed:
     @property
     def nodes(self) -> list[ast.expr]:
         """The trees of all of them."""
-        return [part.node for part in (*self.terms, *self.given)]
+        return [*(term.node for term in self.terms), *(one.node for one in self.given)]
 
 
 def parse(text: str) -> Parsed:
@@ -124,8 +124,8 @@ def _values(statements: list[ast.stmt], source: str) -> tuple[Given, ...]:
             shown = ast.get_source_segment(source, one)
             raise BadExpression(f"`{shown}`: after a semicolon comes a value, such as score = rb")
         node, unit = one.value, None
-        if isinstance(node, ast.Tuple) and len(node.elts) == 2:
-            node, unit = node.elts[0], constant(node.elts[1])
+        if isinstance(one.value, ast.Tuple) and len(one.value.elts) == 2:
+            node, unit = one.value.elts[0], constant(one.value.elts[1])
             if not isinstance(unit, str):
                 raise BadExpression(
                     f'`{target.id}`: the unit of a value is text: {target.id} = (part, "mag")'

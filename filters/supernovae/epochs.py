@@ -101,6 +101,7 @@ def _joined(
     whole = pd.concat([past, pd.DataFrame(now)]).sort_values(["row", "days"], kind="stable")
     good = np.isfinite(whole["flux"]) & np.isfinite(whole["error"]) & (whole["error"] > 0)
     chosen = whole[good & (whole["days"] >= -WINDOW) & whole["band"].notna()]
-    return Measured(
-        *(chosen[name].to_numpy() for name in ("row", "days", "band", "flux", "error")), count, zero
+    rows, days, bands, fluxes, errors = (
+        chosen[name].to_numpy() for name in ("row", "days", "band", "flux", "error")
     )
+    return Measured(rows, days, bands, fluxes, errors, count, zero)
