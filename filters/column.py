@@ -4,6 +4,7 @@ Arithmetic and comparisons go epoch by epoch, as in NumPy; `min`, `mean`, `any` 
 There is no way to mix epochs of different alerts, so a filter cannot depend on who else is in its batch.
 """
 
+import operator
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, cast
 
@@ -14,13 +15,13 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from filters.errors import BadSelection, FilterError
 from filters.traced import NOTHING
 
-_COMPARE: dict[Any, str] = {
-    np.equal: "__eq__",
-    np.not_equal: "__ne__",
-    np.less: "__lt__",
-    np.less_equal: "__le__",
+_COMPARE: dict[Any, Callable[[Any, Any], Any]] = {
+    np.equal: operator.eq,
+    np.not_equal: operator.ne,
+    np.less: operator.lt,
+    np.less_equal: operator.le,
 }
-_COMPARE |= {np.greater: "__gt__", np.greater_equal: "__ge__"}
+_COMPARE |= {np.greater: operator.gt, np.greater_equal: operator.ge}
 _SWAPPED: dict[Any, np.ufunc] = {np.less: np.greater, np.greater: np.less}
 _SWAPPED |= {np.less_equal: np.greater_equal, np.greater_equal: np.less_equal}
 
@@ -295,9 +296,8 @@ def _compare(ufunc: np.ufunc, left: Any, right: Any) -> np.ndarray:
     """Compare where one side is a pandas array; missing is false, also for !=."""
     if not hasattr(left, "isna"):
         return _compare(_SWAPPED.get(ufunc, ufunc), right, left)
-    method: Callable[[Any], Any] = getattr(left, _COMPARE[ufunc])
     missing = np.asarray(left.isna())
     if hasattr(right, "isna"):
         missing = missing | np.asarray(right.isna())
-    answer = pd.array(method(right), dtype="boolean").to_numpy(dtype=bool, na_value=False)
+    answer = pd.array(_COMPARE[ufunc](left, right), dtype="boolean").to_numpy(dtype=bool, na_value=False)
     return np.asarray(answer) & ~missing

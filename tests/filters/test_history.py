@@ -253,3 +253,14 @@ def test_now_is_not_past() -> None:
     past = history(frame([alert([detection(0), detection(1e-4)])]), "prv_candidates")
     assert past["jd"].to_numpy().tolist() == [NOW - 1e-4 / 1440]
     assert past.not_past.tolist() == [1]
+
+
+def test_words_of_two_kinds_of_pandas_text_compare() -> None:
+    """Dask turns the text of a frame without rows, and only that, into pandas' other kind of text."""
+    batch = [alert([detection(30, fid=2), detection(60, fid=1)], fid=2), alert([])]
+    reads = ["jd", "band", "prv_candidates.jd", "prv_candidates.band"]
+    some = to_frame(table_of_packets(batch, reads), reads)
+    for night in (some, some.iloc[:0]):
+        other = night.astype({"band": "string"})
+        seen = history(other, "prv_candidates")
+        assert (seen["band"] != seen.alert["band"]).any().tolist() == [True, False][: len(night)]
