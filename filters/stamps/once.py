@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,20 @@ import pandas as pd
 
 from filters.traced import answer
 from filters.view import index_of
+
+
+@contextmanager
+def _noting(alerts: pd.DataFrame) -> Iterator[set[str]]:
+    """The columns that are read meanwhile of alerts that note it (`filters.traced`), read before or not."""
+    used: set[str] | None = getattr(alerts, "used", None)
+    found: set[str] = set()
+    before = set(used or ())
+    if used is not None:
+        used.clear()
+    yield found
+    if used is not None:
+        found |= used
+        used |= before
 
 
 class Remembered:
@@ -37,10 +52,10 @@ class Remembered:
         known = self._known
         new = np.ones(len(index), bool) if known is None else ~np.asarray(index.isin(known.index))
         if new.any() or known is None:
-            before = set(getattr(alerts, "used", ()))
-            fresh = self._calculated(alerts if new.all() else alerts[new], index[new])
+            with _noting(alerts) as used:
+                fresh = self._calculated(alerts if new.all() else alerts[new], index[new])
             known = self._known = fresh if known is None or known.empty else pd.concat([known, fresh])
-            self._sources |= set(getattr(alerts, "used", ())) - before
+            self._sources |= used
         return answer(alerts, known.loc[index, name].to_numpy(), self._sources)
 
     def _calculated(self, alerts: pd.DataFrame, index: pd.Index) -> pd.DataFrame:

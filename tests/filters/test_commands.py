@@ -156,5 +156,5 @@ def test_explain_real_packets(real_alerts: Path) -> None:
         for name, f in registered("ztf").items():
             (told,) = json.loads(run("explain", name, str(packet), "--json").stdout)
             assert [cut["cut"] for cut in told["cuts"]] == f.cut_names()
-            assert all(cut["saw"] for cut in told["cuts"])
+            assert all(cut["saw"] for cut in told["cuts"] if cut["passed"] is not None)  # it was reached
             assert told["passes"] == all(cut["passed"] for cut in told["cuts"])

@@ -182,3 +182,12 @@ def test_passbands_are_where_they_are_published() -> None:
     told = {"g": 4806, "r": 6436, "i": 7968}
     for name, band in passbands("ztf").items():
         assert band.mean == pytest.approx(told[name], rel=0.015)
+
+
+def test_explain_shows_what_the_fit_saw() -> None:
+    frame, _ = sky()
+    f = registered()["type_ia"]
+    passing = frame[f.passes(frame)].iloc[:1]
+    told = f.explain(passing, int(passing["candid"].iloc[0])).set_index("cut")["saw"]
+    assert "fp_hists.forcediffimflux" in told["fits"]
+    assert f.values_of(passing)["chi2_dof"] <= 2
