@@ -47,9 +47,19 @@ class Templates:
 
 @cache
 def templates(survey: str, first: int, last: int) -> Templates:
-    """The templates of a survey, from day `first` to day `last` about the maximum, both included.
+    """The templates of a survey.
 
-    Raises FilterError when the file is not the one that this version of zads was made with.
+    Parameters
+    ----------
+    survey
+        Whose passbands.
+    first, last
+        Days about the maximum, in the observer's frame; both are included.
+
+    Raises
+    ------
+    FilterError
+        When the file is not the one that this version of zads was made with.
     """
     raw = TABLE.read_bytes()
     if hashlib.sha256(raw).hexdigest() != SHA256:
