@@ -74,6 +74,13 @@ def replay(
     all_versions: Annotated[
         bool, typer.Option("--all-versions", help="Every record as it came, not one alert a candid.")
     ] = False,
+    as_ran: Annotated[
+        bool,
+        typer.Option(
+            "--as-ran",
+            help="Of channel.NAME: each record by the parameters that were in force at its offset.",
+        ),
+    ] = False,
     values: Annotated[
         str | None,
         typer.Option(help="More columns for the matches, separated by commas: watch.name,watch.sep."),
@@ -134,6 +141,9 @@ def replay(
     where = _part(archive_at(archive), survey, named)
     _require_nights(where, nights)
     _make_room(out, plots)
+    if as_ran:
+        _as_ran(filters or [], where, nights, out, config, bootstrap)
+        return
     send = _sender(to_topic, speed, bootstrap, config)
     known, wanted = _truth(truth, named, seeks)
     found: Replay | None = None
@@ -233,13 +243,35 @@ def _sender(
 
 
 def sweeps(given: list[str]) -> dict[str, Any]:
-    """["gap=20", "rb_min=0.5,0.6"] as {"gap": "20", "rb_min": ["0.5", "0.6"]}. Raises BadParameter."""
+    """["gap=20", "rb_min=0.5,0.6"] as {"gap": "20", "rb_min": ["0.5", "0.6"]}; a table by a column
+    ("rb_min=band:g=0.7,r=0.6") is one value. Raises BadParameter."""
     from commands.explain import parameters
+    from filters.tables import is_table
 
-    values = parameters(given)
     return {
-        name: [v.strip() for v in text.split(",")] if "," in text else text for name, text in values.items()
+        name: [v.strip() for v in text.split(",")] if "," in text and not is_table(text) else text
+        for name, text in parameters(given).items()
     }
+
+
+def _as_ran(
+    filters: list[str],
+    where: Reader,
+    nights: str | None,
+    out: Path | None,
+    config: Path | None,
+    bootstrap: str | None,
+) -> None:
+    from commands.shared.as_ran import matches_as_ran
+    from schemas.tabular import write_table
+
+    if len(filters) != 1:
+        raise typer.BadParameter("--as-ran wants one channel: channel.NAME")
+    matches = matches_as_ran(filters[0], where, nights, config, bootstrap)
+    people.print(f"{counted(len(matches), 'match')} as it ran")
+    if out is not None:
+        write_table(matches.drop(columns="variant"), out, where.survey)
+        people.print(f"{counted(len(matches), 'match')} in {out}", soft_wrap=True)
 
 
 def _cone(given: str | None) -> Cone | None:

@@ -21,14 +21,16 @@ import pandas as pd
 from filters import cuts, travel
 from filters import traced as trace
 from filters import version as source
-from filters.errors import FilterError, ReadsRequired
+from filters.errors import BadCut, BadParameter, FilterError, ReadsRequired
 from filters.external.externals import Unchecked, frames_of
 from filters.parameters import Parameter, parameters_of, with_values
+from filters.tables import Group, each_value, groups
+from filters.tables.tables import WHOLE_EXPOSURES
 from filters.values import Judged, is_lazy, of_passing, split
 from filters.values import declared as declared_values
 from filters.view import AlertView
-from schemas.errors import NoSuchColumn, ZadsError
-from schemas.frame import IDENTITY, FrameMaker
+from schemas.errors import NoSuchColumn, ZadsError, near_names
+from schemas.frame import IDENTITY, FrameMaker, may_be_external
 from schemas.surveys.registry import module_of, survey_named
 
 Cuts = Mapping[str, Any]
@@ -91,10 +93,15 @@ class Filter:
 
     @cached_property
     def reads(self) -> tuple[str, ...] | None:
-        """The columns to decode: those declared, and the times that `history` needs."""
+        """The columns to decode: those declared, those of tables, and the times that `history` needs."""
         if self.declared is None:
             return None
-        return complete(self.declared, self.surveys, self.scope)
+        return complete([*self.declared, *self.tables], self.surveys, self.scope)
+
+    @cached_property
+    def tables(self) -> tuple[str, ...]:
+        """The columns by which some parameter has a table of values."""
+        return tuple(dict.fromkeys(v["by"] for v in self.values.values() if isinstance(v, Mapping)))
 
     @cached_property
     def version(self) -> str:
@@ -102,7 +109,8 @@ class Filter:
         `filters.version`. Parameter values have no part in it."""
         parents = [parent.version for parent in self.extends]
         rooms = [module_of(name) for name in self.surveys]
-        about = (self.surveys, self.scope, self.reads, *([dict(self.gives)] if self.gives else []))
+        reads = None if self.declared is None else complete(self.declared, self.surveys, self.scope)
+        about = (self.surveys, self.scope, reads, *([dict(self.gives)] if self.gives else []))
         return source.version(self.function, about, parents, rooms)
 
     @property
@@ -127,9 +135,24 @@ class Filter:
     def using(self, **values: Any) -> "Filter":
         """This filter with other parameter values; numbers may come as text.
 
-        Raises BadParameter for a name it has not, or a value of another kind.
+        A value may be a table by a column: `{"by": "band", "g": 0.7, "else": 0.65}`, or as text
+        `band:g=0.7,else=0.65`. Raises BadParameter for a name it has not, or a value of another kind.
         """
-        return replace(self, values=with_values(self.name, self.parameters, self.values, values))
+        made = replace(self, values=with_values(self.name, self.parameters, self.values, values))
+        made._check_tables()
+        return made
+
+    def _check_tables(self) -> None:
+        """Raise BadParameter for a table by what is no column of an alert."""
+        for by in self.tables:
+            for survey in self.surveys:
+                if by not in survey_named(survey).scalars() and not may_be_external(by):
+                    near = near_names(by, survey_named(survey).scalars())
+                    raise BadParameter(f"{self.name}: a table goes by a column of alerts, not '{by}'; {near}")
+            if self.scope == "exposure" and by not in WHOLE_EXPOSURES:
+                raise BadParameter(
+                    f"{self.name} judges whole exposures: a table of it goes by {', '.join(WHOLE_EXPOSURES)}"
+                )
 
     def __call__(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Boolean frame on the batch's index, one column a cut.
@@ -153,15 +176,43 @@ class Filter:
         Raises what a call does, and BadValue for values that are not those of `gives`.
         """
         view = self.restricted(frame)
-        cuts_returned, given = split(self.name, self.function(view, **self.values))
+        if not self.tables:
+            return self._judge(view, self.values)
+        parts = [(group.rows, self._judge(part, group.values)) for group, part in self._groups(view)]
+        mask = np.zeros(len(frame), bool)
+        for rows, judged in parts:
+            mask[rows] = judged.mask
+        order = np.concatenate([np.flatnonzero(rows)[judged.mask] for rows, judged in parts])
+        values = pd.concat([judged.values for _, judged in parts], ignore_index=True)
+        return Judged(mask, values.iloc[np.argsort(order)].reset_index(drop=True))
+
+    def _judge(self, view: AlertView, values: Mapping[str, Any]) -> Judged:
+        """The same for plain values of the parameters."""
+        cuts_returned, given = split(self.name, self.function(view, **values))
         found = list(cuts.evaluate(self.name, view, cuts_returned).values())
-        mask = np.logical_and.reduce(found) if found else np.ones(len(frame), bool)
+        mask = np.logical_and.reduce(found) if found else np.ones(len(view), bool)
         if not self.gives and not given:
             return Judged(mask, pd.DataFrame(index=pd.RangeIndex(int(mask.sum()))))
         return Judged(mask, of_passing(self.name, view, mask, given, self.gives))
 
+    def _groups(self, view: pd.DataFrame) -> list[tuple[Group, Any]]:
+        """The batch divided by what the tables give each alert."""
+        found = groups(view, self.values)
+        if len(found) == 1:
+            return [(found[0], view)]
+        if not isinstance(view, AlertView):  # of `explain`, which notes what is read
+            return [(group, view[group.rows]) for group in found]
+        return [(group, AlertView(view[group.rows], map(str, view))) for group in found]
+
     def cuts_of(self, alerts: pd.DataFrame, **values: Any) -> dict[str, Any]:
-        """The bare cuts of `alerts`, for a filter built upon this one."""
+        """The bare cuts of `alerts`, for a filter built upon this one.
+
+        Raises FilterError where a table of this one stands: give the filter built upon it the table.
+        """
+        if self.tables and not values:
+            raise FilterError(
+                f"{self.name} has a table of values: give it to the filter that is built upon it"
+            )
         return dict(split(self.name, self.function(alerts, **{**self.values, **values}))[0])
 
     def _run(self, frame: pd.DataFrame) -> dict[str, np.ndarray]:
@@ -169,8 +220,27 @@ class Filter:
 
     def evaluate(self, view: pd.DataFrame) -> tuple[Cuts, dict[str, np.ndarray]]:
         """What the function returns for a restricted frame, and the plain boolean cuts made of it."""
-        returned, _ = split(self.name, self.function(view, **self.values))
+        if not self.tables:
+            return self._evaluate(view, self.values)
+        parts = [(group.rows, *self._evaluate(part, group.values)) for group, part in self._groups(view)]
+        if len(parts) == 1:
+            return parts[0][1:]
+        names = list(parts[0][2])
+        whole = {name: np.zeros(len(view), bool) for name in names}
+        for rows, _, found in parts:
+            if list(found) != names:
+                raise BadCut(f"{self.name} has other cuts with other values of its parameters")
+            for name, mask in found.items():
+                whole[name][rows] = mask
+        return whole, whole
+
+    def _evaluate(self, view: pd.DataFrame, values: Mapping[str, Any]) -> tuple[Cuts, dict[str, np.ndarray]]:
+        returned, _ = split(self.name, self.function(view, **values))
         return returned, cuts.evaluate(self.name, view, returned)
+
+    def _values_for(self, alert: pd.DataFrame) -> Mapping[str, Any]:
+        """The parameters' plain values for a frame of one row."""
+        return groups(alert, self.values)[0].values if self.tables else self.values
 
     def computed(self, alert: pd.DataFrame) -> Mapping[str, Mapping[str, Any]]:
         """What the cuts compute of one alert on the way, for `explain`; only expressions tell.
@@ -178,7 +248,7 @@ class Filter:
         alert: a frame of one row, as `restricted` gives it.
         """
         tell = getattr(self.function, "computed", None)
-        return {} if tell is None else tell(alert, **self.values)
+        return {} if tell is None else tell(alert, **self._values_for(alert))
 
     def values_of(self, alert: pd.DataFrame) -> dict[str, Any]:
         """What the filter gives of one alert whether it passes or not: name -> value.
@@ -186,7 +256,7 @@ class Filter:
         alert: a frame of one row. A value that is only computed of alerts that pass is left out of others.
         """
         view = self.restricted(alert)
-        cuts_returned, given = split(self.name, self.function(view, **self.values))
+        cuts_returned, given = split(self.name, self.function(view, **self._values_for(view)))
         passes = all(bool(one[0]) for one in cuts.evaluate(self.name, view, cuts_returned).values())
         if not passes:
             given = {name: value for name, value in given.items() if not is_lazy(value)}
@@ -224,9 +294,16 @@ class Filter:
         return trace.columns_used(self, frame)
 
     def cut_names(self) -> list[str]:
-        """The names of the cuts, in their order. Raises ReadsRequired without declared `reads`."""
-        reads = self.require_reads()
-        return [str(name) for name in self(frames_of(reads, self.surveys[0]).of_packets([])).columns]
+        """The names of the cuts, in their order.
+
+        Raises ReadsRequired without declared `reads`, BadParameter for a table some value of which would make
+        other cuts.
+        """
+        nothing = self.restricted(frames_of(self.require_reads(), self.surveys[0]).of_packets([]))
+        names = [[str(name) for name in self._evaluate(nothing, one)[1]] for one in each_value(self.values)]
+        if any(others != names[-1] for others in names):
+            raise BadParameter(f"{self.name}: a value of {self.values} makes other cuts than another one")
+        return names[-1]
 
     def one(self, packet: Mapping[str, Any]) -> Verdict:
         """The verdict on one packet as a plain dictionary: the same as in any batch.

@@ -5,9 +5,11 @@ import math
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 from filters.errors import BadParameter, FilterError
+from filters.tables import is_table, read_table
 from schemas.errors import near_names
 
 KINDS = (bool, int, float, str)
@@ -71,7 +73,8 @@ def with_values(
     old
         Values by name.
     new
-        Other values by name; text, as from a command line, is read as the parameter's kind.
+        Other values by name; text, as from a command line, is read as the parameter's kind. A table of values
+        by a column (`filters.tables`) is one too.
 
     Raises
     ------
@@ -82,8 +85,15 @@ def with_values(
     for name, value in new.items():
         if name not in parameters:
             raise BadParameter(f"{filter_name} has no parameter '{name}'; {near_names(name, parameters)}")
-        values[name] = _value(f"{filter_name}: {name}", parameters[name].kind, value, parameters[name].unit)
+        values[name] = _value_or_table(f"{filter_name}: {name}", parameters[name], value)
     return values
+
+
+def _value_or_table(what: str, parameter: Parameter, value: Any) -> Any:
+    if is_table(value) and (parameter.kind is not str or isinstance(value, Mapping)):
+        one = partial(_value, what, parameter.kind, unit=parameter.unit)
+        return read_table(what, value, parameter.default, one)
+    return _value(what, parameter.kind, value, parameter.unit)
 
 
 def _value(what: str, kind: type, value: Any, unit: str = "") -> Any:

@@ -28,13 +28,22 @@ def test_the_commands_of_the_page(
     monkeypatch.setenv("ZADS_BOOTSTRAP_SERVERS", own_broker.bootstrap_servers)
     monkeypatch.setenv("ZADS_ARCHIVE", str(tmp_path / "archive"))
     (tmp_path / "channels.toml").write_text(blocks(CHANNELS, "toml")[-1].replace("bright", "brightest"))
-    (tmp_path / "limits.toml").write_text(blocks(CHANNELS, "toml")[0])
+    (tmp_path / "limits.toml").write_text(blocks(CHANNELS, "toml")[1])
+    (tmp_path / "tables.toml").write_text(blocks(CHANNELS, "toml")[0])
+    (tuned,) = channel_set(read_config(tmp_path / "tables.toml")).channels
+    assert tuned.filter.values["rb_min"]["600"] == 0.8
     limits = {c.name: str(c.limits) for c in channel_set(read_config(tmp_path / "limits.toml")).channels}
     assert limits == {"supernovae": "", "new_supernovae": "once=true"}
-    lines = blocks(CHANNELS, "console")[0].splitlines()
+    lines = [line for block in blocks(CHANNELS, "console") for line in block.splitlines()]
     for line in [*lines, "zads channel apply channels.toml --yes"]:
         done = CliRunner().invoke(application(), shlex.split(line)[1:])
         assert done.exit_code == 0, (line, done.output, done.exception)
     found = read_registry(own_broker.bootstrap_servers)
     states = {name: definition.state for name, definition in found.definitions.items()}
-    assert states == {"bright": "retired", "faint": "draft", "brightest": "enabled", "nuclear": "paused"}
+    assert states == {
+        "bright": "retired",
+        "faint": "draft",
+        "tuned": "draft",
+        "brightest": "enabled",
+        "nuclear": "paused",
+    }

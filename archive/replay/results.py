@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from archive.read.columns import Tally
+from archive.replay.as_ran import Span, as_ran
 from archive.replay.funnels import NightSum
 from archive.replay.limited import limited
 from archive.replay.matches import match_words, matches_of
@@ -21,6 +22,7 @@ from archive.replay.trial import SOURCE
 from filters import Filter
 from filters.errors import FilterError
 from filters.limits import Limits
+from filters.tables import text_of
 from schemas.dictionary import Word
 from schemas.json_text import to_json as json_text
 from schemas.tabular import to_astropy, write_table
@@ -163,6 +165,21 @@ class Replay:
             For limits that need what the matches do not say.
         """
         return limited(self.of(given), limits, channel)
+
+    def as_ran(self, spans: Sequence[Span]) -> pd.DataFrame:
+        """The matches of the filter that was in force where each record is: see `archive.replay.as_ran`.
+
+        Parameters
+        ----------
+        spans
+            Which of the filters was in force in which offsets.
+
+        Raises
+        ------
+        FilterError
+            For a replay that does not keep its records: versions="all" does.
+        """
+        return as_ran(self.matches, spans)
 
     def funnel(self, given: int | str | Filter | None = None) -> pd.DataFrame:
         """What is left after each cut, "all" first: filter, night, cut, alerts, objects."""
@@ -360,7 +377,7 @@ def _label(f: Filter, every: Sequence[Filter]) -> str:
     """Name, values that are not the defaults or that tell it from its namesakes, version if that does."""
     namesakes = [g for g in every if g.name == f.name]
     told = [
-        f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+        f"{name}={value:g}" if isinstance(value, float) else f"{name}={text_of(value)}"
         for name, value in f.values.items()
         if value != f.parameters[name].default or any(g.values.get(name) != value for g in namesakes)
     ]

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -30,7 +30,7 @@ class Wanted(BaseModel):
 
     filter: str = ""
     where: str = ""
-    parameters: dict[str, float | int | str | bool] = {}
+    parameters: dict[str, float | int | str | bool | dict[str, Any]] = {}
     access: Literal["public", "collaboration"] = "public"
     drop: tuple[str, ...] = ()
     topics: str = ""

@@ -97,7 +97,9 @@ def history(name: Name, config: Config = None, bootstrap: Bootstrap = None) -> N
 
 def parameters_text(definition: Definition) -> str:
     """ "rb_min=0.7 gap=30"."""
-    return " ".join(f"{name}={value}" for name, value in definition.parameters.items())
+    from filters.tables import text_of
+
+    return " ".join(f"{name}={text_of(value)}" for name, value in definition.parameters.items())
 
 
 def _table(every: list[Definition]) -> Table:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from streamz import Stream
 
+from filters.tables import text_of
 from pipeline.broker.dead_letters import TOPIC as DEAD_LETTERS_TOPIC
 from pipeline.channels.channel import Channel, ChannelSet
 from pipeline.channels.config import RunConfig
@@ -107,7 +108,7 @@ def parameters_of(channel: Channel) -> list[str]:
 
 
 def _value(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else text_of(value)
 
 
 def as_text(config: RunConfig, channels: ChannelSet) -> str:

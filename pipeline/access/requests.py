@@ -44,7 +44,9 @@ class Request(BaseModel):
     filter: str = Field(default="", max_length=100)
     text: str = Field(default="", max_length=MOST_TEXT)
     where: str = Field(default="", max_length=2000)
-    parameters: dict[str, float | int | str | bool] = Field(default_factory=dict, max_length=100)
+    parameters: dict[str, float | int | str | bool | dict[str, Any]] = Field(
+        default_factory=dict, max_length=100
+    )
     alerts_per_hour: int | None = None
     readers: tuple[str, ...] | None = Field(default=None, max_length=100)
     access: Access | None = None

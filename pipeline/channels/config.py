@@ -90,7 +90,7 @@ class ChannelConfig(_Table):
     filter: str = ""
     where: str = ""  # an expression instead of a filter: "rb > 0.65 and magpsf < 19"
     values: list[str] = Field(default_factory=list)  # columns that travel with each alert: "galex.sep"
-    parameters: dict[str, float | int | str | bool] = Field(default_factory=dict)
+    parameters: dict[str, float | int | str | bool | dict[str, Any]] = Field(default_factory=dict)
     access: Access = "public"
     drop: list[str] = Field(default_factory=list)
     topics: str = ""

@@ -16,6 +16,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicCollection
 from pydantic import ValidationError
 
+from filters.tables import text_of
 from pipeline.broker.client import (
     MESSAGE_MAX_BYTES,
     BrokerError,
@@ -188,7 +189,7 @@ def difference(old: Definition | None, new: Definition) -> str:
     if old is None:
         return f"created it with {new.filter}"
     said = [
-        f"{name} {old.parameters.get(name)} → {new.parameters.get(name)}"
+        f"{name} {text_of(old.parameters.get(name))} → {text_of(new.parameters.get(name))}"
         for name in sorted({*old.parameters, *new.parameters})
         if old.parameters.get(name) != new.parameters.get(name)
     ]

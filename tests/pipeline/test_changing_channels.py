@@ -8,24 +8,31 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from archive.write.appenders import Appenders
+from commands import application
 from filters import load
 from filters.external.externals import stored_columns, to_frame
+from filters.tables import text_of
 from pipeline.broker.client import topic_names
 from pipeline.broker.listen import Alert, listen
 from pipeline.channels.config import read_config
 from pipeline.channels.definition import Definition, by_value
 from pipeline.channels.gaps import APPLIED_TOPIC
 from pipeline.channels.registry import read_registry, write_registry
+from pipeline.clients.follow import Follower
 from pipeline.worker.backfill import backfill, gaps_of
 from schemas.packets.reader import PacketReader
 from tests.pipeline import topics
 from tests.pipeline.night import night, publish_night, running
 
 Place = tuple[str, int, int]
-THRESHOLDS = (0.3, 0.8)
+THRESHOLDS = (0.3, "band:g=0.8,else=0.7")
 
 
 @pytest.fixture
@@ -54,7 +61,7 @@ def sources(alerts: list[Alert]) -> Counter[Place]:
 
 
 @cache
-def passing(rb_min: float) -> set[int]:
+def passing(rb_min: float | str) -> set[int]:
     chosen = load("real_bogus").using(rb_min=rb_min)
     packets = [alert.packet for alert in night() if alert.programid == 1]
     table = PacketReader(stored_columns(chosen.reads, public=True)).read(packets).table
@@ -62,7 +69,8 @@ def passing(rb_min: float) -> set[int]:
     return set(frame["candid"][chosen.passes(frame)].tolist())
 
 
-Applied = dict[tuple[str, int], list[tuple[int, float | None]]]
+Threshold = float | str | None
+Applied = dict[tuple[str, int], list[tuple[int, Threshold]]]
 
 
 def applied(servers: str) -> Applied:
@@ -70,13 +78,19 @@ def applied(servers: str) -> Applied:
     found: Applied = {}
     for message in topics.records(servers, APPLIED_TOPIC):
         told = json.loads(message.value())
-        values = {c["name"]: c["parameters"].get("rb_min", -1.0) for c in told["channels"]}
+        values = {c["name"]: threshold(c["parameters"]) for c in told["channels"]}
         place = (told["topic"], told["partition"])
         found.setdefault(place, []).append((told["offset"], values.get("bright")))
     return found
 
 
-def judged(servers: str) -> Iterator[tuple[Place, int, float | None]]:
+def threshold(parameters: dict[str, Any]) -> Threshold:
+    """The value of rb_min, a table as its text."""
+    found = parameters.get("rb_min", -1.0)
+    return text_of(found) if isinstance(found, dict) else float(found)
+
+
+def judged(servers: str) -> Iterator[tuple[Place, int, Threshold]]:
     """Every record: where it is, its candid, and the threshold in force at its offset."""
     for (topic, partition), changes in applied(servers).items():
         for message in topics.records(servers, topic):
@@ -113,7 +127,7 @@ def test_a_threshold_changed_while_a_night_streams(own_broker, folder):
         run.workers()[0].kill()
 
         def second(alert: Alert) -> bool:
-            return json.loads(alert.headers["parameters"])["rb_min"] == THRESHOLDS[1]
+            return threshold(json.loads(alert.headers["parameters"])) == THRESHOLDS[1]
 
         run.until(lambda: any(second(alert) for alert in delivered(servers)), "one by the second threshold")
         run.kill()
@@ -126,6 +140,18 @@ def test_a_threshold_changed_while_a_night_streams(own_broker, folder):
     wanted = expected(servers)
     assert wanted
     assert sources(delivered(servers)) == wanted
+    again = repeated(servers, folder)
+    assert again == wanted
+
+
+def repeated(servers: str, folder: Path) -> Counter[Place]:
+    """The records that a replay as the channel ran finds."""
+    Follower(Appenders(str(folder / "archive")), "^ztf_.*", servers, "a").run(until_drained=True)
+    told = ["--archive", str(folder / "archive"), "--bootstrap", servers, "--out", str(folder / "as_ran.csv")]
+    done = CliRunner().invoke(application(), ["replay", "channel.bright", "--as-ran", *told])
+    assert done.exit_code == 0, done.output
+    matches = pd.read_csv(folder / "as_ran.csv")
+    return Counter(zip(matches["_topic"], matches["_partition"], matches["_offset"], strict=True))
 
 
 def test_a_flood_is_suspended_alone_and_nothing_of_it_is_lost(own_broker, folder):

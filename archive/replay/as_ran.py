@@ -1,0 +1,60 @@
+"""The matches of a replay as the channel ran: each record judged by the parameters that were in force at
+its offset.
+
+`replay` tries every set of parameters that was in force on all records; here each record keeps the verdict of
+its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from archive.replay.trial import SOURCE
+from filters.errors import FilterError
+
+
+@dataclass(frozen=True)
+class Span:
+    """Offsets low <= offset < high of a partition, in which one filter was in force.
+
+    variant: its number among those of the replay; None: the channel was off. high: None, it is in force
+    still.
+    """
+
+    topic: str
+    partition: int
+    low: int
+    high: int | None
+    variant: int | None
+
+
+def as_ran(matches: pd.DataFrame, spans: Sequence[Span]) -> pd.DataFrame:
+    """The rows whose filter was in force where their record is, in their order.
+
+    Parameters
+    ----------
+    matches
+        Of all filters of a replay with versions="all".
+    spans
+        Which filter was in force where; none overlap.
+
+    Raises
+    ------
+    FilterError
+        For matches that do not say which records they are.
+    """
+    if not {*SOURCE} <= set(matches.columns):
+        raise FilterError("a replay as it ran goes by Kafka's records", hint='replay with versions="all"')
+    keep = np.zeros(len(matches), bool)
+    offset, variant = matches["_offset"].to_numpy(float, na_value=np.nan), matches["variant"].to_numpy()
+    for span in spans:
+        if span.variant is None:
+            continue
+        here = (matches["_topic"] == span.topic) & (matches["_partition"] == span.partition)
+        inside = (offset >= span.low) & (offset < (np.inf if span.high is None else span.high))
+        keep |= here.to_numpy(dtype=bool, na_value=False) & inside & (variant == span.variant)
+    return matches[keep].reset_index(drop=True)
