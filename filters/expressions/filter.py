@@ -15,7 +15,7 @@ from filters.contract import Answer, Filter, complete
 from filters.errors import FilterError
 from filters.expressions.meaning import Reader, defaults
 from filters.expressions.syntax import BadExpression, dotted, parse
-from filters.expressions.terms import Batch, Part
+from filters.expressions.terms import Batch, Part, Shared
 from filters.expressions.values import Kind, Values, spread
 from filters.traced import answer
 from filters.values import declared
@@ -48,6 +48,7 @@ class Expression:
         self.text, self.survey = text, survey
         self._meaning = _meaning(text, survey)
         self._cuts, self.parameters = self._meaning.cuts, self._meaning.parameters
+        self._used = [part.thresholds for part in self._cuts.values()]
 
     def __call__(self, alerts: pd.DataFrame, **values: Any) -> Answer:
         """Each term as a cut: its text -> a boolean Series; with values, these too."""
@@ -58,6 +59,32 @@ class Expression:
         }
         given = {name: _one_each(batch, part) for name, part in self._meaning.given.items()}
         return (cuts, given) if given else cuts
+
+    def mask(self, shared: Shared, **values: Any) -> np.ndarray:
+        """Who passes every term: (n,) bool. The same as of the cuts, without making them.
+
+        Parameters
+        ----------
+        shared
+            Of the frame; a term that another expression has too is computed once.
+        values
+            Parameter values.
+
+        Raises
+        ------
+        NoSuchColumn
+            For a column that the frame lacks.
+        BadCut
+            For a term that is no truth.
+        """
+        batch = Batch(shared, values)
+        whole = np.ones(shared.length, bool)
+        for (text, part), used in zip(self._cuts.items(), self._used, strict=True):
+            term = (self.survey, text, *((name, values[name]) for name in used))
+            if term not in shared.masks:
+                shared.masks[term] = spread(part.values(batch), shared.length, "flag")
+            whole &= shared.masks[term]
+        return whole
 
     @property
     def gives(self) -> dict[str, str]:

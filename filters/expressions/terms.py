@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,40 +29,75 @@ from filters.history import History, history
 from filters.view import column_of, index_of
 
 
-class Batch:
-    """The alerts that an expression is evaluated on; each column and history is taken once.
+class Shared:
+    """What expressions have asked of one frame: many name the same columns and terms, each is made once.
 
-    alerts: the frame; parameters: name -> value now.
+    Parameters
+    ----------
+    alerts
+        The frame, which nobody changes.
+
+    Attributes
+    ----------
+    masks
+        Term and the parameters in it -> (n,) bool, of each alert.
     """
 
-    def __init__(self, alerts: pd.DataFrame, parameters: Mapping[str, Any]) -> None:
-        self.alerts, self.parameters = alerts, parameters
-        self._columns: dict[str, Values] = {}
-        self._epochs: dict[str, EpochsOf] = {}
-
-    @property
-    def length(self) -> int:
-        return len(index_of(self.alerts))
+    def __init__(self, alerts: pd.DataFrame) -> None:
+        self.alerts = alerts
+        self.length = len(index_of(alerts))
+        self.masks: dict[Hashable, np.ndarray] = {}
+        self._columns: dict[tuple[str, str], Values] = {}
+        self._pasts: dict[str, History] = {}
 
     def column(self, name: str) -> Values:
         """A column of alerts."""
-        if name not in self._columns:
-            self._columns[name] = of_column(column_of(self.alerts, name))
-        return self._columns[name]
+        place = ("", name)
+        if place not in self._columns:
+            self._columns[place] = of_column(column_of(self.alerts, name))
+        return self._columns[place]
+
+    def past(self, name: str) -> History:
+        """The past epochs of a history."""
+        if name not in self._pasts:
+            self._pasts[name] = history(self.alerts, name)
+        return self._pasts[name]
+
+    def of_epochs(self, name: str, column: str) -> Values:
+        """A field of a history ("prv_candidates.magpsf"), or the alert's own value on each past epoch."""
+        place = (name, column)
+        if place not in self._columns:
+            past, field_name = self.past(name), column.removeprefix(f"{name}.")
+            found: Column = past.alert[column] if field_name == column else past[field_name]
+            self._columns[place] = of_column(found.values)
+        return self._columns[place]
+
+
+class Batch:
+    """The alerts that an expression is evaluated on.
+
+    alerts: the frame, or what is shared of it; parameters: name -> value now.
+    """
+
+    def __init__(self, alerts: pd.DataFrame | Shared, parameters: Mapping[str, Any]) -> None:
+        self.shared = alerts if isinstance(alerts, Shared) else Shared(alerts)
+        self.alerts, self.length, self.parameters = self.shared.alerts, self.shared.length, parameters
+
+    def column(self, name: str) -> Values:
+        """A column of alerts."""
+        return self.shared.column(name)
 
     def epochs(self, name: str) -> EpochsOf:
         """The past epochs of a history."""
-        if name not in self._epochs:
-            self._epochs[name] = EpochsOf(self, history(self.alerts, name))
-        return self._epochs[name]
+        return EpochsOf(self, name)
 
 
 class EpochsOf:
     """The past epochs of one history: a batch whose rows are epochs."""
 
-    def __init__(self, batch: Batch, past: History) -> None:
-        self._batch, self.past, self.parameters = batch, past, batch.parameters
-        self._columns: dict[str, Values] = {}
+    def __init__(self, batch: Batch, name: str) -> None:
+        self._shared, self._name, self.parameters = batch.shared, name, batch.parameters
+        self.past = batch.shared.past(name)
 
     @property
     def length(self) -> int:
@@ -70,12 +105,7 @@ class EpochsOf:
 
     def column(self, name: str) -> Values:
         """A field of the history ("prv_candidates.magpsf"), or the alert's own value on each epoch."""
-        if name not in self._columns:
-            field_name = name.removeprefix(f"{self.past.name}.")
-            own = field_name == name
-            column: Column = self.past.alert[name] if own else self.past[field_name]
-            self._columns[name] = of_column(column.values)
-        return self._columns[name]
+        return self._shared.of_epochs(self._name, name)
 
     def epochs(self, name: str) -> EpochsOf:
         """Never asked for: the meaning of an expression is checked before it runs."""
@@ -99,6 +129,22 @@ class Part:
     def values(self, rows: Rows) -> Values:
         """Its values on these rows."""
         raise NotImplementedError
+
+    @property
+    def thresholds(self) -> tuple[str, ...]:
+        """The parameters in it, sorted."""
+        return tuple(sorted(set(_thresholds(self))))
+
+
+def _thresholds(one: Any) -> Iterator[str]:
+    if isinstance(one, Threshold):
+        yield one.name
+    elif isinstance(one, Part):
+        for inner in vars(one).values():
+            yield from _thresholds(inner)
+    elif isinstance(one, tuple):
+        for inner in one:
+            yield from _thresholds(inner)
 
 
 @dataclass(frozen=True)

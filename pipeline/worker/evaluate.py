@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from filters.contract import Filter
 from filters.errors import FilterError
+from filters.expressions.terms import Shared
 from filters.halving import by_halves, is_hopeless
 from filters.sandbox.errors import Ended
 from filters.sandbox.uploaded import Uploaded
@@ -360,6 +361,11 @@ class _View:
         return self._maker.frame(self._table)
 
     @cached_property
+    def length(self) -> int:
+        """How many rows."""
+        return len(self.frame)
+
+    @cached_property
     def packets(self) -> np.ndarray:
         """Of the rows, each once, ascending."""
         return _ascending(self._packet)
@@ -375,17 +381,25 @@ class _View:
 
     def rows(self, start: int, stop: int) -> pd.DataFrame:
         """Some rows; all of them as the very frame, whose flattened histories the filters share."""
-        whole = start == 0 and stop == len(self.frame)
+        whole = start == 0 and stop == self.length
         return self.frame if whole else self.frame.iloc[start:stop]
 
     def seen_by(self, f: Filter, start: int, stop: int) -> pd.DataFrame:
         """Some rows as a filter sees them: of the whole, what those with the same columns share."""
-        if f.reads is None or (start, stop) != (0, len(self.frame)):
+        if f.reads is None or (start, stop) != (0, self.length):
             return self.rows(start, stop)
         found = self._seen.get(f.reads)
         if found is None or not found.is_untouched([*f.reads, *IDENTITY]):
             found = self._seen[f.reads] = f.restricted(self.frame)
         return found
+
+    def shared(self, start: int, stop: int) -> Shared:
+        """What expressions have asked of some rows; of all of them by whichever channel."""
+        return self._shared if start == 0 and stop == self.length else Shared(self.rows(start, stop))
+
+    @cached_property
+    def _shared(self) -> Shared:
+        return Shared(self.frame)
 
     def match(self, row: int) -> Match:
         """The record that holds this row."""
@@ -406,16 +420,18 @@ class _View:
     def _matches(self, rows: np.ndarray) -> list[Match]:
         if not len(rows):
             return []
-        survey = self._maker.survey
-        candids, names = (self.frame[name].array[rows].tolist() for name in ("candid", "objectId"))
+        known = self._records
+        return [known[row] for row in rows.tolist()]
+
+    @cached_property
+    def _records(self) -> list[Match]:
+        """The match of each row, without values: shared by the channels that it passes."""
+        candids, names = (self.frame[name].array.tolist() for name in ("candid", "objectId"))
+        survey, nothing = self._maker.survey, [None] * self.length
         field = survey.public.field
-        programs = (
-            [None] * len(rows)
-            if field is None
-            else self._table.column(field).take(pa.array(rows)).to_pylist()
-        )
-        times = self.frame["jd"].to_numpy()[rows].tolist() if "jd" in self.frame else [None] * len(rows)
-        found = zip(self._packet[rows].tolist(), candids, names, programs, times, strict=True)
+        programs = nothing if field is None else self._table.column(field).to_pylist()
+        times = self.frame["jd"].to_numpy().tolist() if "jd" in self.frame else nothing
+        found = zip(self._packet.tolist(), candids, names, programs, times, strict=True)
         return [
             Match(index, survey.name, candid, name, program, jd=jd)
             for index, candid, name, program, jd in found
@@ -441,12 +457,15 @@ class _Envelope:
 
     def passes(self, channel: Channel, view: _View) -> _Answer | None:
         """The channel's answer for the view, or None when the filter itself has failed."""
-        mask = np.zeros(len(view.frame), dtype=bool)
+        mask = np.zeros(view.length, dtype=bool)
         values: dict[int, dict[str, Any]] = {}
         uploaded = isinstance(channel.filter.function, Uploaded)
         deadline = time.monotonic() + (min(self._seconds, _UPLOADED_SECONDS) if uploaded else self._seconds)
 
         def judge(start: int, stop: int) -> None:
+            if channel.filter.is_plain:  # no user's code: it neither ends nor hoards, and needs no guard
+                mask[start:stop] = channel.filter.mask(view.shared(start, stop))
+                return
             with self._kept.by(channel.name), self._guard.running(channel.name, self._seconds):
                 judged = channel.filter.judge(view.seen_by(channel.filter, start, stop))
             mask[start:stop] = judged.mask

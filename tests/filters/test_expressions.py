@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from filters import alert_filter, expression, history, load
 from filters.errors import FilterError
 from filters.expressions import BadExpression, is_expression
+from filters.expressions.terms import Shared
 from filters.external.externals import external_names, to_frame
 from filters.testing import packet
 from schemas.errors import NoSuchColumn, ZadsError
@@ -175,6 +176,7 @@ def test_equals_the_rules_read_one_alert_at_a_time(trees: list[Any], batch: Pack
     f = expression(text)
     expected = [all(judge(tree, packet) for tree in trees) for packet in batch]
     assert f.passes(frame_of(f, batch)).tolist() == expected, text
+    assert f.mask(Shared(frame_of(f, batch))).tolist() == expected, text
 
 
 @alert_filter(
@@ -203,6 +205,21 @@ BY_TEXT = """rb >= {rb_min: 0.65} and nbad == 0 and (magpsf < 18 or fid in (1, 2
 def test_equals_the_filter_in_python_cut_by_cut(batch: Packets, rb_min: float) -> None:
     hand, text = by_hand.using(rb_min=rb_min), expression(BY_TEXT).using(rb_min=rb_min)
     assert hand(frame_of(hand, batch)).to_numpy().tolist() == text(frame_of(text, batch)).to_numpy().tolist()
+
+
+@settings(max_examples=60, suppress_health_check=list(HealthCheck), phases=PHASES)
+@given(packets, st.lists(st.sampled_from([0.65, 0.75, 0.5, 0.9]), min_size=1, max_size=6))
+def test_what_expressions_share_of_a_frame_changes_none_of_them(
+    batch: Packets, thresholds: list[float]
+) -> None:
+    """The same terms with other parameters, one after the other on one frame."""
+    texts = [BY_TEXT, "rb >= {rb_min: 0.1} and fid != 2", "any(prv_candidates.magpsf < 18 + {rb_min: 0.1})"]
+    made = [expression(text).using(rb_min=one) for one in thresholds for text in texts]
+    frame = frame_of(expression(BY_TEXT), batch)
+    shared = Shared(frame)
+    for f in made:
+        assert f.is_plain
+        assert f.mask(shared).tolist() == f.judge(frame).mask.tolist()
 
 
 def test_not_equal_to_a_missing_value_is_false_in_alerts_and_in_histories() -> None:
