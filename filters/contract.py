@@ -214,7 +214,8 @@ class Filter:
 
         shared: `filters.expressions.terms.Shared` of the frame.
         """
-        found: np.ndarray = self.function.mask(shared, **self.values)
+        function: Any = self.function
+        found: np.ndarray = function.mask(shared, **self.values)
         return found
 
     def cuts_of(self, alerts: pd.DataFrame, **values: Any) -> dict[str, Any]:

@@ -170,10 +170,10 @@ class Evaluator:
         with _timed(verdicts.seconds, "decode"):
             packets = [packet for packets in batches for packet in packets]
             parts = read_by_survey([surveyor.reader for surveyor in self._surveys], packets)
-        read = [(self._of[reader.survey.name], _named(batch)) for reader, batch in parts]
+        read = [_Read.of(self._of[reader.survey.name], _named(batch)) for reader, batch in parts]
         envelope = _Envelope(guard, filter_seconds, failing_alerts, verdicts, self.kept)
-        for surveyor, batch in read:
-            self._judge(surveyor, batch, topic, envelope, suspended)
+        for one in read:
+            self._judge(one.surveyor, one.batch, topic, envelope, suspended)
         _without_failed(verdicts)
         ends = np.cumsum([len(packets) for packets in batches]).tolist()
         dated = bool(night_of_topic(topic))
@@ -214,9 +214,7 @@ class Evaluator:
                 _add(verdicts.seen, name, view.packets)
                 _add(verdicts.rejected, name, view.rejected(answer))
 
-    def _part(
-        self, read: Sequence[tuple[_Surveyor, Batch]], whole: Verdicts, places: range, dated: bool
-    ) -> Verdicts:
+    def _part(self, read: Sequence[_Read], whole: Verdicts, places: range, dated: bool) -> Verdicts:
         """The verdicts on some of the packets. dated: the topic names their night."""
         start, stop = places.start, places.stop
         verdicts = Verdicts(
@@ -227,11 +225,11 @@ class Evaluator:
             seen=_from(whole.seen, start, stop),
             rejected=_from(whole.rejected, start, stop),
         )
-        for surveyor, batch in read:
-            part = batch.part(start, stop)
-            _describe(surveyor, part, verdicts)
+        for one in read:
+            part = one.part(start, stop)
+            _describe(part, verdicts)
             if not dated:
-                verdicts.nights |= _nights(part, surveyor.survey.name)
+                verdicts.nights |= _nights(part.batch, part.surveyor.survey.name)
         verdicts.judged.sort()
         return verdicts
 
@@ -310,22 +308,52 @@ def _add(found: dict[str, np.ndarray], channel: str, packets: np.ndarray) -> Non
     found[channel] = packets if before is None else np.sort(np.concatenate([before, packets]))
 
 
-def _describe(surveyor: _Surveyor, batch: Batch, verdicts: Verdicts) -> None:
-    """Count what a batch of one survey's packets held."""
+class _Read(NamedTuple):
+    """Packets of one survey, and what is asked of the packets of all partitions at once.
+
+    objects: a 64-bit hash of the objectId of each alert, (n,). public: whether each alert is, (n,). mixed:
+    packets with a history row that is not public, ascending.
+    """
+
+    surveyor: _Surveyor
+    batch: Batch
+    objects: np.ndarray
+    public: np.ndarray
+    mixed: np.ndarray
+
+    @classmethod
+    def of(cls, surveyor: _Surveyor, batch: Batch) -> _Read:
+        """These packets."""
+        survey = surveyor.survey
+        names = np.asarray(computed_column(batch.table, "objectId", survey.name), object)
+        mixed = _mixed_packets(batch, surveyor.checked, survey.public.value)
+        return cls(surveyor, batch, pd.util.hash_array(names), is_public(batch.table, survey), mixed)
+
+    def part(self, start: int, stop: int) -> _Read:
+        """Of the packets from `start` up to `stop`."""
+        low, high = np.searchsorted(self.batch.packet, [start, stop])
+        first, last = np.searchsorted(self.mixed, [start, stop])
+        rows, mixed = slice(low, high), self.mixed[first:last] - start
+        part = self.batch.part(start, stop)
+        return _Read(self.surveyor, part, self.objects[rows], self.public[rows], mixed)
+
+
+def _describe(read: _Read, verdicts: Verdicts) -> None:
+    """Count what packets of one survey held."""
+    surveyor, batch = read.surveyor, read.batch
     verdicts.alerts += batch.table.num_rows
     verdicts.judged += _ascending(batch.packet).tolist()
     verdicts.strangers += batch.other_packets
     if batch.table.num_rows:
-        names = np.asarray(computed_column(batch.table, "objectId", surveyor.survey.name), object)
-        objects = np.unique(pd.util.hash_array(names)).tolist()
+        objects = np.unique(read.objects).tolist()
         verdicts.objects = sorted({*verdicts.objects, *objects}) if verdicts.objects else objects
     for survey, count in batch.other.items():
         verdicts.other_surveys[survey] = verdicts.other_surveys.get(survey, 0) + count
     verdicts.refused += [_refusal(refused.index, refused.error) for refused in batch.refused]
-    verdicts.not_public += int((~is_public(batch.table, surveyor.survey)).sum())
+    verdicts.not_public += int((~read.public).sum())
     if any(access.public for access in surveyor.accesses):
         verdicts.unlisted |= batch.unlisted
-        verdicts.mixed |= _mixed_packets(batch, surveyor.checked, surveyor.survey.public.value)
+        verdicts.mixed |= set(read.mixed.tolist())
         verdicts.mixed |= batch.unlisted.keys()
 
 
@@ -372,6 +400,8 @@ class _View:
 
     def rejected(self, answer: _Answer) -> np.ndarray:
         """The packets none of whose rows passed, nor failed."""
+        if not answer.failed and not answer.mask.any():
+            return self.packets
         kept = answer.mask.copy()
         kept[answer.failed] = True
         rejected: np.ndarray = self._packet[~kept]
@@ -526,6 +556,8 @@ class _timed:
 
 def _within(found: list[_Found], start: int, stop: int) -> list[_Found]:
     """What concerns the packets from `start` up to `stop`, counted from there."""
+    if not found:
+        return []
     here = [one for one in found if start <= one.index < stop]
     return [replace(one, index=one.index - start) for one in here] if start else here
 
@@ -556,8 +588,11 @@ def _public_rows(batch: Batch, survey: Survey) -> np.ndarray:
     return mask & ~np.isin(batch.packet, batch.packet[~mask])
 
 
-def _mixed_packets(batch: Batch, columns: Sequence[str], value: int) -> set[int]:
-    """Packets with a history row that is not public. columns: what says so of each row; value: public."""
+def _mixed_packets(batch: Batch, columns: Sequence[str], value: int) -> np.ndarray:
+    """Packets with a history row that is not public, ascending.
+
+    columns: what says so of each row; value: of those that are public.
+    """
     mixed: set[int] = set()
     for name in columns:
         column = batch.table.column(name)
@@ -566,4 +601,4 @@ def _mixed_packets(batch: Batch, columns: Sequence[str], value: int) -> set[int]
         if pc.any(rows).as_py():
             parents = pc.list_parent_indices(column).filter(rows).unique().to_numpy()
             mixed |= set(batch.packet[parents].tolist())
-    return mixed
+    return np.array(sorted(mixed), np.int64)
