@@ -51,6 +51,7 @@ SEEKS: dict[str, tuple[str, ...]] = {
     "two_detections_30min": (*SUPERNOVAE, "dwarf nova", "nova", "flare star", "kilonova"),
     "type_ia": ("SN Ia",),
     "young_supernova": SUPERNOVAE,
+    "point_like": REAL,
     "reliable": REAL,
     "known_object": ("asteroid",),
     "unknown_mover": ("unknown asteroid", "near-Earth asteroid"),

@@ -39,11 +39,13 @@ def test_the_commands_of_the_page(
         done = CliRunner().invoke(application(), shlex.split(line)[1:])
         assert done.exit_code == 0, (line, done.output, done.exception)
     found = read_registry(own_broker.bootstrap_servers)
+    assert [one.annotate for one in found.history if one.name == "deep"] == [True, False]
     states = {name: definition.state for name, definition in found.definitions.items()}
     assert states == {
         "bright": "retired",
         "faint": "draft",
         "tuned": "draft",
+        "deep": "draft",
         "brightest": "enabled",
         "nuclear": "paused",
     }

@@ -42,6 +42,13 @@ Carried = Annotated[
         help='Columns that travel with each alert, separated by commas: watch.name,watch.sep; "" for none.',
     ),
 ]
+Annotate = Annotated[
+    bool | None,
+    typer.Option(
+        "--annotate/--no-annotate",
+        help="Put its values into the packet too, where channels that read it can use them.",
+    ),
+]
 Topics = Annotated[
     str | None, typer.Option("--topics", help="Regular expression: of the topics that are read, only these.")
 ]
@@ -96,6 +103,7 @@ def create(
     access: Access = None,
     drop: Drop = None,
     carried: Carried = None,
+    annotate: Annotate = None,
     topics: Topics = None,
     input_: Input = None,
     limit: Limit = None,
@@ -113,7 +121,8 @@ def create(
     from pipeline.channels.definition import Definition
 
     settings = settings_of(config, bootstrap_servers=bootstrap)
-    more = {"drop": drop, "topics": topics, "input": input_, "owner": owner, "values": carried}
+    more: dict[str, Any] = {"drop": drop, "topics": topics, "input": input_, "owner": owner}
+    more |= {"values": carried, "annotate": annotate}
 
     def wished() -> dict[str, Any]:
         return {**wish(values, limit, readers, why), **filter_of(filter_)}
@@ -124,7 +133,7 @@ def create(
     chosen = filter_or_expression(filter_ or "", where or "") or name
     fresh = Definition(name=name, filter=chosen, owner=me())
     plain: dict[str, Any] = {"access": access, "topics": topics, "input": input_, "owner": owner}
-    plain["readers"] = readers_of(readers)
+    plain |= {"readers": readers_of(readers), "annotate": annotate}
     changes = _changes(fresh, values, chosen, drop, limit, plain, carried)
     written = save(settings, [fresh.with_changes(**changes)], why)[0]
     people.print(f"{written.name} is a draft; `zads channel enable {name}` tries it and lets it run")
@@ -138,6 +147,7 @@ def change(
     access: Access = None,
     drop: Drop = None,
     carried: Carried = None,
+    annotate: Annotate = None,
     topics: Topics = None,
     input_: Input = None,
     limit: Limit = None,
@@ -169,7 +179,7 @@ def change(
     old = known(settings, name)
     base = old if revision is None else old.model_copy(update={"revision": revision})
     plain: dict[str, Any] = {"access": access, "topics": topics, "input": input_, "owner": owner}
-    plain["readers"] = readers_of(readers)
+    plain |= {"readers": readers_of(readers), "annotate": annotate}
     chosen = filter_or_expression(filter_ or "", where or "") or None
     changes = _changes(old, values, chosen, drop, limit, plain, carried)
     new = base.with_changes(**changes)

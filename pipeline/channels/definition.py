@@ -129,6 +129,7 @@ class Definition(BaseModel):
             self.topics,
             self.input,
             self.values,
+            self.annotate,
             str(self.limits),
         )
         parameters = sorted(self.parameters.items())
@@ -284,6 +285,7 @@ class Definition(BaseModel):
         chosen = self.loaded()
         self._try_on_nothing(chosen)
         self._check_values(chosen)
+        self._check_annotation()
         return self.model_copy(update={"version": chosen.version, "parameters": dict(chosen.values)})
 
     def _check_values(self, chosen: Filter) -> None:
@@ -293,6 +295,13 @@ class Definition(BaseModel):
                 frames_of(self.values, survey)
         except ZadsError as error:
             raise ChannelError(f"channel {self.name}: values: {error}", hint=error.hint) from error
+
+    def _check_annotation(self) -> None:
+        """Raise ChannelError when its values are to go into the packet, and cannot."""
+        try:
+            self.channel().check_annotation()
+        except ZadsError as error:
+            raise ChannelError(f"channel {self.name}: annotate: {error}", hint=error.hint) from error
 
     def _try_on_nothing(self, chosen: Filter) -> None:
         """Ask the filter about no alert: what is wrong with its code is told now, not in the night."""

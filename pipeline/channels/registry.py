@@ -195,7 +195,19 @@ def difference(old: Definition | None, new: Definition) -> str:
     ]
     said += [
         f"{name} {_words(getattr(old, name))} → {_words(getattr(new, name))}"
-        for name in ("owner", "filter", "version", "access", "drop", "topics", "limits", "input", "readers")
+        for name in (
+            "owner",
+            "filter",
+            "version",
+            "access",
+            "drop",
+            "topics",
+            "limits",
+            "input",
+            "values",
+            "annotate",
+            "readers",
+        )
         if getattr(old, name) != getattr(new, name)
     ]
     changed = [f"set {', '.join(said)}"] if said else []

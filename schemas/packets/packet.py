@@ -103,6 +103,37 @@ def pixels(data: bytes) -> np.ndarray:
     return image if image is not None else _any_image(data)
 
 
+def planes(data: bytes) -> list[tuple[dict[bytes, bytes], np.ndarray]]:
+    """All images of a plain FITS file of float images, such as Rubin's: the cards and the pixels of each.
+
+    Raises PacketError for a file that ends too early or holds anything else.
+    """
+    found, at = [], 0
+    while at < len(data) and data[at : at + _FITS_BLOCK].strip(b" \0"):
+        end = data.find(b"END".ljust(_CARD), at)
+        if end < 0 or (end - at) % _CARD:
+            raise CorruptValue("the stamp has a FITS header without an end")
+        cards = {data[i : i + 8].strip(): data[i + 10 : i + 30].strip() for i in range(at, end, _CARD)}
+        start = at + -(-(end - at + _CARD) // _FITS_BLOCK) * _FITS_BLOCK
+        image = _float_image(data, cards, start)
+        found.append((cards, image))
+        at = start + -(-image.nbytes // _FITS_BLOCK) * _FITS_BLOCK
+    return found
+
+
+def _float_image(data: bytes, cards: dict[bytes, bytes], start: int) -> np.ndarray:
+    kinds = {b"-32": ">f4", b"-64": ">f8"}
+    try:
+        shape = int(cards[b"NAXIS2"]), int(cards[b"NAXIS1"])
+        kind = np.dtype(kinds[cards[b"BITPIX"]])
+    except (KeyError, ValueError) as error:
+        raise CorruptValue(f"the stamp has an image without {error} that is known") from None
+    count = shape[0] * shape[1]
+    if min(shape) < 1 or count > MAX_STAMP_BYTES or start + kind.itemsize * count > len(data):
+        raise CorruptValue(f"the stamp ends before its image of {shape} does")
+    return np.frombuffer(data, kind, count, start).reshape(shape)
+
+
 def _gunzipped(data: bytes) -> bytes:
     """All members of a gzip stream (RFC 1952, 2.2), end to end; what follows them is left out."""
     out = b""

@@ -37,6 +37,23 @@ def _psf(x: float, y: float, side: int) -> np.ndarray:
     return np.asarray(shape / shape.sum())
 
 
+def _artefact(kind: str, x: float, y: float, rng: np.random.Generator) -> np.ndarray:
+    """The light of an artefact over its flux: a dipole, a cosmic ray's track, or a trail."""
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    angle = float(rng.uniform(0, np.pi))
+    along = (columns - x) * np.cos(angle) + (rows - y) * np.sin(angle)
+    across = (rows - y) * np.cos(angle) - (columns - x) * np.sin(angle)
+    if kind == "dipole":
+        dx, dy = 1.5 * np.cos(angle), 1.5 * np.sin(angle)
+        return 2 * (_psf(x + dx, y + dy, SIDE) - 0.8 * _psf(x - dx, y - dy, SIDE))
+    length, width = (3.0, 0.5) if kind == "cosmic ray" else (9.0, 1.8)
+    light = np.exp(-0.5 * (across / width) ** 2) * (np.abs(along) <= length)
+    return np.asarray(light / light.sum())
+
+
+ARTEFACTS = ("dipole", "cosmic ray", "trail")
+
+
 def cutouts(
     flux: float,
     error: float,
@@ -45,6 +62,7 @@ def cutouts(
     dec: float,
     angle: float,
     rng: np.random.Generator,
+    artefact: str = "",
 ) -> dict[str, bytes]:
     """The three cut-outs of a source.
 
@@ -60,11 +78,14 @@ def cutouts(
         radians, by which the visit is turned.
     rng
         For noise.
+    artefact
+        What it is if nothing in the sky, one of ARTEFACTS.
     """
     x, y = (SIDE - 1) / 2 + rng.uniform(-0.5, 0.5, 2)
     psf, noise = _psf(x, y, SIDE), error / 6
     template = background * psf + rng.normal(0, noise / 3, (SIDE, SIDE))
-    difference = flux * psf + rng.normal(0, noise, (SIDE, SIDE))
+    light = _artefact(artefact, x, y, rng) if artefact else psf
+    difference = flux * light + rng.normal(0, noise, (SIDE, SIDE))
     step = PIXEL / 3600
     cards = [
         _card("EXTEND", "T"),

@@ -17,7 +17,7 @@ from schemas.time import night_of
 from simulator.packets.cell import SimulatedAlert
 from simulator.rubin.records import Seen, records
 from simulator.rubin.sky import COLOUR, FID, NJY, Object, objects
-from simulator.rubin.stamps import cutouts
+from simulator.rubin.stamps import ARTEFACTS, cutouts
 from simulator.rubin.visits import BANDS, DEPTH, FIELDS, Visits, visits
 
 FULL = 10_000
@@ -135,9 +135,10 @@ def _alert(seen: Seen, seed: int, stamps: bool, framing: str) -> SimulatedAlert:
     if stamps:
         rng = np.random.default_rng([seed, 4, seen.index, now])
         angle = float(np.random.default_rng([seed, 5, int(seen.visit[now])]).uniform(0, 2 * np.pi))
-        made |= cutouts(
-            float(seen.flux[now]), float(seen.error[now]), seen.background, one.ra, one.dec, angle, rng
-        )
+        dipole = made["diaSource"]["isDipole"]
+        artefact = "" if one.kind != "bogus" else "dipole" if dipole else ARTEFACTS[1 + seen.index % 2]
+        light = float(seen.flux[now]), float(seen.error[now]), seen.background
+        made |= cutouts(*light, one.ra, one.dec, angle, rng, artefact)
     truth: dict[str, object] = {
         "class": one.kind,
         "ra": one.ra,

@@ -5,9 +5,13 @@ Nothing of `filters` or `schemas` is used: two readings of one text should agree
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Mapping
+from statistics import median
 from typing import Any
+
+from astropy.io import fits
 
 Packet = Mapping[str, Any]
 
@@ -154,10 +158,46 @@ def _above_zero(value: Any) -> bool:
     return value is not None and value > 0
 
 
+def point_like(packet: Packet) -> bool:
+    s = packet["diaSource"]
+    flagged = any(s.get(name) for name in FLAGS)
+    return _at_least(s["reliability"], 0.1) and not flagged and _explained(packet["cutoutDifference"])
+
+
+def _explained(data: bytes | None) -> bool:
+    """Whether less is left of the image than a twentieth of what its point-spread function explains."""
+    if not data:
+        return False
+    with fits.open(io.BytesIO(data)) as units:
+        image, psf = units[0].data, units[2].data
+        x, y = units[0].header["CRPIX1"] - 1, units[0].header["CRPIX2"] - 1
+    near, far = [], []
+    for row in range(len(image)):
+        for column in range(len(image[0])):
+            one = float(image[row][column]), _psf_at(psf, row - y, column - x)
+            (near if math.hypot(row - y, column - x) <= 10 else far).append(one)
+    light = math.fsum(p * p for _, p in near)
+    amplitude = math.fsum(d * p for d, p in near) / light
+    beyond = [d - amplitude * p for d, p in far]
+    noise = 1.4826 * median(abs(d - median(beyond)) for d in beyond)
+    left = math.fsum((d - amplitude * p) ** 2 for d, p in near) / noise**2
+    excess = max(left - len(near) - 3 * math.sqrt(2 * len(near)), 0)
+    return excess <= 0.05 * amplitude**2 * light / noise**2
+
+
+def _psf_at(psf: Any, row: float, column: float) -> float:
+    row, column = row + len(psf) // 2, column + len(psf) // 2
+    y, x = math.floor(row), math.floor(column)
+    if not (0 <= y < len(psf) - 1 and 0 <= x < len(psf) - 1):
+        return 0.0
+    corners = [((1 - row + y), 0), (row - y, 1)], [((1 - column + x), 0), (column - x, 1)]
+    return sum(v * u * float(psf[y + dy][x + dx]) for v, dy in corners[0] for u, dx in corners[1])
+
+
 ORACLE: dict[str, Callable[[Packet], bool]] = {
     f.__name__: f
     for f in (
         *(reliable, dipole, known_object, unknown_mover, new_transient, rising, fading, large_amplitude),
-        *(negative_source, repeated_tonight),
+        *(negative_source, repeated_tonight, point_like),
     )
 }

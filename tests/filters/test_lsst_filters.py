@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from filters import Filter, alert_filter, registered
+from filters.stamps.psf import psf_score
 from schemas.errors import NoSuchColumn
 from schemas.frame import frame_maker
+from simulator import simulate_rubin
+from simulator.rubin.stamps import ARTEFACTS, cutouts
 from tests import rubin
 from tests.filters.lsst_oracle import ORACLE
 from tests.filters.packets import alert as ztf_alert
@@ -23,6 +27,15 @@ Packet = dict[str, Any]
 relaxed = settings(
     deadline=None, max_examples=80, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
+
+
+@cache
+def stamp(artefact: str = "") -> bytes:
+    """The difference cut-out of a point source or an artefact, 40 times its error."""
+    made_of = (2000.0, 50.0, 0.0, 10.0, -30.0, 1.0, np.random.default_rng(1))
+    return cutouts(*made_of, artefact)["cutoutDifference"]
+
+
 fluxes = st.sampled_from([None, -3000.0, -60.0, 0.0, 40.0, 50.0, 200.0, 900.0, 3000.0])
 errors = st.sampled_from([8.0, 8.0, 8.0, 40.0, 0.0, None])
 bands = st.sampled_from(["r", "r", "r", "r", "g", None])
@@ -69,6 +82,7 @@ sources = st.fixed_dictionaries(
         "trail_flag_edge": flags,
         "ssObjectId": st.sampled_from([None] * 7 + [0, 5]),
         "timeWithdrawnMjdTai": st.sampled_from([None] * 9 + [60900.0]),
+        "cutoutDifference": st.sampled_from(["", *ARTEFACTS]).map(stamp) | st.none(),
     }
 )
 objects = st.none() | st.fixed_dictionaries(
@@ -101,6 +115,7 @@ PASSING: dict[str, tuple[Packet, list[Packet], list[Packet], Packet | None]] = {
     "rising": (GOOD | {"psfFlux": 3000.0}, [], STEADY, None),
     "fading": (GOOD, [], STEADY, None),
     "large_amplitude": (GOOD | {"scienceFlux": 900.0}, SWINGS, [], None),
+    "point_like": (GOOD | {"cutoutDifference": stamp()}, [], [], None),
     "negative_source": (GOOD | {"isNegative": True, "psfFlux": -3000.0, "isDipole": False}, [], [], None),
     "repeated_tonight": (GOOD, [SWINGS[0] | {"days": 0.02}], [], None),
 }
@@ -151,7 +166,9 @@ def made(
     if about is not None:
         first = None if about["days"] is None else rubin.NOW - about["days"]
         records["diaObject"] = {"nDiaSources": about["nDiaSources"], "firstDiaSourceMjdTai": first}
-    return rubin.alert("11.0", candid, past, forced, records, **source)
+    own = {name: value for name, value in source.items() if name != "cutoutDifference"}
+    packet = rubin.alert("11.0", candid, past, forced, records, **own)
+    return packet | {"cutoutDifference": source.get("cutoutDifference")}
 
 
 def verdicts(f: Filter, batch: list[Packet]) -> list[bool]:
@@ -161,7 +178,7 @@ def verdicts(f: Filter, batch: list[Packet]) -> list[bool]:
 
 def test_every_filter_has_a_second_reading() -> None:
     assert set(ORACLE) == set(registered("lsst"))
-    assert len(ORACLE) == 10
+    assert len(ORACLE) == 11
 
 
 @pytest.mark.parametrize("name", sorted(ORACLE))
@@ -209,6 +226,41 @@ def test_a_source_that_fades_by_hand() -> None:
         packet = rubin.alert(forced=forced, psfFlux=flux, **source)
         assert bool(fading.one(packet)) == passes == ORACLE["fading"](packet)
     assert not fading.one(rubin.alert(forced=forced[1:], psfFlux=500.0, **source))
+
+
+def test_a_stamp_is_judged_by_the_psf_that_it_brings() -> None:
+    point_like = registered()["point_like"]
+    for artefact in ("", *ARTEFACTS):
+        assert bool(point_like.one(made(GOOD | {"cutoutDifference": stamp(artefact)}, [], [], None))) == (
+            not artefact
+        )
+    scores = psf_score(
+        pd.Series([stamp(), None, b"", b"no image", stamp()[:-3000], stamp()[:100]], dtype=object)
+    )
+    assert scores[0] > 0.9
+    assert np.isnan(scores[1:]).all()
+
+
+def test_dipoles_of_the_telescope_are_no_points(real_alerts: Path) -> None:
+    """The survey's own flag on its own stamps, of any size and seeing."""
+    packets = [rubin.read(path.read_bytes()) for path in sorted(real_alerts.glob("lsst_[o9]*/*.avro"))]
+    scores = psf_score(pd.Series([one["cutoutDifference"] for one in packets], dtype=object))
+    dipole = np.array([bool(one["diaSource"]["isDipole"]) for one in packets])
+    assert dipole.sum() > 20
+    assert scores[dipole].max() < 0.1
+    assert np.median(scores[~dipole]) > 0.9
+
+
+def test_stamps_of_the_simulated_sky() -> None:
+    alerts = list(simulate_rubin(400, seed=5))
+    stamps = [rubin.read(one.packet)["cutoutDifference"] for one in alerts]
+    scores, real = (
+        psf_score(pd.Series(stamps, dtype=object)),
+        np.array([a.truth["class"] != "bogus" for a in alerts]),
+    )
+    assert (~real).sum() > 10
+    assert (scores[real] >= 0.5).mean() > 0.95
+    assert (scores[~real] >= 0.5).mean() < 0.2
 
 
 @pytest.mark.parametrize("name", sorted(ORACLE))

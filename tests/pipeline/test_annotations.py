@@ -16,6 +16,8 @@ from archive.write.appenders import Appenders
 from cluster.kafka.broker import Broker
 from filters import expression
 from pipeline.channels.config import ChannelConfig, ConfigError, configured_channel
+from pipeline.channels.definition import ChannelError, Definition
+from pipeline.channels.registry import difference
 from pipeline.clients.follow import Follower
 from tests.pipeline.night import expected, night, publish_night, running
 from tests.pipeline.topics import records
@@ -96,3 +98,14 @@ def test_a_name_that_avro_does_not_take_is_refused() -> None:
         configured_channel("a-b", ChannelConfig(filter="real_bogus", values=["rb"], annotate=True))
     with pytest.raises(ConfigError, match="no values to annotate"):
         configured_channel("ab", ChannelConfig(filter="real_bogus", annotate=True))
+
+
+def test_a_registered_channel_without_values_cannot_annotate() -> None:
+    plain = Definition(name="ab", filter="real_bogus")
+    with pytest.raises(ChannelError, match=r"annotate: .*no values"):
+        plain.with_changes(annotate=True)
+    valued = Definition(name="ab", filter="rb > 0.9; score = rb").with_changes(annotate=True)
+    assert valued.channel().annotate
+    assert (
+        difference(plain, valued.model_copy(update={"filter": plain.filter})) == "set annotate False → True"
+    )
