@@ -171,7 +171,8 @@ def _explained(data: bytes | None) -> bool:
     with fits.open(io.BytesIO(data)) as units:
         image, psf = units[0].data, units[2].data
         x, y = units[0].header["CRPIX1"] - 1, units[0].header["CRPIX2"] - 1
-    near, far = [], []
+    near: list[tuple[float, float]] = []
+    far: list[tuple[float, float]] = []
     for row in range(len(image)):
         for column in range(len(image[0])):
             one = float(image[row][column]), _psf_at(psf, row - y, column - x)
