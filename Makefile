@@ -53,6 +53,8 @@ bench: $(STAMP) ## every speed claim, measured beside its peer
 	$(BIN)/python -m benchmarks.filters
 	$(BIN)/python -m benchmarks.type_ia
 	$(BIN)/python -m benchmarks.crossmatch
+	$(BIN)/python -m benchmarks.channels cost
+	$(BIN)/python -m benchmarks.channels crowd
 
 soak: $(STAMP) ## long proofs: hours of faults (ZADS_SEEDS=1-200 chooses the storms)
 	$(BIN)/pytest -m soak

@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from multiprocessing.context import SpawnProcess
@@ -43,12 +44,16 @@ people = Console()
 
 @dataclass(frozen=True)
 class Load:
-    """What is sent: these packets over and over, `rate` a second for `seconds`, in turn to each partition."""
+    """What is sent: these packets over and over, `rate` a second for `seconds`, in turn to each partition.
+
+    warm: alerts that are to be through before the clock starts.
+    """
 
     packets: list[bytes]
     rate: float
     seconds: float
     partitions: int = PARTITIONS
+    warm: int = WARM
 
     @property
     def alerts(self) -> int:
@@ -57,21 +62,23 @@ class Load:
 
 
 class Wire:
-    """A topic and the channel's topic that its alerts come out of, with what both ends share."""
+    """Topics and the channel's topic that their alerts come out of, with what both ends share."""
 
-    def __init__(self, bootstrap: str, topic: str, channel: str) -> None:
+    def __init__(self, bootstrap: str, topic: str, channel: str, more_topics: Sequence[str] = ()) -> None:
         self.bootstrap, self.topic, self.channel = bootstrap, topic, channel
+        self.topics = [topic, *more_topics]
         self.arrived = _context.Value("i", 0)
         self.done = _context.Event()
+        self.asked = _context.Event()
         self.sent: Any = _context.Queue()  # one dictionary: source -> CreateTime (s)
-        self.received: Any = _context.Queue()  # one list of (source, time of arrival in s)
+        self.received: Any = _context.Queue()  # whenever asked: one list of (source, time of arrival in s)
 
 
 class Watch:
     """Sends a load down a wire and times it. A context manager: within, the receiver reads."""
 
     def __init__(self, wire: Wire) -> None:
-        self._wire = wire
+        self._wire, self._so_far = wire, 0
         self._receiver = _context.Process(target=_receive, args=(wire,), daemon=True)
 
     def __enter__(self) -> Watch:
@@ -88,20 +95,30 @@ class Watch:
         sender.start()
         self._sent: dict[str, float] = self._wire.sent.get(timeout=load.seconds + 3 * _PATIENCE_SECONDS)
         sender.join()
-        _wait_for(self._wire, WARM + len(self._sent))
+        self._so_far += len(self._sent)
+        _wait_for(self._wire, load.warm + self._so_far)
 
     @property
     def offered_seconds(self) -> float:
         """From the first alert offered to the last: longer than asked for when the broker is slow."""
         return max(self._sent.values()) - min(self._sent.values())
 
-    def latencies(self) -> np.ndarray:
-        """Seconds from production to arrival, shape (alerts,); raises RuntimeError if one came twice."""
-        self._wire.done.set()
+    def so_far(self) -> np.ndarray:
+        """Seconds from production to arrival of the last load; more may be sent afterwards.
+
+        Raises RuntimeError if an alert came twice.
+        """
+        self._wire.asked.set()
         received = [(source, at) for source, at in self._wire.received.get() if source in self._sent]
         if len(received) != len({source for source, _ in received}):
             raise RuntimeError(f"alerts came twice into {self._wire.channel}")
         return np.array([at - self._sent[source] for source, at in received])
+
+    def latencies(self) -> np.ndarray:
+        """As `so_far`, when nothing more is sent."""
+        found = self.so_far()
+        self._wire.done.set()
+        return found
 
 
 def _send(wire: Wire, load: Load) -> None:
@@ -114,13 +131,14 @@ def _send(wire: Wire, load: Load) -> None:
             raise RuntimeError(f"the broker did not take a packet: {error}")
         sent[_place(message)] = message.timestamp()[1] / 1000
 
-    _wait_for(wire, WARM)
+    _wait_for(wire, load.warm)
     time.sleep(1)
     began = time.monotonic()
     for number, packet in enumerate(islice(cycle(load.packets), load.alerts)):
         while (early := began + number / load.rate - time.monotonic()) > 0:
             producer.poll(early)  # returns at each delivery report
-        while not _taken(producer, wire.topic, packet, number % load.partitions, note):
+        topic, partition = wire.topics[number % len(wire.topics)], number // len(wire.topics)
+        while not _taken(producer, topic, packet, partition % load.partitions, note):
             producer.poll(0.01)
     producer.flush(_PATIENCE_SECONDS)
     wire.sent.put(sent)
@@ -145,7 +163,9 @@ def _receive(wire: Wire) -> None:
         if message is not None and message.error() is None:
             received.append((dict(message.headers())["source"].decode(), time.time()))
             wire.arrived.value = len(received)
-    wire.received.put(received)
+        if wire.asked.is_set():
+            wire.asked.clear()
+            wire.received.put(received)
     consumer.close()
 
 
@@ -191,10 +211,9 @@ def plain(bootstrap: str, load: Load) -> np.ndarray:
 
 
 def prepare(wire: Wire, load: Load) -> None:
-    """The topics at both ends, and the alerts that go through before the clock starts, in each partition."""
+    """The topics at both ends, and the alerts that go through before the clock starts."""
     make_targets(wire.bootstrap, [wire.channel])
-    few = load.packets[: WARM // load.partitions]
-    fill(wire.bootstrap, wire.topic, few, WARM, load.partitions)
+    fill(wire.bootstrap, wire.topic, load.packets, WARM, load.partitions)
 
 
 def table_of(latencies: dict[str, np.ndarray], rate: float) -> Table:

@@ -192,7 +192,7 @@ class Filter:
         found = list(cuts.evaluate(self.name, view, cuts_returned).values())
         mask = np.logical_and.reduce(found) if found else np.ones(len(view), bool)
         if not self.gives and not given:
-            return Judged(mask, pd.DataFrame(index=pd.RangeIndex(int(mask.sum()))))
+            return Judged(mask)
         return Judged(mask, of_passing(self.name, view, mask, given, self.gives))
 
     def _groups(self, view: pd.DataFrame) -> list[tuple[Group, Any]]:

@@ -10,7 +10,7 @@ A value has the same type in every batch: a number (float64, missing as NaN) wit
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,14 +24,27 @@ WORDS = "text"
 """Stands for a unit where a value is text."""
 
 
-class Judged(NamedTuple):
-    """What a filter says of a batch: mask (n,) bool, true where every cut is; values of the alerts that pass.
+class Judged:
+    """What a filter says of a batch.
 
-    values: a column for each name in `gives`, a row for each alert that passes, in their order.
+    Parameters
+    ----------
+    mask
+        (n,) bool, true where every cut is.
+    values
+        Of the alerts that pass: a column for each name in `gives`, a row for each, in their order. None for
+        a filter that gives none.
     """
 
-    mask: np.ndarray
-    values: pd.DataFrame
+    def __init__(self, mask: np.ndarray, values: pd.DataFrame | None = None) -> None:
+        self.mask, self._values = mask, values
+
+    @property
+    def values(self) -> pd.DataFrame:
+        """A row for each alert that passes, made when it is asked for: it costs more than most filters."""
+        if self._values is None:
+            self._values = pd.DataFrame(index=pd.RangeIndex(int(self.mask.sum())))
+        return self._values
 
 
 def declared(gives: Mapping[str, str] | None) -> dict[str, str]:

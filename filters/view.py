@@ -8,10 +8,13 @@ asked of the view (`loc`, `eval`, assignment ...) makes it, and from then on thi
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from schemas.errors import NoSuchColumn, ZadsError, near_names
 from schemas.surveys.registry import SURVEYS
+
+_NUMBERS = (np.dtype("float64"), np.dtype("int64"))
 
 
 class AlertColumn(pd.Series):
@@ -29,6 +32,16 @@ class AlertColumn(pd.Series):
         made = self._constructor_from_mgr(self._mgr.copy(deep=False), self.axes)
         object.__setattr__(made, "_name", self._name)
         return made
+
+    def _cmp_method(self, other: Any, op: Callable[[Any, Any], Any]) -> Any:
+        # A number against numbers is what most cuts are, and pandas asks twenty questions before it compares.
+        values: Any = self._values
+        if type(self) is AlertColumn and type(other) in (int, float) and values.dtype in _NUMBERS:
+            blocks = type(self._mgr).from_array(op(values, other), self.index)
+            made = self._constructor_from_mgr(blocks, self.axes)
+            object.__setattr__(made, "_name", self._name)
+            return made
+        return super()._cmp_method(other, op)  # type: ignore[misc]
 
     def _constructor_from_mgr(self, mgr: Any, axes: Any) -> Any:
         # pandas makes the answer of each operation on a subclass twice: as a Series, and again of that.
