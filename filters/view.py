@@ -82,7 +82,7 @@ class AlertView(pd.DataFrame):
     def __init__(self, batch: pd.DataFrame, names: Iterable[str]):
         own = self.__dict__
         own["_batch"], own["_names"] = batch, dict.fromkeys(names)
-        own["_taken"], own["_blocks"], own["_computed"] = {}, None, {}
+        own["_taken"], own["_blocks"], own["_computed"] = {}, None, None
         own["_attrs"], own["_flags"] = {}, batch.flags
 
     # pandas keeps a frame's data in `_mgr`; here it is made when somebody wants it.
@@ -113,11 +113,19 @@ class AlertView(pd.DataFrame):
         """The columns that can be read."""
         return list(self.columns) if self._is_whole_frame else list(self.__dict__["_names"])
 
+    def remember(self) -> None:
+        """Keep what is computed of it, for filters that share it, until it is to `forget`."""
+        self.__dict__["_computed"] = {}
+
+    def forget(self) -> None:
+        """Let go of what was kept, which knows this view in turn: the batch is then free at once."""
+        self.__dict__["_computed"] = None
+
     def computed(self, name: str, compute: Callable[[], Any]) -> Any:
         """What was computed of the untouched view under this name before, else now."""
-        if self._is_whole_frame:
-            return compute()
         known = self.__dict__["_computed"]
+        if known is None or self._is_whole_frame:
+            return compute()
         if name not in known:
             known[name] = compute()
         return known[name]

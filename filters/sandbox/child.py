@@ -6,6 +6,7 @@ concerns its owner's channels alone.
 
 from __future__ import annotations
 
+import gc
 import json
 import linecache
 import socket
@@ -67,6 +68,7 @@ def serve(channel: socket.socket) -> None:
             send(channel, RAISED, pack_said(said(error)))
         else:
             send(channel, DONE, answer)
+        gc.collect(1)  # each batch is an open file, and histories know the batch that knows them
 
 
 def load_text(text: str, file: str, function: str) -> Filter:

@@ -201,7 +201,9 @@ class Evaluator:
             active = [channel for channel in readers if channel.name not in verdicts.gaps]
             if active:
                 with _timed(verdicts.seconds, "filter"):
-                    self._run(active, _View(batch, access.maker, access.public), envelope)
+                    view = _View(batch, access.maker, access.public)
+                    self._run(active, view, envelope)
+                    view.forget()
 
     def _run(self, channels: list[Channel], view: _View, envelope: _Envelope) -> None:
         for channel in channels:
@@ -421,6 +423,7 @@ class _View:
         found = self._seen.get(f.reads)
         if found is None or not found.is_untouched([*f.reads, *IDENTITY]):
             found = self._seen[f.reads] = f.restricted(self.frame)
+            found.remember()
         return found
 
     def shared(self, start: int, stop: int) -> Shared:
@@ -430,6 +433,12 @@ class _View:
     @cached_property
     def _shared(self) -> Shared:
         return Shared(self.frame)
+
+    def forget(self) -> None:
+        """Let go of what the filters have shared."""
+        for view in self._seen.values():
+            view.forget()
+        self._seen.clear()
 
     def match(self, row: int) -> Match:
         """The record that holds this row."""

@@ -169,6 +169,7 @@ def test_what_filters_share_nobody_can_change() -> None:
     mine = view["jd"]
     mine.iloc[0] = 1.0
     assert view["jd"].iloc[0] == alerts["jd"].iloc[0] == jd
+    view.remember()
     past = history(view, "prv_candidates")
     assert history(view, "prv_candidates") is past
     mean = past["magpsf"].mean()
