@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -34,6 +35,9 @@ def test_the_commands_of_the_page(
     assert tuned.filter.values["rb_min"]["600"] == 0.8
     limits = {c.name: str(c.limits) for c in channel_set(read_config(tmp_path / "limits.toml")).channels}
     assert limits == {"supernovae": "", "new_supernovae": "once=true"}
+    names: dict[str, Any] = {}
+    exec(blocks(CHANNELS, "python")[0], names)
+    assert names["calm"](tmp_path / "archive").values["usual"]["by"] == "rcid"
     lines = [line for block in blocks(CHANNELS, "console") for line in block.splitlines()]
     for line in [*lines, "zads channel apply channels.toml --yes"]:
         done = CliRunner().invoke(application(), shlex.split(line)[1:])

@@ -54,6 +54,9 @@ CHANNELS = """
 grace_seconds = 2
 [channels.few]
 filter = "mine.py:few"
+[channels.calm]
+filter = "filters.exposures.crowded:no_crowd"
+parameters = { usual = { by = "fid", 1 = 2, else = 2.0 }, factor = 5, least = 1 }
 [channels.real_bogus]
 """
 MOST = 10
@@ -252,6 +255,7 @@ def test_exposures_are_whole_live_through_a_kill_and_late_records_change_nothing
     found = records(servers, "channel.few")
     assert Counter(map(candid_of, found)) == Counter(expected.keys())
     assert {candid_of(record): size_of(record) for record in found} == expected
+    assert delivered(servers, "calm") == delivered(servers)  # at most 5 times the usual 2
     assert_the_ledger_adds_up(servers)
     assert_why_an_alert_of_a_large_exposure_is_not_there(servers, tmp_path, packets, sizes)
     assert_replay_differs_only_where_something_was_late(servers, tmp_path / "archive", packets, set(some))
