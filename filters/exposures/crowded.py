@@ -36,8 +36,9 @@ def no_crowd(
     least
         Fewer alerts than this are never too many.
 
-    Source ------ "Rate: higher than expected" among the filters on an aggregated stream of Bellm et al.
-    2017 (talk, 8 August 2017).
+    Source
+    ------
+    The rate among the filters on an aggregated stream of Bellm et al. 2017 (talk, 8 August 2017).
     """
     here = alerts.groupby("exposure", sort=False)["rb"].transform("size").astype(float)
     cuts = {"real": alerts["rb"] >= rb_min, "no crowd": (here < least) | (here <= factor * usual)}
