@@ -42,13 +42,66 @@ def no_trail(
     "Reject events occurring in spatial proximity, such as around a saturated star bleed trail", Bellm et al.
     2017 (talk, 8 August 2017).
     """
+    found = on_lines(alerts, "xpos", "ypos", width, most)
+    return {"real": alerts["rb"] >= rb_min, "no trail": found < members}, {"on_line": found}
+
+
+@alert_filter(
+    survey="lsst", reads=["exposure", "x", "y", "reliability"], scope="exposure", gives={"on_line": ""}
+)
+def no_trail_rubin(
+    alerts: pd.DataFrame,
+    *,
+    reliability_min: Annotated[float, ""] = 0.0,
+    members: Annotated[int, "alerts"] = 5,
+    width: Annotated[float, "pixels"] = 10.0,
+    most: Annotated[int, "alerts"] = 1000,
+) -> tuple[dict[str, pd.Series], dict[str, pd.Series]]:
+    """As `no_trail`, of the sources on one detector of a Rubin visit; its pixels are a fifth of an arcsec.
+
+    Parameters
+    ----------
+    alerts
+        One row an alert; whole exposures.
+    reliability_min
+        Least `reliability`, 0 to 1; the others make lines all the same.
+    members
+        So many alerts on a line, this one included, are a trail.
+    width
+        Largest distance from the line.
+    most
+        Largest exposure that is looked at.
+
+    Source
+    ------
+    "Reject events occurring in spatial proximity, such as around a saturated star bleed trail", Bellm et al.
+    2017 (talk, 8 August 2017).
+    """
+    found = on_lines(alerts, "x", "y", width, most)
+    return {"real": alerts["reliability"] >= reliability_min, "no trail": found < members}, {"on_line": found}
+
+
+def on_lines(alerts: pd.DataFrame, x: str, y: str, width: float, most: int) -> pd.Series:
+    """For each alert the most alerts of its exposure on a line through it; 1 in an exposure that is too
+    large.
+
+    Parameters
+    ----------
+    alerts
+        One row an alert; whole exposures.
+    x, y
+        Names of the columns of its place on the detector, pixels.
+    width
+        Largest distance from the line, pixels.
+    most
+        Largest exposure that is looked at.
+    """
     on_line = np.ones(len(alerts))
-    x, y = (alerts[name].to_numpy(dtype=float, na_value=np.nan) for name in ("xpos", "ypos"))
+    places = [alerts[name].to_numpy(dtype=float, na_value=np.nan) for name in (x, y)]
     for rows in alerts.groupby("exposure", sort=False).indices.values():
         if len(rows) <= most:
-            on_line[rows] = most_on_a_line(x[rows], y[rows], width)
-    found = pd.Series(on_line, alerts.index)
-    return {"real": alerts["rb"] >= rb_min, "no trail": found < members}, {"on_line": found}
+            on_line[rows] = most_on_a_line(places[0][rows], places[1][rows], width)
+    return pd.Series(on_line, alerts.index)
 
 
 def most_on_a_line(x: np.ndarray, y: np.ndarray, width: float) -> np.ndarray:

@@ -23,7 +23,7 @@ BY, ELSE = "by", "else"
 MOST = 1_000
 """Entries of a table: what is larger is a catalogue."""
 
-WHOLE_EXPOSURES = ("band", "fid", "field", "rcid", "night", "exposure")
+WHOLE_EXPOSURES = ("band", "fid", "field", "rcid", "detector", "night", "exposure")
 """Columns that are the same for all alerts of an exposure."""
 
 _TEXT = re.compile(r"([A-Za-z_][\w.]*):(.*=.*)", re.DOTALL)

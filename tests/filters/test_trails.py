@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from filters import load
 from filters.exposures.trails import most_on_a_line
-from filters.external.externals import stored_columns, to_frame
+from filters.external.externals import frames_of, stored_columns, to_frame
 from schemas.packets.reader import PacketReader
 from simulator import simulate, truth_table
+from tests import rubin
 
 places = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=12)
 
@@ -68,3 +69,22 @@ def test_exposures_do_not_see_each_other() -> None:
     assert judged.mask.tolist() == [False] * 5 + [True] * 5
     assert judged.values["on_line"].tolist() == [4, 4, 4, 4, 1]
     assert f.using(most=4).passes(line).all()
+
+
+def test_of_rubin_too_and_detectors_do_not_see_each_other() -> None:
+    f = load("filters.exposures.trails:no_trail_rubin")
+    rows = [(9, 100.0 + 300 * n, 50.0 + 30 * n, n) for n in range(5)] + [(8, 2000.0, 3000.0, 7)]
+    packets = [
+        rubin.alert(candid=n + 1, visit=900, detector=detector, x=x, y=y + 4.0 * (n % 2), reliability=0.9)
+        for n, (detector, x, y, _) in enumerate(rows)
+    ]
+    reads = f.require_reads()
+    judged = f.judge(frames_of(reads, "lsst").of_packets(packets))
+    assert judged.mask.tolist() == [False] * 5 + [True]
+    assert f.using(width=1.0).passes(frames_of(reads, "lsst").of_packets(packets)).all()
+    calm = load("filters.exposures.crowded:no_crowd_rubin").using(
+        usual="detector:9=1,else=100", least=1, factor=3
+    )
+    counted = calm.judge(frames_of(calm.require_reads(), "lsst").of_packets(packets))
+    assert counted.mask.tolist() == [False] * 5 + [True]
+    assert counted.values["alerts_here"].tolist() == [1.0]
