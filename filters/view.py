@@ -138,6 +138,11 @@ class AlertView(pd.DataFrame):
         """The index."""
         return self.index if self._is_whole_frame else self.__dict__["_batch"].index
 
+    def arrays(self) -> dict[str, Any]:
+        """Each column as its pandas array."""
+        batch = self if self._is_whole_frame else self.__dict__["_batch"]
+        return {name: pd.DataFrame.__getitem__(batch, name).array for name in self.names()}
+
     def __len__(self) -> int:
         return len(self.rows())
 
@@ -209,6 +214,13 @@ class NotOneTruth(ZadsError, ValueError):
 def index_of(alerts: pd.DataFrame) -> pd.Index:
     """The index of a frame, without making a view whole."""
     return alerts.rows() if isinstance(alerts, AlertView) else alerts.index
+
+
+def arrays_of(alerts: pd.DataFrame) -> dict[str, Any]:
+    """The columns of a frame as pandas arrays."""
+    if isinstance(alerts, AlertView):
+        return alerts.arrays()
+    return {str(name): alerts[name].array for name in alerts.columns}
 
 
 def column_of(alerts: pd.DataFrame, name: str) -> pd.Series:

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from hashlib import sha256
@@ -453,23 +453,24 @@ class _Child:
         BadAnswer
             For what is no answer.
         """
-        used = self._processor()
-        begun = used()
+        begun = self._used()
         send(self._channel, kind, body, file)
         answer = receive_until(
-            self._channel, self._handle, seconds, lambda: used() - begun, _WAITING * seconds
+            self._channel, self._handle, seconds, lambda: self._used() - begun, _WAITING * seconds
         )
-        self.took = used() - begun
+        self.took = self._used() - begun
         return answer
 
-    def _processor(self) -> Callable[[], float]:
-        """Tells how many seconds of processor time the child has used."""
+    @cached_property
+    def _clock(self) -> int:
+        """The kernel's clock of the child's processor time. Source: linux/posix-timers.h."""
         with open(f"/proc/self/fdinfo/{self._handle}") as file:
             number = next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
-        if number <= 0:
-            raise EOFError
-        clock = (~number << 3) | 2  # of another process; Source: linux/posix-timers.h
-        return lambda: time.clock_gettime(clock)
+        return (~number << 3) | 2
+
+    def _used(self) -> float:
+        """Seconds of processor time that the child has used. Raises OSError when it has ended."""
+        return time.clock_gettime(self._clock)
 
     def end(self) -> None:
         """End it, whatever it does."""

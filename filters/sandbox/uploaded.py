@@ -16,7 +16,7 @@ from filters.parameters import KINDS, Parameter, with_values
 from filters.sandbox.keeper import Program, sandbox
 from filters.sandbox.wire import Verdicts
 from filters.values import declared
-from filters.view import index_of
+from filters.view import arrays_of, index_of
 from schemas.errors import near_names
 from schemas.frame import TEXT
 from schemas.surveys.registry import SURVEYS
@@ -45,8 +45,7 @@ class Uploaded:
 
     def __call__(self, alerts: pd.DataFrame, **values: Any) -> Any:
         """The cuts, and the values if there are any, as the sandbox says."""
-        columns = {str(name): alerts[name].array for name in alerts}
-        found = sandbox().judge(self.program, values, columns, index_of(alerts))
+        found = sandbox().judge(self.program, values, arrays_of(alerts), index_of(alerts))
         return (found.cuts, _spread(found, len(alerts))) if found.numbers or found.words else found.cuts
 
     def prepare(self) -> None:

@@ -23,6 +23,7 @@ MOST_BYTES = 64 * 2**20
 """Of an answer."""
 MOST_CUTS = 200
 _MOST_NAME, _MOST_TEXT = 500, 16_000
+_AT_ONCE = 1 << 18
 _HEAD = struct.Struct("<BI")
 _COUNT = struct.Struct("<I")
 _MISSING = 0xFFFFFFFF
@@ -70,26 +71,23 @@ def send(channel: socket.socket, kind: int, body: bytes, file: int | None = None
     file
         An open file that goes with it.
     """
-    head = _HEAD.pack(kind, len(body))
-    sent = channel.send(head) if file is None else socket.send_fds(channel, [head], [file])
-    if sent != len(head):
-        raise BrokenPipeError
-    channel.sendall(body)
+    whole = memoryview(_HEAD.pack(kind, len(body)) + body)
+    sent = 0 if file is None else socket.send_fds(channel, [whole], [file])
+    if sent < len(whole):
+        channel.sendall(whole[sent:])
 
 
 def receive(channel: socket.socket) -> tuple[int, bytes, int | None]:
     """The next message of somebody who is trusted: kind, body, file. Raises EOFError at the end."""
-    head, files, _, _ = socket.recv_fds(channel, _HEAD.size, 1)
-    if len(head) < _HEAD.size:
-        raise EOFError
-    kind, length = _HEAD.unpack(head)
-    body = bytearray()
-    while len(body) < length:
-        more = channel.recv(min(length - len(body), 1 << 20))
+    first, files, _, _ = socket.recv_fds(channel, _AT_ONCE, 1)
+    got = bytearray(first)
+    while len(got) < _HEAD.size or len(got) < _HEAD.size + _HEAD.unpack_from(got)[1]:
+        more = channel.recv(_AT_ONCE)
         if not more:
             raise EOFError
-        body += more
-    return kind, bytes(body), files[0] if files else None
+        got += more
+    kind, _ = _HEAD.unpack_from(got)
+    return kind, bytes(got[_HEAD.size :]), files[0] if files else None
 
 
 def receive_until(
@@ -119,31 +117,31 @@ def receive_until(
     BadAnswer
         For what is no answer.
     """
-    began = time.monotonic()
-
-    def exactly(count: int) -> bytes:
-        got = bytearray()
-        while len(got) < count:
-            _wait(channel, process, seconds, used, began + most)
-            more = channel.recv(min(count - len(got), 1 << 20), socket.MSG_DONTWAIT)
-            if not more:
-                raise EOFError
-            got += more
-        return bytes(got)
-
-    kind, length = _HEAD.unpack(exactly(_HEAD.size))
-    if kind not in (DONE, RAISED) or length > MOST_BYTES:
-        raise BadAnswer("its answer begins like none")
-    return kind, exactly(length)
-
-
-def _wait(
-    channel: socket.socket, process: int, seconds: float, used: Callable[[], float], end: float
-) -> None:
-    """Until something can be read. Raises TimeoutError, EOFError."""
+    end, got, whole = time.monotonic() + most, bytearray(), _HEAD.size
     waiting = select.poll()
     waiting.register(channel, select.POLLIN)
     waiting.register(process, select.POLLIN)
+    kind = 0
+    while len(got) < whole:
+        _wait(waiting, channel, seconds, used, end)
+        more = channel.recv(_AT_ONCE, socket.MSG_DONTWAIT)
+        if not more:
+            raise EOFError
+        got += more
+        if len(got) >= _HEAD.size:
+            kind, length = _HEAD.unpack_from(got)
+            if kind not in (DONE, RAISED) or length > MOST_BYTES:
+                raise BadAnswer("its answer begins like none")
+            whole = _HEAD.size + length
+    if len(got) > whole:
+        raise BadAnswer("its answer is too long")
+    return kind, bytes(got[_HEAD.size :])
+
+
+def _wait(
+    waiting: select.poll, channel: socket.socket, seconds: float, used: Callable[[], float], end: float
+) -> None:
+    """Until something can be read. Raises TimeoutError, EOFError."""
     left = seconds
     while True:
         ready = dict(waiting.poll(1000 * max(0.001, min(left, end - time.monotonic()))))
