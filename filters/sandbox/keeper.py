@@ -49,8 +49,8 @@ SECONDS, SECONDS_AN_ALERT = 0.4, 1e-4
 _LOAD_SECONDS = 1.0
 CREDIT_BATCH, CREDIT_ALERT, _MOST_CREDIT = 5e-3, 3e-4, 2.0
 """Processor time in the long run: each batch and each alert give so much; so much may be saved."""
-_WAITING = 10
-"""Times the processor time is the longest wait on a busy machine."""
+_WAITING, _LONGEST_WAIT = 10, 8.0
+"""Times the processor time is the longest wait on a busy machine, but no more seconds than these."""
 _START_SECONDS, _FORK_SECONDS = 120.0, 20.0
 TWICE = 1 / 50
 """Share of the batches that are judged twice."""
@@ -453,11 +453,9 @@ class _Child:
         BadAnswer
             For what is no answer.
         """
-        begun = self._used()
+        begun, most = self._used(), min(_WAITING * seconds, _LONGEST_WAIT)
         send(self._channel, kind, body, file)
-        answer = receive_until(
-            self._channel, self._handle, seconds, lambda: self._used() - begun, _WAITING * seconds
-        )
+        answer = receive_until(self._channel, self._handle, seconds, lambda: self._used() - begun, most)
         self.took = self._used() - begun
         return answer
 

@@ -38,10 +38,9 @@ class Uploaded:
         Its docstring.
     """
 
-    __module__ = "filters.contract"  # its version is made of this room, and of the text
-
     def __init__(self, program: Program, name: str, doc: str) -> None:
         self.program, self.__name__, self.__doc__ = program, name, doc
+        self.__module__ = "filters.contract"  # its version is made of this room, and of the text
 
     def __call__(self, alerts: pd.DataFrame, **values: Any) -> Any:
         """The cuts, and the values if there are any, as the sandbox says."""

@@ -46,6 +46,7 @@ _NIGHTS = 500_000  # nights after which the calendar ends
 _STRIKES = 2
 """So often a filter's process may have to be ended, of late, before its channel is suspended; then a gap."""
 _UPLOADED_SECONDS = 2.0  # in which a user's filter may be halved
+_SANDBOX_SECONDS = 120.0  # for the sandbox, which has its own limits, to answer
 _ZEROS = bytes(1 << 14)  # more than an alert of nothing but zeros, nulls and empty strings takes
 
 
@@ -95,6 +96,7 @@ class Verdicts:
     refused: list[Refusal] = field(default_factory=list)
     gaps: dict[str, str] = field(default_factory=dict)  # channel -> why the whole batch is missing
     failures: list[ChannelFailure] = field(default_factory=list)
+    chances: list[str] = field(default_factory=list)  # channels that have a gap here and go on, and why
     mixed: set[int] = field(default_factory=set)  # packets with something that is not public
     unlisted: dict[int, frozenset[str]] = field(default_factory=dict)  # packet -> fields not to be public
     alerts: int = 0
@@ -182,7 +184,7 @@ class Evaluator:
             for packets, end in zip(batches, ends, strict=True)
         ]
         each[0].seconds = verdicts.seconds  # of all of them, told once
-        each[0].filter_seconds = verdicts.filter_seconds
+        each[0].filter_seconds, each[0].chances = verdicts.filter_seconds, verdicts.chances
         return each
 
     def _judge(
@@ -499,13 +501,14 @@ class _Envelope:
         mask = np.zeros(view.length, dtype=bool)
         values: dict[int, dict[str, Any]] = {}
         uploaded = isinstance(channel.filter.function, Uploaded)
-        deadline = time.monotonic() + (min(self._seconds, _UPLOADED_SECONDS) if uploaded else self._seconds)
+        limit = _SANDBOX_SECONDS if uploaded else self._seconds
+        deadline = time.monotonic() + (_UPLOADED_SECONDS if uploaded else self._seconds)
 
         def judge(start: int, stop: int) -> None:
             if channel.filter.is_plain:  # no user's code: it neither ends nor hoards, and needs no guard
                 mask[start:stop] = channel.filter.mask(view.shared(start, stop))
                 return
-            with self._kept.by(channel.name), self._guard.running(channel.name, self._seconds):
+            with self._kept.by(channel.name), self._guard.running(channel.name, limit):
                 judged = channel.filter.judge(view.seen_by(channel.filter, start, stop))
             mask[start:stop] = judged.mask
             if channel.filter.gives:
@@ -528,7 +531,9 @@ class _Envelope:
     def _failed(self, channel: Channel, error: BaseException) -> None:
         """The batch is a gap of the channel; the channel has failed, unless it is given another chance."""
         self.verdicts.gaps[channel.name] = one_line(error)
-        if not isinstance(error, Ended) or error.strike >= _STRIKES:
+        if isinstance(error, Ended) and error.strike < _STRIKES:
+            self.verdicts.chances.append(f"channel {channel.name}: {error}; a gap, and it goes on")
+        else:
             self.verdicts.failures.append(ChannelFailure(channel.name, one_line(error), _traceback(error)))
 
     def _set_aside(self, channel: Channel, match: Match, error: BaseException) -> None:

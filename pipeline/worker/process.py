@@ -311,5 +311,6 @@ def _fill(report: Report, verdicts: Verdicts) -> None:
     report.alerts, report.objects = verdicts.alerts, verdicts.objects
     report.other_surveys, report.not_public = verdicts.other_surveys, verdicts.not_public
     report.failures, report.skipped = verdicts.failures, list(verdicts.gaps)
+    report.chances = verdicts.chances
     report.seconds |= verdicts.seconds
     report.filter_seconds = verdicts.filter_seconds

@@ -142,6 +142,7 @@ class Report:
     failures: list[ChannelFailure] = field(default_factory=list)
     lost: str = ""  # what can no longer be read: committed, said in the gaps of this commit; moved, not yet
     skipped: list[str] = field(default_factory=list)  # channels that have a gap here
+    chances: list[str] = field(default_factory=list)  # of these, who goes on, and why there is a gap
     seconds: dict[str, float] = field(default_factory=dict)  # stage -> time used
     filter_seconds: dict[str, float] = field(default_factory=dict)  # channel -> time used
     waited: float | None = None  # the first record, from when it was written to its commit, s

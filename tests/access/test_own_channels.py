@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import KafkaException
@@ -17,12 +18,13 @@ from confluent_kafka import KafkaException
 from archive.write.ingest import ingest
 from cluster.kafka.broker import Broker
 from cluster.kafka.security import write_profile
+from commands.shared.view import EXIT_SUSPENDED
 from filters.sandbox.keeper import content_hash
 from pipeline.access.requests import Answer, Request, ask
 from pipeline.access.users import add_user, change_role
 from pipeline.broker.client import NoSuchTopic
 from pipeline.broker.listen import listen
-from pipeline.channels.registry import read_registry
+from pipeline.channels.registry import read_registry, write_registry
 from pipeline.clients.publish import publish_packets
 from tests.access.conftest import client
 from tests.access.seat import Seat
@@ -57,14 +59,14 @@ class World:
         kafka = self.broker.operator
         return {"bootstrap": kafka["bootstrap.servers"], **kafka}
 
-    def zads(self, who: str, *arguments: str, refused: bool = False) -> str:
+    def zads(self, who: str, *arguments: str, refused: bool = False, code: int = 0) -> str:
         """A command, as somebody types it; what it tells people."""
         command = [sys.executable, "-m", "zads", *arguments, "--as", str(self.folder / f"{who}.ini")]
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "200"}
         done = subprocess.run(
             command, capture_output=True, text=True, cwd=self.folder, env=environment, check=False
         )
-        assert done.returncode == int(refused), done.stderr
+        assert done.returncode == (code or int(refused)), done.stderr
         return done.stderr
 
     def ask(self, who: str, **wish: object) -> Answer:
@@ -222,6 +224,41 @@ def test_python_of_ones_own(world: World) -> None:
     world.zads("operator", "channel", "approve", name, "0" * 12, refused=True)
     world.zads("operator", "channel", "approve", name, content_hash(kept.source))
     assert read_registry(**world.operator())[name].trusted
+
+
+@pytest.mark.usefixtures("walls")
+def test_an_owner_is_told_why_a_channel_stands_still(world: World) -> None:
+    """It is suspended alone; the traceback of its code comes to its owner's answers."""
+    operator, ben = world.operator(), world.user("ben")
+    good, bad = f"{ben}.good", f"{ben}.bad"
+    for name, first in (("good", ""), ("bad", "if len(alerts): raise ValueError('my mistake')")):
+        text = MINE.format(first=first)
+        assert world.ask("ben", action="create", channel=name, filter="mine.py:mine", text=text).done
+    forced = [read_registry(**operator)[name].becoming("enabled") for name in (good, bad)]
+    write_registry(forced, operator["bootstrap"], who="test", **world.broker.operator)
+    publish_packets(
+        [alert.packet for alert in night()],
+        world.broker.bootstrap_servers,
+        partitions=2,
+        **world.settings["pipe"],
+    )
+    run = ("run", "--until-drained", "--plain", "--channels", f"{good},{bad}", "--workers", "1")
+    said = world.zads("pipe", *run, code=EXIT_SUSPENDED)
+    assert f"channel {bad} suspended: ValueError: my mistake" in said
+    (world.folder / "mine.py").write_text(MINE.format(first=""))
+    assert world.heard("ben", f"channel.{good}") == expected(f"{world.folder / 'mine.py'}:mine")
+    told = []
+    while not told:
+        heard = listen(f"zads.answers.{ben}", **client_of(world, "ben"))
+        told = [one for record in heard if not (one := Answer.model_validate_json(record.raw)).id]
+    assert f"channel {bad} misses alerts from offset 0" in told[0].text
+    assert told[0].traceback.endswith("ValueError: my mistake\n")
+    assert 'File "mine.py", line 9, in mine' in told[0].traceback
+
+
+def client_of(world: World, who: str) -> dict[str, Any]:
+    """For `listen`, until all is read."""
+    return {"bootstrap": world.broker.bootstrap_servers, "until_drained": True, **world.settings[who]}
 
 
 def test_who_loses_a_role_loses_the_channels_that_need_it(world: World) -> None:
