@@ -7,7 +7,6 @@ same batch sees, nor what we have.
 from __future__ import annotations
 
 import fcntl
-import mmap
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -71,9 +70,10 @@ def _file_of(batch: pa.RecordBatch) -> int:
 
 
 def opened(file: int) -> pd.DataFrame:
-    """The batch of a file, without a copy. Closes the file."""
+    """The batch of a file, in one copy. Closes the file."""
+    # A map of the file would keep it open for as long as anybody holds on to a column.
     try:
-        memory = mmap.mmap(file, os.lseek(file, 0, os.SEEK_END), prot=mmap.PROT_READ)
+        memory = os.pread(file, os.lseek(file, 0, os.SEEK_END), 0)
     finally:
         os.close(file)
     with pa.ipc.open_stream(pa.py_buffer(memory)) as stream:

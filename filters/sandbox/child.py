@@ -12,6 +12,7 @@ import linecache
 import socket
 import sys
 import traceback
+from itertools import count
 from types import ModuleType
 from typing import Any
 
@@ -35,7 +36,7 @@ from filters.sandbox.wire import (
 from filters.values import WORDS, of_passing, split
 from schemas.errors import near_names, one_line
 
-_MODULE = "uploaded"
+_MODULE, _COLLECT = "uploaded", 64
 
 
 class _NoMore:
@@ -53,7 +54,7 @@ def serve(channel: socket.socket) -> None:
     """Answer questions until there are no more."""
     sys.meta_path[:] = [_NoMore()]
     known: dict[str, Filter] = {}
-    while True:
+    for number in count(1):
         kind, body, file = receive(channel)
         try:
             asked = json.loads(body)
@@ -68,7 +69,8 @@ def serve(channel: socket.socket) -> None:
             send(channel, RAISED, pack_said(said(error)))
         else:
             send(channel, DONE, answer)
-        gc.collect(1)  # each batch is an open file, and histories know the batch that knows them
+        if number % _COLLECT == 0:  # batches that hold on to themselves
+            gc.collect()
 
 
 def load_text(text: str, file: str, function: str) -> Filter:

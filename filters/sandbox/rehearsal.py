@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 
+import numpy as np
 import pandas as pd
 
 from filters.external.externals import external_names, frames_of
 from filters.load import registered
 from filters.sandbox.batch import sealed
 from filters.sandbox.child import described, judged, load_text, said
+from filters.supernovae import Measured, fits
 from filters.testing import packet
 from schemas.surveys.registry import SURVEYS
 
@@ -67,6 +69,8 @@ def rehearse() -> None:
             if f.reads is not None and not external_names(f.reads):
                 with contextlib.suppress(Exception):  # a made-up alert may be too poor for it
                     judged(f, _file(frames_of(f.reads, survey).of_packets(some)))
+    light = (np.zeros(9, int), -np.arange(9.0), np.array(["g"] * 9, object), np.ones(9), np.ones(9))
+    fits("ztf", Measured(*light, alerts=1, zero=25.0), np.zeros(1))  # compiled, or read from where it is kept
     for text in _WRONG:
         try:
             bad = load_text(text, "bad.py", "")
