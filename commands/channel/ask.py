@@ -47,6 +47,7 @@ def asked(
     BrokerError
         When nobody answers.
     """
+    from commands.channel.gate import show_preview
     from pipeline.access.requests import Request, ask
     from pipeline.broker.profile import user_name
 
@@ -61,6 +62,8 @@ def asked(
     people.print(escape(answer.text), soft_wrap=True)
     if answer.hint:
         people.print(escape(answer.hint), soft_wrap=True)
+    if request.preview:
+        show_preview(answer.preview)
     if answer.traceback:
         people.print(escape(answer.traceback), style="dim", highlight=False)
     if not answer.done:

@@ -193,6 +193,9 @@ def try_out(
     name: Name,
     archive: Archive = None,
     nights: Nights = None,
+    preview: Annotated[
+        int, typer.Option(min=0, max=50, help="Show so many of the last alerts that it would have delivered.")
+    ] = 0,
     why: Why = "",
     config: Config = None,
     bootstrap: Bootstrap = None,
@@ -201,12 +204,18 @@ def try_out(
 
     Example: `zads channel test bright --nights 2023-10-12..2023-10-14`
     """
+    from commands.channel.gate import last_matches, show_preview
+
     settings = settings_of(config, bootstrap_servers=bootstrap)
-    tried = _tried(settings, known(settings, name).with_changes(), archive, nights)
-    if tried.is_tested and tried.state == "draft":
-        tried = tried.becoming("tested")
-    save(settings, [tried], why)
-    if not tried.is_tested:
+    if asked(settings, "test", name, {"nights": nights}, why=why, preview=preview):
+        return
+    found = tried(settings, known(settings, name).with_changes(), archive, nights)
+    if found.is_tested and found.state == "draft":
+        found = found.becoming("tested")
+    save(settings, [found], why)
+    if preview:
+        show_preview(last_matches(settings, found, archive, nights, preview))
+    if not found.is_tested:
         raise typer.Exit(1)
 
 
@@ -290,10 +299,10 @@ def admit(
     now = definition.with_external(settings.externals)
     if nights is None and now.is_tested:
         return now.becoming("enabled")
-    tried = _tried(settings, definition, archive, nights)
-    if force is not None and tried.report is not None:
-        tried = tried.model_copy(update={"report": {**tried.report, "forced": force}})
-    return tried.becoming("enabled") if tried.is_tested else tried
+    found = tried(settings, definition, archive, nights)
+    if force is not None and found.report is not None:
+        found = found.model_copy(update={"report": {**found.report, "forced": force}})
+    return found.becoming("enabled") if found.is_tested else found
 
 
 def save(
@@ -332,9 +341,20 @@ def save(
     return write_registry(definitions, settings.bootstrap_servers, who=who or me(), why=why, **client)
 
 
-def _tried(
-    settings: RunConfig, definition: Definition, archive: str | None, nights: str | None
-) -> Definition:
+def tried(settings: RunConfig, definition: Definition, archive: str | None, nights: str | None) -> Definition:
+    """A definition with the report of its backtest.
+
+    Parameters
+    ----------
+    settings
+        The configuration.
+    definition
+        The channel's definition.
+    archive
+        Address of the archive to try it on; None: the usual one.
+    nights
+        Nights to try it on; None: the last ones.
+    """
     from commands.channel.gate import try_on_archive
 
     now = definition.with_external(settings.externals)

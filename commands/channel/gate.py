@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,13 @@ from rich.table import Table
 from commands.shared.options import archive_at, counted, counting_bar, people
 
 if TYPE_CHECKING:
+    from archive.replay.backtest import Backtest
     from archive.replay.replay import Progress as SoFar
     from pipeline.channels.config import RunConfig
     from pipeline.channels.definition import Definition
+
+PREVIEWED = ("candid", "objectId", "jd", "ra", "dec", "band", "mag", "magerr")
+"""Columns of a preview."""
 
 
 def try_on_archive(
@@ -34,10 +39,10 @@ def try_on_archive(
     nights
         Nights to try it on; None: the last ones.
     """
-    from archive.replay.backtest import Limits, NothingToTry, backtest
+    from archive.replay.backtest import Limits, NothingToTry
     from archive.tables.store import NoSuchArchive
 
-    channel, gate = definition.channel(), settings.gate
+    gate = settings.gate
     limits = Limits(gate.share, gate.alerts_per_hour, gate.microseconds)
     report: dict[str, Any] = {}
     try:
@@ -48,15 +53,7 @@ def try_on_archive(
                 words = counted(so_far.matches, "match")
                 bar.update(task, completed=so_far.alerts, total=so_far.of, counted=words)
 
-            found = backtest(
-                channel.filter,
-                archive_at(archive),
-                nights,
-                last=gate.nights,
-                public=channel.public,
-                externals=settings.externals,
-                on_progress=show,
-            )
+            found = _backtest(settings, definition, archive, nights, show)
         report = found.report() | {"problems": found.problems(limits)}
     except (NoSuchArchive, NothingToTry) as error:
         report = {"problems": [f"not tried: {error}"]}
@@ -64,6 +61,75 @@ def try_on_archive(
     report |= {"of": definition.judged, "when": when}
     show_report(definition.name, report)
     return report
+
+
+def last_matches(
+    settings: RunConfig, definition: Definition, archive: str | None, nights: str | None, count: int
+) -> tuple[dict[str, Any], ...]:
+    """What a channel would have delivered last, as plain JSON values, the newest first.
+
+    Parameters
+    ----------
+    settings, definition, archive, nights
+        As for `try_on_archive`.
+    count
+        At most so many alerts.
+
+    Raises
+    ------
+    NothingToTry, NoSuchArchive
+        When there is nothing to look at.
+    """
+    from filters.values import as_json
+
+    matches = _backtest(settings, definition, archive, nights).found.matches
+    newest = matches.sort_values("jd", ascending=False).head(count)
+    shown = [name for name in PREVIEWED if name in newest]
+    return tuple(as_json(newest[shown]))
+
+
+def _backtest(
+    settings: RunConfig,
+    definition: Definition,
+    archive: str | None,
+    nights: str | None,
+    show: Callable[[SoFar], None] | None = None,
+) -> Backtest:
+    """Of what the channel sees. Raises NothingToTry, NoSuchArchive."""
+    from archive.replay.backtest import backtest
+
+    channel = definition.channel()
+    return backtest(
+        channel.filter,
+        archive_at(archive),
+        nights,
+        last=settings.gate.nights,
+        public=channel.public,
+        externals=settings.externals,
+        on_progress=show,
+    )
+
+
+def show_preview(alerts: Sequence[Mapping[str, Any]]) -> None:
+    """Print what a channel would have delivered last."""
+    if not alerts:
+        people.print("it would have delivered nothing")
+        return
+    people.print(f"preview, not delivered: the last {counted(len(alerts), 'alert')} of these nights")
+    table = Table(*alerts[0], box=None)
+    for one in alerts:
+        table.add_row(*(escape(f"{v:.5f}" if isinstance(v, float) else f"{v}") for v in one.values()))
+    people.print(table)
+
+
+def report_lines(report: Mapping[str, Any]) -> list[str]:
+    """A backtest in plain lines: alerts a night, what each cut leaves, reasons not to enable it."""
+    nights = [
+        f"{row['night']}: {row['alerts']:,} alerts of {row['objects']:,} objects, of {row['of']:,}"
+        for row in report.get("nights", ())
+    ]
+    cuts = [f"{step['cut']}: {step['alerts']:,} left" for step in report.get("funnel", ())]
+    return [*nights, *cuts, *report.get("problems", ())]
 
 
 def show_report(name: str, report: dict[str, Any]) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from commands.channel.gate import report_lines
 from pipeline.access.requests import Answer, Request
 from pipeline.access.roles import COLLABORATION, Role
 from pipeline.broker.client import BrokerError
@@ -57,7 +59,7 @@ class Service:
         try:
             if user not in roles:
                 raise Refused("there is no such user any more")
-            return Answer(id=request.id, done=True, text=self._done(user, request, roles[user]))
+            return self._done(user, request, roles[user])
         except BrokerError:
             raise  # nobody's fault: it is done when the broker is back
         except ZadsError as error:
@@ -68,29 +70,46 @@ class Service:
             log.exception("user %s, %s of %r", user, request.action, request.channel)
             return Answer(id=request.id, done=False, text="the service has failed on this request")
 
-    def _done(self, user: str, request: Request, role: Role) -> str:
+    def _done(self, user: str, request: Request, role: Role) -> Answer:
         from commands.channel.show import registry_of
 
+        done = partial(Answer, id=request.id, done=True)
         registry = registry_of(self._settings)
         if request.action == "list":
-            return _listed(user, role, registry)
+            return done(text=_listed(user, role, registry))
         _refuse_others(user, request.channel)
         name = f"{user}.{request.channel}"
         if request.action == "show":
-            return _shown(_own(registry, name))
+            return done(text=_shown(_own(registry, name)))
         if any(one.request == request.id for one in registry.history):
-            return f"{name}: done already"
+            return done(text=f"{name}: done already")
         actions: dict[str, Callable[[], Definition]] = {
             "create": lambda: self._new(user, request, registry, self._chosen(request)),
             "clone": lambda: self._new(user, request, registry, self._source(user, role, request, registry)),
             "set": lambda: _changed(_own(registry, name), request),
+            "test": lambda: self._tested(_own(registry, name)),
             "enable": lambda: self._admitted(_own(registry, name)),
             "pause": lambda: _own(registry, name).becoming("paused"),
             "retire": lambda: _own(registry, name).becoming("retired"),
         }
         new = actions[request.action]().model_copy(update={"request": request.id})
         _refuse_what_role_forbids(new, role)
-        return self._written(user, new, request)
+        written = self._written(user, new, request)
+        if request.action == "test":
+            written = "\n".join([written, *report_lines(new.report or {})])
+        return done(text=written, preview=self._preview(new, request.preview))
+
+    def _tested(self, definition: Definition) -> Definition:
+        from commands.channel.edit import tried
+
+        new = tried(self._settings, definition.with_changes(), self._archive, None)
+        return new.becoming("tested") if new.is_tested and new.state == "draft" else new
+
+    def _preview(self, definition: Definition, count: int) -> tuple[dict[str, Any], ...]:
+        """What it would have delivered last: of the same rows that the channel sees."""
+        from commands.channel.gate import last_matches
+
+        return last_matches(self._settings, definition, self._archive, None, count) if count else ()
 
     def _written(self, user: str, new: Definition, request: Request) -> str:
         from commands.channel.edit import save

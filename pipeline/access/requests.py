@@ -21,8 +21,9 @@ from pipeline.broker.listen import Listener
 from pipeline.broker.topics import ensure_topics
 from pipeline.channels.channel import Access
 
-Action = Literal["create", "clone", "set", "enable", "pause", "retire", "list", "show"]
+Action = Literal["create", "clone", "set", "test", "enable", "pause", "retire", "list", "show"]
 REQUEST_BYTES = 120_000
+MOST_PREVIEWED = 50
 _SETTINGS = {"retention.ms": str(30 * 86_400_000)}
 _SEND_SECONDS = 20.0
 
@@ -31,8 +32,8 @@ class Request(BaseModel):
     """One wish about a channel.
 
     channel: its name without the owner's. source: a channel or filter to clone. text: of a Python file, whose
-    filter is then FILE.py:FUNCTION. readers: who may read it beside its owner, "*" for everybody. What is
-    None stays as it is.
+    filter is then FILE.py:FUNCTION. readers: who may read it beside its owner, "*" for everybody. preview: so
+    many of the last matches are to come with the answer. What is None stays as it is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +49,7 @@ class Request(BaseModel):
         default_factory=dict, max_length=100
     )
     alerts_per_hour: int | None = None
+    preview: int = Field(default=0, ge=0, le=MOST_PREVIEWED)
     readers: tuple[str, ...] | None = Field(default=None, max_length=100)
     access: Access | None = None
     why: str = Field(default="", max_length=500)
@@ -55,6 +57,7 @@ class Request(BaseModel):
 
 class Answer(BaseModel):
     """What became of the request of this id. traceback: of the user's own code, where that raised.
+    preview: what the channel would have delivered last, by the archive.
 
     id "": nobody asked; a channel of the user's has been suspended.
     """
@@ -66,6 +69,7 @@ class Answer(BaseModel):
     text: str
     hint: str = ""
     traceback: str = ""
+    preview: tuple[dict[str, Any], ...] = ()
 
 
 def ensure_request_topics(users: list[str], bootstrap: str, **kafka: Any) -> None:

@@ -22,6 +22,8 @@ def tell(report: Report, lasting: NowAndThen) -> None:
     lasting
         Says once a minute what goes on: batches that wait for the same thing, dead letters of the same kind.
     """
+    for words in report.chances:
+        log.warning("%s: %s", report.work.partition, words, extra=about(report.work.partition))
     for one in report.refusals:
         lasting.warn(*_words(one, report.work.partition))
     if report.outcome in ("committed", "moved"):

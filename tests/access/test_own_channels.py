@@ -207,6 +207,11 @@ def test_python_of_ones_own(world: World) -> None:
     world.zads("ben", "channel", "create", "own", "faintest=16.8", "--filter", f"{file}:mine")
     kept = read_registry(**world.operator())[name]
     assert (kept.source, kept.approved, kept.parameters) == (file.read_text(), "", {"faintest": 16.8})
+    wanted = expected(f"{file}:mine", faintest=16.8)
+    said = world.zads("ben", "channel", "test", "own", "--preview", "3")
+    assert f"{len(wanted)} alerts of" in said
+    assert "preview, not delivered: the last 3 alerts" in said
+    assert sum(str(candid) in said for candid in wanted) == 3
     assert "made it enabled" in world.zads("ben", "channel", "enable", "own")
     publish_packets(
         [alert.packet for alert in night()],
@@ -215,8 +220,6 @@ def test_python_of_ones_own(world: World) -> None:
         **world.settings["pipe"],
     )
     world.zads("pipe", "run", "--until-drained", "--plain", "--channels", name, "--workers", "1")
-    wanted = expected(f"{file}:mine", faintest=16.8)
-    assert wanted
     assert world.heard("ben", f"channel.{name}") == wanted
     assert not ran.exists()
     said = world.zads("operator", "channel", "approve", name)
