@@ -14,7 +14,7 @@ import socket
 from filters.sandbox.kernel import deny_calls, deny_files, die_with_parent, no_new_rights, nobody_looks_in
 
 NOBODY = 65534
-MEMORY = 768 * 2**20
+MEMORY = 512 * 2**20
 """Bytes that a process may take beside what it begins with."""
 _OPEN_FILES = 32
 _CPU_SECONDS = 1800

@@ -44,7 +44,7 @@ from filters.sandbox.wire import (
 )
 from filters.sandbox.zygote import READY
 
-SECONDS, SECONDS_AN_ALERT = 0.4, 1e-4
+SECONDS, SECONDS_AN_ALERT = 0.3, 1e-4
 """Processor time that a filter may use on a batch: so much, and so much for each alert."""
 _LOAD_SECONDS = 1.0
 CREDIT_BATCH, CREDIT_ALERT, _MOST_CREDIT = 5e-3, 3e-4, 2.0
@@ -56,7 +56,7 @@ TWICE = 1 / 50
 """Share of the batches that are judged twice."""
 BATCHES = 1000
 """After about so many a child is replaced; the last of them is judged by both."""
-_STRIKES_SECONDS = 600.0
+_STRIKES_SECONDS, _MOST_STRIKES = 600.0, 3
 _MOST_CHILDREN = 64
 
 
@@ -113,6 +113,7 @@ class Sandbox:
         Raises NoSandbox, Raised, Ended.
         """
         with self._seat(program.owner) as seat:
+            self._refuse_the_often_ended(seat, program)
             seat.known.discard(program.key)
             return self._loaded(seat, program)
 
@@ -147,6 +148,7 @@ class Sandbox:
         """
         batch = _Batch(program, dict(values), columns, index)
         with self._seat(program.owner) as seat, batch.file() as file:
+            self._refuse_the_often_ended(seat, program)
             found = self._judged(seat, batch, file)
             if self._random.random() < self._twice:
                 self._refuse_another(found, self._in_two(seat, batch), "in two parts")
@@ -250,6 +252,17 @@ class Sandbox:
         ended.strike, ended.traceback = seat.strike(program.key), traceback
         return ended
 
+    def _refuse_the_often_ended(self, seat: _Seat, program: Program) -> None:
+        """Whoever tries a long replay, or enables again and again, takes no more time. Raises Ended."""
+        if (strikes := seat.strikes(program.key)) >= _MOST_STRIKES:
+            ended = Ended(
+                f"filter {program.file}:{program.function} is not run: its process was ended {strikes} times"
+                f" within {_STRIKES_SECONDS / 60:.0f} minutes",
+                hint="another text is run at once",
+            )
+            ended.strike = strikes
+            raise ended
+
     def _in_two(self, seat: _Seat, batch: _Batch) -> Verdicts:
         """The batch judged as two batches."""
         at = self._random.randint(0, len(batch.index))
@@ -333,14 +346,17 @@ class _Seat:
         """Whether the child is to be replaced."""
         return self.batches >= self._most
 
-    def strike(self, key: str) -> int:
-        """How often a filter's process was ended within the last minutes, now included."""
-        now = time.monotonic()
-        strikes = self._strikes.setdefault(key, deque())
-        while strikes and now - strikes[0] > _STRIKES_SECONDS:
+    def strikes(self, key: str) -> int:
+        """How often a filter's process was ended within the last minutes."""
+        strikes = self._strikes.get(key, deque())
+        while strikes and time.monotonic() - strikes[0] > _STRIKES_SECONDS:
             strikes.popleft()
-        strikes.append(now)
         return len(strikes)
+
+    def strike(self, key: str) -> int:
+        """It was ended now; how often, with this time."""
+        self._strikes.setdefault(key, deque()).append(time.monotonic())
+        return self.strikes(key)
 
 
 class _Zygote:

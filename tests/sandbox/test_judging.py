@@ -265,6 +265,19 @@ def test_who_is_slow_in_the_long_run_is_found(strict: Sandbox) -> None:
         many(slow + WELL, np.ones(3), times=30)
 
 
+def test_who_was_ended_three_times_is_not_run_for_a_while(strict: Sandbox) -> None:
+    """Another text of the same owner is."""
+    for _ in range(3):
+        with pytest.raises(Ended, match="ended itself"):
+            judged("os._exit(1)", np.ones(3))
+    with pytest.raises(Ended, match="is not run"):
+        judged("os._exit(1)", np.ones(3))
+    with pytest.raises(Ended, match="is not run"):
+        sandbox().load(Program("os._exit(1)", text_of("os._exit(1)"), "mine.py", "f"))
+    other = Program("os._exit(1)", text_of(WELL), "mine.py", "f")
+    assert sandbox().load(other)["name"] == "f"
+
+
 def test_a_zygote_that_is_gone_is_started_again(strict: Sandbox) -> None:
     judged(WELL, np.ones(3))
     assert strict._zygote is not None
