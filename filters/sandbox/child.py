@@ -36,7 +36,7 @@ from filters.sandbox.wire import (
 from filters.values import WORDS, of_passing, split
 from schemas.errors import near_names, one_line
 
-_MODULE, _COLLECT = "uploaded", 64
+_MODULE, _COLLECT, _MOST_SET_UP = "uploaded", 64, 100
 
 
 class _NoMore:
@@ -54,6 +54,7 @@ def serve(channel: socket.socket) -> None:
     """Answer questions until there are no more."""
     sys.meta_path[:] = [_NoMore()]
     known: dict[str, Filter] = {}
+    set_up: dict[str, Filter] = {}  # with parameters
     for number in count(1):
         kind, body, file = receive(channel)
         try:
@@ -61,8 +62,14 @@ def serve(channel: socket.socket) -> None:
             if kind == LOAD:
                 known[asked["key"]] = load_text(asked["text"], asked["file"], asked["function"])
                 answer = described(known[asked["key"]])
+                set_up.clear()
             elif kind == JUDGE and file is not None:
-                answer = judged(known[asked["key"]].using(**asked["values"]), file)
+                name = body.decode()
+                if name not in set_up:
+                    if len(set_up) > _MOST_SET_UP:
+                        set_up.clear()
+                    set_up[name] = known[asked["key"]].using(**asked["values"])
+                answer = judged(set_up[name], file)
             else:
                 return
         except BaseException as error:  # a stranger's code may raise anything
@@ -133,8 +140,7 @@ def judged(f: Filter, file: int) -> bytes:
     returned, given = split(f.name, f.function(view, **f.values))
     found = Verdicts(cuts.evaluate(f.name, view, returned), {}, {})
     if f.gives or given:
-        mask = found.mask if found.mask is not None else view.index == view.index
-        values = of_passing(f.name, view, mask, given, f.gives)
+        values = of_passing(f.name, view, found.passing(len(frame)), given, f.gives)
         for name, unit in f.gives.items():
             if unit == WORDS:
                 found.words[name] = [None if one != one else str(one) for one in values[name].astype(object)]

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from hashlib import sha256
@@ -154,7 +154,8 @@ class Sandbox:
                 self._refuse_another(found, self._in_two(seat, batch), "in two parts")
             if seat.is_old:
                 seat.leave()
-                self._refuse_another(found, self._judged(seat, batch, file), "in a new process")
+                again = self._judged(seat, batch, file)
+                self._refuse_another(found, [(again, len(index))], "in a new process")
             return found
 
     def close(self) -> None:
@@ -263,17 +264,17 @@ class Sandbox:
             ended.strike = strikes
             raise ended
 
-    def _in_two(self, seat: _Seat, batch: _Batch) -> Verdicts:
-        """The batch judged as two batches."""
+    def _in_two(self, seat: _Seat, batch: _Batch) -> list[tuple[Verdicts, int]]:
+        """The batch judged as two batches: verdicts and rows of each."""
         at = self._random.randint(0, len(batch.index))
         parts = []
         for part in (batch.part(0, at), batch.part(at, len(batch.index))):
             with part.file() as file:
-                parts.append(self._judged(seat, part, file))
-        return _joined(*parts)
+                parts.append((self._judged(seat, part, file), len(part.index)))
+        return parts
 
-    def _refuse_another(self, one: Verdicts, other: Verdicts, how: str) -> None:
-        if not _alike(one, other):
+    def _refuse_another(self, one: Verdicts, parts: list[tuple[Verdicts, int]], how: str) -> None:
+        if not _alike(one, parts):
             raise Changed(
                 f"it gave other verdicts on the same alerts {how}",
                 hint="a verdict may depend on the alert alone: no clock, no random numbers, no memory of what"
@@ -494,24 +495,18 @@ class _Child:
         self._channel.close()
 
 
-def _joined(one: Verdicts, other: Verdicts) -> Verdicts:
-    return Verdicts(
-        {name: np.concatenate([mask, other.cuts.get(name, mask[:0])]) for name, mask in one.cuts.items()},
-        {name: np.concatenate([n, other.numbers.get(name, n[:0])]) for name, n in one.numbers.items()},
-        {name: [*words, *other.words.get(name, [])] for name, words in one.words.items()},
+def _alike(one: Verdicts, parts: Sequence[tuple[Verdicts, int]]) -> bool:
+    """Whether verdicts on a batch are those on its parts: verdicts, rows. Names of cuts do not matter."""
+    every = [part for part, _ in parts]
+    mask = np.concatenate([part.passing(rows) for part, rows in parts])
+    keys = (one.numbers.keys(), one.words.keys())
+    if any((part.numbers.keys(), part.words.keys()) != keys for part in every):
+        return False
+    same_numbers = (
+        np.array_equal(numbers, np.concatenate([part.numbers[name] for part in every]), equal_nan=True)
+        for name, numbers in one.numbers.items()
     )
-
-
-def _alike(one: Verdicts, other: Verdicts) -> bool:
-    same_mask = np.array_equal(_mask(one), _mask(other))
-    return (
-        same_mask
-        and one.numbers.keys() == other.numbers.keys()
-        and one.words == other.words
-        and all(np.array_equal(n, other.numbers[name], equal_nan=True) for name, n in one.numbers.items())
+    same_words = (
+        words == [word for part in every for word in part.words[name]] for name, words in one.words.items()
     )
-
-
-def _mask(found: Verdicts) -> np.ndarray:
-    mask = found.mask
-    return np.zeros(0, bool) if mask is None else mask
+    return np.array_equal(one.passing(len(mask)), mask) and all(same_numbers) and all(same_words)

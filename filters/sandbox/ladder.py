@@ -71,6 +71,8 @@ def environment() -> dict[str, str]:
         "LANG": "C.UTF-8",
         "TZ": "UTC",
         "ARROW_DEFAULT_MEMORY_POOL": "system",
+        "MALLOC_MMAP_THRESHOLD_": f"{64 * 2**20}",
+        "MALLOC_TRIM_THRESHOLD_": f"{128 * 2**20}",
         **{f"{name}_NUM_THREADS": "1" for name in threads},
         **{name: os.environ[name] for name in _KEPT if name in os.environ},
     }

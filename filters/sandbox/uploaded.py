@@ -60,7 +60,7 @@ class Uploaded:
 
 def _spread(found: Verdicts, rows: int) -> dict[str, Any]:
     """The values of the alerts that pass as columns of all: missing elsewhere."""
-    mask = found.mask if found.mask is not None else np.ones(rows, bool)
+    mask = found.passing(rows)
     spread: dict[str, Any] = {}
     for name, numbers in found.numbers.items():
         spread[name] = np.full(rows, np.nan)

@@ -23,7 +23,7 @@ MOST_BYTES = 64 * 2**20
 """Of an answer."""
 MOST_CUTS = 200
 _MOST_NAME, _MOST_TEXT = 500, 16_000
-_AT_ONCE = 1 << 18
+_AT_ONCE = 1 << 16
 _HEAD = struct.Struct("<BI")
 _COUNT = struct.Struct("<I")
 _MISSING = 0xFFFFFFFF
@@ -43,10 +43,9 @@ class Verdicts(NamedTuple):
     numbers: dict[str, np.ndarray]
     words: dict[str, list[str | None]]
 
-    @property
-    def mask(self) -> np.ndarray | None:
-        """True where every cut is; None without cuts."""
-        return np.logical_and.reduce(list(self.cuts.values())) if self.cuts else None
+    def passing(self, rows: int) -> np.ndarray:
+        """(rows,) bool, true where every cut is."""
+        return np.logical_and.reduce(list(self.cuts.values())) if self.cuts else np.ones(rows, bool)
 
 
 class Said(NamedTuple):
@@ -187,8 +186,7 @@ def unpack_verdicts(body: bytes, rows: int) -> Verdicts:
         name = reader.text(_MOST_NAME)
         bits = np.frombuffer(reader.take((rows + 7) // 8), np.uint8)
         cuts[name] = np.unpackbits(bits, count=rows).astype(bool)
-    mask = Verdicts(cuts, {}, {}).mask
-    passing = rows if mask is None else int(mask.sum())
+    passing = int(Verdicts(cuts, {}, {}).passing(rows).sum())
     numbers = {}
     for _ in range(reader.at_most(MOST_CUTS)):
         name = reader.text(_MOST_NAME)

@@ -30,6 +30,7 @@ def started(walls: None) -> Iterator[Sandbox]:
 def strict(started: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
     """With less memory; nothing is judged twice unless a test says so."""
     monkeypatch.setattr(started, "_memory", 256 * 2**20)
+    monkeypatch.setattr(started, "_seconds", 0.5)
     monkeypatch.setattr(started, "_twice", 0.0)
     return started
 

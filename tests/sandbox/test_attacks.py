@@ -118,7 +118,7 @@ ENDED = {
     "crash": ("import ctypes\nctypes.string_at(1)", "ended itself"),
     "abort": ("os.abort()", "ended itself"),
     "a long answer": ("return {'x' * 10**7: alerts['rb'] > 0}", "parts"),
-    "many answers": ("return {str(n): alerts['rb'] > 0 for n in range(10_000)}", "parts"),
+    "many answers": ("return {str(n): alerts['rb'] > 0 for n in range(1000)}", "parts"),
     "rubbish as an answer": ("os.write(3, b'x' * 10**6)", "answer"),
     "a long length as an answer": ("os.write(3, bytes([1]) + bytes([255] * 4))", "answer"),
     "an answer of too many alerts": ("os.write(3, bytes([1, 8, 0, 0, 0, 9, 0, 0, 0, 0, 0, 0, 0]))", "answer"),
