@@ -1,12 +1,13 @@
-"""A batch of alerts as an open file that cannot be changed, and back: Arrow columns, sealed.
+"""A batch of alerts in memory that a child sees and cannot change, and back: Arrow columns.
 
-The file has no name and is in memory alone. Sealed, so that a filter cannot change what another one of the
-same batch sees, nor what we have.
+The memory is a file without a name. It is sealed, so that only the process that made it can write to it:
+otherwise a filter could change what another one of the same batch sees.
 """
 
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -17,14 +18,55 @@ import pyarrow as pa
 
 from schemas.frame import TEXT, as_pandas
 
-_SEALS = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+_SEAL_FUTURE_WRITE = 0x10
+"""Nobody but who has mapped it before may write. Source: linux/fcntl.h."""
+_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | _SEAL_FUTURE_WRITE | fcntl.F_SEAL_SEAL
+_SPARE = 4096
 _PLAIN, _FLAGS, _WHOLE, _TEXT, _ARROW = b"plain", b"flags", b"whole", b"text", b"arrow"
 """How a column is to be made again: of NumPy; booleans; "Int64"; words; as Arrow has it."""
 _INDEX = b"index"
 
 
-def sealed(columns: Mapping[str, Any], index: pd.Index) -> int:
-    """A batch as an open file, which the caller closes.
+class Shelf:
+    """Memory for one batch after the other.
+
+    Parameters
+    ----------
+    size
+        Bytes that a batch may have.
+
+    Attributes
+    ----------
+    file
+        To be sent to who shall read it.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.file, self.size = os.memfd_create("batch", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING), size
+        os.ftruncate(self.file, size)
+        self._buffer = pa.py_buffer(mmap.mmap(self.file, size))
+        fcntl.fcntl(self.file, fcntl.F_ADD_SEALS, _SEALS)
+
+    def put(self, batch: pa.RecordBatch) -> int:
+        """Put a batch in the place of the one before; the bytes that it has."""
+        sink = pa.FixedSizeBufferWriter(self._buffer)
+        with pa.ipc.new_stream(sink, batch.schema) as stream:
+            stream.write_batch(batch)
+        return int(sink.tell())
+
+    def close(self) -> None:
+        """Give the memory back."""
+        os.close(self.file)
+        del self._buffer
+
+
+def size_of(batch: pa.RecordBatch) -> int:
+    """Bytes that a batch needs at most on a shelf."""
+    return int(pa.ipc.get_record_batch_size(batch) + batch.schema.serialize().size + _SPARE)
+
+
+def packed(columns: Mapping[str, Any], index: pd.Index) -> pa.RecordBatch:
+    """A batch as Arrow has it.
 
     Parameters
     ----------
@@ -49,33 +91,11 @@ def sealed(columns: Mapping[str, Any], index: pd.Index) -> int:
     else:
         arrays.append(pa.array(index.to_numpy(np.int64)))
         fields.append(pa.field("", pa.int64()))
-    batch = pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields, told))
-    return _file_of(batch)
+    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields, told))
 
 
-def _file_of(batch: pa.RecordBatch) -> int:
-    file = os.memfd_create("batch", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        with (
-            os.fdopen(os.dup(file), "wb", buffering=1 << 16) as out,
-            pa.PythonFile(out, "w") as sink,
-            pa.ipc.new_stream(sink, batch.schema) as stream,
-        ):
-            stream.write_batch(batch)
-        fcntl.fcntl(file, fcntl.F_ADD_SEALS, _SEALS)
-    except BaseException:
-        os.close(file)
-        raise
-    return file
-
-
-def opened(file: int) -> pd.DataFrame:
-    """The batch of a file, in one copy. Closes the file."""
-    # A map of the file would keep it open for as long as anybody holds on to a column.
-    try:
-        memory = os.pread(file, os.lseek(file, 0, os.SEEK_END), 0)
-    finally:
-        os.close(file)
+def frame_of(memory: bytes) -> pd.DataFrame:
+    """The frame of a batch, without another copy."""
     with pa.ipc.open_stream(pa.py_buffer(memory)) as stream:
         batch, schema = stream.read_next_batch(), stream.schema
     columns = {}

@@ -40,7 +40,6 @@ ALLOWED = {
     "close": (3, 57),
     "fstat": (5, 80),
     "lseek": (8, 62),
-    "pread64": (17, 67),
     "poll": (7, None),
     "ppoll": (271, 73),
     "clock_gettime": (228, 113),

@@ -9,6 +9,8 @@ from __future__ import annotations
 import gc
 import json
 import linecache
+import mmap
+import os
 import socket
 import sys
 import traceback
@@ -20,7 +22,7 @@ from filters import cuts
 from filters.contract import BROKEN, Filter
 from filters.errors import UnknownFilter
 from filters.load import filters_of
-from filters.sandbox.batch import opened
+from filters.sandbox.batch import frame_of
 from filters.sandbox.wire import (
     DONE,
     JUDGE,
@@ -55,21 +57,24 @@ def serve(channel: socket.socket) -> None:
     sys.meta_path[:] = [_NoMore()]
     known: dict[str, Filter] = {}
     set_up: dict[str, Filter] = {}  # with parameters
+    shelf: mmap.mmap | None = None
     for number in count(1):
         kind, body, file = receive(channel)
         try:
+            if file is not None:
+                shelf = _shelf(file)
             asked = json.loads(body)
             if kind == LOAD:
                 known[asked["key"]] = load_text(asked["text"], asked["file"], asked["function"])
                 answer = described(known[asked["key"]])
                 set_up.clear()
-            elif kind == JUDGE and file is not None:
-                name = body.decode()
+            elif kind == JUDGE and shelf is not None:
+                name = f"{asked['key']} {asked['values']}"
                 if name not in set_up:
                     if len(set_up) > _MOST_SET_UP:
                         set_up.clear()
                     set_up[name] = known[asked["key"]].using(**asked["values"])
-                answer = judged(set_up[name], file)
+                answer = judged(set_up[name], shelf[: asked["bytes"]])
             else:
                 return
         except BaseException as error:  # a stranger's code may raise anything
@@ -78,6 +83,14 @@ def serve(channel: socket.socket) -> None:
             send(channel, DONE, answer)
         if number % _COLLECT == 0:  # batches that hold on to themselves
             gc.collect()
+
+
+def _shelf(file: int) -> mmap.mmap:
+    """The memory where batches come from now on. Closes the file."""
+    try:
+        return mmap.mmap(file, os.lseek(file, 0, os.SEEK_END), prot=mmap.PROT_READ)
+    finally:
+        os.close(file)
 
 
 def load_text(text: str, file: str, function: str) -> Filter:
@@ -133,9 +146,9 @@ def described(f: Filter) -> bytes:
     return json.dumps(about).encode()
 
 
-def judged(f: Filter, file: int) -> bytes:
-    """A filter's answer to a batch, which is an open file; closes it."""
-    frame = opened(file)
+def judged(f: Filter, batch: bytes) -> bytes:
+    """A filter's answer to a batch, which it gets as a copy of its own."""
+    frame = frame_of(batch)
     view = f.restricted(frame)
     returned, given = split(f.name, f.function(view, **f.values))
     found = Verdicts(cuts.evaluate(f.name, view, returned), {}, {})

@@ -26,8 +26,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
-from filters.sandbox.batch import sealed
+from filters.sandbox.batch import Shelf, packed, size_of
 from filters.sandbox.confine import MEMORY
 from filters.sandbox.errors import Changed, Ended, NoSandbox, Raised, TooSlow
 from filters.sandbox.ladder import environment, lacking, outer_shell
@@ -58,12 +59,17 @@ BATCHES = 1000
 """After about so many a child is replaced; the last of them is judged by both."""
 _STRIKES_SECONDS, _MOST_STRIKES = 600.0, 3
 _MOST_CHILDREN = 64
+_SHELF = 2**20
+"""Bytes of memory that a child's batches come in, at least."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """A stranger's filter. owner: whose child judges it. file: the name of its text; function: of the filter,
-    "" for the only one."""
+    """A stranger's filter.
+
+    owner: whose child judges it; what of the data a child may see belongs into this name. file: the name of
+    the text; function: of the filter, "" for the only one.
+    """
 
     owner: str
     text: str
@@ -147,14 +153,14 @@ class Sandbox:
             When it judged the batch twice, and not alike.
         """
         batch = _Batch(program, dict(values), columns, index)
-        with self._seat(program.owner) as seat, batch.file() as file:
+        with self._seat(program.owner) as seat:
             self._refuse_the_often_ended(seat, program)
-            found = self._judged(seat, batch, file)
+            found = self._judged(seat, batch)
             if self._random.random() < self._twice:
                 self._refuse_another(found, self._in_two(seat, batch), "in two parts")
             if seat.is_old:
                 seat.leave()
-                again = self._judged(seat, batch, file)
+                again = self._judged(seat, batch)
                 self._refuse_another(found, [(again, len(index))], "in a new process")
             return found
 
@@ -193,13 +199,13 @@ class Sandbox:
         seat.known.add(program.key)
         return about
 
-    def _judged(self, seat: _Seat, batch: _Batch, file: int) -> Verdicts:
+    def _judged(self, seat: _Seat, batch: _Batch) -> Verdicts:
         program, rows = batch.program, len(batch.index)
         if seat.child is None or program.key not in seat.known:
             self._loaded(seat, program)
         asked = {"key": program.key, "values": batch.values}
         seconds = self._seconds + SECONDS_AN_ALERT * rows
-        body = self._asked(seat, program, JUDGE, asked, seconds, file)
+        body = self._asked(seat, program, JUDGE, asked, seconds, batch.packed)
         seat.batches += 1
         if not seat.pay(program.key, rows):
             raise TooSlow(
@@ -218,12 +224,12 @@ class Sandbox:
         kind: int,
         asked: dict[str, Any],
         seconds: float,
-        file: int | None = None,
+        batch: pa.RecordBatch | None = None,
     ) -> bytes:
         """The body of a child's answer. Raises Raised, Ended, NoSandbox."""
         child = self._child(seat)
         try:
-            answer, body = child.ask(kind, json.dumps(asked).encode(), file, seconds)
+            answer, body = child.ask(kind, asked, batch, seconds)
             if answer != RAISED:
                 return body
             said = unpack_said(body)
@@ -267,11 +273,8 @@ class Sandbox:
     def _in_two(self, seat: _Seat, batch: _Batch) -> list[tuple[Verdicts, int]]:
         """The batch judged as two batches: verdicts and rows of each."""
         at = self._random.randint(0, len(batch.index))
-        parts = []
-        for part in (batch.part(0, at), batch.part(at, len(batch.index))):
-            with part.file() as file:
-                parts.append((self._judged(seat, part, file), len(part.index)))
-        return parts
+        parts = (batch.part(0, at), batch.part(at, len(batch.index)))
+        return [(self._judged(seat, part), len(part.index)) for part in parts]
 
     def _refuse_another(self, one: Verdicts, parts: list[tuple[Verdicts, int]], how: str) -> None:
         if not _alike(one, parts):
@@ -301,14 +304,10 @@ class _Batch:
         columns = {name: column[start:stop] for name, column in self.columns.items()}
         return _Batch(self.program, self.values, columns, self.index[start:stop])
 
-    @contextlib.contextmanager
-    def file(self) -> Iterator[int]:
-        """The alerts as a sealed file, for a while."""
-        file = sealed(self.columns, self.index)
-        try:
-            yield file
-        finally:
-            os.close(file)
+    @cached_property
+    def packed(self) -> pa.RecordBatch:
+        """The alerts as they are sent."""
+        return packed(self.columns, self.index)
 
 
 class _Seat:
@@ -437,6 +436,7 @@ class _Child:
 
     def __init__(self, channel: socket.socket, handle: int) -> None:
         self._channel, self._handle = channel, handle
+        self._shelf: Shelf | None = None
         self.took = 0.0  # processor time of the last answer, s
         self._channel.settimeout(_FORK_SECONDS)  # of sending: it may not listen
 
@@ -451,13 +451,17 @@ class _Child:
             self.end()
             raise NoSandbox(f"strangers' Python does not run here: {why}")
 
-    def ask(self, kind: int, body: bytes, file: int | None, seconds: float) -> tuple[int, bytes]:
+    def ask(
+        self, kind: int, asked: dict[str, Any], batch: pa.RecordBatch | None, seconds: float
+    ) -> tuple[int, bytes]:
         """A question and its answer.
 
         Parameters
         ----------
-        kind, body, file
-            Of the question.
+        kind, asked
+            The question.
+        batch
+            What it is about.
         seconds
             Processor time for the answer.
 
@@ -470,11 +474,25 @@ class _Child:
         BadAnswer
             For what is no answer.
         """
+        file = None
+        if batch is not None:
+            file, size = self._put(batch)
+            asked = {**asked, "bytes": size}
         begun, most = self._used(), min(_WAITING * seconds, _LONGEST_WAIT)
-        send(self._channel, kind, body, file)
+        send(self._channel, kind, json.dumps(asked).encode(), file)
         answer = receive_until(self._channel, self._handle, seconds, lambda: self._used() - begun, most)
         self.took = self._used() - begun
         return answer
+
+    def _put(self, batch: pa.RecordBatch) -> tuple[int | None, int]:
+        """Put a batch where the child reads: the file, if the child does not have it yet; the bytes."""
+        size, known = size_of(batch), self._shelf
+        if known is None or not size <= known.size <= max(_SHELF, 8 * size):
+            if known is not None:
+                known.close()
+            self._shelf = Shelf(max(_SHELF, 2 * size))
+            return self._shelf.file, self._shelf.put(batch)
+        return None, known.put(batch)
 
     @cached_property
     def _clock(self) -> int:
@@ -493,6 +511,8 @@ class _Child:
             signal.pidfd_send_signal(self._handle, signal.SIGKILL)
         os.close(self._handle)
         self._channel.close()
+        if self._shelf is not None:
+            self._shelf.close()
 
 
 def _alike(one: Verdicts, parts: Sequence[tuple[Verdicts, int]]) -> bool:

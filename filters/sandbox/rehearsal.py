@@ -7,16 +7,18 @@ file. So the zygote uses them.
 from __future__ import annotations
 
 import contextlib
+import mmap
 
 import numpy as np
 import pandas as pd
 
 from filters.external.externals import external_names, frames_of
 from filters.load import registered
-from filters.sandbox.batch import sealed
+from filters.sandbox.batch import Shelf, packed, size_of
 from filters.sandbox.child import described, judged, load_text, said
 from filters.supernovae import Measured, fits
 from filters.testing import packet
+from filters.view import arrays_of
 from schemas.surveys.registry import SURVEYS
 
 _TEXT = '''
@@ -63,18 +65,18 @@ def rehearse() -> None:
     packets = {survey: _packets(survey) for survey in SURVEYS}
     sample = load_text(_TEXT, "sample.py", "")
     described(sample)
-    judged(sample, _file(frames_of(sample.require_reads(), "ztf").of_packets(packets["ztf"])))
+    judged(sample, _packed(frames_of(sample.require_reads(), "ztf").of_packets(packets["ztf"])))
     for survey, some in packets.items():
         for f in registered(survey).values():
             if f.reads is not None and not external_names(f.reads):
                 with contextlib.suppress(Exception):  # a made-up alert may be too poor for it
-                    judged(f, _file(frames_of(f.reads, survey).of_packets(some)))
+                    judged(f, _packed(frames_of(f.reads, survey).of_packets(some)))
     light = (np.zeros(9, int), -np.arange(9.0), np.array(["g"] * 9, object), np.ones(9), np.ones(9))
     fits("ztf", Measured(*light, alerts=1, zero=25.0), np.zeros(1))  # compiled, or read from where it is kept
     for text in _WRONG:
         try:
             bad = load_text(text, "bad.py", "")
-            judged(bad, _file(frames_of(bad.require_reads(), "ztf").of_packets(packets["ztf"])))
+            judged(bad, _packed(frames_of(bad.require_reads(), "ztf").of_packets(packets["ztf"])))
         except Exception as error:
             said(error)
 
@@ -87,5 +89,10 @@ def _packets(survey: str) -> list[dict]:
     return [alert, {**alert, "candid": 2}, packet("ztf")]
 
 
-def _file(frame: pd.DataFrame) -> int:
-    return sealed({str(name): frame[name].array for name in frame.columns}, frame.index)
+def _packed(frame: pd.DataFrame) -> bytes:
+    batch = packed(arrays_of(frame), frame.index)
+    shelf = Shelf(size_of(batch))
+    with mmap.mmap(shelf.file, shelf.size, prot=mmap.PROT_READ) as memory:
+        found = memory[: shelf.put(batch)]
+    shelf.close()
+    return found

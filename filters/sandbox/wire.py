@@ -1,7 +1,7 @@
 """Messages between a process of the pipeline and the process of a stranger's filter, over a socket.
 
-A message is a kind, a length and so many bytes; a batch comes with it as an open file. What comes back is
-read as numbers and text of limited length, never as pickle: the other side may send anything.
+A message is a kind, a length and so many bytes; batches come in memory whose file comes with a message. What
+comes back is read as numbers and text of limited length, never as pickle: the other side may send anything.
 """
 
 from __future__ import annotations

@@ -181,7 +181,9 @@ class Definition(BaseModel):
         if self.trusted:
             return load(_file_of(self.source, self.filter) if self.source else self.filter)
         file, _, function = self.filter.partition(":")
-        return uploaded(Program(self.owned_by or self.name, self.source, file, function))
+        # What a collaboration's channel sees, a public one must not find in the memory of their process.
+        owner = f"{self.owned_by or self.name}, {self.access}"
+        return uploaded(Program(owner, self.source, file, function))
 
     def channel(self) -> Channel:
         """Ready to run. Raises ChannelError."""

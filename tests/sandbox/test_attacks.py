@@ -7,6 +7,7 @@ the next filter is judged as if nothing had been.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import mmap
 import os
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from filters.sandbox.batch import sealed
+from filters.sandbox.batch import Shelf
 from filters.sandbox.errors import Ended, Raised
 from filters.sandbox.keeper import Sandbox
 from tests.sandbox.conftest import SECRET, WELL, Judge
@@ -201,14 +202,13 @@ def test_who_patches_pandas_or_zads_patches_their_own(judge: Judge, patch: str) 
     with contextlib.suppress(Raised, Ended):
         judge(patch + WELL, owner=f"patcher of {patch}")
     assert judge(WELL, owner="alice").cuts["real"].tolist() == [False, True]
-    import pandas as pd
 
     assert (pd.Series([1.0]) > 0).tolist() == [True]
 
 
 def test_nobody_sees_anothers_alerts(judge: Judge) -> None:
     """Alice's were judged just before. Mallory finds the numbers in no object; there are the standard files,
-    which lead nowhere, and the socket."""
+    which lead nowhere, the socket, and Mallory's own batch."""
     strange = [123456.78125, 876543.21875]
     judge(WELL, owner="alice", rb=strange)
     body = (
@@ -221,24 +221,28 @@ def test_nobody_sees_anothers_alerts(judge: Judge) -> None:
         "    except OSError: pass\n"
         "raise ValueError(f'{len(found)} {[n for n, _ in files]}')"
     )
-    with pytest.raises(Raised, match=r"ValueError: 0 \[0, 1, 2, 3\]"):
+    with pytest.raises(Raised, match=r"ValueError: 0 \[0, 1, 2, 3, 5\]"):
         judge(body)
 
 
 def test_a_batch_cannot_be_changed(judge: Judge) -> None:
-    """Neither the columns that a filter sees, nor the file that they come in."""
+    """Neither the columns that a filter sees, nor the memory that they come in."""
     with pytest.raises(Raised, match="read-only"):
         judge("alerts['rb'].array.to_numpy()[0] = 5\nreturn {}")
-    file = sealed({"rb": np.ones(1000)}, pd.RangeIndex(1000))
-    try:
-        for attack in (
-            lambda: os.pwrite(file, b"x", 100),
-            lambda: os.ftruncate(file, 0),
-            lambda: os.ftruncate(file, 10**6),
-            lambda: mmap.mmap(file, 100),
-            lambda: fcntl.fcntl(file, fcntl.F_ADD_SEALS, 0),
-        ):
-            with pytest.raises(PermissionError):
-                attack()
-    finally:
-        os.close(file)
+    for attack, words in {
+        "import mmap\nmmap.mmap(5, 4096)": "Permission",
+        "import mmap\nmmap.mmap(5, 4096, prot=mmap.PROT_WRITE)": "Permission",
+        "import fcntl\nfcntl.fcntl(5, fcntl.F_ADD_SEALS, 0)": "Permission",
+        "os.write(5, b'x' * 1000)": "too large|Permission",
+        "os.ftruncate(5, 0)": "Permission",
+    }.items():
+        with pytest.raises(Raised, match=words):
+            judge(attack + "\nreturn {}", owner="writer")
+    shelf = Shelf(4096)
+    for seal in (fcntl.F_SEAL_SHRINK, fcntl.F_SEAL_GROW, 0x10, fcntl.F_SEAL_SEAL):
+        assert fcntl.fcntl(shelf.file, fcntl.F_GET_SEALS) & seal
+    reader = mmap.mmap(shelf.file, 4096, prot=mmap.PROT_READ)
+    libc = ctypes.CDLL(None, use_errno=True)
+    place = np.frombuffer(reader, np.uint8).ctypes.data
+    assert libc.mprotect(ctypes.c_void_p(place), 4096, mmap.PROT_READ | mmap.PROT_WRITE) < 0
+    shelf.close()

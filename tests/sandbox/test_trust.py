@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from filters.external.externals import frames_of
 from filters.sandbox.calls import ALLOWED, MACHINES, program
 from filters.sandbox.errors import NoSandbox
 from filters.sandbox.keeper import Program, Sandbox, content_hash
 from filters.sandbox.uploaded import Uploaded
+from filters.testing import packet
 from pipeline.channels.definition import ChannelError, Definition, by_value
 from pipeline.channels.registry import difference
 from tests.pipeline.night import REPOSITORY
@@ -47,6 +49,22 @@ def test_only_the_approved_text_runs_in_process(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(TELLS)
     assert Definition(name="own", **by_value(f"{tmp_path}/own.py:f")).trusted
     assert Definition(name="own", **by_value("real_bogus")).trusted
+
+
+@pytest.mark.usefixtures("started")
+def test_a_public_channel_finds_nothing_of_a_collaboration_channel_of_the_same_owner() -> None:
+    """The text of one notes what it sees where the other's text would find it."""
+    text = (
+        "import builtins\nfrom filters import alert_filter\n\n@alert_filter(reads=['rb'])\ndef f(alerts):\n"
+        "    found = getattr(builtins, 'seen', [])\n    builtins.seen = [*found, *alerts['rb']]\n"
+        "    return {str(found): alerts['rb'] > 0}\n"
+    )
+    seen = {}
+    for access in ("collaboration", "public", "collaboration"):
+        one = Definition(name="ann.mine", filter="m.py:f", source=text, access=access).loaded()  # type: ignore[arg-type]
+        frame = frames_of(["rb"]).of_packets([packet("ztf", rb=0.75)])
+        seen[access] = list(one.evaluate(one.restricted(frame))[1])
+    assert seen == {"collaboration": ["[0.75]"], "public": ["[]"]}
 
 
 @pytest.mark.usefixtures("started")
