@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections import deque
@@ -373,13 +374,14 @@ class _Zygote:
             f"import sys; sys.path.insert(0, {root!r});"
             " from filters.sandbox.zygote import main; main(int(sys.argv[1]))"
         )
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (for as long as it runs)
         command = [*outer_shell(), sys.executable, "-I", "-B", "-c", code, str(theirs.fileno())]
         with theirs:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
+                stderr=self._errors,
                 pass_fds=[theirs.fileno()],
                 env=environment(),
                 cwd="/",
@@ -396,8 +398,9 @@ class _Zygote:
 
     def _last_words(self) -> str:
         self._process.kill()
-        _, errors = self._process.communicate()
-        lines = errors.decode(errors="replace").strip().splitlines()
+        self._process.wait()
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else f"exit code {self._process.returncode}"
 
     @property
@@ -427,8 +430,7 @@ class _Zygote:
         self._control.close()
         self._process.kill()
         self._process.wait()
-        if self._process.stderr is not None:
-            self._process.stderr.close()
+        self._errors.close()
 
 
 class _Child:

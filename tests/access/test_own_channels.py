@@ -19,7 +19,6 @@ from archive.write.ingest import ingest
 from cluster.kafka.broker import Broker
 from cluster.kafka.security import write_profile
 from commands.shared.view import EXIT_SUSPENDED
-from filters.sandbox.keeper import content_hash
 from pipeline.access.requests import Answer, Request, ask
 from pipeline.access.users import add_user, change_role
 from pipeline.broker.client import NoSuchTopic
@@ -195,11 +194,10 @@ def mine(alerts, *, faintest: Annotated[float, "mag"] = 18.0):
 
 @pytest.mark.usefixtures("walls")
 def test_python_of_ones_own(world: World) -> None:
-    """From a file to alerts, never run in a process of the pipeline; an operator may approve the text."""
+    """From a file to alerts, and never run in a process of the pipeline."""
     ran = world.folder / "ran"
     file, name = world.folder / "mine.py", f"{world.user('ben')}.own"
     file.write_text(MINE.format(first=f"open({str(ran)!r}, 'w')"))
-    world.zads("ben", "channel", "create", "own", "--filter", f"{file}:mine", refused=True)
     answer = world.ask("ben", action="create", channel="own", filter="mine.py:mine", text=file.read_text())
     assert "PermissionError" in answer.text
     assert 'File "mine.py", line 9, in mine' in answer.traceback
@@ -212,7 +210,7 @@ def test_python_of_ones_own(world: World) -> None:
     assert f"{len(wanted)} alerts of" in said
     assert "preview, not delivered: the last 3 alerts" in said
     assert sum(str(candid) in said for candid in wanted) == 3
-    assert "made it enabled" in world.zads("ben", "channel", "enable", "own")
+    assert world.ask("ben", action="enable", channel="own").done
     publish_packets(
         [alert.packet for alert in night()],
         world.broker.bootstrap_servers,
@@ -222,11 +220,6 @@ def test_python_of_ones_own(world: World) -> None:
     world.zads("pipe", "run", "--until-drained", "--plain", "--channels", name, "--workers", "1")
     assert world.heard("ben", f"channel.{name}") == wanted
     assert not ran.exists()
-    said = world.zads("operator", "channel", "approve", name)
-    assert "lets this text run outside the sandbox" in said
-    world.zads("operator", "channel", "approve", name, "0" * 12, refused=True)
-    world.zads("operator", "channel", "approve", name, content_hash(kept.source))
-    assert read_registry(**world.operator())[name].trusted
 
 
 @pytest.mark.usefixtures("walls")

@@ -16,9 +16,10 @@ from cluster.kafka.broker import Broker
 from commands.channel import command
 from filters.external import Externals
 from filters.external.add import add_region
-from pipeline.channels.definition import ChannelError
+from filters.sandbox.keeper import content_hash
+from pipeline.channels.definition import ChannelError, Definition
 from pipeline.channels.inputs import InputError
-from pipeline.channels.registry import EditConflict, read_registry
+from pipeline.channels.registry import EditConflict, read_registry, write_registry
 from tests.archive.helpers import night, write_packets
 
 MINE = """
@@ -155,6 +156,24 @@ def test_without_an_archive_nothing_is_enabled_unless_forced(
     assert "not tried" in zads("enable", "untried", "--archive", str(tmp_path / "none"), expect=1).stderr
     zads("enable", "untried", "--archive", str(tmp_path / "none"), "--force", "no archive yet")
     assert read_registry(servers)["untried"].state == "enabled"
+
+
+@pytest.mark.usefixtures("walls")
+def test_an_operator_tries_a_strangers_text_and_approves_it(zads: Zads, servers: str) -> None:
+    """By its hash, so that what was read is what runs."""
+    draft = Definition(name="ann.theirs", owner="ann", filter="mine.py:mine", source=MINE)
+    write_registry([draft.completed()], servers, who="a test")
+    tried = zads("test", "ann.theirs", "--preview", "3")
+    assert "preview, not delivered: the last 3 alerts" in tried.stderr
+    assert MINE.strip() in zads("approve", "ann.theirs").stdout
+    theirs = content_hash(MINE)
+    for other in ("0" * 12, theirs[:11], content_hash("another")):
+        zads("approve", "ann.theirs", other, expect=1)
+    assert not read_registry(servers)["ann.theirs"].trusted
+    zads("approve", "ann.theirs", theirs[:12])
+    now = read_registry(servers)["ann.theirs"]
+    assert now.trusted
+    assert now.state == "draft", "another version than the one that was tried"
 
 
 def test_a_channel_that_already_runs_is_taken_over(zads: Zads, servers: str) -> None:
