@@ -14,7 +14,6 @@ import os
 import socket
 import sys
 import traceback
-from itertools import count
 from types import ModuleType
 from typing import Any
 
@@ -38,7 +37,7 @@ from filters.sandbox.wire import (
 from filters.values import WORDS, of_passing, split
 from schemas.errors import near_names, one_line
 
-_MODULE, _COLLECT, _MOST_SET_UP = "uploaded", 64, 100
+_MODULE, _MOST_SET_UP = "uploaded", 100
 
 
 class _NoMore:
@@ -58,7 +57,7 @@ def serve(channel: socket.socket) -> None:
     known: dict[str, Filter] = {}
     set_up: dict[str, Filter] = {}  # with parameters
     shelf: mmap.mmap | None = None
-    for number in count(1):
+    while True:
         kind, body, file = receive(channel)
         try:
             if file is not None:
@@ -81,8 +80,7 @@ def serve(channel: socket.socket) -> None:
             send(channel, RAISED, pack_said(said(error)))
         else:
             send(channel, DONE, answer)
-        if number % _COLLECT == 0:  # batches that hold on to themselves
-            gc.collect()
+        gc.collect(1)  # histories know the batch that knows them
 
 
 def _shelf(file: int) -> mmap.mmap:
