@@ -30,6 +30,7 @@ SETTINGS: dict[str, Any] = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
+    "distributed.worker.profile.enabled": False,  # looks at every thread 100 times a second
 }
 # Read whenever a worker begins or ends, long after the cluster has been made.
 LATER: dict[str, Any] = {

@@ -35,6 +35,7 @@ from pipeline.broker.client import (
     sentence,
     wait_for_broker,
 )
+from pipeline.broker.logs import NowAndThen
 from pipeline.broker.partition import Partition
 from pipeline.broker.ranges import Stalled
 from pipeline.broker.topics import offsets
@@ -241,6 +242,7 @@ class Listener:
             self._assign(dict.fromkeys(places, OFFSET_BEGINNING))
         else:
             self._assign(ends)
+        self._lasting = NowAndThen(log)
         self._looked = time.monotonic()
         self._heard = time.monotonic()
 
@@ -321,7 +323,7 @@ class Listener:
         except NoSuchTopic:
             raise
         except BrokerError as error:
-            log.warning("listening to %s: %s", self.topic, error)
+            self._lasting.warn(f"listening to {self.topic}", error)
             return
         # What appears while we listen is new from its first record on.
         new = [place for place in self._places(topics) if place not in (self._assigned or ())]

@@ -45,6 +45,8 @@ class RangeReader:
                 "enable.partition.eof": True,
                 "auto.offset.reset": "error",
                 "isolation.level": "read_committed",
+                # An idle partition asks so often; what comes is answered at once.
+                "fetch.wait.max.ms": 2_000,
                 "fetch.queue.backoff.ms": 10,  # 0 spins, the default second stalls a caught-up reader
                 "max.partition.fetch.bytes": 16_000_000,
                 "queued.max.messages.kbytes": 65_536,

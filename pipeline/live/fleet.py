@@ -21,6 +21,7 @@ from typing import Any
 
 import cloudpickle
 from distributed import Client
+from distributed.client import AllExit
 from distributed.scheduler import KilledWorker
 
 from pipeline.broker.logs import about
@@ -102,6 +103,7 @@ class Fleet:
         self._said_away = -_STILL_SO_SECONDS
 
     async def __aenter__(self) -> Fleet:
+        asyncio.get_running_loop().set_exception_handler(_unheard)
         await self.look()
         self._watching = asyncio.create_task(self._watch())
         return self
@@ -334,6 +336,14 @@ async def _filled(bundle: _Bundle) -> None:
     while held < len(bundle.works):
         held = len(bundle.works)
         await asyncio.sleep(_GATHER_SECONDS)
+
+
+def _unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What nobody waits for: that Dask has let go of a task whose worker has ended is no news."""
+    if isinstance(context.get("exception"), AllExit):
+        log.debug("%s", context.get("message"))
+    else:
+        loop.default_exception_handler(context)
 
 
 class _Call:

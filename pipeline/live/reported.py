@@ -34,7 +34,8 @@ def tell(report: Report, lasting: NowAndThen) -> None:
     )
     told = about(work.partition, offset=work.low, high=work.high, channel=report.culprit or None)
     batch = f"{work.partition} [{work.low}, {work.high}) attempt {work.attempt}"
-    if report.outcome == "retry" or "are older than" in what:  # until the registry has been read
+    # Many partitions wait for the same thing: their worker, a broker, the registry that has to be read.
+    if report.outcome in ("retry", "died") or "are older than" in what:
         lasting.warn(f"batches wait and are tried again ({what}), such as", batch, told)
         return
     level = logging.DEBUG if report.outcome == "stale" else logging.WARNING

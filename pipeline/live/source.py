@@ -26,10 +26,13 @@ from pipeline.worker.work import Work
 log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 0.005
+_QUIET_TICK_SECONDS = 0.05
 _REPLICA_LOOK_SECONDS = 1.0
 _BROKER_AWAY_SECONDS = 1.0
-_LONGEST_LOOK_SECONDS = 0.1  # between two looks at topics in which nothing comes
+_LONGEST_LOOK_SECONDS = 0.1  # between two looks at topics in which nothing comes ...
+_LOOK_SECONDS_A_PARTITION = 0.001  # ... and more where there are many: each look asks for all their ends
 _IDENTITY_SECONDS = 1.0
+_QUIET_IDENTITY_SECONDS = 3.0
 _ASK_SECONDS = 5.0
 _BEYOND_SECONDS = 5.0  # a leader that has just come may say too little for a moment
 
@@ -112,14 +115,19 @@ class KafkaRanges(Source):
         self._ids: dict[str, str] = {}
         self._looked_at_ids = -_IDENTITY_SECONDS
         self._asked = clock()
-        self._pause = 0.0
+        self._pause, self._soonest = 0.0, max(self._patience / 2, _TICK_SECONDS)
         self.made_again: dict[str, int] = {}  # topic -> records that were there and never read
         self.set_aside: dict[Partition, str] = {}  # partitions that cannot be read, and why
         self.lasting = NowAndThen(log, clock)
 
     async def _run(self) -> None:
         await self.look()
-        await asyncio.sleep(_TICK_SECONDS)
+        await asyncio.sleep(min(self._pause, _QUIET_TICK_SECONDS) if self._is_quiet else _TICK_SECONDS)
+
+    @property
+    def _is_quiet(self) -> bool:
+        """Whether nothing has come for a few looks."""
+        return self._pause > self._soonest and not self._retries
 
     async def look(self) -> None:
         """One look at Kafka, and whatever is ready goes out."""
@@ -203,10 +211,12 @@ class KafkaRanges(Source):
         await asyncio.to_thread(self._membership.ask)
 
     async def _see_which_topics_these_are(self) -> None:
-        """Once a second: a topic that was made again is read from its beginning."""
+        """Once a second, less often while nothing comes: a topic that was made again is read from its
+        beginning."""
         topics = {partition.topic for partition in self.progress}
         now = self._clock()
-        if now - self._looked_at_ids < _IDENTITY_SECONDS and topics <= self._ids.keys():
+        pause = _QUIET_IDENTITY_SECONDS if self._is_quiet else _IDENTITY_SECONDS
+        if now - self._looked_at_ids < pause and topics <= self._ids.keys():
             return
         self._looked_at_ids = now
         self._ids = await asyncio.to_thread(self._membership.topic_ids, topics) if topics else {}
@@ -285,8 +295,8 @@ class KafkaRanges(Source):
         for partition, end in ends.items():
             self._reaches(partition, end, now)
         lively = any(progress.waiting or progress.busy for progress in self.progress.values())
-        soonest = max(self._patience / 2, _TICK_SECONDS)
-        self._pause = soonest if lively else min(2 * max(self._pause, soonest), _LONGEST_LOOK_SECONDS)
+        longest = max(_LONGEST_LOOK_SECONDS, len(self.progress) * _LOOK_SECONDS_A_PARTITION)
+        self._pause = self._soonest if lively else min(2 * max(self._pause, self._soonest), longest)
         self._look_again = now + self._pause
 
     def _reaches(self, partition: Partition, end: int, now: float) -> None:

@@ -80,10 +80,13 @@ def test_a_cluster_without_our_code_is_given_it(foreign_cluster, own_broker, tmp
 
 
 @contextmanager
-def cluster_at(port: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A scheduler at a port, with a worker; gives the scheduler's process."""
+def cluster_at(port: int, folder: Path, through: int | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A scheduler at a port, with a worker; gives the scheduler's process.
+
+    through: the port at which the worker finds the scheduler, when that is another.
+    """
     dask = [sys.executable, "-m", "dask"]
-    address = f"tcp://127.0.0.1:{port}"
+    address = f"tcp://127.0.0.1:{through or port}"
     commands = (
         [*dask, "scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard"],
         [*dask, "worker", address, "--nworkers", "1", "--nthreads", "1", "--no-dashboard"],

@@ -122,13 +122,13 @@ class Wire:
     ) -> None:
         """Pass requests on; the answers are due in the order of the requests."""
         with contextlib.suppress(OSError):
-            while (request := _frame(client)) is not None:
+            while (request := frame(client)) is not None:
                 produce = _parsed(request) if request[:2] == b"\0\0" else None
                 fault = self.fault(produce) if produce is not None else None
                 if fault is None or fault.written:
-                    broker.sendall(_framed(request))
+                    broker.sendall(framed(request))
                 if fault is None:
-                    answers.put(lambda: self._readdressed(_frame(broker)))
+                    answers.put(lambda: self._readdressed(frame(broker)))
                 else:
                     answers.put(partial(_instead, broker, produce, fault))
         answers.put(lambda: None)
@@ -138,7 +138,7 @@ class Wire:
     def _answers(self, client: socket.socket, answers: queue.SimpleQueue[Callable[[], bytes | None]]) -> None:
         with contextlib.suppress(OSError):
             while (answer := answers.get()()) is not None:
-                client.sendall(_framed(answer))
+                client.sendall(framed(answer))
         with contextlib.suppress(OSError):
             client.shutdown(socket.SHUT_RDWR)
 
@@ -150,11 +150,11 @@ class Wire:
 
 def _instead(broker: socket.socket, produce: Produce, fault: Answer) -> bytes:
     if fault.written:
-        _frame(broker)
+        frame(broker)
     return _refusal(produce, fault.code())
 
 
-def _frame(sender: socket.socket) -> bytes | None:
+def frame(sender: socket.socket) -> bytes | None:
     head = _exactly(sender, 4)
     return None if head is None else _exactly(sender, struct.unpack(">i", head)[0])
 
@@ -169,7 +169,7 @@ def _exactly(sender: socket.socket, size: int) -> bytes | None:
     return bytes(parts)
 
 
-def _framed(body: bytes) -> bytes:
+def framed(body: bytes) -> bytes:
     return struct.pack(">i", len(body)) + body
 
 

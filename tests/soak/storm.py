@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
@@ -36,6 +36,7 @@ from tests.archive.test_follow import Following, following
 from tests.pipeline.night import REPOSITORY, Run, night, running
 from tests.pipeline.test_one_victim import GUARDED, forbid
 from tests.pipeline.topics import Transactions, records, recreate
+from tests.soak.link import FAILURES, WELL, Link
 from tests.soak.oracle import Oracle, open_gaps, sources
 
 GROUP = "zads"
@@ -67,6 +68,7 @@ class Storm:
         self.packets = [alert.packet for alert in night()]
         self.rng.shuffle(self.packets)
         self.stack = ExitStack()
+        self.link = Link(self.broker.port)
         self.numbers = iter(range(1, 1000))
         self.foreign: list[tuple[Transactions, bool]] = []
         self.limited = False
@@ -77,6 +79,7 @@ class Storm:
 
     def begin(self) -> None:
         """Topics, a run, an archiver."""
+        self.stack.enter_context(self.link)
         new = [NewTopic(topic, self.rng.randint(1, 4)) for topic in self.topics]
         for future in self.admin.create_topics(new).values():
             future.result()
@@ -96,7 +99,7 @@ class Storm:
         place = self.folder / f"run{next(self.numbers)}"
         place.mkdir()
         shutil.copy(self.folder / "zads.toml", place)
-        run = self.stack.enter_context(running(self.servers, place, "--workers", "2", *arguments))
+        run = self.stack.enter_context(running(self.link.bootstrap, place, "--workers", "2", *arguments))
         deadline = time.monotonic() + SECONDS
         while "partitions assigned" not in run.text() and run.process.poll() is None:
             assert time.monotonic() < deadline, f"it never joins its group\n{run.text()[-4000:]}"
@@ -187,6 +190,19 @@ class Storm:
 
     def freeze_the_broker(self) -> None:
         self._freeze(psutil.Process(self.broker.pid), self.rng.choice([1.0, 8.0, 14.0]))
+
+    def cut_a_link(self) -> None:
+        """Between the broker and the coordinator, or a worker, or both: in one way, both, or slow."""
+        how = self.rng.choice([*FAILURES, "the connection breaks"])
+        workers = [worker.pid for worker in self.run.workers()]
+        whose = self.rng.choice([[self.run.process.pid], workers[:1], [self.run.process.pid, *workers]])
+        self.log.append(how)
+        if how in FAILURES:
+            self.link.fail(replace(FAILURES[how], of=frozenset(whose)))
+        else:
+            self.link.reset(whose)
+        time.sleep(self.rng.choice([1.0, 8.0, 14.0]))
+        self.link.fail(WELL)
 
     def enlarge_a_topic(self) -> None:
         topic = self.rng.choice(self.topics)
@@ -358,6 +374,7 @@ GENTLE = (
     "abort_a_foreign_transaction",
     "leave_a_foreign_transaction_open",
     "enable_a_channel",
+    "cut_a_link",
 )
 """Faults that leave the broker and its topics alone: alerts come meanwhile."""
 FAULTS = (
