@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,6 +28,10 @@ def filters(
         typer.Argument(help="A filter: its name, path/to/file.py:function or package.module:function."),
     ] = None,
     as_json: Json = False,
+    gallery: Annotated[
+        Path | None,
+        typer.Option(help="Write a page of all filters on a simulated night, with pictures: gallery.md"),
+    ] = None,
 ) -> None:
     """List the filters, or tell all about one: what it asks, its thresholds with units, its cuts.
 
@@ -35,6 +40,12 @@ def filters(
     from commands.shared.exported import filter_named
     from filters import registered
 
+    if gallery is not None:
+        from commands.filter.gallery import write_gallery
+
+        write_gallery(gallery)
+        people.print(f"{gallery} and the pictures in {gallery.with_suffix('')}")
+        return
     if name is not None:
         chosen = filter_named(name)
         _print_json(described(chosen)) if as_json else show_one(chosen)
