@@ -76,6 +76,14 @@ def zads_home_of_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
         yield home
 
 
+@pytest.fixture(scope="session", autouse=True)
+def tests_keep_their_priority() -> Iterator[None]:
+    """A command that steps back for others does not slow down all the tests that come after it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "nice", lambda increment: 0)
+        yield
+
+
 @pytest.fixture(scope="session")
 def walls() -> None:
     """Skips where this machine cannot confine strangers' code."""

@@ -92,7 +92,10 @@ def test_to_the_scheduler(own_broker: Broker, tmp_path: Path, whose: str, how: s
     publish_night(servers, alerts[:400])
     (tmp_path / "zads.toml").write_text(_SMALL)
     address = f"tcp://127.0.0.1:{port}"
-    with Link(port, kafka=False, patience=30.0) as link, cluster_at(port, tmp_path, link.port):
+    with (
+        Link(port, kafka=False, patience=30.0) as link,
+        cluster_at(port, tmp_path, link.port if whose == "a worker" else None),
+    ):
         with Client(address, timeout=30, set_as_default=False) as client:
             client.wait_for_workers(1, timeout=60)
         through = f"tcp://{link.bootstrap}" if whose == "the coordinator" else address
