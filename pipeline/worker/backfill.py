@@ -27,8 +27,9 @@ from pipeline.channels.definition import ChannelError
 from pipeline.channels.gaps import GAPS_TOPIC, Counted, Gap, open_gaps
 from pipeline.channels.ledger import ChannelCounts, Entry, Page, SourceCounts
 from pipeline.worker.deliver import Outgoing
-from pipeline.worker.evaluate import Evaluator, Verdicts
+from pipeline.worker.evaluate import Evaluator
 from pipeline.worker.tally import tally
+from pipeline.worker.verdicts import Verdicts
 from pipeline.worker.work import ChannelFailure
 from schemas.avro.framing import schema_source
 

@@ -29,12 +29,13 @@ from pipeline.broker.profile import SERVERS
 from pipeline.broker.ranges import Stalled
 from pipeline.broker.topics import topic_ids, unwritable
 from pipeline.worker.deliver import UNREADABLE, Outgoing, applied_record, loss_records
-from pipeline.worker.evaluate import Evaluator, Refusal, Verdicts
+from pipeline.worker.evaluate import Evaluator
 from pipeline.worker.lane import Behind, Lanes, Moved
 from pipeline.worker.outcome import MadeAgain, Stage, outcome_of
 from pipeline.worker.remembered import Admission, Changes
 from pipeline.worker.running import RunningNote
 from pipeline.worker.tally import tally
+from pipeline.worker.verdicts import Refusal, Verdicts
 from pipeline.worker.work import Refused, Report, Work
 from schemas.avro.framing import schema_source
 from schemas.errors import NoSchemaSource

@@ -8,7 +8,7 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
 from pipeline.channels.ledger import ChannelCounts, Page, SourceCounts, night_of_arrival, night_of_topic
 from pipeline.worker.deliver import UNREADABLE, Outgoing
-from pipeline.worker.evaluate import Verdicts
+from pipeline.worker.verdicts import Verdicts
 
 Count = Callable[[Collection[int]], int]
 """How many of some records (by their place in the batch) are of the night that is counted."""

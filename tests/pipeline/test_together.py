@@ -25,7 +25,8 @@ from pipeline.broker.partition import Partition
 from pipeline.channels.config import ChannelConfig, RunConfig, channel_set
 from pipeline.live.fleet import Fleet
 from pipeline.worker.deliver import UNREADABLE, Outgoing
-from pipeline.worker.evaluate import Evaluator, Refusal, Verdicts
+from pipeline.worker.evaluate import Evaluator
+from pipeline.worker.verdicts import Refusal, Verdicts
 from pipeline.worker.work import Report, Work
 from tests.pipeline import packets as small
 from tests.pipeline.night import night

@@ -22,7 +22,8 @@ from filters.sandbox.keeper import Program, Sandbox, sandbox
 from filters.sandbox.uploaded import Uploaded, uploaded
 from filters.testing import packet
 from pipeline.channels.channel import Channel, ChannelSet
-from pipeline.worker.evaluate import Evaluator, Verdicts
+from pipeline.worker.evaluate import Evaluator
+from pipeline.worker.verdicts import Verdicts
 from schemas.frame import TEXT
 from tests.filters.packets import PHASES, packets
 from tests.pipeline.night import night
