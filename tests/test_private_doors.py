@@ -16,7 +16,7 @@ from tests.test_architecture import MAY_IMPORT, ROOT, files_of
 
 DOORS = {
     r"\b_mgr\b|\"_attrs\"|\"_flags\"": ("pandas", "3.1", {"filters/view.py"}),
-    r"\b_(cmp|logical|arith)_method\b": ("pandas", "3.1", set()),
+    r"\b_(cmp|logical|arith)_method\b": ("pandas", "3.1", {"filters/view.py"}),
     r"\b_meta\b": ("dask", "2026", set()),
     r"\b_emit\b": ("streamz", "0.6", {"pipeline/live/graph.py", "pipeline/live/source.py"}),
     r"\bscheduler\.identity\b": ("distributed", "2026", {"pipeline/live/fleet.py"}),
