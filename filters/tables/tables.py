@@ -129,24 +129,36 @@ def each_value(values: Values) -> list[dict[str, Any]]:
     return [*found, plain]
 
 
-def _divided(group: Group, name: str, table: Values, keys: np.ndarray) -> list[Group]:
+def _divided(group: Group, name: str, table: Values, keys: _Keys) -> list[Group]:
     """A group by the values that one table gives; the last one has what the table does not name."""
     entries = {key: value for key, value in table.items() if key not in (BY, ELSE)}
     rest, parts = group.rows.copy(), []
     for value in dict.fromkeys(entries.values()):
-        named = np.isin(keys, [key for key, entry in entries.items() if entry == value])
+        named = keys.among([key for key, entry in entries.items() if entry == value])
         if value != table[ELSE]:
             parts.append(Group(group.rows & named, {**group.values, name: value}))
             rest &= ~named
     return [*parts, Group(rest, {**group.values, name: table[ELSE]})]
 
 
-def _keys(column: pd.Series) -> np.ndarray:
-    """Each alert's value as text: whole numbers without a point; "" where it is missing."""
-    if pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype):
-        numbers = column.to_numpy(dtype=float, na_value=np.nan)
-        return np.array(
-            ["" if x != x else str(int(x)) if x == int(x) else str(x) for x in numbers.tolist()], object
-        )
-    words = ["" if pd.isna(x) else str(x) for x in column.astype(object)]
-    return np.array(words, object)
+class _Keys(NamedTuple):
+    """Each alert's value as text: `words[codes]`; the last word is that of what is missing."""
+
+    codes: np.ndarray
+    words: np.ndarray
+
+    def among(self, keys: list[str]) -> np.ndarray:
+        """(n,) bool: the alerts whose value is one of these."""
+        return np.array([word in keys for word in self.words], bool)[self.codes]
+
+
+def _keys(column: pd.Series) -> _Keys:
+    numbers = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
+    values: Any = column.to_numpy(dtype=float, na_value=np.nan) if numbers else column.astype(object)
+    codes, different = pd.factorize(values, use_na_sentinel=True)
+    return _Keys(codes, np.array([*map(_key, different), ""], object))
+
+
+def _key(value: Any) -> str:
+    """A value as a table names it."""
+    return str(int(value)) if isinstance(value, float | np.floating) and value.is_integer() else str(value)
