@@ -63,6 +63,20 @@ def test_workers_killed(own_broker, folder):
     assert_the_ledger_adds_up(own_broker.bootstrap_servers)
 
 
+@pytest.mark.soak
+def test_a_worker_stands_still_for_good(own_broker, tmp_path):
+    """Long before its batch is late: others do its work."""
+    (tmp_path / "zads.toml").write_text(SMALL_BATCHES + "[limits]\nbatch_seconds = 3600\n")
+    publish_night(own_broker.bootstrap_servers)
+    with running(own_broker.bootstrap_servers, tmp_path, *SLOWLY, "--until-drained") as run:
+        run.until_in_its_middle()
+        run.workers()[0].suspend()
+        assert run.wait() == 0, run.text()
+        assert "is not heard of any more" in " ".join(run.text().split())
+    assert_exactly_once(own_broker.bootstrap_servers)
+    assert_the_ledger_adds_up(own_broker.bootstrap_servers)
+
+
 def test_coordinator_killed(own_broker, folder):
     publish_night(own_broker.bootstrap_servers)
     with running(own_broker.bootstrap_servers, folder, *SLOWLY) as run:
