@@ -18,12 +18,12 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -122,7 +122,7 @@ class Sandbox:
         with self._seat(program.owner) as seat:
             self._refuse_the_often_ended(seat, program)
             seat.known.discard(program.key)
-            return self._loaded(seat, program)
+            return _once_more(lambda: self._loaded(seat, program))
 
     def judge(
         self, program: Program, values: Mapping[str, Any], columns: Mapping[str, Any], index: pd.Index
@@ -156,14 +156,7 @@ class Sandbox:
         batch = _Batch(program, dict(values), columns, index)
         with self._seat(program.owner) as seat:
             self._refuse_the_often_ended(seat, program)
-            found = self._judged(seat, batch)
-            if self._random.random() < self._twice:
-                self._refuse_another(found, self._in_two(seat, batch), "in two parts")
-            if seat.is_old:
-                seat.leave()
-                again = self._judged(seat, batch)
-                self._refuse_another(found, [(again, len(index))], "in a new process")
-            return found
+            return _once_more(lambda: self._checked(seat, batch))
 
     def close(self) -> None:
         """End all children and the zygote."""
@@ -186,6 +179,8 @@ class Sandbox:
                     self._seats.pop(name).leave()
                     one.lock.release()
         with seat.lock:
+            if seat.child is not None and seat.child.is_orphan:
+                seat.leave()
             yield seat
 
     def _loaded(self, seat: _Seat, program: Program) -> dict[str, Any]:
@@ -199,6 +194,17 @@ class Sandbox:
             raise self._end(seat, program, "its answer is none")
         seat.known.add(program.key)
         return about
+
+    def _checked(self, seat: _Seat, batch: _Batch) -> Verdicts:
+        """The verdicts on a batch; now and then it is judged again. Raises Changed too."""
+        found = self._judged(seat, batch)
+        if self._random.random() < self._twice:
+            self._refuse_another(found, self._in_two(seat, batch), "in two parts")
+        if seat.is_old:
+            seat.leave()
+            again = self._judged(seat, batch)
+            self._refuse_another(found, [(again, len(batch.index))], "in a new process")
+        return found
 
     def _judged(self, seat: _Seat, batch: _Batch) -> Verdicts:
         program, rows = batch.program, len(batch.index)
@@ -237,6 +243,9 @@ class Sandbox:
         except TimeoutError:
             raise self._end(seat, program, f"it took more than {seconds:.2g} s for a batch") from None
         except (EOFError, OSError):
+            if child.is_orphan:
+                seat.leave()
+                raise _ZygoteGone("the sandbox has ended by itself, twice") from None
             raise self._end(seat, program, "its process has ended itself") from None
         except BadAnswer as error:
             raise self._end(seat, program, str(error)) from None
@@ -360,6 +369,21 @@ class _Seat:
         return self.strikes(key)
 
 
+class _ZygoteGone(NoSandbox):
+    """The zygote has ended, and with it the child that was asked: no fault of the filter."""
+
+
+_T = TypeVar("_T")
+
+
+def _once_more(ask: Callable[[], _T]) -> _T:
+    """The answer of another zygote, where one has ended."""
+    try:
+        return ask()
+    except _ZygoteGone:
+        return ask()
+
+
 class _Zygote:
     """The process that children are forked from."""
 
@@ -421,7 +445,7 @@ class _Zygote:
         if not files:
             self.close()
             raise NoSandbox("the sandbox has ended")
-        child = _Child(ours, files[0])
+        child = _Child(ours, files[0], self)
         child.greet()
         return child
 
@@ -436,11 +460,16 @@ class _Zygote:
 class _Child:
     """A confined process: its socket, and a handle of it (pidfd)."""
 
-    def __init__(self, channel: socket.socket, handle: int) -> None:
-        self._channel, self._handle = channel, handle
+    def __init__(self, channel: socket.socket, handle: int, zygote: _Zygote) -> None:
+        self._channel, self._handle, self._zygote = channel, handle, zygote
         self._shelf: Shelf | None = None
         self.took = 0.0  # processor time of the last answer, s
         self._channel.settimeout(_FORK_SECONDS)  # of sending: it may not listen
+
+    @property
+    def is_orphan(self) -> bool:
+        """Whether it has ended because its zygote has."""
+        return not self._zygote.runs
 
     def greet(self) -> None:
         """Wait until it is confined. Raises NoSandbox."""

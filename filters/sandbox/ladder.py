@@ -107,7 +107,8 @@ def _shell() -> tuple[str, ...]:
     return (
         program,
         *("--unshare-all", "--unshare-user", "--uid", f"{NOBODY}", "--gid", f"{NOBODY}"),
-        *("--die-with-parent", "--new-session", "--cap-drop", "ALL"),
+        # Not --die-with-parent: the parent is the thread that asked first. The zygote ends by itself.
+        *("--new-session", "--cap-drop", "ALL"),
         *binds,
         *("--proc", "/proc", "--dev", "/dev", "--chdir", "/"),
     )
