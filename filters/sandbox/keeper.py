@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import random
+import select
 import signal
 import socket
 import subprocess
@@ -53,7 +54,7 @@ CREDIT_BATCH, CREDIT_ALERT, _MOST_CREDIT = 5e-3, 3e-4, 2.0
 """Processor time in the long run: each batch and each alert give so much; so much may be saved."""
 _WAITING, _LONGEST_WAIT = 10, 8.0
 """Times the processor time is the longest wait on a busy machine, but no more seconds than these."""
-_START_SECONDS, _FORK_SECONDS = 120.0, 20.0
+_START_SECONDS, _FORK_SECONDS, _LAST_SECONDS = 120.0, 20.0, 0.1
 TWICE = 1 / 50
 """Share of the batches that are judged twice."""
 BATCHES = 1000
@@ -179,7 +180,7 @@ class Sandbox:
                     self._seats.pop(name).leave()
                     one.lock.release()
         with seat.lock:
-            if seat.child is not None and seat.child.is_orphan:
+            if seat.child is not None and not seat.child.zygote.runs:
                 seat.leave()
             yield seat
 
@@ -243,7 +244,7 @@ class Sandbox:
         except TimeoutError:
             raise self._end(seat, program, f"it took more than {seconds:.2g} s for a batch") from None
         except (EOFError, OSError):
-            if child.is_orphan:
+            if child.zygote.ends_within(_LAST_SECONDS):  # the kernel has ended both, in any order
                 seat.leave()
                 raise _ZygoteGone("the sandbox has ended by itself, twice") from None
             raise self._end(seat, program, "its process has ended itself") from None
@@ -430,7 +431,18 @@ class _Zygote:
     @property
     def runs(self) -> bool:
         """Whether it can be asked for children."""
-        return self._process.poll() is None
+        return not self.ends_within(0)
+
+    def ends_within(self, seconds: float) -> bool:
+        """Whether it has ended by then. Its socket tells sooner than its exit code."""
+        if self._process.poll() is not None:
+            return True
+        waiting = select.poll()
+        waiting.register(self._control, select.POLLIN)
+        try:
+            return bool(waiting.poll(1000 * seconds)) and not self._control.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return True
 
     def fork(self, memory: int) -> _Child:
         """A new child, confined. Raises NoSandbox."""
@@ -461,15 +473,10 @@ class _Child:
     """A confined process: its socket, and a handle of it (pidfd)."""
 
     def __init__(self, channel: socket.socket, handle: int, zygote: _Zygote) -> None:
-        self._channel, self._handle, self._zygote = channel, handle, zygote
+        self._channel, self._handle, self.zygote = channel, handle, zygote
         self._shelf: Shelf | None = None
         self.took = 0.0  # processor time of the last answer, s
         self._channel.settimeout(_FORK_SECONDS)  # of sending: it may not listen
-
-    @property
-    def is_orphan(self) -> bool:
-        """Whether it has ended because its zygote has."""
-        return not self._zygote.runs
 
     def greet(self) -> None:
         """Wait until it is confined. Raises NoSandbox."""

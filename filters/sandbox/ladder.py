@@ -63,7 +63,7 @@ def _scopes(version: int) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Of the zygote: nothing of ours but what makes libraries quick; one thread each."""
+    """Of the zygote: nothing of ours but what makes libraries quick. It has one thread, to be forked safely."""
     threads = ("OMP", "OPENBLAS", "MKL", "NUMEXPR")
     return {
         "PATH": os.defpath,
@@ -71,6 +71,7 @@ def environment() -> dict[str, str]:
         "LANG": "C.UTF-8",
         "TZ": "UTC",
         "ARROW_DEFAULT_MEMORY_POOL": "system",
+        "JE_ARROW_MALLOC_CONF": "background_thread:false",
         "MALLOC_MMAP_THRESHOLD_": f"{64 * 2**20}",
         "MALLOC_TRIM_THRESHOLD_": f"{128 * 2**20}",
         **{f"{name}_NUM_THREADS": "1" for name in threads},

@@ -287,6 +287,7 @@ def test_a_zygote_that_is_gone_is_started_again(strict: Sandbox) -> None:
     strict._zygote._process.wait()
     for _ in range(3):  # its children go with it, and no filter is blamed
         assert judged(WELL, np.ones(3)).cuts["real"].all()
+    assert len(list(Path(f"/proc/{strict._zygote._process.pid}/task").iterdir())) == 1  # else no safe fork
     killer = threading.Timer(0.3, strict._zygote._process.kill)
     killer.start()
     assert judged(f"import time\ntime.sleep(0.6)\n{WELL}", np.ones(3)).cuts["real"].all()
