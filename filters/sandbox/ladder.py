@@ -63,7 +63,7 @@ def _scopes(version: int) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    """Of the zygote: nothing of ours but what makes libraries quick. It has one thread, to be forked safely."""
+    """Of the zygote: nothing of ours but what makes libraries quick. One thread: safe to fork."""
     threads = ("OMP", "OPENBLAS", "MKL", "NUMEXPR")
     return {
         "PATH": os.defpath,
