@@ -18,6 +18,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -209,7 +210,8 @@ def _freeze(cluster: LocalCluster) -> None:
     pid = _pids(cluster)[0]
     os.kill(pid, signal.SIGSTOP)
     time.sleep(_FROZEN_SECONDS)
-    os.kill(pid, signal.SIGCONT)
+    with suppress(ProcessLookupError):  # everything is over
+        os.kill(pid, signal.SIGCONT)
 
 
 STRIKES = {"a worker killed": _kill, "a worker frozen": _freeze}
