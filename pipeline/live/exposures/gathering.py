@@ -58,6 +58,7 @@ class Gathering:
         self._judged = {key: set(members) for key, members in self.closed.items()}
         self._grace, self._open = grace, dict[Key, _Open]()
         self._next: dict[Partition, int] = {}
+        self._late: set[tuple[Key, Place]] = set()  # seen, and not yet judged
 
     def __len__(self) -> int:
         """How many exposures are open."""
@@ -86,6 +87,7 @@ class Gathering:
         if place in self._judged.get(key, ()):
             return "judged"
         if key in self.closed:
+            self._late.add((key, place))
             return "late"
         one = self._open.setdefault(key, _Open())
         one.members.append(place)
@@ -110,12 +112,27 @@ class Gathering:
 
     def judged(self, key: Key, places: Iterable[Place]) -> None:
         """These have been judged as part of a closed exposure."""
+        places = list(places)
         self.closed.setdefault(key, []).extend(places)
         self._judged.setdefault(key, set()).update(self.closed[key])
+        self._late -= {(key, place) for place in places}
 
-    def positions(self, without: Iterable[Key] = ()) -> dict[Partition, int]:
-        """The offset below which everything is judged, of each partition. without: are judged as well."""
+    def positions(
+        self, without: Iterable[Key] = (), late: Iterable[tuple[Key, Place]] = ()
+    ) -> dict[Partition, int]:
+        """The offset below which everything is judged, of each partition.
+
+        Parameters
+        ----------
+        without
+            Exposures that are judged as well.
+        late
+            Records that came late and are judged as well; others that came late hold their partition back.
+        """
         gone, lowest = set(without), dict(self._next)
+        for key, place in self._late - set(late):
+            partition = Partition(key.topic, place.partition)
+            lowest[partition] = min(lowest[partition], place.offset)
         for key, one in self._open.items():
             if key not in gone:
                 for place in one.members:
@@ -125,6 +142,7 @@ class Gathering:
 
     def forget(self, topic: str) -> None:
         """The topic was made again: its records are others."""
+        self._late = {(key, place) for key, place in self._late if key.topic != topic}
         for known in (self.closed, self._judged, self._open):
             for key in [key for key in known if key.topic == topic]:
                 del known[key]

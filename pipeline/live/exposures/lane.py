@@ -286,7 +286,10 @@ class ExposureLane:
             The lane is then not to be used again.
         """
         closed = [one.closing.key for one in judged if one.closing.reason != "late"]
-        positions = self.gathering.positions(without=closed)
+        late = [
+            (one.closing.key, p) for one in judged if one.closing.reason == "late" for p in one.closing.places
+        ]
+        positions = self.gathering.positions(without=closed, late=late)
         moved = {p: offset for p, offset in positions.items() if self._committed[p] != offset}
         if not judged and not moved:
             return
