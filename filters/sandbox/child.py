@@ -6,6 +6,7 @@ concerns its owner's channels alone.
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import json
 import linecache
@@ -27,6 +28,7 @@ from filters.sandbox.wire import (
     JUDGE,
     LOAD,
     RAISED,
+    TELL,
     Said,
     Verdicts,
     pack_said,
@@ -54,6 +56,7 @@ class _NoMore:
 def serve(channel: socket.socket) -> None:
     """Answer questions until there are no more."""
     sys.meta_path[:] = [_NoMore()]
+    faulthandler.register(TELL, file=channel.fileno(), all_threads=False)
     known: dict[str, Filter] = {}
     set_up: dict[str, Filter] = {}  # with parameters
     shelf: mmap.mmap | None = None

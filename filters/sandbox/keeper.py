@@ -38,12 +38,14 @@ from filters.sandbox.wire import (
     JUDGE,
     LOAD,
     RAISED,
+    TELL,
     BadAnswer,
     Verdicts,
     receive_until,
     send,
     unpack_said,
     unpack_verdicts,
+    where,
 )
 from filters.sandbox.zygote import READY
 
@@ -242,7 +244,8 @@ class Sandbox:
                 return body
             said = unpack_said(body)
         except TimeoutError:
-            raise self._end(seat, program, f"it took more than {seconds:.2g} s for a batch") from None
+            told = child.where(program.file)
+            raise self._end(seat, program, f"it took more than {seconds:.2g} s for a batch", told) from None
         except (EOFError, OSError):
             if child.zygote.ends_within(_LAST_SECONDS):  # the kernel has ended both, in any order
                 seat.leave()
@@ -521,6 +524,14 @@ class _Child:
         answer = receive_until(self._channel, self._handle, seconds, lambda: self._used() - begun, most)
         self.took = self._used() - begun
         return answer
+
+    def where(self, file: str) -> str:
+        """Where in the text of this name it is now; "" where it does not say so."""
+        try:
+            signal.pidfd_send_signal(self._handle, TELL)
+            return where(self._channel, file)
+        except OSError:
+            return ""
 
     def _put(self, batch: pa.RecordBatch) -> tuple[int | None, int]:
         """Put a batch where the child reads: the file, if the child does not have it yet; the bytes."""

@@ -6,7 +6,9 @@ comes back is read as numbers and text of limited length, never as pickle: the o
 
 from __future__ import annotations
 
+import re
 import select
+import signal
 import socket
 import struct
 import time
@@ -19,11 +21,13 @@ LOAD, JUDGE = 1, 2
 """Kinds of questions."""
 DONE, RAISED = 1, 2
 """Kinds of answers."""
+TELL = signal.SIGUSR1
+"""To a child whose time is up: say where you are."""
 MOST_BYTES = 64 * 2**20
 """Of an answer."""
 MOST_CUTS = 200
 _MOST_NAME, _MOST_TEXT = 500, 16_000
-_AT_ONCE = 1 << 16
+_AT_ONCE, _REST_SECONDS = 1 << 16, 0.01
 _HEAD = struct.Struct("<BI")
 _COUNT = struct.Struct("<I")
 _MISSING = 0xFFFFFFFF
@@ -135,6 +139,31 @@ def receive_until(
     if len(got) > whole:
         raise BadAnswer("its answer is too long")
     return kind, bytes(got[_HEAD.size :])
+
+
+def where(channel: socket.socket, file: str, seconds: float = 0.1) -> str:
+    """Where a child was when its time was up, as far as it says so after TELL: lines of its text.
+
+    Parameters
+    ----------
+    channel
+        The socket.
+    file
+        The name of the text.
+    seconds
+        To wait for it.
+    """
+    got, patience = bytearray(), seconds
+    waiting = select.poll()
+    waiting.register(channel, select.POLLIN)
+    while len(got) < _MOST_TEXT and waiting.poll(1000 * patience):
+        more = channel.recv(_MOST_TEXT, socket.MSG_DONTWAIT)
+        if not more:
+            break
+        got, patience = got + more, _REST_SECONDS
+    lines = re.findall(r'File "([^"]*)", (line \d+ in \w+)', got.decode(errors="replace"))
+    own = [f'  File "{file}", {printable(line)}\n' for name, line in lines if name == file]
+    return "".join(["Traceback (most recent call last):\n", *reversed(own)]) if own else ""
 
 
 def _wait(

@@ -137,6 +137,20 @@ def test_who_uses_up_or_breaks_something_is_ended(judge: Judge, attack: str) -> 
     assert judge(WELL).cuts["real"].tolist() == [False, True]
 
 
+def test_who_loops_is_told_where(judge: Judge) -> None:
+    """In Python and below it; whoever does not listen is not told."""
+    for body in ("while True: pass", "sum(range(10**15))"):
+        with pytest.raises(Ended) as raised:
+            judge(f"x = 1\n{body}\nreturn {{}}", owner="looper")
+        assert raised.value.traceback == (
+            'Traceback (most recent call last):\n  File "theirs.py", line 7 in f\n'
+        )
+    deaf = "import signal\nsignal.signal(signal.SIGUSR1, signal.SIG_IGN)\nos.write(3, b'x')\nwhile True: pass"
+    with pytest.raises(Ended) as raised:
+        judge(deaf, owner="deaf")
+    assert raised.value.traceback == ""
+
+
 def test_who_sleeps_is_ended_too(judge: Judge, strict: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """No processor time is used, so the wait itself is limited."""
     monkeypatch.setattr(strict, "_seconds", 0.05)
