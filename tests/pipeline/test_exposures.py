@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TypedDict
 
 import fastavro
+import pandas as pd
 import pytest
+from astropy.coordinates import SkyCoord
 from confluent_kafka import Message, Producer
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -22,6 +24,7 @@ from archive.replay.replay import replay
 from archive.write.appenders import Appenders
 from cluster.kafka.broker import Broker
 from commands import application
+from commands.external.catalogues import add_catalogue
 from filters import load
 from pipeline.broker.client import admin_client
 from pipeline.broker.partition import Partition
@@ -57,6 +60,9 @@ filter = "mine.py:few"
 [channels.calm]
 filter = "filters.exposures.crowded:no_crowd"
 parameters = { usual = { by = "fid", 1 = 2, else = 2.0 }, factor = 5, least = 1 }
+[channels.no_halo]
+filter = "filters.exposures.bright_stars:no_star_artefact"
+parameters = { halo = 3000, spike = 0 }
 [channels.real_bogus]
 """
 MOST = 10
@@ -205,6 +211,7 @@ class Packet(TypedDict):
     raw: bytes
     candid: int
     pid: int
+    place: tuple[float, float]
 
 
 def night() -> list[Packet]:
@@ -212,8 +219,9 @@ def night() -> list[Packet]:
     alerts = [alert for alert in simulate(400, seed=7, stamps=False) if alert.programid == 1]
     found: list[Packet] = []
     for alert in alerts:
-        packet = next(iter(fastavro.reader(io.BytesIO(alert.packet))))
-        found.append({"raw": alert.packet, "candid": alert.candid, "pid": packet["candidate"]["pid"]})
+        told = next(iter(fastavro.reader(io.BytesIO(alert.packet))))["candidate"]
+        place = told["ra"], told["dec"]
+        found.append({"raw": alert.packet, "candid": alert.candid, "pid": told["pid"], "place": place})
     random.Random(3).shuffle(found)
     return found
 
@@ -260,6 +268,9 @@ def test_exposures_are_whole_live_through_a_kill_and_late_records_change_nothing
     assert {sizes[pid] for pid in some} == {MOST - 1, MOST, MOST + 1}
     first = [p for p in packets if p["pid"] in early and p not in late]
     first.sort(key=lambda p: p["pid"] != held)  # the lowest offsets wait longest
+    star = next(p["place"] for p in packets if p["pid"] == max(after, key=lambda pid: sizes[pid]))
+    stars = pd.DataFrame([star], columns=["ra", "dec"]).assign(mag=10.0)
+    add_catalogue(stars, "bright", 3000, root=tmp_path / "home" / "external")
     publish(servers, first, held)
     with running(servers, tmp_path, "--topics", TOPIC, "--workers", "1") as run:
         run.until(lambda: set(some) <= closed(servers), "the exposures that late alerts are of")
@@ -279,9 +290,22 @@ def test_exposures_are_whole_live_through_a_kill_and_late_records_change_nothing
     assert Counter(map(candid_of, found)) == Counter(expected.keys())
     assert {candid_of(record): size_of(record) for record in found} == expected
     assert delivered(servers, "calm") == delivered(servers)  # at most 5 times the usual 2
+    whole = [p for p in packets if p["pid"] not in some]
+    in_halo = beside(star, whole)
+    assert in_halo
+    assert {p["candid"] for p in whole} - delivered(servers, "no_halo").keys() == in_halo
     assert_the_ledger_adds_up(servers)
     assert_why_an_alert_of_a_large_exposure_is_not_there(servers, tmp_path, packets, sizes)
     assert_replay_differs_only_where_something_was_late(servers, tmp_path / "archive", packets, set(some))
+
+
+def beside(star: tuple[float, float], packets: list[Packet]) -> set[int]:
+    """The candids of three or more alerts of one exposure within 3,000 arcsec of a star."""
+    places = SkyCoord([p["place"] for p in packets], unit="deg")
+    near = (places.separation(SkyCoord(*star, unit="deg")).arcsec <= 3000).tolist()
+    pids = [p["pid"] for p, is_near in zip(packets, near, strict=True) if is_near]
+    many = {pid for pid, count in Counter(pids).items() if count >= 3}
+    return {p["candid"] for p, is_near in zip(packets, near, strict=True) if is_near and p["pid"] in many}
 
 
 def assert_why_an_alert_of_a_large_exposure_is_not_there(
@@ -302,6 +326,7 @@ def zads(folder: Path, *arguments: str) -> str:
     """What a command prints, in the folder of the run."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setenv("ZADS_HOME", str(folder / "home"))  # where the run has the catalogue
         return CliRunner().invoke(application(), [*arguments]).stdout
 
 
