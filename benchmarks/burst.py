@@ -2,11 +2,11 @@
 
 10,000 alerts are offered within three seconds over 45 partitions while eleven channels run: the filters of
 Rubin that read no stamps (--stamps: all) and `watched`, which passes every alert without its stamps, so that
-each one can be timed and counted (none twice, none missing). Packets: the survey's own where they are at hand, framed as they travel; else of
-the simulated sky, 11.0, stamps included; --rows adds history. As in `benchmarks.latency`, the start is the
-record's CreateTime. Beside it the plain loop of two Python processes, which decodes each alert with fastavro,
-and passes it on as it came, one channel (it promises nothing). On two cores half of the CPU is the broker's,
-which writes and sends 2 to 3 GB: that limits both.
+each one can be timed and counted (none twice, none missing). Packets: the survey's own where they are at
+hand, framed as they travel; else of the simulated sky, 11.0, stamps included; --rows adds history. As in
+`benchmarks.latency`, the start is the record's CreateTime. Beside it the plain loop of two Python processes,
+which decodes each alert with fastavro, and passes it on as it came, one channel (it promises nothing). On two
+cores half of the CPU is the broker's, which writes and sends 2 to 3 GB: that limits both.
 
 Example: `python -m benchmarks.burst --rows 300`
 """
