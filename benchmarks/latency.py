@@ -213,8 +213,8 @@ def plain(bootstrap: str, load: Load) -> np.ndarray:
 def prepare(wire: Wire, load: Load) -> None:
     """The topics at both ends, and the alerts that go through before the clock starts, in each partition."""
     make_targets(wire.bootstrap, [wire.channel])
-    few = load.packets[: max(1, WARM // load.partitions)]
-    fill(wire.bootstrap, wire.topic, few, WARM, load.partitions)
+    few = load.packets[: max(1, load.warm // load.partitions)]
+    fill(wire.bootstrap, wire.topic, few, load.warm, load.partitions)
 
 
 def table_of(latencies: dict[str, np.ndarray], rate: float) -> Table:

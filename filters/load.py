@@ -56,9 +56,9 @@ def load(where: str) -> Filter:
     place, _, name = where.rpartition(":") if ":" in where else (where, "", "")
     if place.endswith(".py"):
         module, broken = _module_of_file(Path(place))
-        return _pick(where, filters_of(module), name, broken)
+        return pick(where, filters_of(module), name, broken)
     if name or "." in place:
-        return _pick(where, filters_of(_module(where, place)), name)
+        return pick(where, filters_of(_module(where, place)), name)
     known = registered()
     if where not in known:
         raise UnknownFilter(
@@ -77,9 +77,27 @@ def filter_or_expression(named: str, where: str) -> str:
     return named or where
 
 
-def _pick(
-    where: str, found: dict[str, Filter], name: str, broken: Mapping[str, ZadsError] | None = None
+def pick(
+    where: str, found: dict[str, Filter], name: str, broken: Mapping[str, Exception] | None = None
 ) -> Filter:
+    """The filter that is asked for, of those of a file or module.
+
+    Parameters
+    ----------
+    where
+        The file or module, for messages; "FILE:FUNCTION" too.
+    found
+        Its filters by name.
+    name
+        The one that is asked for; "" for the only one.
+    broken
+        Those that could not be made, and why.
+
+    Raises
+    ------
+    UnknownFilter
+        When there is no such filter, or no name and not just one; else what `broken` says of it.
+    """
     if broken and (name in broken or not (name or found)):
         raise broken[name] if name else next(iter(broken.values()))
     if not name and len(found) == 1:

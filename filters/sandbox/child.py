@@ -20,8 +20,7 @@ from typing import Any
 
 from filters import cuts
 from filters.contract import BROKEN, Filter
-from filters.errors import UnknownFilter
-from filters.load import filters_of
+from filters.load import filters_of, pick
 from filters.sandbox.batch import frame_of
 from filters.sandbox.wire import (
     DONE,
@@ -37,7 +36,7 @@ from filters.sandbox.wire import (
     send,
 )
 from filters.values import WORDS, of_passing, split
-from schemas.errors import near_names, one_line
+from schemas.errors import one_line
 
 _MODULE, _MOST_SET_UP = "uploaded", 100
 
@@ -121,15 +120,7 @@ def load_text(text: str, file: str, function: str) -> Filter:
         exec(compile(text, file, "exec"), vars(module))
     finally:
         BROKEN.reset(token)
-    found = filters_of(module)
-    if broken and (function in broken or not (function or found)):
-        raise broken[function] if function else next(iter(broken.values()))
-    if not function and len(found) == 1:
-        return next(iter(found.values()))
-    if function not in found:
-        asked = f"no filter '{function}'" if function else f"{len(found)} filters"
-        raise UnknownFilter(f"{asked} in '{file}'; {near_names(function, found)}")
-    return found[function]
+    return pick(f"{file}:{function}", filters_of(module), function, broken)
 
 
 def described(f: Filter) -> bytes:

@@ -89,10 +89,12 @@ class View:
             return rejected
         return ascending(rejected[~np.isin(rejected, self._packet[kept])])  # packets of several rows
 
+    def _is_whole(self, start: int, stop: int) -> bool:
+        return start == 0 and stop == self.length
+
     def rows(self, start: int, stop: int) -> pd.DataFrame:
         """Some rows; all of them as the very frame, whose flattened histories the filters share."""
-        whole = start == 0 and stop == self.length
-        return self.frame if whole else self.frame.iloc[start:stop]
+        return self.frame if self._is_whole(start, stop) else self.frame.iloc[start:stop]
 
     def seen_by(self, f: Filter, start: int, stop: int) -> pd.DataFrame:
         """Some rows as a filter sees them: of the whole, what those with the same columns share.
@@ -104,7 +106,7 @@ class View:
         start, stop
             The first row, and the one after the last.
         """
-        if f.reads is None or (start, stop) != (0, self.length):
+        if f.reads is None or not self._is_whole(start, stop):
             return self.rows(start, stop)
         found = self._seen.get(f.reads)
         if found is None or not found.is_untouched([*f.reads, *IDENTITY]):
@@ -114,7 +116,7 @@ class View:
 
     def shared(self, start: int, stop: int) -> Shared:
         """What expressions have asked of some rows; of all of them by whichever channel."""
-        return self._shared if start == 0 and stop == self.length else Shared(self.rows(start, stop))
+        return self._shared if self._is_whole(start, stop) else Shared(self.rows(start, stop))
 
     @cached_property
     def _shared(self) -> Shared:

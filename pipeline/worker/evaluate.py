@@ -44,11 +44,10 @@ class Evaluator:
         for surveyor in self._surveys:
             surveyor.prepare()
         for channel in self.channels.channels:
+            _ = channel.headers  # the version of a filter reads all that it depends on: up to a second
             if isinstance(channel.filter.function, Uploaded):
                 with suppress(FilterError):  # told when it fails on a batch
                     channel.filter.function.prepare()
-        for channel in self.channels.channels:
-            _ = channel.headers  # the version of a filter reads all that it depends on: up to a second
 
     def evaluate(
         self,
