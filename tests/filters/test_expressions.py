@@ -166,6 +166,8 @@ def judge(tree: Any, packet: Mapping[str, Any], row: Mapping[str, Any] | None = 
     if head in CALCULATE:
         answer = CALCULATE[head](float(left), float(right))
         return None if math.isnan(answer) else answer
+    if isinstance(left, float) or isinstance(right, float):  # whole numbers are exact among themselves only
+        left, right = float(left), float(right)
     return COMPARE[head](left, right)
 
 
