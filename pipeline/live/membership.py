@@ -28,6 +28,7 @@ from pipeline.broker.members import LEAVE_SECONDS, SETTLED_SECONDS, is_fence, le
 from pipeline.broker.partition import Partition
 from pipeline.broker.profile import ProfileError, credentials
 from pipeline.broker.topics import left_out, partitions_of, topic_ids
+from pipeline.live.abandoned import end_transactions, without_next_holder
 from pipeline.worker.position import Standing, standing
 from schemas.errors import ZadsError
 
@@ -232,6 +233,24 @@ class Membership:
     def partitions_of(self, topics: Iterable[str]) -> list[Partition]:
         """Every partition of these topics, ours or not."""
         return partitions_of(self._admin, sorted(topics), _KAFKA_SECONDS)
+
+    def end_transactions(self, dropped: Iterable[Partition], stopping: bool = False) -> None:
+        """End what dropped work may have left open, unless the next holder of its partition does.
+
+        Raises KafkaException when the broker does not say which partitions there are.
+
+        Parameters
+        ----------
+        dropped
+            Partitions whose work was dropped.
+        stopping
+            Whether nobody may hold a partition next, for long.
+        """
+        wanted = set(dropped)
+        if wanted and not stopping:
+            there = set(partitions_of(self._admin, sorted({p.topic for p in wanted}), _KAFKA_SECONDS))
+            wanted = without_next_holder(wanted, there, self._assigned)
+        end_transactions(self._kafka, self._group, wanted)
 
     def ask(self) -> None:
         """Raise KafkaException unless the broker answers us."""

@@ -234,6 +234,7 @@ class LiveRun:
             self._source.stop()
             if handed_back := await on_workers.finish(_FINISH_SECONDS):
                 log.warning("%d batches handed back unfinished: the next run does them", handed_back)
+            await asyncio.to_thread(self._membership.end_transactions, self._source.unfinished(), True)
             for task in (reporting, watching, flowing, on_workers.failed, *beside):
                 task.cancel()
             self._observe(fleet, on_progress)

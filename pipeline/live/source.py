@@ -108,6 +108,8 @@ class KafkaRanges(Source):
         self._patience = milliseconds / 1000
         self._look_again = 0.0
         self._retries: list[tuple[float, Work]] = []
+        self._open: set[Partition] = set()  # whose last attempt may have left a transaction open
+        self._dropped: set[Partition] = set()  # ... and has no successor here
         self.progress: dict[Partition, Progress] = {}
         self._targets: dict[Partition, int] | None = None
         self._reached = asyncio.Event()
@@ -135,6 +137,7 @@ class KafkaRanges(Source):
         try:
             await self._see_whether_anybody_answers()
             await self._see_which_topics_these_are()
+            await self._end_what_was_dropped()
             await self._ask_where_we_stand()
             await self._see_how_far_it_goes()
             drained = await self._drained()
@@ -179,8 +182,11 @@ class KafkaRanges(Source):
             What was found lost and is not yet committed; "" for nothing.
         """
         progress = self.progress.get(work.partition)
-        if progress is None or progress.flight != work.flight:
-            return  # no longer ours, or assigned to us again: its present owner asks Kafka
+        if progress is None or progress.flight != work.flight:  # no longer ours, or assigned to us again
+            if not isinstance(following, Done):
+                self._dropped.add(work.partition)
+            return  # its present owner asks Kafka
+        (self._open.discard if isinstance(following, Done) else self._open.add)(work.partition)
         if isinstance(following, Again):
             self._retries.append((self._clock() + following.seconds, following.work))
             return
@@ -196,6 +202,7 @@ class KafkaRanges(Source):
             return
         self._membership.changed = False
         log.info("partitions assigned: %d", len(assigned))
+        self._dropped |= self._open - assigned
         self.progress = {
             partition: self.progress.get(partition, Progress()) for partition in sorted(assigned)
         }
@@ -228,6 +235,20 @@ class KafkaRanges(Source):
                 progress.topic_id = topic_id
         self._tell_set_aside()
 
+    async def _end_what_was_dropped(self) -> None:
+        """What the last attempts of partitions that we work on no more have left open."""
+        self._dropped |= self._open & self.set_aside.keys()
+        again = {p for p in self._dropped if p in self.progress and self.progress[p].busy}
+        if dropped := self._dropped - again:  # who takes it again ends it
+            await asyncio.to_thread(self._membership.end_transactions, dropped)
+        self._open -= dropped
+        self._dropped.clear()
+
+    def unfinished(self) -> set[Partition]:
+        """Partitions whose last attempt may have left a transaction open, when no other follows."""
+        busy = {partition for partition, progress in self.progress.items() if progress.busy}
+        return busy | self._open | self._dropped
+
     def _was_made_again(self, partition: Partition, progress: Progress) -> None:
         if partition.topic not in self.made_again:
             log.warning("topic %s was deleted and made again: reading from its beginning", partition.topic)
@@ -237,6 +258,7 @@ class KafkaRanges(Source):
             words = "%s: %d records were deleted before they were read"
             log.error(words, partition, progress.waiting, extra=about(partition, offset=progress.next))
         self.progress[partition] = Progress(topic_id=self._ids[partition.topic])
+        self._dropped |= self._open & {partition}
 
     def _tell_set_aside(self) -> None:
         """Which partitions cannot be read; the others go on."""

@@ -36,6 +36,11 @@ MOST_LANES = 160
 TRANSACTION_SECONDS = 60.0
 
 
+def transactional_id(group: str, partition: Partition) -> str:
+    """Of whoever holds the partition for the group."""
+    return f"{group}/{partition}"
+
+
 class Moved(Exception):
     """The committed offset is not where the range begins, so somebody else has done (some of) it."""
 
@@ -67,7 +72,7 @@ class Lane:
         self._producer = Producer(
             {
                 **paced_settings(work.client),
-                "transactional.id": f"{work.group}/{work.partition}",
+                "transactional.id": transactional_id(work.group, work.partition),
                 "transaction.timeout.ms": int(TRANSACTION_SECONDS * 1000),
                 "retry.backoff.ms": 10,  # the default, 100, is paid by each transaction that follows at once
                 "message.max.bytes": MESSAGE_MAX_BYTES,

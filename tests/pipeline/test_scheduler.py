@@ -40,6 +40,7 @@ class MadeUp:
     done: dict[Partition, int] = field(default_factory=dict)
     unreadable: dict[Partition, str] = field(default_factory=dict)
     changed: bool = True
+    ended: list[Partition] = field(default_factory=list)
 
     def poll(self) -> set[Partition]:
         return set(self.lengths)
@@ -54,6 +55,9 @@ class MadeUp:
 
     def ends(self, places: Iterable[Partition]) -> dict[Partition, int]:
         return {place: self.lengths[place] for place in places}
+
+    def end_transactions(self, dropped: Iterable[Partition], stopping: bool = False) -> None:
+        self.ended += dropped
 
     def ask(self) -> None:
         pass
@@ -198,6 +202,31 @@ def test_a_partition_that_was_lost_and_came_back_is_asked_for_its_offset() -> No
     asyncio.run(act())
 
 
+@pytest.mark.parametrize("when", ["it waits for another attempt", "it is in flight"])
+def test_what_work_leaves_open_is_ended_when_its_partition_is_gone(when: str) -> None:
+    """Nobody takes it again: readers of channels would wait for the transaction to time out."""
+
+    async def act() -> None:
+        stage = Stage(dict.fromkeys(PLACES[:3], 3))
+        await stage.pass_time(1.0)
+        stage.settle()
+        if when == "it waits for another attempt":
+            stage.settle("retry")
+        assert stage.source.unfinished() == set(PLACES[1:3])
+        assert not stage.broker.ended
+        del stage.broker.lengths[PLACES[1]]
+        stage.broker.changed = True
+        await stage.pass_time(STEP)
+        if when == "it is in flight":
+            stage.settle("died")
+            await stage.pass_time(STEP)
+        assert stage.broker.ended == [PLACES[1]]
+        stage.settle()
+        assert not stage.source.unfinished()
+
+    asyncio.run(act())
+
+
 acts = st.lists(
     st.tuples(
         st.sampled_from(["grow", "committed", "retry", "died", "stale", "too much", "wait"]),
@@ -233,6 +262,8 @@ def test_whatever_happens_each_offset_is_done_once_in_order_and_all_are(
                 break
         assert reached.done(), "it never ends"
         assert {p: stage.broker.done.get(p, 0) for p in PLACES} == stage.broker.lengths
+        assert not stage.source.unfinished()
+        assert not stage.broker.ended, "who takes a partition again ends what was open"
         await reached
 
     asyncio.run(act())
