@@ -124,7 +124,7 @@ class Run:
         while not condition():
             assert self.process.poll() is None, f"the run ended before: {what}\n{self.text()[-5000:]}"
             assert time.monotonic() < deadline, f"after {seconds} s still not: {what}\n{self.text()[-5000:]}"
-            time.sleep(0.4)
+            time.sleep(0.1)
 
     def until_in_its_middle(self) -> None:
         """Wait until its first alerts have been delivered."""

@@ -18,7 +18,7 @@ from tests.pipeline import night as nights
 from tests.pipeline.night import assert_exactly_once, assert_the_ledger_adds_up, publish_night, running
 
 SLOWLY = ("--channels", ",".join(nights.CHANNELS), "--workers", "2")
-SMALL_BATCHES = "[dispatch]\nmessages = 25\n"
+SMALL_BATCHES = "[dispatch]\nmessages = 6\n"
 
 
 @pytest.fixture

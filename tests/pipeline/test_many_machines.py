@@ -139,7 +139,7 @@ def test_no_scheduler_there(tmp_path):
 
 def test_two_replicas_share_a_night_and_one_dies(own_broker, tmp_path):
     bootstrap, alerts = own_broker.bootstrap_servers, nights.night()
-    (tmp_path / "zads.toml").write_text("[dispatch]\nmessages = 25\n")
+    (tmp_path / "zads.toml").write_text("[dispatch]\nmessages = 6\n")
     publish_night(bootstrap, alerts[:100])  # so that there are topics to share
     with ExitStack() as stack:
         one, two = (

@@ -31,7 +31,7 @@ BROKEN = "the connection breaks"
 HOWS = [*FAILURES, BROKEN]
 AWAY_SECONDS = 25.0
 ENOUGH_SECONDS = 180.0
-_SMALL = "[dispatch]\nmessages = 25\n"
+_SMALL = "[dispatch]\nmessages = 6\n"
 
 
 def strike(link: Link, how: str, pids: frozenset[int] | None) -> None:
