@@ -69,11 +69,15 @@ def load(where: str) -> Filter:
 
 
 def filter_or_expression(named: str, where: str) -> str:
-    """What a person chose: a filter by name or an expression, "" for neither. Raises FilterError for both."""
+    """What a person chose: a filter by name or an expression, "" for neither. Raises FilterError for both.
+
+    A flag alone, such as `targets.match`, comes back in brackets: nobody takes it for the name of a filter.
+    """
     if named and where:
         raise FilterError(f"choose one: the filter {named}, or the expression {where!r}")
     if where and not is_expression(where):
-        expression(where)  # says what is wrong with it, or that it is a column alone
+        expression(where)  # says what is wrong with it
+        return f"({where})"
     return named or where
 
 

@@ -68,7 +68,8 @@ def agreements(bootstrap: str, channels: ChannelSet, folder: Path) -> list[Agree
             ours = [c for c in channels.channels if c.access == access and survey in c.filter.surveys]
             if ours:
                 part, public = Archive(folder, survey), access == "public"
-                again = replay([c.filter for c in ours], part, versions="all", public=public)
+                filters, outside = [c.filter for c in ours], channels.externals
+                again = replay(filters, part, versions="all", public=public, externals=outside)
                 for number, channel in enumerate(ours):
                     replayed[channel.name] += _places(again, number)
     return [_agreement(bootstrap, channel, replayed[channel.name]) for channel in channels.channels]

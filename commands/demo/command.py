@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from itertools import chain, islice
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,8 +14,11 @@ import typer
 from commands.shared.options import EXIT_STOPPED, counted, people
 
 if TYPE_CHECKING:
+    from commands.demo.kinds import Kind
+    from commands.demo.night import Night
     from pipeline.broker.listen import Alert
     from pipeline.channels.channel import ChannelSet
+    from pipeline.channels.config import RunConfig
     from pipeline.clients.publish import PublishSummary
     from pipeline.live.run import Stopped
     from pipeline.live.statistics import Statistics
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
 _STRANGERS = r"|^(pgir|winter|turbo|unknown)_.*"
 _SHOWN_FIRST = ("young_supernova", "new_transient", "blue_outburst", "known_object", "nuclear")
 _PICTURES = 4
+_GRACE_SECONDS = 2.0
+"""The night is published in one go: what belongs to an exposure comes within a moment."""
 
 
 def register(app: typer.Typer) -> None:
@@ -54,32 +60,42 @@ def demo(
     home = zads_home() / "demo"
     shutil.rmtree(home, ignore_errors=True)
     people.rule("1. A Kafka broker")
-    with Broker(home=home / "kafka") as broker:
+    with ThreadPoolExecutor(1) as beside, Broker(home=home / "kafka") as broker:
+        preparing = None if alerts else beside.submit(_prepared, number, rubin, seed, home / "external")
         people.print(f"Apache Kafka answers at {broker.bootstrap_servers}")
-        statistics, channels = _live(
-            broker.bootstrap_servers, _feed(broker.bootstrap_servers, alerts, (number, rubin), seed), workers
-        )
+        night, kinds = preparing.result() if preparing else (None, [])
+        settings = _settings(broker.bootstrap_servers, workers, kinds, home / "external")
+        statistics, channels = _live(settings, _feed(broker.bootstrap_servers, alerts, night))
         if statistics.stopped:
             people.print("stopped: the broker and the workers have ended too")
             raise typer.Exit(EXIT_STOPPED)
+        failed = night is not None and _kinds_failed(broker.bootstrap_servers, kinds, night, home)
         found = _found(broker.bootstrap_servers, statistics, channels)
-        people.rule("4. Some of what was found")
+        people.rule("5. Some of what was found")
         kept = _keep(found, home / "found")
         _show(found, home / "found.png")
-        people.rule("5. The same night once more, from the archive")
+        people.rule("6. The same night once more, from the archive")
         agreed = _replayed(broker.bootstrap_servers, channels, home / "archive")
         shutil.rmtree(home / "kafka", ignore_errors=True)
     _what_next(found, kept, home)
-    if not agreed:
+    if failed or not agreed:
         raise typer.Exit(1)
 
 
-def _feed(bootstrap: str, alerts: Path | None, numbers: tuple[int, int], seed: int) -> Publishing:
+def _prepared(number: int, rubin: int, seed: int, external: Path) -> tuple[Night, list[Kind]]:
+    """The simulated night, and what the kinds of filters read beside it."""
+    from commands.demo.kinds import kinds_of
+    from commands.demo.night import Night
+
+    night = Night.simulated(number, rubin, seed)
+    return night, kinds_of(night, external)
+
+
+def _feed(bootstrap: str, alerts: Path | None, night: Night | None) -> Publishing:
     """What publishes the night while the channels are running; what came of it, unless it was stopped."""
 
     def feed(stopped: Stopped) -> PublishSummary | None:
         from pipeline.clients.publish import publish, publish_packets
-        from simulator import simulate, simulate_rubin
 
         def heed(_: PublishSummary) -> None:
             if stopped():
@@ -88,10 +104,8 @@ def _feed(bootstrap: str, alerts: Path | None, numbers: tuple[int, int], seed: i
         try:
             if alerts is not None:
                 return publish([alerts], bootstrap, progress=heed)
-            ztf, rubin = numbers
-            both = (simulate(ztf, seed), simulate_rubin(rubin, seed) if rubin else ())
-            packets = (alert.packet for alert in chain.from_iterable(both))
-            return publish_packets(packets, bootstrap, progress=heed)
+            assert night is not None
+            return publish_packets(night.packets, bootstrap, progress=heed)
         except _StoppedError:
             return None
 
@@ -109,19 +123,33 @@ class _StoppedError(Exception):
     """Raised to end a feed that is no longer wanted."""
 
 
-def _live(bootstrap: str, feed: Publishing, workers: int) -> tuple[Statistics, ChannelSet]:
-    from commands.shared.dask_cluster import dask_cluster
-    from commands.shared.view import LiveView, summarise
-    from pipeline.channels.config import channel_set, read_config
-    from pipeline.live.run import run_live
+def _settings(bootstrap: str, workers: int, kinds: list[Kind], external: Path) -> RunConfig:
+    """The configuration of this folder, with the channels of the demo beside its own."""
+    from filters import registered
+    from pipeline.channels.config import ChannelConfig, ExposuresConfig, read_config
 
     settings = read_config(bootstrap_servers=bootstrap, topics=_every_survey(), dask={"workers": workers})
-    channels = channel_set(settings)
-    people.rule(
-        f"2. A Dask cluster of {workers} workers, {len(channels.channels)} channels, and a night of alerts"
-    )
+    if not kinds:
+        return settings
+    channels = settings.channels or {name: ChannelConfig() for name in registered()}
+    more = {
+        "channels": channels | {kind.channel: kind.config for kind in kinds},
+        "external": str(external),
+        "exposures": ExposuresConfig(grace_seconds=_GRACE_SECONDS),
+    }
+    return settings.model_copy(update=more)
+
+
+def _live(settings: RunConfig, feed: Publishing) -> tuple[Statistics, ChannelSet]:
+    from commands.shared.dask_cluster import dask_cluster
+    from commands.shared.view import LiveView, summarise
+    from pipeline.channels.config import channel_set
+    from pipeline.live.run import run_live
+
+    channels, dask = channel_set(settings), settings.dask
+    counts = f"{dask.workers} workers, {len(channels.channels)} channels"
+    people.rule(f"2. A Dask cluster of {counts}, and a night of alerts")
     published: list[PublishSummary | None] = []
-    dask = settings.dask
     on_dask = dask_cluster(dask.scheduler, dask.workers, dask.memory, dask.kind)
     with LiveView(channels, people) as view, on_dask as scheduler:
         statistics = run_live(
@@ -137,6 +165,27 @@ def _live(bootstrap: str, feed: Publishing, workers: int) -> tuple[Statistics, C
         for reason, count in summary.refused.items():
             people.print(f"{counted(count, 'packet')} could not be published ({reason}): dead letters")
     return statistics, channels
+
+
+def _kinds_failed(bootstrap: str, kinds: list[Kind], night: Night, home: Path) -> bool:
+    """Tell what each kind of filter found of what it was to find, with a picture; whether one found
+    nothing."""
+    from commands.demo.kinds import kinds_table, shown
+    from commands.demo.pictures import draw
+    from pipeline.broker.listen import listen
+
+    people.rule("4. A filter of each kind, beside the truth of the simulated sky")
+    done = []
+    for kind in kinds:
+        alerts = list(listen(f"channel.{kind.channel}", bootstrap, until_drained=True))
+        done.append(shown(kind, alerts, night))
+    people.print(kinds_table(done))
+    pictures = draw(done, night, home / "kinds", home / "external")
+    people.print(f"{counted(len(pictures), 'picture')}, one of each kind: {home / 'kinds'}", soft_wrap=True)
+    for one in done:
+        if one.failed:
+            people.print(f"[red]{one.kind.channel} has found nothing, and there was something[/red]")
+    return any(one.failed for one in done)
 
 
 def _found(bootstrap: str, statistics: Statistics, channels: ChannelSet) -> list[Alert]:

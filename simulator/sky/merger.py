@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 
@@ -84,6 +87,21 @@ def merger_in(survey: Survey, plan: Plan, seed: int) -> Merger:
     return Merger(
         _name(jd, int(rng.integers(26, 300))), jd, place.ra, place.dec, float(rng.uniform(0.009, 0.02)), place
     )
+
+
+def merger_of(kilonova: Mapping[Any, Any], number: int = 0) -> Merger:
+    """The merger that made a kilonova of the truth table: for messages about it.
+
+    Parameters
+    ----------
+    kilonova
+        Its row: t0 (jd), ra, dec (degrees), redshift.
+    number
+        Of several: no two have one name.
+    """
+    jd, ra, dec, redshift = (float(kilonova[name]) for name in ("t0", "ra", "dec", "redshift"))
+    nowhere = Place(-1, -1, math.nan, math.nan, ra, dec)  # of no quadrant: it makes no source
+    return Merger(_name(jd, 26 + number), jd, ra, dec, redshift, nowhere)
 
 
 def _name(jd: float, count: int) -> str:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from filters import alert_filter, expression, history, load
+from filters import alert_filter, expression, filter_or_expression, history, load
 from filters.errors import FilterError
 from filters.expressions import BadExpression, is_expression
 from filters.expressions.terms import Shared
@@ -364,6 +364,8 @@ def test_load_takes_an_expression_where_it_takes_a_name(tmp_path: Path) -> None:
     assert load("positive and rb > 0.65").reads is not None
     for name in ("real_bogus", "my_filters.py:mine", "a.b:c", "~/x/y.py:f"):
         assert not is_expression(name)
+    flag = filter_or_expression("", "positive")
+    assert load(flag).cut_names() == ["positive"]
 
 
 def test_the_version_is_that_of_the_text() -> None:
