@@ -13,22 +13,19 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from archive.replay.records import Records
 from archive.replay.trial import SOURCE
 from filters.errors import FilterError
 
 
 @dataclass(frozen=True)
-class Span:
-    """Offsets low <= offset < high of a partition, in which one filter was in force.
+class Span(Records):
+    """Records of a partition that were judged by one filter.
 
     variant: its number among those of the replay; None: the channel was off. high: None, it is in force
     still.
     """
 
-    topic: str
-    partition: int
-    low: int
-    high: int | None
     variant: int | None
 
 
@@ -54,7 +51,5 @@ def as_ran(matches: pd.DataFrame, spans: Sequence[Span]) -> pd.DataFrame:
     for span in spans:
         if span.variant is None:
             continue
-        here = (matches["_topic"] == span.topic) & (matches["_partition"] == span.partition)
-        inside = (offset >= span.low) & (offset < (np.inf if span.high is None else span.high))
-        keep |= here.to_numpy(dtype=bool, na_value=False) & inside & (variant == span.variant)
+        keep |= span.among(matches["_topic"], matches["_partition"], offset) & (variant == span.variant)
     return matches[keep].reset_index(drop=True)

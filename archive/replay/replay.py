@@ -23,6 +23,7 @@ from archive.read.columns import Tally
 from archive.read.fragments import WHOLE, Piece, shares
 from archive.read.view import View
 from archive.replay.funnels import NightSum
+from archive.replay.records import Records
 from archive.replay.results import Replay, gathered
 from archive.replay.trial import Outcome, Trial, Way
 from filters import Filter, load
@@ -65,6 +66,7 @@ def replay(
     on_progress: Callable[[Progress], None] | None = None,
     externals: Externals | None = None,
     values: Sequence[str] = (),
+    only: Sequence[Records] = (),
 ) -> Replay:
     """Run filters over nights of an archive as the live stream would have; one pass for all of them.
 
@@ -102,6 +104,8 @@ def replay(
     values
         Columns that the matches carry beside what the filters read and give: "galex.sep". As `values` of a
         channel.
+    only
+        Source records: the filters see these and no others, with versions="all". All where left out.
 
     Returns
     -------
@@ -118,6 +122,9 @@ def replay(
     source = archive if isinstance(archive, Archive) else Archive(archive)
     chosen = variants([filters] if isinstance(filters, (Filter, str)) else filters, parameters)
     trial = _trial(chosen, source, source.view((), cone, where, public), versions, way, externals, values)
+    if only and not trial.sources:
+        raise FilterError("some records only: they are named by Kafka", hint='replay with versions="all"')
+    trial = replace(trial, only=tuple(only))
     began, tally = time.monotonic(), Tally()
     few = max(1, SHARE_ROWS // (1 + len(chosen) // _FILTERS))
     rows = WHOLE if trial.whole_nights else _BAG_ROWS if way == "bag" else few

@@ -23,6 +23,7 @@ from archive.read.counting import text_keys
 from archive.read.fragments import WHOLE, Piece
 from archive.read.objects import decoded
 from archive.read.view import View
+from archive.replay.records import Records, held_by
 from filters import Filter
 from filters.external.externals import Externals, external_names, frames_of
 from filters.halving import by_halves
@@ -124,6 +125,7 @@ class Trial:
 
     sources: matches say which record they are. way: "dataframe" asks a filter once a batch, "bag" once a
     packet, decoded from its Avro body. values: columns that matches carry beside what their filter reads.
+    only: the filters see these records and no others; none: they see all.
     """
 
     filters: tuple[Filter, ...]
@@ -132,6 +134,7 @@ class Trial:
     sources: bool = False
     way: Way = "dataframe"
     values: tuple[str, ...] = ()
+    only: tuple[Records, ...] = ()
 
     @property
     def whole_nights(self) -> bool:
@@ -175,6 +178,9 @@ class Trial:
 
     def _try(self, outcome: Outcome, frame: pd.DataFrame, table: pa.Table) -> None:
         """Ask every filter about one batch."""
+        if self.only:
+            keep = held_by(self.only, *(table[name].to_pandas() for name in SOURCE[:3]))
+            frame, table = frame[keep].reset_index(drop=True), table.filter(pa.array(keep))
         if not len(frame):
             return
         depths = np.zeros((len(self.filters), len(frame)), np.uint8)
@@ -189,20 +195,32 @@ class Trial:
             if names is not None:
                 outcome.cuts[number] = names
                 passing = np.flatnonzero(depths[number] == len(names))
-                self._note_matches(outcome, number, passing, table, self._values(f, passing, frame, packets))
+                values = self._values(f, passing, frame, packets, whole=not outcome.unjudged[number])
+                self._note_matches(outcome, number, passing, table, values)
             outcome.reached[number] += np.bincount(depths[number], minlength=256)
         outcome.alerts += len(frame)
         _note_objects(outcome, text_keys(table["objectId"]), depths)
 
     def _values(
-        self, f: Filter, rows: np.ndarray, frame: pd.DataFrame, packets: Sequence[dict[str, Any]]
+        self,
+        f: Filter,
+        rows: np.ndarray,
+        frame: pd.DataFrame,
+        packets: Sequence[dict[str, Any]],
+        whole: bool,
     ) -> pd.DataFrame:
-        """What the filter computes for the alerts that pass: the same values as in the whole batch."""
+        """What the filter computes for the alerts that pass: the same values as in the whole batch.
+
+        whole: it has given an answer for each alert.
+        """
         if not f.gives or not len(rows):
             return none_of(f.gives)
         if self.way == "bag":
             maker = frames_of(f.require_reads(), self.view.survey, externals=self.view.externals)
             return f.judge(maker.of_packets([packets[row] for row in rows.tolist()])).values
+        if f.scope == "exposure" and whole:
+            judged = f.judge(frame)  # those that do not pass are part of their exposures
+            return judged.values.iloc[np.searchsorted(np.flatnonzero(judged.mask), rows)]
         return f.judge(frame.iloc[rows]).values
 
     def _note_matches(

@@ -4,6 +4,7 @@ judged."""
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from archive.read.archive import Archive
+    from archive.replay.records import Records
     from filters import Filter
+    from filters.external.externals import Externals
+    from pipeline.channels.channel import Channel
     from pipeline.clients.in_force import InForce
 
 
@@ -43,38 +47,101 @@ def matches_as_ran(
     ZadsError
         For what is no channel, or one that never ran.
     """
-    from archive.replay.as_ran import Span, as_ran
-    from archive.replay.replay import replay
     from pipeline.clients.in_force import in_force
 
     if not names_channel(named):
         raise ZadsError(f"{named} is not a channel", hint="--as-ran wants one: channel.NAME")
     channel = asked_channel(named, config, bootstrap).channel
-    told = in_force(settings_of(config, bootstrap_servers=bootstrap), channel.name)
+    settings = settings_of(config, bootstrap_servers=bootstrap)
+    told = in_force(settings, channel.name)
     if not told:
         raise ZadsError(f"{named} has not run yet: zads.applied does not name it")
-    filters, numbers = _filters(channel.filter, told)
-    spans = [
-        Span(one.topic, one.partition, one.low, one.high, numbers.get(_key(one)) if one.version else None)
-        for one in told
-    ]
-    found = replay(filters, archive, nights=nights, versions="all", public=channel.public)
-    kept = as_ran(found.matches, spans)
-    for number, label in enumerate(found.labels):
-        people.print(f"{counted(int((kept['variant'] == number).sum()), 'match')}: {label}", markup=False)
-    return kept
+    return repeated(channel, told, archive, settings.externals, nights)
 
 
-def _filters(current: Filter, told: list[InForce]) -> tuple[list[Filter], dict[str, int]]:
+def repeated(
+    channel: Channel, told: Sequence[InForce], archive: Archive, externals: Externals, nights: str | None
+) -> pd.DataFrame:
+    """The matches of a channel, each record judged by what was in force at its offset.
+
+    Parameters
+    ----------
+    channel
+        As it is now.
+    told
+        What was in force where.
+    archive
+        The archive of what it read.
+    externals
+        The folder of external information: the versions that were in force are read.
+    nights
+        As of a replay.
+
+    Raises
+    ------
+    NoSuchExternal
+        When a version of a catalogue, region or sky map that was in force is not there any more.
+    """
+    import pandas as pd
+
+    from archive.replay.as_ran import Span, as_ran
+    from archive.replay.replay import replay
+    from filters.external.externals import Externals
+
+    read = {name.partition(".")[0] for name in channel.external_reads}
+    whole = channel.filter.scope == "exposure"
+    alike: dict[tuple[str, int, str], list[InForce]] = {}
+    for one in told:
+        if one.version:
+            versions = {name: version for name, version in one.external.items() if name in read}
+            together = one.topic if whole else "", one.late, json.dumps(versions, sort_keys=True)
+            alike.setdefault(together, []).append(one)
+    parts = []
+    for (*_, text), some in alike.items():
+        filters, numbers = _filters(channel.filter, some)
+        spans = [Span(one.topic, one.partition, one.low, one.high, numbers[_key(one)]) for one in some]
+        found = replay(
+            filters,
+            archive,
+            nights=nights,
+            versions="all",
+            public=channel.public,
+            externals=Externals(externals.store.root, json.loads(text)),
+            values=channel.values,
+            only=_seen(some) if whole else (),
+        )
+        kept = as_ran(found.matches, spans)
+        for number, label in enumerate(found.labels):
+            count = counted(int((kept["variant"] == number).sum()), "match")
+            people.print(f"{count}: {label}{_with(json.loads(text))}", markup=False)
+        parts.append(kept)
+    return pd.concat(parts, ignore_index=True)
+
+
+def _seen(some: Sequence[InForce]) -> list[Records]:
+    """The records that a filter of whole exposures saw: those judged, and those beside them."""
+    from archive.replay.records import Records
+
+    judged = {Records(one.topic, one.partition, one.low, one.high) for one in some}
+    beside = {Records(one.topic, number, at, at + 1) for one in some for number, at in one.beside}
+    return list(judged | beside)
+
+
+def _with(versions: dict[str, str]) -> str:
+    """Which external information was read, as people read it."""
+    return "".join(f", {name} {version}" for name, version in versions.items())
+
+
+def _filters(current: Filter, told: Sequence[InForce]) -> tuple[list[Filter], dict[str, int]]:
     """The filter with each set of values that was in force, and the number of each set among them."""
-    others = {one.version for one in told} - {current.version, ""}
+    others = {one.version for one in told} - {current.version}
     if others:
         people.print(
             f"parts were judged by other versions of the filter ({', '.join(sorted(others))}); here it is"
             f" {current.version} throughout",
             style="yellow",
         )
-    sets: dict[str, dict[str, Any]] = {_key(one): dict(one.parameters) for one in told if one.version}
+    sets: dict[str, dict[str, Any]] = {_key(one): dict(one.parameters) for one in told}
     filters: list[Filter] = []
     numbers: dict[str, int] = {}
     for key, values in sets.items():

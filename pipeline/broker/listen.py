@@ -38,7 +38,7 @@ from pipeline.broker.client import (
 from pipeline.broker.logs import NowAndThen
 from pipeline.broker.partition import Partition
 from pipeline.broker.ranges import Stalled
-from pipeline.broker.topics import offsets
+from pipeline.broker.topics import NO_LEADER_YET, offsets
 from schemas.avro.framing import SchemaSource
 from schemas.frame import value_in_packet
 from schemas.packets.packet import read_packet
@@ -51,6 +51,7 @@ LOOK_AGAIN = 5.0
 # After so long without a sign while draining, ask whether the broker is there at all, seconds.
 SILENCE = 15.0
 _POLL = 0.2
+_LEADER_SECONDS = 10.0
 _UNKNOWN_TOPIC = {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}
 # librdkafka looks for a group's coordinator even where only single partitions are read.
 _NO_GROUP_NEEDED = {KafkaError.GROUP_AUTHORIZATION_FAILED}
@@ -423,12 +424,15 @@ def committed_ends(bootstrap: str, places: Iterable[Place], **kafka: Any) -> dic
     if not asked:
         return {}
     # The client must outlive its futures, which would wait for ever.
-    admin = admin_client(bootstrap, **kafka)
-    futures = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=10)
-    try:
-        return {(place.topic, place.partition): future.result().offset for place, future in futures.items()}
-    except KafkaException as error:
-        raise BrokerError(f"cannot find the end of the topic: {sentence(error.args[0])}") from None
+    admin, deadline = admin_client(bootstrap, **kafka), time.monotonic() + _LEADER_SECONDS
+    while True:
+        futures = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=10)
+        try:
+            return {(p.topic, p.partition): future.result().offset for p, future in futures.items()}
+        except KafkaException as error:
+            if error.args[0].code() not in NO_LEADER_YET or time.monotonic() > deadline:
+                raise BrokerError(f"cannot find the end of the topic: {sentence(error.args[0])}") from None
+        time.sleep(_POLL)  # a topic that was just made
 
 
 def _alert(message: Message, schemas: SchemaSource | None = None) -> Alert:

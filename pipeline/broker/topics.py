@@ -22,12 +22,13 @@ from pipeline.broker.client import (
 from pipeline.broker.faults import Fault, fault_of
 from pipeline.broker.partition import Partition
 
+NO_LEADER_YET = {KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION}
+"""What a broker answers for a partition that was just made, or whose leader has just gone."""
 _NOT_YET = {
+    *NO_LEADER_YET,
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError._UNKNOWN_TOPIC,
     KafkaError._UNKNOWN_PARTITION,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.FENCED_LEADER_EPOCH,
     KafkaError.UNKNOWN_LEADER_EPOCH,
     KafkaError.KAFKA_STORAGE_ERROR,

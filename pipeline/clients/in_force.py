@@ -1,23 +1,31 @@
-"""Which parameters of a channel were in force where, as zads.applied tells it."""
+"""Which parameters of a channel were in force where, as zads.applied and zads.exposures tell it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.broker.client import topic_names
 from pipeline.broker.listen import listen
 from pipeline.channels.config import RunConfig
-from pipeline.channels.gaps import APPLIED_TOPIC
+from pipeline.channels.gaps import APPLIED_TOPIC, EXPOSURES_TOPIC
+from pipeline.live.exposures.closings import CLOCK
+
+Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class InForce:
     """Offsets low <= offset < high of a partition (high None: until now), and how the channel was there.
 
-    version: of its filter, "" where the channel was off. parameters: their values.
+    version: of its filter, "" where the channel was off. parameters: their values. external: name -> version
+    of each catalogue, region or collection of sky maps that the run read, for this channel or another.
+    late: of a channel of whole exposures, 0 for what was judged when its exposure was closed, else which of
+    the later judgements of its exposure. beside: partition and offset of the records that were judged before
+    in the exposure of a late one.
     """
 
     topic: str
@@ -26,15 +34,23 @@ class InForce:
     high: int | None
     version: str
     parameters: Mapping[str, Any]
+    external: Mapping[str, str] = field(default_factory=dict)
+    late: int = 0
+    beside: tuple[Place, ...] = ()
 
 
 def in_force(config: RunConfig, channel: str) -> list[InForce]:
     """Where which parameters of a channel were in force, by topic, partition and offset; none for a channel
     that never ran. Raises BrokerError."""
-    if APPLIED_TOPIC not in topic_names(config.bootstrap_servers, **config.client):
-        return []
-    told = listen(APPLIED_TOPIC, config.bootstrap_servers, until_drained=True, **config.client)
-    return spans_of((json.loads(record.raw) for record in told), channel)
+    applied = list(_told(config, APPLIED_TOPIC))
+    return spans_of(applied, channel) or exposures_of(applied, _told(config, EXPOSURES_TOPIC), channel)
+
+
+def _told(config: RunConfig, topic: str) -> Iterator[Mapping[str, Any]]:
+    if topic in topic_names(config.bootstrap_servers, **config.client):
+        for record in listen(topic, config.bootstrap_servers, until_drained=True, **config.client):
+            if record.key != CLOCK:
+                yield json.loads(record.raw)
 
 
 def spans_of(applied: Iterable[Mapping[str, Any]], channel: str) -> list[InForce]:
@@ -49,14 +65,64 @@ def spans_of(applied: Iterable[Mapping[str, Any]], channel: str) -> list[InForce
     """
     changes: dict[tuple[str, int], dict[int, Mapping[str, Any]]] = {}
     for one in applied:
-        mine: Mapping[str, Any] = next((each for each in one["channels"] if each["name"] == channel), {})
-        changes.setdefault((one["topic"], one["partition"]), {})[one["offset"]] = mine
+        if "topic" in one:
+            told = {**_described(one, channel), "external": one.get("external", {})}
+            changes.setdefault((one["topic"], one["partition"]), {})[one["offset"]] = told
     found = []
     for (topic, partition), at in sorted(changes.items()):
         offsets = sorted(at)
         for low, high in zip(offsets, [*offsets[1:], None], strict=True):
             mine = at[low]
-            found.append(
-                InForce(topic, partition, low, high, mine.get("version", ""), mine.get("parameters", {}))
-            )
+            how = mine.get("version", ""), mine.get("parameters", {}), mine["external"]
+            found.append(InForce(topic, partition, low, high, *how))
     return found if any(one.version for one in found) else []
+
+
+def _described(applied: Mapping[str, Any], channel: str) -> Mapping[str, Any]:
+    return next((each for each in applied["channels"] if each["name"] == channel), {})
+
+
+def exposures_of(
+    applied: Iterable[Mapping[str, Any]], closings: Iterable[Mapping[str, Any]], channel: str
+) -> list[InForce]:
+    """The same of a channel of whole exposures.
+
+    Parameters
+    ----------
+    applied
+        The records of zads.applied: they say what a version of the channels means.
+    closings
+        Those of zads.exposures, in order.
+    channel
+        Name of the channel.
+    """
+    meant = {one["version"]: _described(one, channel) for one in applied if "exposures" in one}
+    before: dict[tuple[str, str, int], list[Place]] = {}
+    turns: Counter[tuple[str, str, int]] = Counter()
+    found: list[InForce] = []
+    for closing in closings:
+        key = closing["topic"], closing["survey"], closing["exposure"]
+        places = [(int(n), offset) for n, offsets in closing["offsets"].items() for offset in offsets]
+        known = before.setdefault(key, [])
+        turns[key] += closing["reason"] == "late"
+        mine = meant.get(closing["version"], {})
+        late, beside = (turns[key], tuple(known)) if closing["reason"] == "late" else (0, ())
+        what = mine.get("version", ""), mine.get("parameters", {}), closing["external"]
+        found += [InForce(key[0], number, at, at + 1, *what, late, beside) for number, at in places]
+        known += places
+    joined = list(_joined(sorted(found, key=lambda one: (one.topic, one.partition, one.low))))
+    return joined if any(one.version for one in joined) else []
+
+
+def _joined(found: Iterable[InForce]) -> Iterator[InForce]:
+    """Records that were judged alike and follow each other, as one range."""
+    last: InForce | None = None
+    for one in found:
+        if last is not None and not one.late and replace(one, low=last.low, high=last.high) == last:
+            last = replace(last, high=one.high)
+            continue
+        if last is not None:
+            yield last
+        last = one
+    if last is not None:
+        yield last

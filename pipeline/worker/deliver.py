@@ -266,6 +266,16 @@ def applied_record(channels: ChannelSet, work: Work) -> dict[str, Any]:
     }
 
 
+def applied_to_exposures(channels: ChannelSet) -> dict[str, Any]:
+    """Arguments for Producer.produce that say what the version in the records of zads.exposures means."""
+    applied = {
+        "exposures": True,
+        "version": channels.version,
+        "channels": [channel.describe() for channel in channels.channels],
+    }
+    return {"topic": APPLIED_TOPIC, "key": b"exposures", "value": json.dumps(applied).encode()}
+
+
 def _undelivered(channel: Channel, match: Match, reason: str, detail: str) -> Refusal:
     return Refusal(match.index, "publish", reason, detail, channel.name, match.candid, match.objectId)
 

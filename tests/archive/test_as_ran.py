@@ -9,7 +9,7 @@ import pytest
 
 from archive.replay.as_ran import Span, as_ran
 from filters.errors import FilterError
-from pipeline.clients.in_force import InForce, spans_of
+from pipeline.clients.in_force import InForce, exposures_of, spans_of
 
 
 def applied(partition: int, offset: int, *channels: tuple[str, float]) -> dict[str, Any]:
@@ -52,3 +52,44 @@ def test_each_record_keeps_the_verdict_of_its_own_parameters() -> None:
     assert kept == [[0, 0, 0], [0, 1, 0], [0, 4, 1], [0, 5, 1], [1, 0, 1]]
     with pytest.raises(FilterError, match="records"):
         as_ran(matches.drop(columns="_offset"), spans)
+
+
+def test_the_versions_of_catalogues_and_maps_that_were_read() -> None:
+    told = [
+        applied(0, 0, ("near", 0.3)) | {"external": {"galex": "a"}},
+        applied(0, 5, ("near", 0.3)) | {"external": {"galex": "b"}},
+    ]
+    assert [one.external for one in spans_of(told, "near")] == [{"galex": "a"}, {"galex": "b"}]
+
+
+def test_what_was_judged_together_and_what_came_late() -> None:
+    described = {"name": "calm", "version": "v", "parameters": {"most": 10}}
+    meaning = [
+        applied(0, 0, ("other", 0.1)),
+        {"exposures": True, "version": "1", "channels": [described]},
+        {"exposures": True, "version": "2", "channels": [{**described, "parameters": {"most": 5}}]},
+        {"exposures": True, "version": "off", "channels": []},
+    ]
+
+    def closing(exposure: int, reason: str, version: str, **offsets: list[int]) -> dict[str, Any]:
+        places = {name[1:]: some for name, some in offsets.items()}
+        key = {"topic": "night", "survey": "ztf", "exposure": exposure}
+        return {**key, "offsets": places, "reason": reason, "version": version, "external": {}}
+
+    told = [
+        closing(7, "passed", "1", p0=[0, 1, 3], p1=[0]),
+        closing(8, "passed", "1", p0=[2]),
+        closing(9, "passed", "off", p0=[4]),
+        closing(7, "late", "2", p0=[5]),
+        closing(7, "late", "2", p1=[1]),
+    ]
+    first, second = {"most": 10}, {"most": 5}
+    assert exposures_of(meaning, told, "calm") == [
+        InForce("night", 0, 0, 4, "v", first),
+        InForce("night", 0, 4, 5, "", {}),
+        InForce("night", 0, 5, 6, "v", second, {}, 1, ((0, 0), (0, 1), (0, 3), (1, 0))),
+        InForce("night", 1, 0, 1, "v", first),
+        InForce("night", 1, 1, 2, "v", second, {}, 2, ((0, 0), (0, 1), (0, 3), (1, 0), (0, 5))),
+    ]
+    assert exposures_of(meaning, told, "nobody") == []
+    assert spans_of(meaning, "calm") == []

@@ -25,15 +25,18 @@ from archive.write.appenders import Appenders
 from cluster.kafka.broker import Broker
 from commands import application
 from commands.external.catalogues import add_catalogue
+from commands.shared.as_ran import repeated
 from filters import load
+from filters.external.externals import Externals
 from pipeline.broker.client import admin_client
 from pipeline.broker.partition import Partition
 from pipeline.broker.topics import ensure_topics, topic_ids
-from pipeline.channels.channel import ChannelSet
+from pipeline.channels.channel import Channel, ChannelSet
 from pipeline.channels.config import RunConfig
 from pipeline.channels.gaps import EXPOSURES_TOPIC
 from pipeline.clients.exposures import in_open_exposures, judgement
 from pipeline.clients.follow import Follower
+from pipeline.clients.in_force import in_force
 from pipeline.live.exposures.clock import BrokerClock
 from pipeline.live.exposures.closings import Closing, closed_by, closing_of
 from pipeline.live.exposures.gathering import Gathering, Key, Place
@@ -362,3 +365,8 @@ def assert_replay_differs_only_where_something_was_late(
     differing = set(delivered(servers)) ^ set(whole)
     assert differing
     assert {p["pid"] for p in packets if p["candid"] in differing} <= late
+    told = in_force(RunConfig(bootstrap_servers=servers), "few")
+    ran = repeated(Channel("few", few), told, Archive(folder), Externals(), None)
+    sizes_then = {candid_of(record): size_of(record) for record in records(servers, "channel.few")}
+    assert dict(zip(ran["candid"], ran["size"], strict=True)) == sizes_then
+    assert len(ran) == len(sizes_then)

@@ -37,7 +37,7 @@ from pipeline.live.exposures.clock import BrokerClock
 from pipeline.live.exposures.closings import CLOCK, Closing, closed_by
 from pipeline.live.exposures.gathering import Gathering, Key, Place
 from pipeline.live.membership import Membership
-from pipeline.worker.deliver import Outgoing, span_of
+from pipeline.worker.deliver import Outgoing, applied_to_exposures, span_of
 from pipeline.worker.position import metadata_of, standing
 from pipeline.worker.tally import tally
 
@@ -121,6 +121,7 @@ class ExposureLane:
         self._ids: dict[str, str] = {}
         self._entries: dict[str, Entry] = {}  # topic -> of the ledger
         self._looked = -_LOOK_SECONDS
+        self._applied = ""  # the version of the channels that zads.applied was told last
         self._committed: dict[Partition, int] = {}
         self._newest: dict[Partition, int] = {}  # milliseconds, of the records read
         self._at_end: set[Partition] = set()
@@ -298,6 +299,8 @@ class ExposureLane:
         for one in judged:
             one.outgoing.produce(paced, *map(span_of, one.records))
             paced.produce(**one.closing.record(channels), partition=0)
+        if judged and channels.version != self._applied:
+            paced.produce(**applied_to_exposures(channels))
         entries = self._entries_with(judged)
         for entry in entries.values():
             paced.produce(**entry.record())
@@ -311,6 +314,7 @@ class ExposureLane:
         self._producer.commit_transaction(_KAFKA_SECONDS)
         self._committed |= moved
         self._entries |= entries
+        self._applied = channels.version if judged else self._applied
         for one in judged:
             self._settle(one.closing)
 
