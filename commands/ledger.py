@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +10,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from commands.shared.options import Archive, Bootstrap, Config, Json, archive_at, counted, settings_of
+from commands.shared.options import (
+    Archive,
+    Bootstrap,
+    Config,
+    Json,
+    archive_at,
+    counted,
+    iso_night,
+    settings_of,
+)
 from commands.status import EXIT_UNWELL
 from schemas.errors import ZadsError
 from schemas.json_text import to_json
@@ -67,7 +75,7 @@ def ledger(
     settings = settings_of(config, bootstrap_servers=bootstrap, group=group)
     found = entries(settings)
     nights = nights_of(found)
-    wanted = _iso(night) if night else max(nights, default="")
+    wanted = iso_night(night) if night else max(nights, default="")
     if wanted not in nights:
         known = ", ".join(nights[-5:]) or "none"
         raise ZadsError(f"group {settings.group} has read nothing of the night {wanted}; the last: {known}")
@@ -85,14 +93,6 @@ def ledger(
         _show(told, archived)
     if told.problems:
         raise typer.Exit(EXIT_UNWELL)
-
-
-def _iso(night: str) -> str:
-    """Both ways to write a date as "2023-10-12"."""
-    try:
-        return f"{datetime.strptime(night.replace('-', ''), '%Y%m%d'):%Y-%m-%d}"
-    except ValueError:
-        raise typer.BadParameter(f"{night!r} is no date: write 2023-10-12") from None
 
 
 def _compare(told: NightLedger, sent: str) -> None:

@@ -13,6 +13,7 @@ from commands.channel import apply as channel_apply
 from commands.channel import approve as channel_approve
 from commands.channel import clone as channel_clone
 from commands.channel import edit as channel_edit
+from commands.channel import rank as channel_rank
 from commands.channel import share as channel_share
 from commands.channel import show as channel_show
 from commands.shared.options import Bootstrap, Config, counted, people, settings_of
@@ -31,6 +32,7 @@ def register(app: typer.Typer) -> None:
     channel_apply.register(group)
     channel_approve.register(group)
     channel_share.register(group)
+    channel_rank.register(group)
     group.command("gaps")(gaps)
     group.command("backfill")(backfill)
     app.add_typer(group, name="channel")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,6 +80,14 @@ def archive_at(named: str | None) -> str:
     from cluster.home import zads_home
 
     return named or str(zads_home() / "archive")
+
+
+def iso_night(night: str) -> str:
+    """Both ways to write a date, 2023-10-12 and 20231012, as "2023-10-12"."""
+    try:
+        return f"{datetime.strptime(night.replace('-', ''), '%Y%m%d'):%Y-%m-%d}"
+    except ValueError:
+        raise typer.BadParameter(f"{night!r} is no date: write 2023-10-12") from None
 
 
 def counted(number: int, what: str) -> str:

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from pipeline.broker.dead_letters import TOPIC as DEAD_LETTERS
 from pipeline.channels.channel import COLLABORATION_PREFIX, PUBLIC_PREFIX
-from pipeline.channels.gaps import APPLIED_TOPIC, EXPOSURES_TOPIC, GAPS_TOPIC, ONCE_TOPIC
+from pipeline.channels.gaps import APPLIED_TOPIC, EXPOSURES_TOPIC, GAPS_TOPIC, ONCE_TOPIC, RANKED_TOPIC
 from pipeline.channels.groups import GROUPS_TOPIC
 from pipeline.channels.ledger import LEDGER_TOPIC
 from pipeline.channels.registry import CHANNELS_TOPIC
@@ -99,7 +99,7 @@ def _of_pipeline(who: str) -> Iterator[Right]:
             yield Right(who, "TOPIC", beginning, operation, prefixed=True)
     for topic in (
         *(DEAD_LETTERS, GAPS_TOPIC, APPLIED_TOPIC, LEDGER_TOPIC, GROUPS_TOPIC),
-        *(ONCE_TOPIC, EXPOSURES_TOPIC),
+        *(ONCE_TOPIC, EXPOSURES_TOPIC, RANKED_TOPIC),
     ):
         yield Right(who, "TOPIC", topic, "READ")
         yield Right(who, "TOPIC", topic, "WRITE")

@@ -34,6 +34,8 @@ from pipeline.channels.gaps import (
     GAPS_TOPIC,
     ONCE_SETTINGS,
     ONCE_TOPIC,
+    RANKED_SETTINGS,
+    RANKED_TOPIC,
 )
 from pipeline.channels.groups import GROUPS_SETTINGS, GROUPS_TOPIC
 from pipeline.channels.ledger import LEDGER_SETTINGS, LEDGER_TOPIC
@@ -246,6 +248,7 @@ def lay_out(bootstrap: str, **kafka: Any) -> None:
         (GROUPS_TOPIC, GROUPS_SETTINGS),
         (ONCE_TOPIC, ONCE_SETTINGS),
         (EXPOSURES_TOPIC, EXPOSURES_SETTINGS),
+        (RANKED_TOPIC, RANKED_SETTINGS),
     ):
         ensure_topics(bootstrap, [topic], partitions=1, config=settings, **kafka)
     ensure_registry(bootstrap, **kafka)

@@ -23,7 +23,7 @@ from pydantic_settings import (
 
 from filters import filter_or_expression, load, registered
 from filters.external.externals import Externals
-from filters.limits import Limits
+from filters.limits import Limits, Ranking
 from pipeline.broker.profile import refuse_secrets
 from pipeline.channels.channel import (
     COLLABORATION_PREFIX,
@@ -61,6 +61,7 @@ _OWN_TOPICS = (
     "zads.exposures",
     "zads.ledger",
     "zads.groups",
+    "zads.ranked",
     "zads.channels",
     "zads.users",
     "zads.requests.any",
@@ -97,6 +98,12 @@ class ChannelConfig(_Table):
     input: str = ""
     annotate: bool = False  # the values go into the packet too
     limits: Limits = Field(default_factory=Limits)
+
+
+class RankedConfig(Ranking):
+    """[ranked.NAME]: of what the channel `of` has delivered in a night the best, when the night is over."""
+
+    of: str
 
 
 class DaskConfig(_Table):
@@ -164,6 +171,7 @@ class RunConfig(BaseSettings):
     gate: GateConfig = Field(default_factory=GateConfig)
     kafka: dict[str, str | int | float | bool] = Field(default_factory=dict)
     channels: dict[str, ChannelConfig] = Field(default_factory=dict)
+    ranked: dict[str, RankedConfig] = Field(default_factory=dict)
 
     @property
     def externals(self) -> Externals:
@@ -303,6 +311,8 @@ def channel_set(
     refuse_wrong_inputs([channel.name for channel in channels], known)
     registered_so_far = registry.registered if registry is not None else None
     everything = tuple(channels), registered_so_far, config.topics
+    if both := sorted({channel.name for channel in channels} & config.ranked.keys()):
+        raise ConfigError(f"{', '.join(both)}: a channel and a ranked channel of one name")
     _refuse_wrong_limits(channels)
     return ChannelSet(*everything, tuple(sorted(inputs)), _externals(channels, config), tuple(refused))
 

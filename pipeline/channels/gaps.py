@@ -24,6 +24,9 @@ ONCE_SETTINGS = {"cleanup.policy": "compact"}
 EXPOSURES_TOPIC = "zads.exposures"
 EXPOSURES_SETTINGS = {"message.timestamp.type": "LogAppendTime"}
 """Which alerts of an exposure were judged together: see pipeline.live.exposures.closings."""
+RANKED_TOPIC = "zads.ranked"
+RANKED_SETTINGS = {"cleanup.policy": "compact"}
+"""Which nights of which ranked channels are done: see pipeline.clients.ranked."""
 APPLIED_SETTINGS = {"retention.ms": "-1"}
 """Kept for ever."""
 Counted = Literal["gaps", "failed", "undeliverable", ""]

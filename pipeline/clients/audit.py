@@ -71,7 +71,7 @@ def _audit_source(config: RunConfig, night: str, counts: SourceCounts, found: Se
     if any(low < beginnings[source] for source, some in spans.items() for low, _ in some):
         return [f"{topic}: records have been deleted since, and cannot be counted any more"]
     counted = 0
-    for alert in _of_night(config, topic, night):
+    for alert in of_night(config, topic, night):
         of_partition = spans[Partition(alert.topic, alert.partition)]
         counted += any(low <= alert.offset < high for low, high in of_partition)
     if counted == counts.received:
@@ -86,14 +86,24 @@ def _lost(entry: Entry) -> int:
 def _audit_channel(config: RunConfig, night: str, name: str, delivered: int) -> list[str]:
     there = topic_names(config.bootstrap_servers, **config.client)
     topics = [prefix + name for prefix in (PUBLIC_PREFIX, COLLABORATION_PREFIX) if prefix + name in there]
-    counted = sum(1 for topic in topics for _ in _of_night(config, topic, night))
+    counted = sum(1 for topic in topics for _ in of_night(config, topic, night))
     if counted == delivered:
         return []
     return [f"channel {name}: {delivered:,} delivered by the ledger, {counted:,} are in its topic"]
 
 
-def _of_night(config: RunConfig, topic: str, night: str) -> Iterator[Alert]:
-    """The records of a topic that are of a night: by the topic they came from, else by their packets."""
+def of_night(config: RunConfig, topic: str, night: str) -> Iterator[Alert]:
+    """The records of a topic that are of a night: by the topic they came from, else by their packets.
+
+    Parameters
+    ----------
+    config
+        The broker, and the source of schemas that packets only name.
+    topic
+        Of a survey or a channel.
+    night
+        "2023-10-12".
+    """
     if (named := night_of_topic(topic)) and named != night:
         return
     sorter = Sorter(schema_source(config.schemas) if config.schemas else None)
