@@ -1,4 +1,4 @@
-"""`zads skymaps`: sky maps of gravitational-wave events that filters read as `skymaps.level`."""
+"""`zads skymaps`: sky maps of mergers, neutrinos and bursts that filters read as `skymaps.level`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 NameOption = Annotated[str, typer.Option("--name", help="The collection; filters read NAME.level.")]
 Window = Annotated[float, typer.Option("--window", help="Days after an event in which its map counts.")]
+Tests = Annotated[bool, typer.Option("--tests", help="Take notices that are marked as tests too.")]
 _LOOK_SECONDS = 1.0
 
 
@@ -31,9 +32,10 @@ def register(app: typer.Typer) -> None:
 
 
 def add(
-    files: Annotated[list[Path], typer.Argument(help="Multi-order FITS files, or IGWN notices as JSON.")],
+    files: Annotated[list[Path], typer.Argument(help="Multi-order FITS files, or JSON of IGWN or GCN.")],
     name: NameOption = "skymaps",
     window: Window = 30.0,
+    tests: Tests = False,
     root: Root = None,
 ) -> None:
     """Add maps, updates and retractions, in the order given; a run takes them within seconds.
@@ -42,7 +44,7 @@ def add(
     """
     from filters.external.add import add_notices
 
-    for notice in add_notices(name, [file.read_bytes() for file in files], root, window):
+    for notice in add_notices(name, [file.read_bytes() for file in files], root, window, tests):
         people.print(_sentence(notice))
 
 
@@ -52,6 +54,7 @@ def follow(
     window: Window = 30.0,
     bootstrap: Bootstrap = None,
     until_drained: Annotated[bool, typer.Option("--until-drained", help="End with what is there.")] = False,
+    tests: Tests = False,
     root: Root = None,
 ) -> None:
     """Add each notice that arrives, for ever. What cannot be read is said and left out.
@@ -67,7 +70,7 @@ def follow(
     )
     for where, content in arriving:
         try:
-            for notice in add_notices(name, [content], root, window):
+            for notice in add_notices(name, [content], root, window, tests):
                 people.print(_sentence(notice))
         except BadSkyMap as error:
             people.print(f"{where}: left out: {error}", style="yellow")
@@ -88,9 +91,9 @@ def list_(name: NameOption = "skymaps", root: Root = None) -> None:
     about, folder = store.about(name), store.folder(name)
     table = Table("event", "update", "90 % area (square degrees)", "JD of the event", box=None)
     for one in about["maps"]:
-        read = read_fits((folder / one["file"]).read_bytes(), one["event"], one["number"])
+        read = read_fits((folder / one["file"]).read_bytes(), one["event"], one["number"], one.get("jd"))
         area = read.area(0.9).square_degrees
-        table.add_row(one["event"], str(one["number"]), f"{area:,.0f}", f"{read.jd:.5f}")
+        table.add_row(one["event"], str(one["number"]), f"{area:,.4g}", f"{read.jd:.5f}")
     Console().print(table)
 
 
@@ -118,4 +121,4 @@ def _of_topic(topic: str, bootstrap: str | None, until_drained: bool) -> Iterato
 def _sentence(notice: Notice) -> str:
     if notice.map is None:
         return f"{notice.event}: retracted, void from now on"
-    return f"{notice.event}: {notice.map.area(0.9).square_degrees:,.0f} square degrees hold 90 %"
+    return f"{notice.event}: {notice.map.area(0.9).square_degrees:,.4g} square degrees hold 90 %"

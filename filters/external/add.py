@@ -6,11 +6,13 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
 from filters.external.store import ExternalError, Store
 from filters.regions.area import read_area
+from filters.regions.circles import read_gcn
 from filters.regions.skymap import Notice, SkyMap, read_fits, read_notice
 from filters.regions.skymaps import WINDOW
 
@@ -43,7 +45,11 @@ def add_region(name: str, text: str, root: str | Path | None = None) -> str:
 
 
 def add_notices(
-    name: str, contents: Iterable[bytes], root: str | Path | None = None, window: float = WINDOW
+    name: str,
+    contents: Iterable[bytes],
+    root: str | Path | None = None,
+    window: float = WINDOW,
+    tests: bool = False,
 ) -> list[Notice]:
     """Add sky maps, updates and retractions, in their order; filters read them as `name.level`.
 
@@ -52,12 +58,15 @@ def add_notices(
     name
         Of the collection, "skymaps" for instance.
     contents
-        Multi-order FITS files, or notices as JSON with the map in them. A map of an event that has one
-        supersedes it; a retraction makes the event void.
+        Multi-order FITS files, or notices as JSON: of IGWN with the map in them, of GCN's unified schema with
+        a map or a place and its error. A map of an event that has one supersedes it; a retraction makes the
+        event void.
     root
         The folder of external information.
     window
         days after an event in which its map counts.
+    tests
+        Take notices that are marked as tests too.
 
     Returns
     -------
@@ -75,13 +84,13 @@ def add_notices(
     kept = _kept(store, name)
     notices = []
     for content in contents:
-        notice = _notice(content)
+        notice = _notice(content, tests)
         notices.append(notice)
         if notice.map is None:
             kept.pop(notice.event, None)
         else:
             number = kept[notice.event]["number"] + 1 if notice.event in kept else 0
-            kept[notice.event] = {"number": number, "content": notice.content}
+            kept[notice.event] = {"number": number, "content": notice.content, "jd": notice.map.jd}
     _write(store, name, kept, window)
     return notices
 
@@ -92,7 +101,11 @@ def _kept(store: Store, name: str) -> dict[str, dict[str, Any]]:
         return {}
     folder = store.folder(name)
     return {
-        one["event"]: {"number": one["number"], "content": (folder / one["file"]).read_bytes()}
+        one["event"]: {
+            "number": one["number"],
+            "content": (folder / one["file"]).read_bytes(),
+            "jd": one.get("jd"),
+        }
         for one in store.about(name)["maps"]
     }
 
@@ -102,18 +115,23 @@ def _write(store: Store, name: str, kept: dict[str, dict[str, Any]], window: flo
     maps = []
     for event, one in sorted(kept.items()):
         digest.update(event.encode() + str(one["number"]).encode() + hashlib.sha256(one["content"]).digest())
-        maps.append({"event": event, "number": one["number"], "file": f"{event}.fits"})
+        maps.append({"event": event, "number": one["number"], "file": _file(event), "jd": one["jd"]})
 
     def write(folder: Path) -> None:
         for event, one in kept.items():
-            (folder / f"{event}.fits").write_bytes(one["content"])
+            (folder / _file(event)).write_bytes(one["content"])
 
     about = {"what": "skymaps", "name": name, "window": window, "maps": maps}
     store.add(name, digest.hexdigest()[:12], about, write)
 
 
-def _notice(content: bytes) -> Notice:
+def _file(event: str) -> str:
+    """A file name of its own for each event, whatever it is called."""
+    return f"{quote(event, safe=' ')}.fits"
+
+
+def _notice(content: bytes, tests: bool) -> Notice:
     if content.lstrip()[:1] in (b"{", b"["):
-        return read_notice(content)
+        return read_gcn(content, tests=tests) or read_notice(content)
     made: SkyMap = read_fits(content)
     return Notice(made.event, "MAP", made.jd, made, content)

@@ -84,7 +84,7 @@ class _SkyMaps:
 
         self.kinds = skymaps.COLUMNS
         maps = [
-            read_fits((folder / one["file"]).read_bytes(), one["event"], one["number"])
+            read_fits((folder / one["file"]).read_bytes(), one["event"], one["number"], one.get("jd"))
             for one in about["maps"]
         ]
         self._maps = skymaps.SkyMaps(maps, about["window"])

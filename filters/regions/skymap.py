@@ -78,7 +78,7 @@ class SkyMap:
         return Area(np.column_stack([self.begins[inside], self.ends[inside]]))
 
 
-def read_fits(content: bytes, event: str = "", number: int = 0) -> SkyMap:
+def read_fits(content: bytes, event: str = "", number: int = 0, jd: float | None = None) -> SkyMap:
     """A map from a multi-order FITS file (UNIQ, PROBDENSITY, and DISTMU, DISTSIGMA where it has them).
 
     Parameters
@@ -89,6 +89,8 @@ def read_fits(content: bytes, event: str = "", number: int = 0) -> SkyMap:
         The event's name, where the file's own OBJECT is not to be used.
     number
         Which of its updates this is.
+    jd
+        When the event was, days UTC; the file's own DATE-OBS where left out.
 
     Raises
     ------
@@ -104,7 +106,7 @@ def read_fits(content: bytes, event: str = "", number: int = 0) -> SkyMap:
                 np.asarray(table[name], float) if name in names else np.full(len(uniq), np.nan)
                 for name in ("DISTMU", "DISTSIGMA")
             ]
-            when = _jd(header["DATE-OBS"])
+            when = julian_date(header["DATE-OBS"]) if jd is None else jd
             name = event or str(header.get("OBJECT", ""))
     except Exception as error:  # whatever astropy raises about somebody's file
         raise BadSkyMap(f"this is no multi-order sky map: {str(error) or type(error).__name__}") from error
@@ -128,7 +130,8 @@ def _leading_zeros(numbers: np.ndarray) -> np.ndarray:
     return zeros
 
 
-def _jd(iso: str) -> float:
+def julian_date(iso: str) -> float:
+    """Days UTC, of an ISO time; UTC where it names no zone. Raises ValueError."""
     when = datetime.fromisoformat(iso.replace("Z", "+00:00"))
     when = when if when.tzinfo else when.replace(tzinfo=UTC)
     return when.timestamp() / 86_400 + JD_1970
@@ -157,11 +160,11 @@ def read_notice(text: bytes, number: int = 0) -> Notice:
         notice: dict[str, Any] = json.loads(text)
         event, kind = str(notice["superevent_id"]), str(notice["alert_type"])
         if kind == "RETRACTION":
-            return Notice(event, kind, _jd(notice["time_created"]), None)
+            return Notice(event, kind, julian_date(notice["time_created"]), None)
         details = notice["event"]
         content = base64.b64decode(details["skymap"])
         made = read_fits(content, event, number)
-        return Notice(event, kind, _jd(details["time"]), made, content)
+        return Notice(event, kind, julian_date(details["time"]), made, content)
     except BadSkyMap:
         raise
     except (ValueError, KeyError, TypeError) as error:
