@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from commands.shared.dask_cluster import dask_cluster
+from commands.shared.dask_cluster import asked_for, dask_cluster
 from commands.shared.options import (
     EXIT_STOPPED,
     Archive,
@@ -151,7 +151,8 @@ def replay(
         _say_estimate(named, where, parameters, chosen)
         return
     if filters:
-        on_dask = dask_cluster(scheduler, workers) if scheduler or workers else nullcontext()
+        asked = scheduler or workers
+        on_dask = dask_cluster(asked_for(config, scheduler, workers)) if asked else nullcontext()
         with on_dask as cluster:
             found = _replayed(named, where, parameters, cluster, chosen | {"values": names_of(values) or ()})
         report(found, known, wanted)

@@ -83,7 +83,7 @@ def run(
     names = names_of(channels)
     chosen = channels_now(settings, names)
     dask = settings.dask
-    on_dask = dask_cluster(dask.scheduler, dask.workers, dask.memory, dask.kind)
+    on_dask = dask_cluster(dask)
     metrics, health = RunMetrics(), Health()
 
     def show(statistics: Statistics) -> None:

@@ -16,12 +16,21 @@ KINDS = {
 
 
 @dataclass(frozen=True)
+class Certificate:
+    """PEM files: the CA of a cluster, our own certificate and its key; "" for none."""
+
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True)
 class Wanted:
     """What a cluster is to be like.
 
     workers: how many processes. memory: of each, such as "4GiB". preload: modules that each worker has from
     its beginning. scheduler: the address of a cluster that is there already, "" for none. encrypted: whether
-    a cluster that is started talks TLS, with certificates of its own.
+    a cluster that is started talks TLS, with certificates of its own. ours: who we are to one that is there.
     """
 
     workers: int = 2
@@ -29,6 +38,7 @@ class Wanted:
     preload: tuple[str, ...] = ()
     scheduler: str = ""
     encrypted: bool = False
+    ours: Certificate = Certificate()
 
 
 def open_cluster(kind: str, wanted: Wanted) -> AbstractContextManager[str]:

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from commands.archive import care as archive_care
-from commands.shared.dask_cluster import dask_cluster
+from commands.shared.dask_cluster import asked_for, dask_cluster
 from commands.shared.logs import Form, LogFormat, log_in, say
 from commands.shared.metrics import Health, MetricsPort, served
 from commands.shared.options import (
@@ -74,7 +74,7 @@ def ingest(
 
     address, source = archive_at(archive), schemas(schema_source, config)
     with ExitStack() as stack:
-        client = _client(stack, scheduler, workers)
+        client = _client(stack, config, scheduler, workers)
         bar = stack.enter_context(counting_bar())
         task = bar.add_task("archiving", total=1.0, counted="")
 
@@ -87,13 +87,15 @@ def ingest(
         raise typer.Exit(1)
 
 
-def _client(stack: ExitStack, scheduler: str | None, workers: int) -> Any:
+def _client(stack: ExitStack, config: Path | None, scheduler: str | None, workers: int) -> Any:
     """A client of the cluster that was asked for, None for none."""
     if not scheduler and not workers:
         return None
     from distributed import Client
 
-    return stack.enter_context(Client(stack.enter_context(dask_cluster(scheduler, workers))))
+    return stack.enter_context(
+        Client(stack.enter_context(dask_cluster(asked_for(config, scheduler, workers))))
+    )
 
 
 def _counted(summary: Summary) -> str:

@@ -150,7 +150,7 @@ def _live(settings: RunConfig, feed: Publishing) -> tuple[Statistics, ChannelSet
     counts = f"{dask.workers} workers, {len(channels.channels)} channels"
     people.rule(f"2. A Dask cluster of {counts}, and a night of alerts")
     published: list[PublishSummary | None] = []
-    on_dask = dask_cluster(dask.scheduler, dask.workers, dask.memory, dask.kind)
+    on_dask = dask_cluster(settings.dask)
     with LiveView(channels, people) as view, on_dask as scheduler:
         statistics = run_live(
             settings,

@@ -109,13 +109,17 @@ class RankedConfig(Ranking):
 class DaskConfig(_Table):
     """[dask]: where the work runs. With `scheduler`, an existing cluster; otherwise one on this machine.
 
-    kind: another kind of cluster, see cluster/dask/kinds.py.
+    kind: another kind of cluster, see cluster/dask/kinds.py. ca, certificate, key: PEM files for a scheduler
+    that talks TLS (tls://).
     """
 
     kind: str = ""
     scheduler: str = ""
     workers: int = Field(default=2, ge=1)
     memory: str = "4GiB"
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
 
 
 class DispatchConfig(_Table):
