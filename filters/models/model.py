@@ -26,6 +26,7 @@ same number of alerts, and one thread works on it.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -105,6 +106,7 @@ class Model:
 
     @cached_property
     def _session(self) -> Any:
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would tell Microsoft of each run
         import onnxruntime  # importing it takes a while, and most processes run no model
 
         options = onnxruntime.SessionOptions()

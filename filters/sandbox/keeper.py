@@ -8,14 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import random
-import select
-import signal
-import socket
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -23,48 +16,38 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from hashlib import sha256
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from filters.sandbox.batch import Shelf, packed, size_of
+from filters.sandbox.batch import packed
 from filters.sandbox.confine import MEMORY
 from filters.sandbox.errors import Changed, Ended, NoSandbox, Raised, TooSlow
-from filters.sandbox.ladder import environment, lacking, outer_shell
+from filters.sandbox.processes import Child, Zygote
 from filters.sandbox.wire import (
     JUDGE,
     LOAD,
     RAISED,
-    TELL,
     BadAnswer,
     Verdicts,
-    receive_until,
-    send,
     unpack_said,
     unpack_verdicts,
-    where,
 )
-from filters.sandbox.zygote import READY
 
 SECONDS, SECONDS_AN_ALERT = 0.3, 1e-4
 """Processor time that a filter may use on a batch: so much, and so much for each alert."""
 _LOAD_SECONDS = 1.0
 CREDIT_BATCH, CREDIT_ALERT, _MOST_CREDIT = 5e-3, 3e-4, 2.0
 """Processor time in the long run: each batch and each alert give so much; so much may be saved."""
-_WAITING, _LONGEST_WAIT = 10, 8.0
-"""Times the processor time is the longest wait on a busy machine, but no more seconds than these."""
-_START_SECONDS, _FORK_SECONDS, _LAST_SECONDS = 120.0, 20.0, 0.1
+_LAST_SECONDS = 0.1
 TWICE = 1 / 50
 """Share of the batches that are judged twice."""
 BATCHES = 1000
 """After about so many a child is replaced; the last of them is judged by both."""
 _STRIKES_SECONDS, _MOST_STRIKES = 600.0, 3
 _MOST_CHILDREN = 64
-_SHELF = 2**20
-"""Bytes of memory that a child's batches come in, at least."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +90,7 @@ class Sandbox:
     def __init__(self, *, memory: int = MEMORY, seconds: float = SECONDS, twice: float = TWICE) -> None:
         self._memory, self._seconds, self._twice = memory, seconds, twice
         self._lock = threading.Lock()
-        self._zygote: _Zygote | None = None
+        self._zygote: Zygote | None = None
         self._seats: dict[str, _Seat] = {}
         self._random = random.Random()
 
@@ -115,7 +98,7 @@ class Sandbox:
         """Start the zygote, unless it runs. Raises NoSandbox."""
         with self._lock:
             if self._zygote is None or not self._zygote.runs:
-                self._zygote = _Zygote()
+                self._zygote = Zygote("filters.sandbox.zygote", "strangers' Python does not run here")
 
     def load(self, program: Program) -> dict[str, Any]:
         """What a filter declares, as its process says: nothing of it is checked.
@@ -258,7 +241,7 @@ class Sandbox:
             raise self._end(seat, program, most, said.traceback) from None
         raise Raised(*said)
 
-    def _child(self, seat: _Seat) -> _Child:
+    def _child(self, seat: _Seat) -> Child:
         if seat.child is None:
             self.start()
             assert self._zygote is not None
@@ -329,7 +312,7 @@ class _Seat:
 
     def __init__(self) -> None:
         self.lock, self.used = threading.Lock(), 0.0
-        self.child: _Child | None = None
+        self.child: Child | None = None
         self.known: set[str] = set()
         self.batches, self._most = 0, 0
         self._strikes: dict[str, deque[float]] = {}
@@ -342,7 +325,7 @@ class _Seat:
         self._credit[key] = min(left, _MOST_CREDIT) if left >= 0 else _MOST_CREDIT
         return left >= 0
 
-    def enter(self, child: _Child, chance: random.Random) -> None:
+    def enter(self, child: Child, chance: random.Random) -> None:
         """A new child."""
         self.child, self.batches = child, 0
         self._most = chance.randint(BATCHES // 2, BATCHES * 3 // 2)
@@ -386,182 +369,6 @@ def _once_more(ask: Callable[[], _T]) -> _T:
         return ask()
     except _ZygoteGone:
         return ask()
-
-
-class _Zygote:
-    """The process that children are forked from."""
-
-    def __init__(self) -> None:
-        if why := lacking():
-            raise NoSandbox(
-                f"strangers' Python does not run here: {why}", hint="`zads sandbox check` says more"
-            )
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        root = str(Path(__file__).resolve().parents[2])
-        code = (
-            f"import sys; sys.path.insert(0, {root!r});"
-            " from filters.sandbox.zygote import main; main(int(sys.argv[1]))"
-        )
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (for as long as it runs)
-        command = [*outer_shell(), sys.executable, "-I", "-B", "-c", code, str(theirs.fileno())]
-        with theirs:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._errors,
-                pass_fds=[theirs.fileno()],
-                env=environment(),
-                cwd="/",
-                start_new_session=True,
-            )
-        self._control.settimeout(_START_SECONDS)
-        try:
-            ready = self._control.recv(100)
-        except OSError:
-            ready = b""
-        if ready != READY:
-            raise NoSandbox(f"the sandbox does not start: {self._last_words()}")
-        self._control.settimeout(_FORK_SECONDS)
-
-    def _last_words(self) -> str:
-        self._process.kill()
-        self._process.wait()
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else f"exit code {self._process.returncode}"
-
-    @property
-    def runs(self) -> bool:
-        """Whether it can be asked for children."""
-        return not self.ends_within(0)
-
-    def ends_within(self, seconds: float) -> bool:
-        """Whether it has ended by then. Its socket tells sooner than its exit code."""
-        if self._process.poll() is not None:
-            return True
-        waiting = select.poll()
-        waiting.register(self._control, select.POLLIN)
-        try:
-            return bool(waiting.poll(1000 * seconds)) and not self._control.recv(1, socket.MSG_PEEK)
-        except OSError:
-            return True
-
-    def fork(self, memory: int) -> _Child:
-        """A new child, confined. Raises NoSandbox."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            try:
-                socket.send_fds(self._control, [str(memory).encode()], [theirs.fileno()])
-                _, files, _, _ = socket.recv_fds(self._control, 100, 1)
-            except OSError as error:
-                self.close()
-                raise NoSandbox(f"the sandbox does not fork: {error}") from None
-        if not files:
-            self.close()
-            raise NoSandbox("the sandbox has ended")
-        child = _Child(ours, files[0], self)
-        child.greet()
-        return child
-
-    def close(self) -> None:
-        """End it; the kernel ends its children."""
-        self._control.close()
-        self._process.kill()
-        self._process.wait()
-        self._errors.close()
-
-
-class _Child:
-    """A confined process: its socket, and a handle of it (pidfd)."""
-
-    def __init__(self, channel: socket.socket, handle: int, zygote: _Zygote) -> None:
-        self._channel, self._handle, self.zygote = channel, handle, zygote
-        self._shelf: Shelf | None = None
-        self.took = 0.0  # processor time of the last answer, s
-        self._channel.settimeout(_FORK_SECONDS)  # of sending: it may not listen
-
-    def greet(self) -> None:
-        """Wait until it is confined. Raises NoSandbox."""
-        try:
-            kind, body = receive_until(self._channel, self._handle, _FORK_SECONDS, lambda: 0.0, _FORK_SECONDS)
-            why = unpack_said(body).words if kind == RAISED else ""
-        except (TimeoutError, EOFError, OSError, BadAnswer) as error:
-            why = f"its child does not answer ({type(error).__name__})"
-        if why:
-            self.end()
-            raise NoSandbox(f"strangers' Python does not run here: {why}")
-
-    def ask(
-        self, kind: int, asked: dict[str, Any], batch: pa.RecordBatch | None, seconds: float
-    ) -> tuple[int, bytes]:
-        """A question and its answer.
-
-        Parameters
-        ----------
-        kind, asked
-            The question.
-        batch
-            What it is about.
-        seconds
-            Processor time for the answer.
-
-        Raises
-        ------
-        TimeoutError
-            When the time is up.
-        EOFError, OSError
-            When the process has ended.
-        BadAnswer
-            For what is no answer.
-        """
-        file = None
-        if batch is not None:
-            file, size = self._put(batch)
-            asked = {**asked, "bytes": size}
-        begun, most = self._used(), min(_WAITING * seconds, _LONGEST_WAIT)
-        send(self._channel, kind, json.dumps(asked).encode(), file)
-        answer = receive_until(self._channel, self._handle, seconds, lambda: self._used() - begun, most)
-        self.took = self._used() - begun
-        return answer
-
-    def where(self, file: str) -> str:
-        """Where in the text of this name it is now; "" where it does not say so."""
-        try:
-            signal.pidfd_send_signal(self._handle, TELL)
-            return where(self._channel, file)
-        except OSError:
-            return ""
-
-    def _put(self, batch: pa.RecordBatch) -> tuple[int | None, int]:
-        """Put a batch where the child reads: the file, if the child does not have it yet; the bytes."""
-        size, known = size_of(batch), self._shelf
-        if known is None or not size <= known.size <= max(_SHELF, 8 * size):
-            if known is not None:
-                known.close()
-            self._shelf = Shelf(max(_SHELF, 2 * size))
-            return self._shelf.file, self._shelf.put(batch)
-        return None, known.put(batch)
-
-    @cached_property
-    def _clock(self) -> int:
-        """The kernel's clock of the child's processor time. Source: linux/posix-timers.h."""
-        with open(f"/proc/self/fdinfo/{self._handle}") as file:
-            number = next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
-        return (~number << 3) | 2
-
-    def _used(self) -> float:
-        """Seconds of processor time that the child has used. Raises OSError when it has ended."""
-        return time.clock_gettime(self._clock)
-
-    def end(self) -> None:
-        """End it, whatever it does."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._handle, signal.SIGKILL)
-        os.close(self._handle)
-        self._channel.close()
-        if self._shelf is not None:
-            self._shelf.close()
 
 
 def _alike(one: Verdicts, parts: Sequence[tuple[Verdicts, int]]) -> bool:

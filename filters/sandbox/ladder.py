@@ -72,6 +72,7 @@ def environment() -> dict[str, str]:
         "TZ": "UTC",
         "ARROW_DEFAULT_MEMORY_POOL": "system",
         "JE_ARROW_MALLOC_CONF": "background_thread:false",
+        "ORT_DISABLE_TELEMETRY": "1",  # also: no thread of it, which would make forks unsafe
         "MALLOC_MMAP_THRESHOLD_": f"{64 * 2**20}",
         "MALLOC_TRIM_THRESHOLD_": f"{128 * 2**20}",
         **{f"{name}_NUM_THREADS": "1" for name in threads},

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-LOAD, JUDGE = 1, 2
+LOAD, JUDGE, PARSE = 1, 2, 3
 """Kinds of questions."""
 DONE, RAISED = 1, 2
 """Kinds of answers."""
@@ -194,20 +194,20 @@ def pack_verdicts(rows: int, found: Verdicts) -> bytes:
     """
     parts = [_COUNT.pack(rows), _COUNT.pack(len(found.cuts))]
     for name, mask in found.cuts.items():
-        parts += [_packed(name), np.packbits(mask).tobytes()]
+        parts += [pack_text(name), np.packbits(mask).tobytes()]
     parts.append(_COUNT.pack(len(found.numbers)))
     for name, numbers in found.numbers.items():
-        parts += [_packed(name), np.asarray(numbers, "<f8").tobytes()]
+        parts += [pack_text(name), np.asarray(numbers, "<f8").tobytes()]
     parts.append(_COUNT.pack(len(found.words)))
     for name, words in found.words.items():
-        parts.append(_packed(name))
-        parts += [_COUNT.pack(_MISSING) if word is None else _packed(word) for word in words]
+        parts.append(pack_text(name))
+        parts += [_COUNT.pack(_MISSING) if word is None else pack_text(word) for word in words]
     return b"".join(parts)
 
 
 def unpack_verdicts(body: bytes, rows: int) -> Verdicts:
     """What an answer to JUDGE says of so many alerts. Raises BadAnswer."""
-    reader = _Reader(body)
+    reader = Reader(body)
     if reader.count() != rows:
         raise BadAnswer("its answer is about other alerts")
     cuts = {}
@@ -230,12 +230,12 @@ def unpack_verdicts(body: bytes, rows: int) -> Verdicts:
 
 def pack_said(said: Said) -> bytes:
     """An answer of RAISED."""
-    return b"".join(_packed(_cut(one)) for one in said)
+    return b"".join(pack_text(_cut(one)) for one in said)
 
 
 def unpack_said(body: bytes) -> Said:
     """What was raised; letters that would move a terminal's cursor are gone. Raises BadAnswer."""
-    reader = _Reader(body)
+    reader = Reader(body)
     said = Said(*(printable(reader.text(_MOST_TEXT)) for _ in range(3)))
     reader.end()
     return said
@@ -251,38 +251,45 @@ def printable(text: str) -> str:
     return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)
 
 
-def _packed(text: str) -> bytes:
+def pack_text(text: str) -> bytes:
+    """A text of an answer."""
     raw = text.encode(errors="replace")
     return _COUNT.pack(len(raw)) + raw
 
 
-class _Reader:
+class Reader:
     """Reads an answer from its beginning to its end."""
 
     def __init__(self, body: bytes) -> None:
         self._body, self._at = body, 0
 
     def take(self, count: int) -> bytes:
+        """So many bytes. Raises BadAnswer."""
         if count > len(self._body) - self._at:
             raise BadAnswer("its answer is too short")
         self._at += count
         return self._body[self._at - count : self._at]
 
     def count(self) -> int:
+        """A number. Raises BadAnswer."""
         return int(_COUNT.unpack(self.take(_COUNT.size))[0])
 
     def at_most(self, most: int) -> int:
+        """A number up to `most`. Raises BadAnswer."""
         if (count := self.count()) > most:
             raise BadAnswer(f"its answer has {count:,} parts, {most:,} may be")
         return count
 
     def text(self, most: int) -> str:
+        """A text of at most so many bytes. Raises BadAnswer."""
         return self.take(self.at_most(most)).decode(errors="replace")
 
     def word(self) -> str | None:
+        """A text, or None where it is missing. Raises BadAnswer."""
         length = self.count()
         return None if length == _MISSING else self.take(length).decode(errors="replace")
 
     def end(self) -> None:
+        """Raise BadAnswer unless all has been read."""
         if self._at != len(self._body):
             raise BadAnswer("its answer is too long")

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 
 from filters.sandbox.confine import confine
 from filters.sandbox.modules import STANDARD, USEFUL
@@ -22,9 +23,21 @@ _CHANNEL = 3
 
 
 def main(control: int) -> None:
+    """The zygote of strangers' filters. control: its socket."""
+    run(control, warm, "filters.sandbox.child")
+
+
+def run(control: int, warm: Callable[[], None], child_of: str) -> None:
     """Fork a child for each request, until nobody asks any more.
 
-    control: a socket; each request brings the child's socket, each answer a handle of the child (pidfd).
+    Parameters
+    ----------
+    control
+        A socket; each request brings the child's socket, each answer a handle of the child (pidfd).
+    warm
+        Imports and uses once all that a child may need.
+    child_of
+        The module whose `serve` a child runs, once it is confined.
     """
     requests = socket.socket(fileno=control)
     _be_the_first_to_go()
@@ -39,7 +52,7 @@ def main(control: int) -> None:
             os._exit(0)  # the kernel ends the children
         child = os.fork()
         if child == 0:
-            _become_child(files[0], int(asked))
+            _become_child(files[0], int(asked), child_of)
         os.close(files[0])
         handle = os.pidfd_open(child)
         socket.send_fds(requests, [b"forked"], [handle])
@@ -59,9 +72,9 @@ def warm() -> None:
     rehearse()
 
 
-def _become_child(channel: int, memory: int) -> None:
+def _become_child(channel: int, memory: int, child_of: str) -> None:
     """Serve as a child; never comes back."""
-    from filters.sandbox.child import serve
+    serve = importlib.import_module(child_of).serve  # loaded before, by `warm`
     from filters.sandbox.wire import DONE, RAISED, Said, pack_said, send
 
     try:
