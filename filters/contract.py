@@ -25,7 +25,7 @@ from filters.errors import BadCut, BadParameter, FilterError, ReadsRequired
 from filters.external.externals import Unchecked, frames_of
 from filters.parameters import Parameter, parameters_of, with_values
 from filters.tables import Group, each_value, groups
-from filters.tables.tables import WHOLE_EXPOSURES
+from filters.tables.tables import WHOLE_EXPOSURES, columns_of
 from filters.values import Judged, is_lazy, of_passing, split
 from filters.values import declared as declared_values
 from filters.view import AlertView
@@ -101,7 +101,8 @@ class Filter:
     @cached_property
     def tables(self) -> tuple[str, ...]:
         """The columns by which some parameter has a table of values."""
-        return tuple(dict.fromkeys(v["by"] for v in self.values.values() if isinstance(v, Mapping)))
+        tables = [value for value in self.values.values() if isinstance(value, Mapping)]
+        return tuple(dict.fromkeys(column for table in tables for column in columns_of(table)))
 
     @cached_property
     def version(self) -> str:

@@ -8,11 +8,15 @@ from typing import Any
 
 from archive.read.archive import Archive
 from filters.errors import FilterError
-from filters.tables.tables import WHOLE_EXPOSURES
+from filters.tables.tables import MOST, WHOLE_EXPOSURES, columns_of, key_of
 
 
 def usual_alerts(
-    archive: Archive, nights: str | Sequence[str] | None = None, by: str = "rcid", exposures: int = 3
+    archive: Archive,
+    nights: str | Sequence[str] | None = None,
+    by: str = "rcid",
+    exposures: int = 3,
+    public: bool = False,
 ) -> dict[str, Any]:
     """A table for a parameter: by quadrant the median number of alerts of an exposure, else that of all.
 
@@ -23,24 +27,44 @@ def usual_alerts(
     nights
         Which nights, as `Archive.alerts` takes them; None: all.
     by
-        The column that tells quadrants apart; "field" for what depends on the sky.
+        The column that tells quadrants apart, or several: "rcid+band"; "field" for what depends on the sky.
     exposures
         A quadrant with fewer exposures has no entry of its own.
+    public
+        Count what a public channel sees: alerts that are public.
 
     Raises
     ------
     FilterError
         For a column that is not the same for all alerts of an exposure, or an archive without alerts.
     """
-    if by not in WHOLE_EXPOSURES:
-        raise FilterError(f"{by} is not the same for all alerts of an exposure: {', '.join(WHOLE_EXPOSURES)}")
-    alerts = archive.alerts(nights=nights, columns=["exposure", by]).compute()
+    columns = list(columns_of({"by": by}))
+    if wrong := [name for name in columns if name not in WHOLE_EXPOSURES]:
+        known = ", ".join(WHOLE_EXPOSURES)
+        raise FilterError(f"{wrong[0]} is not the same for all alerts of an exposure: {known}")
+    alerts = archive.alerts(nights=nights, columns=["exposure", *columns], public=public).compute()
     if alerts.empty:
         raise FilterError("the archive has no alerts of these nights")
-    counts = alerts.groupby("exposure").agg(**{by: (by, "first"), "alerts": (by, "size")})
-    groups = counts.groupby(by)["alerts"]
-    enough = groups.median()[groups.size() >= exposures]
-    table = {
-        str(int(key) if isinstance(key, float) else key): float(median) for key, median in enough.items()
-    }
-    return {"by": by, **table, "else": float(counts["alerts"].median())}
+    first = {name: (name, "first") for name in columns}
+    counts = alerts.groupby("exposure").agg(**first, alerts=("exposure", "size"))
+    groups = counts.groupby(columns)["alerts"]
+    sizes = groups.size().sort_values(ascending=False, kind="stable")
+    enough = sizes.index[sizes >= exposures][:MOST]  # of very many, those that are seen most
+    medians = groups.median()
+    table = {key_of(key if isinstance(key, tuple) else (key,)): float(medians[key]) for key in enough}
+    return {"by": by, **dict(sorted(table.items())), "else": float(counts["alerts"].median())}
+
+
+def nights_before(archive: Archive, night: str, number: int) -> list[str]:
+    """The last so many nights of the archive that are earlier than a night.
+
+    Parameters
+    ----------
+    archive
+        The survey's part of an archive.
+    night
+        "2023-10-12".
+    number
+        How many at most.
+    """
+    return [there for there in sorted(archive.nights()["night"]) if there < night][-number:]

@@ -16,6 +16,7 @@ from commands.channel import edit as channel_edit
 from commands.channel import rank as channel_rank
 from commands.channel import share as channel_share
 from commands.channel import show as channel_show
+from commands.channel import usual as channel_usual
 from commands.shared.options import Bootstrap, Config, counted, people, settings_of
 
 
@@ -33,6 +34,7 @@ def register(app: typer.Typer) -> None:
     channel_approve.register(group)
     channel_share.register(group)
     channel_rank.register(group)
+    channel_usual.register(group)
     group.command("gaps")(gaps)
     group.command("backfill")(backfill)
     app.add_typer(group, name="channel")

@@ -3,12 +3,14 @@
 It is plain data, so that it travels in configuration, headers and the registry like any value. A filter never
 sees it: the batch is divided by the values that its alerts get, and the filter judges each part with plain
 numbers. By the law of filters, f(a ++ b) = f(a) ++ f(b), that is the same as judging each alert by its own.
+
+A table by several columns at once joins them: `{"by": "rcid+band", "15+g": 31, "else": 30}`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from typing import Any, NamedTuple
 
@@ -26,8 +28,19 @@ MOST = 1_000
 WHOLE_EXPOSURES = ("band", "fid", "field", "rcid", "detector", "night", "exposure")
 """Columns that are the same for all alerts of an exposure."""
 
-_TEXT = re.compile(r"([A-Za-z_][\w.]*):(.*=.*)", re.DOTALL)
+_TEXT = re.compile(r"([A-Za-z_][\w.]*(?:\+[A-Za-z_][\w.]*)*):(.*=.*)", re.DOTALL)
+_AND = "+"
 Values = Mapping[str, Any]
+
+
+def columns_of(table: Values) -> tuple[str, ...]:
+    """The columns by which a table goes."""
+    return tuple(str(table[BY]).split(_AND))
+
+
+def key_of(values: Iterable[Any]) -> str:
+    """What a table calls the alerts with these values of its columns."""
+    return _AND.join(map(_key, values))
 
 
 def is_table(value: Any) -> bool:
@@ -111,7 +124,7 @@ def groups(alerts: pd.DataFrame, values: Values) -> list[Group]:
     count = len(index_of(alerts))
     found = [Group(np.ones(count, bool), dict(values))]
     for name, table in tables.items():
-        keys = _keys(column_of(alerts, table[BY]))
+        keys = _joined([_keys(column_of(alerts, column)) for column in columns_of(table)])
         found = [part for group in found for part in _divided(group, name, table, keys)]
     kept = [group for group in found if group.rows.any()]
     return kept or found[-1:]
@@ -150,6 +163,17 @@ class _Keys(NamedTuple):
     def among(self, keys: list[str]) -> np.ndarray:
         """(n,) bool: the alerts whose value is one of these."""
         return np.array([word in keys for word in self.words], bool)[self.codes]
+
+
+def _joined(columns: list[_Keys]) -> _Keys:
+    """The values of several columns as one text each."""
+    whole = columns[0]
+    for one in columns[1:]:
+        last = len(one.words) - 1
+        codes = np.where(whole.codes < 0, len(whole.words) - 1, whole.codes) * len(one.words)
+        words = [f"{first}{_AND}{second}" for first in whole.words for second in one.words]
+        whole = _Keys(codes + np.where(one.codes < 0, last, one.codes), np.array(words, object))
+    return whole
 
 
 def _keys(column: pd.Series) -> _Keys:

@@ -49,6 +49,7 @@ TABLES: list[tuple[Filter, dict[str, Any]]] = [
     ),
     (expression("rb > {least: 0.65}; over = rb - least"), {"least": "positive:True=0.2,else=0.7"}),
     (load("two_detections_30min"), {"gap": {"by": "rb", "0.75": 10}}),
+    (load("real_bogus"), {"rb_min": {"by": "sgscore1+fid", "0.5+1": 0.7, "0.5+2": 0.0, "+1": 0.9}}),
 ]
 
 
@@ -61,9 +62,10 @@ def own_values(f: Filter, packet: dict[str, Any]) -> dict[str, Any]:
     row, found = frame_of(f, [packet]).iloc[0], dict(f.values)
     for name, table in f.values.items():
         if isinstance(table, dict):
-            key = row[table["by"]]
-            plain = int(key) if isinstance(key, float) and key.is_integer() else key
-            found[name] = table["else"] if pd.isna(key) else table.get(str(plain), table["else"])
+            keys = [row[column] for column in table["by"].split("+")]
+            plain = [int(k) if isinstance(k, float) and k.is_integer() else k for k in keys]
+            key = "+".join("" if pd.isna(one) else str(one) for one in plain)
+            found[name] = table.get(key, table["else"])
     return found
 
 
@@ -98,6 +100,9 @@ def test_how_a_table_is_written() -> None:
     assert made.reads == ("rb", "band")
     assert pickle.loads(pickle.dumps(made)).values == made.values
     assert made.using(rb_min=0.5).reads == ("rb",)
+    both = f.using(rb_min="band+fid:g+1=0.7")
+    assert both.reads == ("rb", "band", "fid")
+    assert text_of(both.values["rb_min"]) == "band+fid:g+1=0.7,else=0.65"
 
 
 @pytest.mark.parametrize(

@@ -59,9 +59,10 @@ KINDS = {
     "watchmap": "patch",
     "sky map": "near_merger",
     "changing parameter": "bright",
+    "changing median": "calm",
 }
 """Kind of filter -> its channel."""
-CHANGED = ("bright", "my_targets", "near_merger")
+CHANGED = ("bright", "calm", "my_targets", "near_merger")
 CONFIG = """
 external = "{external}"
 [dispatch]
@@ -157,7 +158,11 @@ def live(servers: str, folder: Path, night: Night) -> None:
     packets = [alert.packet for alert in night.ztf]
     parts = [packets[:200], packets[200:400], packets[400:]]
     bright = Definition(name="bright", filter="real_bogus").with_changes(parameters={"rb_min": 0.5})
-    (first,) = write_registry([bright.becoming("enabled")], servers, who="a test")
+    calm = Definition(name="calm", filter="filters.exposures.crowded:no_crowd").with_changes(
+        parameters={"usual": 2, "factor": 3, "least": 1}
+    )
+    begun = [one.becoming("enabled") for one in (bright, calm)]
+    first, second = write_registry(begun, servers, who="a test")
     ensure_topics(servers, [TOPIC], 3)
     publish_packets(parts[0], servers, topic=TOPIC)
     with running(servers, folder, "--topics", f"^{TOPIC}$", "--workers", "2") as run:
@@ -166,7 +171,12 @@ def live(servers: str, folder: Path, night: Night) -> None:
             worker.kill()
         change(night, folder / "external")
         write_registry(
-            [first.with_changes(parameters={"rb_min": "band:g=0.8,else=0.6"})], servers, who="a test"
+            [
+                first.with_changes(parameters={"rb_min": "band:g=0.8,else=0.6"}),
+                second.with_changes(parameters={"usual": "rcid+band:1+g=9,47+r=7,else=1"}),
+            ],
+            servers,
+            who="a test",
         )
         wait_for_changes(run)
         before = len(records(servers, "channel.bright"))
