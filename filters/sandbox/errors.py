@@ -36,7 +36,7 @@ class Raised(FilterError):
 
     def __init__(self, kind: str, words: str, traceback: str) -> None:
         super().__init__(f"{kind}: {words}" if words else kind)
-        self.raised, self.traceback = self.message, traceback
+        self.kind, self.raised, self.traceback = kind, self.message, traceback
 
 
 class Ended(FilterError):

@@ -111,7 +111,12 @@ class Sandbox:
             return _once_more(lambda: self._loaded(seat, program))
 
     def judge(
-        self, program: Program, values: Mapping[str, Any], columns: Mapping[str, Any], index: pd.Index
+        self,
+        program: Program,
+        values: Mapping[str, Any],
+        columns: Mapping[str, Any],
+        index: pd.Index,
+        whole: str = "",
     ) -> Verdicts:
         """What a filter says of a batch.
 
@@ -125,6 +130,8 @@ class Sandbox:
             What it sees: name -> pandas or NumPy array.
         index
             Of the batch.
+        whole
+            A column whose equal values belong together, for a filter of whole exposures; "" for others.
 
         Raises
         ------
@@ -139,7 +146,7 @@ class Sandbox:
         Changed
             When it judged the batch twice, and not alike.
         """
-        batch = _Batch(program, dict(values), columns, index)
+        batch = _Batch(program, dict(values), columns, index, whole)
         with self._seat(program.owner) as seat:
             self._refuse_the_often_ended(seat, program)
             return _once_more(lambda: self._checked(seat, batch))
@@ -189,7 +196,7 @@ class Sandbox:
         if seat.is_old:
             seat.leave()
             again = self._judged(seat, batch)
-            self._refuse_another(found, [(again, len(batch.index))], "in a new process")
+            self._refuse_another(found, [(again, np.arange(len(batch.index)))], "in a new process")
         return found
 
     def _judged(self, seat: _Seat, batch: _Batch) -> Verdicts:
@@ -267,18 +274,16 @@ class Sandbox:
             ended.strike = strikes
             raise ended
 
-    def _in_two(self, seat: _Seat, batch: _Batch) -> list[tuple[Verdicts, int]]:
+    def _in_two(self, seat: _Seat, batch: _Batch) -> list[tuple[Verdicts, np.ndarray]]:
         """The batch judged as two batches: verdicts and rows of each."""
-        at = self._random.randint(0, len(batch.index))
-        parts = (batch.part(0, at), batch.part(at, len(batch.index)))
-        return [(self._judged(seat, part), len(part.index)) for part in parts]
+        return [(self._judged(seat, batch.part(rows)), rows) for rows in batch.halves(self._random)]
 
-    def _refuse_another(self, one: Verdicts, parts: list[tuple[Verdicts, int]], how: str) -> None:
+    def _refuse_another(self, one: Verdicts, parts: list[tuple[Verdicts, np.ndarray]], how: str) -> None:
         if not _alike(one, parts):
             raise Changed(
                 f"it gave other verdicts on the same alerts {how}",
-                hint="a verdict may depend on the alert alone: no clock, no random numbers, no memory of what"
-                " came before, no other alert of the batch",
+                hint="a verdict may depend on the alert alone (on its exposure, where that is the scope): no"
+                " clock, no random numbers, no memory of what came before, no other alert of the batch",
             )
 
 
@@ -296,10 +301,23 @@ class _Batch:
     values: dict[str, Any]
     columns: Mapping[str, Any]
     index: pd.Index
+    whole: str = ""
 
-    def part(self, start: int, stop: int) -> _Batch:
-        columns = {name: column[start:stop] for name, column in self.columns.items()}
-        return _Batch(self.program, self.values, columns, self.index[start:stop])
+    def part(self, rows: np.ndarray) -> _Batch:
+        """Some of its alerts, in their order."""
+        columns = {name: column[rows] for name, column in self.columns.items()}
+        return _Batch(self.program, self.values, columns, self.index[rows], self.whole)
+
+    def halves(self, chance: random.Random) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of two parts, cut at random: at some row, or between exposures."""
+        count = len(self.index)
+        if not self.whole:
+            first = np.arange(count) < chance.randint(0, count)
+        else:
+            codes, exposures = pd.factorize(self.columns[self.whole])
+            chosen = np.array([chance.random() < 0.5 for _ in range(len(exposures) + 1)])
+            first = chosen[codes]  # those without an exposure, -1, are the last
+        return np.flatnonzero(first), np.flatnonzero(~first)
 
     @cached_property
     def packed(self) -> pa.RecordBatch:
@@ -371,18 +389,22 @@ def _once_more(ask: Callable[[], _T]) -> _T:
         return ask()
 
 
-def _alike(one: Verdicts, parts: Sequence[tuple[Verdicts, int]]) -> bool:
+def _alike(one: Verdicts, parts: Sequence[tuple[Verdicts, np.ndarray]]) -> bool:
     """Whether verdicts on a batch are those on its parts: verdicts, rows. Names of cuts do not matter."""
-    every = [part for part, _ in parts]
-    mask = np.concatenate([part.passing(rows) for part, rows in parts])
-    keys = (one.numbers.keys(), one.words.keys())
-    if any((part.numbers.keys(), part.words.keys()) != keys for part in every):
+    mask = one.passing(sum(len(rows) for _, rows in parts))
+    return all(_same(one, mask, part, rows) for part, rows in parts)
+
+
+def _same(one: Verdicts, mask: np.ndarray, part: Verdicts, rows: np.ndarray) -> bool:
+    """Whether verdicts on a batch, those of `mask` passing, are those of a part on its rows."""
+    if (part.numbers.keys(), part.words.keys()) != (one.numbers.keys(), one.words.keys()):
         return False
+    if not np.array_equal(mask[rows], part.passing(len(rows))):
+        return False
+    places = (np.cumsum(mask) - 1)[rows[mask[rows]]]  # among those that pass
     same_numbers = (
-        np.array_equal(numbers, np.concatenate([part.numbers[name] for part in every]), equal_nan=True)
+        np.array_equal(numbers[places], part.numbers[name], equal_nan=True)
         for name, numbers in one.numbers.items()
     )
-    same_words = (
-        words == [word for part in every for word in part.words[name]] for name, words in one.words.items()
-    )
-    return np.array_equal(one.passing(len(mask)), mask) and all(same_numbers) and all(same_words)
+    same_words = ([words[at] for at in places] == part.words[name] for name, words in one.words.items())
+    return all(same_numbers) and all(same_words)

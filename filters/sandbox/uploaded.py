@@ -36,15 +36,18 @@ class Uploaded:
         What the filter calls itself.
     doc
         Its docstring.
+    scope
+        What one answer of it is for: "alert" or "exposure".
     """
 
-    def __init__(self, program: Program, name: str, doc: str) -> None:
-        self.program, self.__name__, self.__doc__ = program, name, doc
+    def __init__(self, program: Program, name: str, doc: str, scope: str = "alert") -> None:
+        self.program, self.__name__, self.__doc__, self.scope = program, name, doc, scope
         self.__module__ = "filters.contract"  # its version is made of this room, and of the text
 
     def __call__(self, alerts: pd.DataFrame, **values: Any) -> Any:
         """The cuts, and the values if there are any, as the sandbox says."""
-        found = sandbox().judge(self.program, values, arrays_of(alerts), index_of(alerts))
+        whole = "exposure" if self.scope == "exposure" else ""
+        found = sandbox().judge(self.program, values, arrays_of(alerts), index_of(alerts), whole)
         return (found.cuts, _spread(found, len(alerts))) if found.numbers or found.words else found.cuts
 
     def prepare(self) -> None:
@@ -52,7 +55,7 @@ class Uploaded:
         sandbox().load(self.program)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Uploaded, (self.program, self.__name__, self.__doc__)
+        return Uploaded, (self.program, self.__name__, self.__doc__, self.scope)
 
     def __repr__(self) -> str:
         return f"uploaded 1: {self.program.key}"
@@ -131,11 +134,6 @@ def _made(program: Program, about: _Description) -> Filter:
             raise FilterError(f"no survey {name}; {near_names(name, SURVEYS)}")
     if about.scope not in SCOPES:
         raise FilterError(f"scope is one of {', '.join(SCOPES)}")
-    if about.scope != "alert":
-        raise FilterError(
-            "an uploaded filter judges single alerts, no whole exposures",
-            hint="ask an operator to approve it",
-        )
     surveys = tuple(about.surveys)
     kinds = {kind.__name__: kind for kind in KINDS}
     parameters = {}
@@ -147,5 +145,5 @@ def _made(program: Program, about: _Description) -> Filter:
     reads = None if about.declared is None else tuple(about.declared)
     if reads is not None:
         complete(reads, surveys, about.scope)
-    function = Uploaded(program, about.name, about.doc)
+    function = Uploaded(program, about.name, about.doc, about.scope)
     return Filter(function, surveys, reads, about.scope, parameters, values, (), declared(about.gives))

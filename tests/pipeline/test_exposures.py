@@ -28,12 +28,15 @@ from commands.external.catalogues import add_catalogue
 from commands.shared.as_ran import repeated
 from filters import load
 from filters.external.externals import Externals
+from filters.sandbox.ladder import lacking
 from pipeline.broker.client import admin_client
 from pipeline.broker.partition import Partition
 from pipeline.broker.topics import ensure_topics, topic_ids
 from pipeline.channels.channel import Channel, ChannelSet
 from pipeline.channels.config import RunConfig
+from pipeline.channels.definition import Definition
 from pipeline.channels.gaps import EXPOSURES_TOPIC
+from pipeline.channels.registry import write_registry
 from pipeline.clients.exposures import in_open_exposures, judgement
 from pipeline.clients.follow import Follower
 from pipeline.clients.in_force import in_force
@@ -278,6 +281,7 @@ def test_exposures_are_whole_live_through_a_kill_and_late_records_change_nothing
     star = next(p["place"] for p in packets if p["pid"] == max(after, key=lambda pid: sizes[pid]))
     stars = pd.DataFrame([star], columns=["ra", "dec"]).assign(mag=10.0)
     add_catalogue(stars, "bright", 3000, root=tmp_path / "home" / "external")
+    uploaded = [] if lacking() else [upload(servers)]
     publish(servers, first, held)
     with running(servers, tmp_path, "--topics", TOPIC, "--workers", "1") as run:
         run.until(lambda: set(some) <= closed(servers), "the exposures that late alerts are of")
@@ -297,6 +301,8 @@ def test_exposures_are_whole_live_through_a_kill_and_late_records_change_nothing
     assert Counter(map(candid_of, found)) == Counter(expected.keys())
     assert {candid_of(record): size_of(record) for record in found} == expected
     assert delivered(servers, "calm") == delivered(servers)  # at most 5 times the usual 2
+    for name in uploaded:  # in the sandbox
+        assert delivered(servers, name) == delivered(servers)
     whole = [p for p in packets if p["pid"] not in some]
     in_halo = beside(star, whole)
     assert in_halo
@@ -304,6 +310,13 @@ def test_exposures_are_whole_live_through_a_kill_and_late_records_change_nothing
     assert_the_ledger_adds_up(servers)
     assert_why_an_alert_of_a_large_exposure_is_not_there(servers, tmp_path, packets, sizes)
     assert_replay_differs_only_where_something_was_late(servers, tmp_path / "archive", packets, set(some))
+
+
+def upload(servers: str) -> str:
+    """A channel with the same filter, as a text of a user's that nobody has approved; its name."""
+    one = Definition(name="ann.few", owner="ann", filter="mine.py:few", source=FILTER).completed()
+    write_registry([one.becoming("enabled")], servers, who="a test")
+    return one.name
 
 
 def beside(star: tuple[float, float], packets: list[Packet]) -> set[int]:

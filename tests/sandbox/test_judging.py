@@ -134,7 +134,7 @@ LIES = {
     "column": "f.__dict__['declared'] = ('no_such_column',)",
     "kind": "f.parameters['a'] = type(next(iter(g.parameters.values())))(1, 'u', list)",
     "name": "f.function.__name__ = '../../x'",
-    "scope": "f.__dict__['scope'] = 'exposure'",
+    "scope": "f.__dict__['scope'] = 'night'",
     "unit": "f.gives['a'] = 5",
     "much": "f.gives.update({f'a{n}': '' for n in range(1000)})",
 }
@@ -246,6 +246,36 @@ def test_another_answer_to_the_same_alerts_is_found(
         many(CHANGING[how], np.linspace(0.01, 0.99, 40), times=20)
     good = judged(WELL, np.linspace(0, 1, 40))
     assert int(good.cuts["real"].sum()) == 20
+
+
+EXPOSURES = """
+from filters import alert_filter
+
+@alert_filter(reads=["rb"], scope="exposure", gives={"size": "", "who": "text"})
+def few(alerts, *, most: int = 6):
+    own = alerts.groupby("exposure")["candid"].transform("size")
+    return {"few": own <= most, "real": alerts["rb"] > 0.3}, {"size": SIZE, "who": alerts["objectId"]}
+"""
+
+
+@pytest.mark.parametrize(("size", "found"), [("own", None), ("0 * own + len(alerts)", Changed)])
+def test_of_whole_exposures_each_is_judged_again_as_a_whole(
+    strict: Sandbox, monkeypatch: pytest.MonkeyPatch, size: str, found: type[Changed] | None, tmp_path: Path
+) -> None:
+    """In any order of the alerts; who looks at the alerts of other exposures is found."""
+    monkeypatch.setattr(strict, "_twice", 1.0)
+    text = EXPOSURES.replace("SIZE", size)
+    rows = [
+        packet("ztf", candid=n, objectId=f"ZTF{n}", pid=n * n % 7, rb=n % 5 / 4, programid=1)
+        for n in range(24)
+    ]
+    there, here = uploaded(Program("law", text, "mine.py", "few")), in_process(text, tmp_path)
+    assert there.scope == "exposure"
+    frame = frames_of(here.reads or ()).of_packets(rows)
+    with pytest.raises(found) if found else nullcontext():
+        for _ in range(20):
+            assert_same(there, here, frame)
+    assert 0 < here.judge(frame).mask.sum() < len(rows)
 
 
 def test_who_remembers_answers_is_found_by_a_new_process(
