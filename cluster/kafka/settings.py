@@ -100,7 +100,11 @@ def server_properties(
 
 
 def log_properties(log: Path) -> str:
-    """log4j settings: a few lines at start and stop, else warnings, in at most four files of 10 MB."""
+    """log4j settings: a few lines at start and stop, else warnings, in at most four files of 10 MB.
+
+    What the authorizer refuses goes to refused.log beside it: whoever asks for much that is refused does not
+    push the broker's own lines out.
+    """
     return f"""\
 rootLogger.level = warn
 rootLogger.appenderRef.file.ref = file
@@ -115,6 +119,22 @@ appender.file.policies.size.type = SizeBasedTriggeringPolicy
 appender.file.policies.size.size = 10MB
 appender.file.strategy.type = DefaultRolloverStrategy
 appender.file.strategy.max = 3
+appender.refused.type = RollingFile
+appender.refused.name = refused
+appender.refused.fileName = {log.with_name("refused.log")}
+appender.refused.filePattern = {log.with_name("refused.log")}.%i
+appender.refused.createOnDemand = true
+appender.refused.layout.type = PatternLayout
+appender.refused.layout.pattern = %d{{ISO8601}} %m%n
+appender.refused.policies.type = Policies
+appender.refused.policies.size.type = SizeBasedTriggeringPolicy
+appender.refused.policies.size.size = 10MB
+appender.refused.strategy.type = DefaultRolloverStrategy
+appender.refused.strategy.max = 3
+logger.authorizer.name = kafka.authorizer.logger
+logger.authorizer.level = info
+logger.authorizer.additivity = false
+logger.authorizer.appenderRef.refused.ref = refused
 logger.server.name = kafka.server
 logger.server.level = info
 logger.config.name = kafka.server.KafkaConfig

@@ -269,6 +269,14 @@ class Listener:
             if error.args[0].code() != KafkaError._STATE:
                 raise BrokerError(sentence(error.args[0])) from None
 
+    def hold(self, topic: str, partition: int) -> None:
+        """Read no more of a partition of ours until `go_on`. Other threads may ask too."""
+        self._consumer.pause([TopicPartition(topic, partition)])
+
+    def go_on(self, topic: str, partition: int) -> None:
+        """Read a partition again, from where it was held."""
+        self._consumer.resume([TopicPartition(topic, partition)])
+
     def batches(self) -> Iterator[list[Alert]]:
         """Non-empty batches; and, while nothing arrives, empty ones a few times a second."""
         drained: set[Place] = set()

@@ -8,7 +8,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AclOperation, AdminClient, NewTopic, OffsetSpec
+from confluent_kafka.admin import (
+    AclOperation,
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+)
 
 from pipeline.broker.client import (
     PASSING,
@@ -98,6 +106,50 @@ def ensure_topics(
                 raise TopicRefused(f"topic {name!r} cannot be created: {sentence(reason)}") from None
     _await_leaders(admin, wanted, timeout)
     return created
+
+
+def configure_topics(
+    bootstrap: str, names: Iterable[str], config: Mapping[str, str], **extra: Any
+) -> list[str]:
+    """Give topics that are there some settings, where theirs are others; the topics that were changed.
+
+    Parameters
+    ----------
+    bootstrap, extra : str, Any
+        The broker, and librdkafka's own keys.
+    names : iterable of str
+        The topics.
+    config : mapping
+        The settings; others stay as they are.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    BrokerError
+        Naming the topic whose settings cannot be seen or changed.
+    """
+    admin = admin_client(bootstrap, **extra)
+    asked = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
+    changed: dict[str, ConfigResource] = {}
+    try:
+        for resource, told in (admin.describe_configs(asked) if asked else {}).items():
+            now = told.result(_ASK_SECONDS)
+            entries = [
+                ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
+                for key, value in config.items()
+                if now[key].value != value
+            ]
+            if entries:
+                of = ConfigResource(ConfigResource.Type.TOPIC, resource.name, incremental_configs=entries)
+                changed[resource.name] = of
+        for one in (admin.incremental_alter_configs([*changed.values()]) if changed else {}).values():
+            one.result(_ASK_SECONDS)
+    except KafkaException as error:
+        raise BrokerError(f"the settings of topics cannot be changed: {sentence(error.args[0])}") from None
+    return sorted(changed)
 
 
 def partitions_of(admin: AdminClient, names: Iterable[str], timeout: float = 10.0) -> list[Partition]:
