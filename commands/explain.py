@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,13 +15,14 @@ from rich.table import Table
 
 from commands.shared.alerts import What, packets_named
 from commands.shared.options import Archive, Bootstrap, Config, Json, Schemas, settings_of
-from commands.shared.why import Asked, asked_channel, names_channel, obstacles, source_of
+from commands.shared.why import Asked, asked_channels, names_channel, obstacles, source_of
 from schemas.json_text import to_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from filters import Filter
+    from pipeline.channels.config import RunConfig
     from schemas.avro.framing import SchemaSource
 
 
@@ -80,45 +81,124 @@ def explain(
     Example: `zads explain channel.young_supernova ZTF18abcdefg`
     """
     from commands.shared.bootstrap import schemas
+
+    source = schemas(schema_source, config)
+    if names_channel(filter_name):
+        options = {"param": param, "collaboration": collaboration or None}
+        told = _of_channel(filter_name, what, options, archive, source, config, bootstrap)
+    else:
+        told = _of_filter(filter_name, what, param, collaboration, archive, source)
+    if as_json:
+        print(to_json([{k: v for k, v in one.items() if k not in _FOR_PEOPLE} for one in told], indent=2))
+    else:
+        show_explained(told)
+
+
+def _of_filter(
+    named: str,
+    what: str,
+    param: list[str] | None,
+    collaboration: bool,
+    archive: str | None,
+    source: SchemaSource | None,
+) -> list[dict[str, Any]]:
+    """What a filter says of the alerts that are meant."""
     from commands.shared.exported import filter_named
 
-    asked = asked_channel(filter_name, config, bootstrap) if names_channel(filter_name) else None
-    named = asked.channel.filter if asked is not None else filter_named(filter_name)
-    chosen = named.using(**parameters(param or []))
-    as_archived = not collaboration and not Path(what).is_file()
-    public = asked.channel.public if asked is not None else as_archived
-    source = schemas(schema_source, config)
+    chosen = filter_named(named).using(**parameters(param or []))
+    public = not collaboration and not Path(what).is_file()
     packets = packets_named(what, archive)
     alerts = [alert for raw in packets for alert in explained(chosen, raw, what, public, source)]
-    places = _places(asked, alerts, config, bootstrap) if asked is not None else {}
-    reasons = {
-        a.candid: _reasons(asked, a, what, archive)
-        for a in alerts
-        if asked is not None and not places[a.candid]
-    }
-    if as_json:
-        print(to_json([_plain(alert) | _told(places, reasons, alert) for alert in alerts], indent=2))
-        return
-    console = Console()
+    return [_plain(alert, chosen) for alert in alerts]
+
+
+def _of_channel(
+    named: str,
+    what: str,
+    options: dict[str, Any],
+    archive: str | None,
+    source: SchemaSource | None,
+    config: Path | None,
+    bootstrap: str | None,
+) -> list[dict[str, Any]]:
+    """What a channel says of the alerts that are meant; `zads serve` is asked by whoever may not look."""
+    from commands.channel.ask import answered
+
+    settings, name = settings_of(config, bootstrap_servers=bootstrap), named.partition(".")[2]
+    if answer := answered(settings, "explain", name, options, alert=what):
+        return list(answer.explained)
+    (asked,) = asked_channels(settings, [name])
+    given = parameters(options["param"] or [])
+    channel = replace(asked.channel, filter=asked.channel.filter.using(**given)) if given else asked.channel
+    asked = replace(asked, channel=channel)
+    return told_of(settings, asked, packets_named(what, archive), what, archive, source)
+
+
+def told_of(
+    settings: RunConfig,
+    asked: Asked,
+    packets: Sequence[bytes],
+    what: str,
+    archive: str | None,
+    source: SchemaSource | None = None,
+) -> list[dict[str, Any]]:
+    """What a channel says of packets, where they are in its topic, and why they are not, as plain values.
+
+    Parameters
+    ----------
+    settings
+        The configuration.
+    asked
+        The channel.
+    packets
+        The packets.
+    what
+        What they were called: of a packet file nothing else is known.
+    archive
+        Address of the archive that they are in; None: the usual one.
+    source
+        Of packets with Confluent's framing.
+
+    Raises
+    ------
+    PacketError, FilterError, BrokerError
+        As `explained` and the broker do.
+    """
+    chosen, topic = asked.channel.filter, asked.channel.topic
+    alerts = [a for raw in packets for a in explained(chosen, raw, what, asked.channel.public, source)]
+    places = _places(settings, topic, alerts)
+    told = []
     for alert in alerts:
-        verdict = "[green]passes[/]" if alert.passes else "[red]does not pass[/]"
-        console.print(f"[bold]{alert.objectId}[/], candid {alert.candid}: {verdict} {escape(repr(chosen))}")
-        console.print(_table(alert.cuts))
-        for name, value in alert.gives.items():
-            unit = chosen.gives[name].replace("text", "")
-            console.print(f"  it gives {name} = {escape(brief(value))} {unit}", highlight=False)
-        if asked is not None:
-            _say_why(console, asked, alert, places[alert.candid], reasons.get(alert.candid, []))
-    console.print(_counts(alerts))
+        known = not places[alert.candid] and not Path(what).is_file()
+        reasons = obstacles(asked, source_of(archive, alert.candid)) if known else []
+        where = {"delivered": places[alert.candid], "obstacles": reasons, "topic": topic}
+        told.append(_plain(alert, chosen) | where)
+    return told
 
 
-def _places(
-    asked: Asked, alerts: list[Explained], config: Path | None, bootstrap: str | None
-) -> dict[int, list[str]]:
+_FOR_PEOPLE = ("filter", "units", "topic")
+
+
+def show_explained(told: Sequence[dict[str, Any]]) -> None:
+    """Print what `told_of` tells: each cut of each alert, and of a channel where the alert is or why not."""
+    console = Console()
+    for one in told:
+        verdict = "[green]passes[/]" if one["passes"] else "[red]does not pass[/]"
+        name = f"[bold]{escape(one['objectId'])}[/], candid {one['candid']}"
+        console.print(f"{name}: {verdict} {escape(one['filter'])}")
+        console.print(_table(one["cuts"]))
+        for value, number in one["values"].items():
+            unit = one["units"].get(value, "").replace("text", "")
+            console.print(f"  it gives {value} = {escape(brief(number))} {unit}", highlight=False)
+        if "topic" in one:
+            _say_why(console, one)
+    console.print(_counts(told))
+
+
+def _places(settings: RunConfig, topic: str, alerts: list[Explained]) -> dict[int, list[str]]:
     """Candid -> where the channel's topic has the alert, and since when; the topic is read once."""
     from pipeline.clients.where import channel_topics, deliveries
 
-    settings, topic = settings_of(config, bootstrap_servers=bootstrap), asked.channel.topic
     there = [topic] if topic in channel_topics(settings) else []
     found: dict[int, list[str]] = {alert.candid: [] for alert in alerts}
     for one in deliveries(settings, found, there):
@@ -129,28 +209,17 @@ def _places(
     return found
 
 
-def _reasons(asked: Asked, alert: Explained, what: str, archive: str | None) -> list[str]:
-    """What else keeps the alert out of the channel; of a packet file nothing else is known."""
-    return [] if Path(what).is_file() else obstacles(asked, source_of(archive, alert.candid))
-
-
-def _told(places: dict[int, list[str]], reasons: dict[int, list[str]], alert: Explained) -> dict[str, Any]:
-    if alert.candid not in places:
-        return {}
-    return {"delivered": places[alert.candid], "obstacles": reasons.get(alert.candid, [])}
-
-
-def _say_why(console: Console, asked: Asked, alert: Explained, places: list[str], reasons: list[str]) -> None:
+def _say_why(console: Console, one: dict[str, Any]) -> None:
     """Print where the channel has the alert; otherwise everything that keeps it out, or that nothing does."""
-    topic = asked.channel.topic
+    topic, places = one["topic"], one["delivered"]
     for place in places:
         console.print(f"[green]it is in {topic}[/]: {place}", soft_wrap=True, highlight=False)
     if places:
-        if not alert.passes:
+        if not one["passes"]:
             console.print("the channel was another when it was delivered", highlight=False)
         return
-    stopped = alert.cuts.loc[alert.cuts["stopped"], "cut"]
-    whole = [*(f'its cut "{cut}" stops it' for cut in stopped), *reasons]
+    stopped = [cut["cut"] for cut in one["cuts"] if cut["stopped"]]
+    whole = [*(f'its cut "{cut}" stops it' for cut in stopped), *one["obstacles"]]
     for reason in whole:
         console.print(f"[red]not in {topic}[/]: {escape(reason)}", soft_wrap=True, highlight=False)
     if not whole:
@@ -215,15 +284,15 @@ def explained(
         yield Explained(candid, str(alert["objectId"].iloc[0]), cuts, gives)
 
 
-def _table(cuts: pd.DataFrame) -> Table:
+def _table(cuts: Sequence[dict[str, Any]]) -> Table:
     table = Table("cut", "", "saw", box=None, padding=(0, 2, 0, 2))
-    for row in cuts.to_dict("records"):
+    for row in cuts:
         saw = "\n".join(f"{name} = {brief(value)}" for name, value in row["saw"].items())
-        table.add_row(row["cut"], _mark(row), escape(saw))
+        table.add_row(escape(row["cut"]), _mark(row), escape(saw))
     return table
 
 
-def _mark(row: dict[Any, Any]) -> str:
+def _mark(row: dict[str, Any]) -> str:
     if row["stopped"]:
         return "[red]✗ stopped here[/]"
     if row["passed"] is True:
@@ -246,19 +315,20 @@ def brief(value: Any) -> str:
     return str(value)
 
 
-def _counts(alerts: list[Explained]) -> str:
-    passed = [alert for alert in alerts if alert.passes]
-    objects, passed_objects = ({alert.objectId for alert in some} for some in (alerts, passed))
+def _counts(told: Sequence[dict[str, Any]]) -> str:
+    passed = [one for one in told if one["passes"]]
+    objects, passed_objects = ({one["objectId"] for one in some} for some in (told, passed))
     return (
-        f"{len(passed)} of {len(alerts)} alerts pass, {len(passed_objects)} of {len(objects)} objects."
-        if len(alerts) != 1
+        f"{len(passed)} of {len(told)} alerts pass, {len(passed_objects)} of {len(objects)} objects."
+        if len(told) != 1
         else f"{len(passed)} of 1 alert passes, {len(passed_objects)} of 1 object."
     )
 
 
-def _plain(alert: Explained) -> dict[str, Any]:
+def _plain(alert: Explained, chosen: Filter) -> dict[str, Any]:
     cuts = alert.cuts.drop(columns="candid").astype({"passed": object}).to_dict("records")
     for cut in cuts:
         cut["passed"] = None if cut["passed"] not in (True, False) else bool(cut["passed"])
+        cut["stopped"] = bool(cut["stopped"])
     of = {"candid": alert.candid, "objectId": alert.objectId, "passes": alert.passes}
-    return {**of, "values": alert.gives, "cuts": cuts}
+    return {**of, "values": alert.gives, "cuts": cuts, "filter": repr(chosen), "units": dict(chosen.gives)}

@@ -54,6 +54,24 @@ class Backtest:
         """What an alert took (wall clock)."""
         return float(self.found.costs()["microseconds"].iloc[0])
 
+    @property
+    def seconds(self) -> float:
+        """That the filter took for all alerts (wall clock)."""
+        return float(self.found.costs()["seconds"].iloc[0])
+
+    @property
+    def bytes_an_alert(self) -> int:
+        """Of the packets of some alerts that passed, the mean; 0 where nothing passed."""
+        some = self.examples["candid"].tolist()
+        sizes = [len(raw) for raw in self.found.archive.packets(some).values()] if some else []
+        return sum(sizes) // len(sizes) if sizes else 0
+
+    @property
+    def examples(self) -> pd.DataFrame:
+        """Some rows of the matches, by chance."""
+        rows = self.found.matches
+        return rows.sample(min(_EXAMPLES, len(rows)), random_state=0)
+
     def problems(self, limits: Limits) -> list[str]:
         """Reasons not to enable the filter, one sentence each; empty when there are none."""
         problems = [] if self.found.complete else ["the replay was ended early"]
@@ -67,8 +85,7 @@ class Backtest:
             problems.append(
                 f"floods: {self.alerts_per_hour:,} alerts in an hour; {limits.alerts_per_hour:,.0f} may"
             )
-        seconds = float(self.found.costs()["seconds"].iloc[0])
-        if seconds > _WORTH_JUDGING_SECONDS and self.microseconds > limits.microseconds:
+        if self.seconds > _WORTH_JUDGING_SECONDS and self.microseconds > limits.microseconds:
             problems.append(
                 f"slow: {self.microseconds:,.0f} µs an alert; {limits.microseconds:,.0f} may be used"
             )
@@ -87,8 +104,6 @@ class Backtest:
             one = funnel.setdefault(step["cut"], {"cut": step["cut"], "alerts": 0})
             one["alerts"] += step["alerts"]
         nights = [{key: row[key] for key in ("night", "alerts", "objects", "of")} for row in whole["nights"]]
-        rows = self.found.matches
-        some = rows.sample(min(_EXAMPLES, len(rows)), random_state=0)
         return {
             "archive": whole["archive"],
             "survey": self.found.archive.survey,
@@ -97,12 +112,14 @@ class Backtest:
             "funnel": list(funnel.values()),
             "alerts_per_hour": self.alerts_per_hour,
             "microseconds": round(self.microseconds, 1),
+            "measured": self.seconds > _WORTH_JUDGING_SECONDS,
+            "bytes_an_alert": self.bytes_an_alert,
             "seconds": whole["seconds"],
             "failures": len(whole["failures"]),
             "unjudged": self.found.unjudged[0],
             "examples": [
                 {"candid": int(row["candid"]), "objectId": str(row["objectId"]), "night": _day(row["night"])}
-                for row in some.to_dict("records")
+                for row in self.examples.to_dict("records")
             ],
         }
 

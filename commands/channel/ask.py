@@ -12,6 +12,7 @@ from commands.shared.options import people
 from schemas.errors import ZadsError
 
 if TYPE_CHECKING:
+    from pipeline.access.requests import Answer
     from pipeline.channels.config import RunConfig
 
 
@@ -47,28 +48,52 @@ def asked(
     BrokerError
         When nobody answers.
     """
+    return answered(settings, action, channel, for_operators, wish, **more) is not None
+
+
+def answered(
+    settings: RunConfig,
+    action: str,
+    channel: str = "",
+    for_operators: Mapping[str, Any] | None = None,
+    wish: Callable[[], Mapping[str, Any]] = dict,
+    **more: Any,
+) -> Answer | None:
+    """As `asked`: the answer, whose words have been printed; None for whoever does it directly.
+
+    Parameters
+    ----------
+    settings, action, channel, for_operators, wish, more
+        As for `asked`.
+
+    Raises
+    ------
+    typer.Exit
+        When it was refused.
+    BrokerError
+        When nobody answers.
+    """
     from commands.channel.gate import show_preview
     from pipeline.access.requests import Request, ask
     from pipeline.broker.profile import user_name
 
     user = user_name()
     if not user or not _only_asks(settings, user):
-        return False
+        return None
     _refuse_for_users(for_operators or {})
     given = {key: value for key, value in {**wish(), **more}.items() if value is not None}
     owner, dot, name = channel.partition(".")
     request = Request(action=action, channel=name if dot and owner == user else channel, **given)  # type: ignore[arg-type]
     answer = ask(request, user, settings.bootstrap_servers, **settings.client)
-    people.print(escape(answer.text), soft_wrap=True)
-    if answer.hint:
-        people.print(escape(answer.hint), soft_wrap=True)
+    for words in filter(None, (answer.text, answer.hint)):
+        people.print(escape(words), soft_wrap=True, highlight=False)
     if request.preview:
         show_preview(answer.preview)
     if answer.traceback:
         people.print(escape(answer.traceback), style="dim", highlight=False)
     if not answer.done:
         raise typer.Exit(1)
-    return True
+    return answer
 
 
 def _only_asks(settings: RunConfig, user: str) -> bool:

@@ -12,6 +12,7 @@ from rich.table import Table
 from commands.channel import apply as channel_apply
 from commands.channel import approve as channel_approve
 from commands.channel import clone as channel_clone
+from commands.channel import diff as channel_diff
 from commands.channel import edit as channel_edit
 from commands.channel import rank as channel_rank
 from commands.channel import share as channel_share
@@ -30,6 +31,7 @@ def register(app: typer.Typer) -> None:
     channel_show.register(group)
     channel_edit.register(group)
     channel_clone.register(group)
+    channel_diff.register(group)
     channel_apply.register(group)
     channel_approve.register(group)
     channel_share.register(group)

@@ -231,7 +231,8 @@ def enable(
     """Let a channel run, after a look at what it would have brought on recent nights.
 
     Refused when it floods, is slow or raises (limits: [gate] of zads.toml), or was not tried, unless forced
-    with a reason. What was tried as it is now is not tried again, unless --nights are named.
+    with a reason. What was tried as it is now is not tried again, unless --nights are named. A user's
+    channel that an operator enables is beside its owner's limits, until its owner changes it.
 
     Example: `zads channel enable bright --nights 2023-10-12..2023-10-14`
     """
@@ -239,6 +240,8 @@ def enable(
     if asked(settings, "enable", name, why=why):
         return
     admitted = admit(settings, known(settings, name).with_changes(), archive, nights, force)
+    if admitted.owned_by and admitted.state == "enabled":
+        admitted = admitted.model_copy(update={"asks": "", "granted": me()})
     written = save(settings, [admitted], why or force or "")[0]
     if written.state != "enabled" or not written.is_tested:
         people.print(f"{name} is not enabled (it is {written.state}): --force REASON enables it all the same")

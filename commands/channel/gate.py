@@ -24,9 +24,7 @@ PREVIEWED = ("candid", "objectId", "jd", "ra", "dec", "band", "mag", "magerr")
 def try_on_archive(
     settings: RunConfig, definition: Definition, archive: str | None, nights: str | None
 ) -> dict[str, Any]:
-    """Backtest a definition, show the report and return it, with its `problems`.
-
-    An archive that is missing or empty is one of the problems.
+    """Backtest a definition, show the report and return it (see `backtested`).
 
     Parameters
     ----------
@@ -39,6 +37,36 @@ def try_on_archive(
     nights
         Nights to try it on; None: the last ones.
     """
+    with counting_bar() as bar:
+        task = bar.add_task(f"trying {definition.name}", total=None, counted="")
+
+        def show(so_far: SoFar) -> None:
+            words = counted(so_far.matches, "match")
+            bar.update(task, completed=so_far.alerts, total=so_far.of, counted=words)
+
+        report = backtested(settings, definition, archive, nights, show)
+    show_report(definition.name, report)
+    return report
+
+
+def backtested(
+    settings: RunConfig,
+    definition: Definition,
+    archive: str | None,
+    nights: str | None,
+    on_progress: Callable[[SoFar], None] | None = None,
+) -> dict[str, Any]:
+    """The report of a definition's backtest, with its `problems`; nothing is printed.
+
+    An archive that is missing or empty is one of the problems.
+
+    Parameters
+    ----------
+    settings, definition, archive, nights
+        As for `try_on_archive`.
+    on_progress
+        Called with the progress.
+    """
     from archive.replay.backtest import Limits, NothingToTry
     from archive.tables.store import NoSuchArchive
 
@@ -46,21 +74,12 @@ def try_on_archive(
     limits = Limits(gate.share, gate.alerts_per_hour, gate.microseconds)
     report: dict[str, Any] = {}
     try:
-        with counting_bar() as bar:
-            task = bar.add_task(f"trying {definition.name}", total=None, counted="")
-
-            def show(so_far: SoFar) -> None:
-                words = counted(so_far.matches, "match")
-                bar.update(task, completed=so_far.alerts, total=so_far.of, counted=words)
-
-            found = _backtest(settings, definition, archive, nights, show)
+        found = _backtest(settings, definition, archive, nights, on_progress)
         report = found.report() | {"problems": found.problems(limits)}
     except (NoSuchArchive, NothingToTry) as error:
         report = {"problems": [f"not tried: {error}"]}
     when = datetime.now(UTC).isoformat(timespec="seconds")
-    report |= {"of": definition.judged, "when": when}
-    show_report(definition.name, report)
-    return report
+    return report | {"of": definition.judged, "when": when}
 
 
 def last_matches(

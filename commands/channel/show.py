@@ -50,6 +50,11 @@ def listing(config: Config = None, bootstrap: Bootstrap = None, as_json: Json = 
         print(to_json([_plain(found[name]) for name in sorted(found)], indent=2))
     elif found:
         Console().print(_table([found[name] for name in sorted(found)]))
+        for one in (found[name] for name in sorted(found) if found[name].asks):
+            words = (
+                f"{one.name} waits for an operator: {one.asks}; `zads channel enable {one.name}` allows it"
+            )
+            people.print(escape(words), style="yellow", soft_wrap=True)
     else:
         people.print("no channels yet: `zads run` runs those of zads.toml, or all filters")
 
@@ -133,6 +138,8 @@ def _facts(one: Definition) -> list[tuple[str, str]]:
         ("drops", ", ".join(one.drop)),
         ("values", ", ".join(one.values)),
         ("limits", str(one.limits)),
+        ("asks", one.asks),
+        ("granted by", one.granted),
         ("tried", (one.report or {}).get("when", "never") + ("" if now.is_tested else ", not as it is now")),
     ]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+import threading
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -11,36 +13,54 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from commands.channel.gate import report_lines
+from commands.serve.looks import difference_told, explanation
+from commands.serve.seen import Refused, listed, own, readable, refuse_what_role_forbids, shown
+from pipeline.access.limits import Night, use_of
 from pipeline.access.requests import Answer, Request
-from pipeline.access.roles import COLLABORATION, Role
+from pipeline.access.users import User
 from pipeline.broker.client import BrokerError
 from schemas.errors import ZadsError
 
 if TYPE_CHECKING:
+    from commands.serve.writer import Writer
     from pipeline.channels.config import RunConfig
     from pipeline.channels.definition import Definition
     from pipeline.channels.registry import Registry
+    from pipeline.clients.delivered import Delivered
 
 log = logging.getLogger(__name__)
 
-MOST_CHANNELS = 20
 MOST_ALERTS_PER_HOUR = 1000
-"""Of one channel that a user owns; what needs more is for an operator to enable."""
+"""Of one channel that a user owns, unless an operator has given it more."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 _FILE = re.compile(r"[A-Za-z0-9_-]{1,60}[.]py:([A-Za-z_][A-Za-z0-9_]{0,60})?")
 
 
-class Refused(ZadsError):
-    """A request that is not done."""
-
-
 class Service:
-    """Answers requests by writing the registry; the sender is whoever the request's topic is of."""
+    """Answers requests by writing the registry; the sender is whoever the request's topic is of.
 
-    def __init__(self, settings: RunConfig, archive: str | None) -> None:
+    Several threads may ask, each for another user.
+
+    Parameters
+    ----------
+    settings
+        The configuration.
+    archive
+        Address of the archive; None: the usual one.
+    delivered
+        What the channels have delivered in the newest night.
+    registry
+        Reads and writes the registry.
+    """
+
+    def __init__(
+        self, settings: RunConfig, archive: str | None, delivered: Delivered, registry: Writer
+    ) -> None:
         self._settings, self._archive = settings, archive
+        self._delivered, self._registry = delivered, registry
+        self._reading = threading.Semaphore(max(1, (os.cpu_count() or 2) - 1))  # nights of the archive
 
-    def answer(self, user: str, raw: bytes, roles: Mapping[str, Role]) -> Answer:
+    def answer(self, user: str, raw: bytes, users: Mapping[str, User]) -> Answer:
         """Do what a record of a user's requests asks for, or say why not.
 
         Parameters
@@ -49,17 +69,17 @@ class Service:
             Whose topic it came from.
         raw
             The record's bytes: anything that a user can write.
-        roles
-            The users there are.
+        users
+            Those there are.
         """
         try:
             request = Request.model_validate_json(raw)
         except ValidationError:
             return Answer(id="", done=False, text="this is no request that can be read")
         try:
-            if user not in roles:
+            if user not in users:
                 raise Refused("there is no such user any more")
-            return self._done(user, request, roles[user])
+            return self._done(users[user], request)
         except BrokerError:
             raise  # nobody's fault: it is done when the broker is back
         except ZadsError as error:
@@ -70,53 +90,85 @@ class Service:
             log.exception("user %s, %s of %r", user, request.action, request.channel)
             return Answer(id=request.id, done=False, text="the service has failed on this request")
 
-    def _done(self, user: str, request: Request, role: Role) -> Answer:
-        from commands.channel.show import registry_of
+    def _done(self, who: User, request: Request) -> Answer:
+        registry = self._registry.read()
+        looked = self._looked(who, request, registry)
+        return looked or self._changed(who, request, registry)
 
+    def _looked(self, who: User, request: Request, registry: Registry) -> Answer | None:
+        """The answer to who only looks."""
         done = partial(Answer, id=request.id, done=True)
-        registry = registry_of(self._settings)
+        about = (self._settings, self._archive, registry, who.name, who.role, request)
         if request.action == "list":
-            return done(text=_listed(user, role, registry))
-        _refuse_others(user, request.channel)
-        name = f"{user}.{request.channel}"
+            use = use_of(who.name, registry.definitions.values(), self._delivered.newest())
+            return done(text=f"{listed(who.name, who.role, registry)}\n{use.beside(who.limits)}")
+        if request.action == "diff":
+            with self._reading:
+                return done(text=difference_told(*about))
+        if request.action == "explain":
+            with self._reading:
+                return done(text="", explained=explanation(*about))
         if request.action == "show":
-            return done(text=_shown(_own(registry, name)))
+            _refuse_others(request.channel)
+            return done(text=shown(own(registry, f"{who.name}.{request.channel}")))
+        return None
+
+    def _changed(self, who: User, request: Request, registry: Registry) -> Answer:
+        """The answer to who changes a channel of theirs, when that is done."""
+        done = partial(Answer, id=request.id, done=True)
+        _refuse_others(request.channel)
+        user, name = who.name, f"{who.name}.{request.channel}"
         if any(one.request == request.id for one in registry.history):
             return done(text=f"{name}: done already")
         actions: dict[str, Callable[[], Definition]] = {
-            "create": lambda: self._new(user, request, registry, self._chosen(request)),
-            "clone": lambda: self._new(user, request, registry, self._source(user, role, request, registry)),
-            "set": lambda: _changed(_own(registry, name), request),
-            "test": lambda: self._tested(_own(registry, name)),
-            "enable": lambda: self._admitted(_own(registry, name)),
-            "pause": lambda: _own(registry, name).becoming("paused"),
-            "retire": lambda: _own(registry, name).becoming("retired"),
+            "create": lambda: self._new(who, request, registry, self._chosen(request)),
+            "clone": lambda: self._new(
+                who, request, registry, readable(self._settings, registry, user, who.role, request.source)
+            ),
+            "set": lambda: _with_wishes(own(registry, name), request),
+            "test": lambda: self._tested(own(registry, name)),
+            "enable": lambda: self._admitted(own(registry, name), who, registry),
+            "pause": lambda: own(registry, name).becoming("paused"),
+            "retire": lambda: own(registry, name).becoming("retired"),
         }
         new = actions[request.action]().model_copy(update={"request": request.id})
-        _refuse_what_role_forbids(new, role)
+        refuse_what_role_forbids(new, who.role)
         written = self._written(user, new, request)
+        if request.action == "enable" and new.state != "enabled":
+            log.warning("user %s: %s waits for an operator: %s", user, name, new.asks)
+            words = f"{name} is not enabled: {new.asks}"
+            return done(done=False, text=words, hint="an operator is asked: `zads channel list` says so")
         if request.action == "test":
             written = "\n".join([written, *report_lines(new.report or {})])
         return done(text=written, preview=self._preview(new, request.preview))
 
     def _tested(self, definition: Definition) -> Definition:
-        from commands.channel.edit import tried
-
-        new = tried(self._settings, definition.with_changes(), self._archive, None)
+        new = self._tried(definition.with_changes())
         return new.becoming("tested") if new.is_tested and new.state == "draft" else new
+
+    def _tried(self, definition: Definition) -> Definition:
+        """With the report of its backtest."""
+        from commands.channel.gate import backtested
+
+        now = definition.with_external(self._settings.externals)
+        with self._reading:
+            report = backtested(self._settings, now, self._archive, None)
+        return now.model_copy(update={"report": report})
 
     def _preview(self, definition: Definition, count: int) -> tuple[dict[str, Any], ...]:
         """What it would have delivered last: of the same rows that the channel sees."""
         from commands.channel.gate import last_matches
 
-        return last_matches(self._settings, definition, self._archive, None, count) if count else ()
+        if not count:
+            return ()
+        with self._reading:
+            return last_matches(self._settings, definition, self._archive, None, count)
 
     def _written(self, user: str, new: Definition, request: Request) -> str:
-        from commands.channel.edit import save
         from pipeline.channels.registry import difference
 
-        before = _before(self._settings, new.name)
-        (written,) = save(self._settings, [new], request.why, who=user)
+        before = self._registry.read().definitions.get(new.name)
+        written = self._registry.save(new, request.why, user)
         return f"{written.name}: {difference(before, written)} ({written.state}, {written.topic})"
 
     def _chosen(self, request: Request) -> Definition:
@@ -136,34 +188,18 @@ class Service:
             raise Refused("neither a filter nor an expression", hint="--filter NAME or --where EXPRESSION")
         return Definition(name="new", filter=chosen)
 
-    def _source(self, user: str, role: Role, request: Request, registry: Registry) -> Definition:
-        """The channel that is cloned: one's own, or one that the user may read."""
-        from pipeline.channels.changes import known_definition
-        from pipeline.channels.definition import ChannelError
-
-        if own := registry.definitions.get(f"{user}.{request.source}"):
-            return own
-        unknown = Refused(f"no channel or filter {request.source} that you may read")
-        try:
-            found = known_definition(self._settings, registry, request.source)
-        except ChannelError:  # its words would name every channel
-            raise unknown from None
-        if not _may_read(user, role, found):
-            raise unknown
-        return found
-
-    def _new(self, user: str, request: Request, registry: Registry, source: Definition) -> Definition:
+    def _new(self, who: User, request: Request, registry: Registry, source: Definition) -> Definition:
         """A draft like `source`, which was made from it."""
         from pipeline.channels.definition import Definition
 
-        name = f"{user}.{request.channel}"
+        user, name = who.name, f"{who.name}.{request.channel}"
         if name in registry.definitions:
             raise Refused(f"there is a channel {name} already")
-        mine = [
-            one for one in registry.definitions.values() if one.owned_by == user and one.state != "retired"
-        ]
-        if len(mine) >= MOST_CHANNELS:
-            raise Refused(f"{len(mine)} channels are as many as a user may have", hint="retire one of them")
+        if (has := use_of(user, registry.definitions.values(), Night()).channels) >= who.limits.channels:
+            raise Refused(
+                f"{has:,} channels are as many as you may have",
+                hint="retire one of them; an operator can allow more (`zads user limit`)",
+            )
         kept = ("filter", "source", "approved", "drop", "topics", "input", "values")
         like = {key: getattr(source, key) for key in kept}
         made_from = f"{source.name}@{source.revision}" if request.action == "clone" else ""
@@ -171,36 +207,27 @@ class Service:
         draft = Definition(
             name=name, owner=user, of=made_from, access=access, parameters=source.parameters, **like
         )
-        return _changed(draft, request)
+        return _with_wishes(draft, request)
 
-    def _admitted(self, definition: Definition) -> Definition:
-        from commands.channel.edit import admit
-
-        new = admit(self._settings, definition.with_changes(), self._archive, None, None)
-        if new.state != "enabled":
-            problems = "; ".join((new.report or {}).get("problems", ()))
-            raise Refused(f"{definition.name} is not enabled: {problems}", hint="an operator can enable it")
-        return new
-
-
-def pause_unfit(settings: RunConfig, roles: Mapping[str, Role]) -> None:
-    """Pause what runs for somebody who is gone or has lost the role that it needs. Raises BrokerError."""
-    from commands.channel.edit import save
-    from commands.channel.show import registry_of
-
-    for one in registry_of(settings).definitions.values():
-        if not one.owned_by or one.state != "enabled":
-            continue
-        try:
-            if one.owned_by not in roles:
-                raise Refused(f"user {one.owned_by} is removed")
-            _refuse_what_role_forbids(one, roles[one.owned_by])
-        except Refused as error:
-            log.warning("channel %s is paused: %s", one.name, error)
-            save(settings, [one.becoming("paused")], str(error), who="zads serve")
+    def _admitted(self, definition: Definition, who: User, registry: Registry) -> Definition:
+        """Enabled, or as it was and with the reasons why an operator is asked."""
+        now = definition.with_changes().with_external(self._settings.externals)
+        if now.granted and now.is_tested:
+            return now.becoming("enabled")
+        tried = now if now.is_tested else self._tried(now)
+        enabled = tried.model_copy(update={"state": "enabled"})
+        every = {**registry.definitions, definition.name: enabled}
+        use = use_of(who.name, every.values(), self._delivered.newest())
+        problems = [] if tried.is_tested else (tried.report or {}).get("problems", ())
+        reasons = [*problems, *use.too_much(who.limits), *use.overrun(who.limits)]
+        if not reasons:
+            return tried.becoming("enabled", asks="")
+        if definition.state == "enabled":
+            raise Refused(f"{definition.name} goes on as it was: {'; '.join(reasons)}")
+        return tried.model_copy(update={"asks": "; ".join(reasons)})
 
 
-def _refuse_others(user: str, channel: str) -> None:
+def _refuse_others(channel: str) -> None:
     if "." in channel:
         raise Refused(f"{channel} is not yours: name a channel of your own, without its owner")
     if not _NAME.fullmatch(channel):
@@ -214,18 +241,12 @@ def _uploaded(request: Request) -> dict[str, Any]:
     return {"filter": request.filter, "source": request.text, "approved": ""}
 
 
-def _refuse_what_role_forbids(new: Definition, role: Role) -> None:
-    if new.access == "collaboration" and role not in COLLABORATION:
-        raise Refused("a channel of the collaboration needs a role of the collaboration")
-
-
-def _changed(old: Definition, request: Request) -> Definition:
+def _with_wishes(old: Definition, request: Request) -> Definition:
     """With what the request gives; a limit is always there."""
     most = request.alerts_per_hour or old.limits.alerts_per_hour or MOST_ALERTS_PER_HOUR
-    if most > MOST_ALERTS_PER_HOUR:
-        raise Refused(
-            f"{most:,} alerts an hour are more than {MOST_ALERTS_PER_HOUR:,}", hint="an operator can allow it"
-        )
+    allowed = max(MOST_ALERTS_PER_HOUR, old.limits.alerts_per_hour or 0)  # as an operator has set it
+    if most > allowed:
+        raise Refused(f"{most:,} alerts an hour are more than {allowed:,}", hint="an operator can allow it")
     changes = {
         "parameters": {**old.parameters, **request.parameters},
         "limits": {**old.limits.model_dump(), "alerts_per_hour": most},
@@ -235,34 +256,6 @@ def _changed(old: Definition, request: Request) -> Definition:
         other = old.model_copy(update={**_uploaded(request), "parameters": {}})
         still = {name: value for name, value in old.parameters.items() if name in other.loaded().parameters}
         changes |= {**_uploaded(request), "parameters": {**still, **request.parameters}}
-    return old.with_changes(**changes)
-
-
-def _before(settings: RunConfig, name: str) -> Definition | None:
-    from commands.channel.show import registry_of
-
-    return registry_of(settings).definitions.get(name)
-
-
-def _may_read(user: str, role: Role, one: Definition) -> bool:
-    """Whether a user may see a channel and what it delivers."""
-    named = not one.owned_by or one.owned_by == user or bool({user, "*"} & set(one.readers))
-    return named and (one.access == "public" or role in COLLABORATION)
-
-
-def _own(registry: Registry, name: str) -> Definition:
-    """One's own channel. Raises Refused, without a word about others' channels."""
-    if name not in registry.definitions:
-        raise Refused(f"you have no channel {name}", hint="`zads channel list` shows yours")
-    return registry.definitions[name]
-
-
-def _listed(user: str, role: Role, registry: Registry) -> str:
-    """One's own channels, and those that one may read."""
-    seen = [one for one in registry.definitions.values() if _may_read(user, role, one)]
-    return "\n".join(f"{one.name}: {one.state}, {one.filter}" for one in seen) or "no channels"
-
-
-def _shown(definition: Definition) -> str:
-    facts = definition.model_dump(exclude={"source", "report"}, exclude_defaults=True)
-    return "\n".join(f"{key}: {value}" for key, value in facts.items())
+    new = old.with_changes(**changes, asks="")
+    same = new.judged == old.judged and new.limits == old.limits
+    return new if same else new.model_copy(update={"granted": ""})

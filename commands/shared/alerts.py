@@ -52,14 +52,53 @@ def packets_named(what: str, archive: str | None) -> list[bytes]:
 
     Raises NoSuchAlert, NoSuchArchive; ZadsError for a name that is none of the three.
     """
-    if Path(what).is_file():
-        return [Path(what).read_bytes()]
+    return [Path(what).read_bytes()] if Path(what).is_file() else archived(what, archive)
+
+
+def archived(what: str, archive: str | None, public: bool = False) -> list[bytes]:
+    """The archived packets that are meant, by time: of one alert, or of all alerts of an object.
+
+    Parameters
+    ----------
+    what
+        A candid or an objectId.
+    archive
+        Address of the archive; None: the usual one.
+    public
+        Only of alerts that are public: others are as if they were not there.
+
+    Raises
+    ------
+    NoSuchAlert, NoSuchArchive
+        When there is none.
+    """
+    from archive.read.objects import NoSuchAlert
+
     if is_candid(what):
         _, raw = first_of(archive, lambda part: part.packet(int(what)))
-        return [raw]
-    part, curve = curve_of(what, archive)
-    candids = [int(candid) for candid in curve.loc[curve["kind"] == "alert", "candid"]]
-    return list(part.packets(candids).values())
+        found = [raw]
+    else:
+        part, curve = curve_of(what, archive, public)
+        candids = [int(candid) for candid in curve.loc[curve["kind"] == "alert", "candid"]]
+        found = list(part.packets(candids).values())
+    seen = [raw for raw in found if not public or is_public_packet(raw)]
+    if not seen:
+        raise NoSuchAlert(f"no public alert {what} in the archive")
+    return seen
+
+
+def is_public_packet(raw: bytes) -> bool:
+    """Whether every alert of a packet is public, by the rule of its survey. Raises PacketError."""
+    from schemas.frame import is_public
+    from schemas.packets.packet import packet_survey
+    from schemas.packets.reader import PacketReader
+    from schemas.surveys.registry import survey_named
+
+    survey = survey_named(packet_survey(raw))
+    if survey.public.field is None:
+        return True
+    batch = PacketReader([survey.public.field], survey.name).read([raw])
+    return not batch.refused and bool(is_public(batch.table, survey).all())
 
 
 def curve_of(objectId: str, archive: str | None, public: bool = False) -> tuple[Reader, pd.DataFrame]:

@@ -51,7 +51,7 @@ def add(
     from pipeline.access.users import add_user, checked_role
 
     broker, kafka = connection(bootstrap, config)
-    password = add_user(name, checked_role(role), broker, by=_me(), **kafka)
+    password = add_user(name, checked_role(role), broker, by=me(), **kafka)
     _hand_over(name, password, out, address)
 
 
@@ -80,7 +80,7 @@ def remove(name: Name, config: Config = None, bootstrap: Bootstrap = None) -> No
     from pipeline.access.users import remove_user
 
     broker, kafka = connection(bootstrap, config)
-    remove_user(name, broker, by=_me(), **kafka)
+    remove_user(name, broker, by=me(), **kafka)
     people.print(f"{name} is removed")
 
 
@@ -97,7 +97,7 @@ def role(
     from pipeline.access.users import change_role, checked_role
 
     broker, kafka = connection(bootstrap, config)
-    change_role(name, checked_role(role), broker, by=_me(), **kafka)
+    change_role(name, checked_role(role), broker, by=me(), **kafka)
     people.print(f"{name} is {role} now")
 
 
@@ -132,7 +132,7 @@ def show_roles() -> None:
     Console().print(table)
 
 
-def _me() -> str:
+def me() -> str:
     """Who changes things: the user of the profile, else of this machine."""
     from pipeline.broker.profile import user_name
 

@@ -1,9 +1,9 @@
-"""`zads user quota | show`: how much a user may read and write, and how far they have read."""
+"""`zads user quota | limit | show`: how much a user may read, write and have delivered, and what they do."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,8 +11,12 @@ from rich.table import Table
 
 from commands.shared.bootstrap import connection
 from commands.shared.options import Bootstrap, Config, people
-from commands.user.accounts import Name
+from commands.user.accounts import Name, me
 from schemas.errors import ZadsError
+
+if TYPE_CHECKING:
+    from pipeline.access.limits import UserLimits
+    from pipeline.access.users import User
 
 _UNITS = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9}
 Rate = Annotated[str | None, typer.Option(metavar="BYTES", help="1MB: a second; none: no limit.")]
@@ -21,6 +25,7 @@ Rate = Annotated[str | None, typer.Option(metavar="BYTES", help="1MB: a second; 
 def register(group: typer.Typer) -> None:
     """Add the commands."""
     group.command()(quota)
+    group.command()(limit)
     group.command()(show)
 
 
@@ -51,8 +56,40 @@ def quota(
     people.print(_words(quotas_of(name, client)))
 
 
+def limit(
+    name: Name,
+    channels: Annotated[int | None, typer.Option(help="That are not retired.")] = None,
+    alerts_a_night: Annotated[int | None, typer.Option(help="Of all channels together.")] = None,
+    bytes_a_day: Annotated[str | None, typer.Option(metavar="BYTES", help="Of all together: 500MB.")] = None,
+    microseconds: Annotated[
+        float | None, typer.Option(help="That an alert may cost, over all filters, by their backtests.")
+    ] = None,
+    config: Config = None,
+    bootstrap: Bootstrap = None,
+) -> None:
+    """Limit what the channels of a user together may take; without an option, tell the limits.
+
+    What exceeds them waits for an operator: `zads channel list` shows it.
+
+    Example: `zads user limit ann --channels 50 --alerts-a-night 20000 --as operator`
+    """
+    from pipeline.access.users import change_limits, known_user
+
+    broker, kafka = connection(bootstrap, config)
+    size = _bytes(bytes_a_day)
+    if size is None:
+        raise ZadsError("bytes_a_day none: there is always a limit", hint="name a large one: 1000GB")
+    given = {"channels": channels, "alerts_a_night": alerts_a_night, "microseconds": microseconds}
+    changes = {key: value for key, value in given.items() if value is not None}
+    changes |= {} if size == "" else {"bytes_a_day": round(float(size))}
+    user = known_user(name, broker, **kafka)
+    if changes:
+        user = change_limits(name, changes, broker, by=me(), **kafka)
+    people.print(_limits_words(user.limits))
+
+
 def show(name: Name, config: Config = None, bootstrap: Bootstrap = None) -> None:
-    """Show a user: role, quotas, topics, how far each of their groups has read and how far behind it is.
+    """Show a user: role, quotas, use beside the limits, topics, how far each of their groups has read.
 
     Example: `zads user show ann --as operator`
     """
@@ -65,11 +102,30 @@ def show(name: Name, config: Config = None, bootstrap: Bootstrap = None) -> None
     console = Console()
     console.print(f"{user.name}: {user.role}, since {user.when}, by {user.by}")
     console.print(_words(quotas_of(name, _client(broker, kafka))))
+    console.print(_use(user, broker, kafka), soft_wrap=True)
     console.print("reads " + (", ".join(topics_of(user, broker, **kafka)) or "no topic"), soft_wrap=True)
     table = Table("group", "topic", "records read", "behind", box=None)
     for one in groups_of(user, broker, **kafka):
         table.add_row(one.group, one.topic, f"{one.read:,}", f"{one.behind:,}")
     console.print(table)
+
+
+def _use(user: User, broker: str, kafka: dict[str, str]) -> str:
+    """What the user's channels take, beside the limits."""
+    from pipeline.access.limits import use_of
+    from pipeline.channels.registry import read_registry
+    from pipeline.clients.delivered import delivered_now
+
+    registry = read_registry(broker, **kafka)
+    use = use_of(user.name, registry.definitions.values(), delivered_now(broker, **kafka))
+    return use.beside(user.limits)
+
+
+def _limits_words(limits: UserLimits) -> str:
+    return (
+        f"at most {limits.channels:,} channels, {limits.alerts_a_night:,} alerts a night,"
+        f" {limits.bytes_a_day / 1e6:,.1f} MB a day, {limits.microseconds:,.0f} µs an alert"
+    )
 
 
 def _client(broker: str, kafka: dict[str, str]) -> dict[str, str]:

@@ -18,10 +18,12 @@ from filters.sandbox.uploaded import MOST_TEXT
 from pipeline.access.roles import ANSWERS, REQUESTS
 from pipeline.broker.client import BrokerError, producer_settings, sentence
 from pipeline.broker.listen import Listener
-from pipeline.broker.topics import ensure_topics
+from pipeline.broker.topics import configure_topics, ensure_topics
 from pipeline.channels.channel import Access
 
-Action = Literal["create", "clone", "set", "test", "enable", "pause", "retire", "list", "show"]
+Action = Literal[
+    "create", "clone", "set", "test", "enable", "pause", "retire", "list", "show", "diff", "explain"
+]
 REQUEST_BYTES = 120_000
 MOST_PREVIEWED = 50
 _SETTINGS = {"retention.ms": str(30 * 86_400_000)}
@@ -31,9 +33,11 @@ _SEND_SECONDS = 20.0
 class Request(BaseModel):
     """One wish about a channel.
 
-    channel: its name without the owner's. source: a channel or filter to clone. text: of a Python file, whose
-    filter is then FILE.py:FUNCTION. readers: who may read it beside its owner, "*" for everybody. preview: so
-    many of the last matches are to come with the answer. What is None stays as it is.
+    channel: its name without the owner's. source: a channel or filter to clone, or to compare with.
+    revision: to compare with. alert: candid or objectId of the archive, to be explained. text: of a Python
+    file, whose filter is then FILE.py:FUNCTION. readers: who may read it beside its owner, "*" for
+    everybody. preview: so many of the last matches are to come with the answer. What is None stays as it
+    is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,6 +46,8 @@ class Request(BaseModel):
     channel: str = Field(default="", max_length=100)
     id: str = Field(default_factory=lambda: uuid.uuid4().hex, max_length=64)
     source: str = Field(default="", max_length=100)
+    revision: int | None = None
+    alert: str = Field(default="", max_length=100)
     filter: str = Field(default="", max_length=100)
     text: str = Field(default="", max_length=MOST_TEXT)
     where: str = Field(default="", max_length=2000)
@@ -57,7 +63,8 @@ class Request(BaseModel):
 
 class Answer(BaseModel):
     """What became of the request of this id. traceback: of the user's own code, where that raised.
-    preview: what the channel would have delivered last, by the archive.
+    preview: what the channel would have delivered last, by the archive. explained: of each alert that was
+    asked about, what each cut saw and said.
 
     id "": nobody asked; a channel of the user's has been suspended.
     """
@@ -70,10 +77,11 @@ class Answer(BaseModel):
     hint: str = ""
     traceback: str = ""
     preview: tuple[dict[str, Any], ...] = ()
+    explained: tuple[dict[str, Any], ...] = ()
 
 
 def ensure_request_topics(users: list[str], bootstrap: str, **kafka: Any) -> None:
-    """Make the topics of users.
+    """Make the topics of users; those that are there are given the limits of today.
 
     Parameters
     ----------
@@ -91,6 +99,7 @@ def ensure_request_topics(users: list[str], bootstrap: str, **kafka: Any) -> Non
     small = {**_SETTINGS, "max.message.bytes": str(REQUEST_BYTES)}
     ensure_topics(bootstrap, requests, partitions=1, config=small, **kafka)
     ensure_topics(bootstrap, [ANSWERS + name for name in users], partitions=1, config=_SETTINGS, **kafka)
+    configure_topics(bootstrap, requests, small, **kafka)
 
 
 def ask(request: Request, user: str, bootstrap: str, seconds: float = 120.0, **kafka: Any) -> Answer:

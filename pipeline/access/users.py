@@ -16,6 +16,7 @@ from typing import Any, get_args
 from confluent_kafka import KafkaError, Producer
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pipeline.access.limits import UserLimits
 from pipeline.access.passwords import delete_password, new_password
 from pipeline.access.requests import ensure_request_topics
 from pipeline.access.rights import enforce
@@ -55,13 +56,14 @@ class UserError(ZadsError):
 
 
 class User(BaseModel):
-    """One user as last changed. by: who did that; when: UTC, ISO 8601."""
+    """One user as last changed. limits: of the user's channels. by: who did that; when: UTC, ISO 8601."""
 
     model_config = ConfigDict(frozen=True)
 
     name: str
     role: Role
     removed: bool = False
+    limits: UserLimits = UserLimits()
     by: str = ""
     when: str = ""
 
@@ -197,6 +199,42 @@ def change_role(name: str, role: Role, bootstrap: str, *, by: str, **kafka: Any)
     user = known_user(name, bootstrap, **kafka)
     _record(user.model_copy(update={"role": checked_role(role)}), bootstrap, by, kafka)
     enforce_rights(bootstrap, **kafka)
+
+
+def change_limits(
+    name: str, changes: Mapping[str, float | int], bootstrap: str, *, by: str, **kafka: Any
+) -> User:
+    """Give a user other limits; the user as recorded then.
+
+    Parameters
+    ----------
+    name
+        Of the user.
+    changes
+        Fields of `UserLimits`; others stay as they are.
+    bootstrap, kafka
+        The broker, and librdkafka's own keys.
+    by
+        Who asks for it.
+
+    Raises
+    ------
+    UserError
+        When there is no such user, or a limit is less than nothing.
+    BrokerError
+        When the broker refuses.
+    """
+    user = known_user(name, bootstrap, **kafka)
+    try:
+        limits = UserLimits.model_validate({**user.limits.model_dump(), **changes})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(
+            f"{'.'.join(map(str, first['loc']))}: {first['msg']}, got {first['input']!r}"
+        ) from None
+    changed = user.model_copy(update={"limits": limits})
+    _record(changed, bootstrap, by, kafka)
+    return changed
 
 
 def enforce_rights(bootstrap: str, **kafka: Any) -> list[str]:

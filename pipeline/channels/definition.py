@@ -52,13 +52,14 @@ class Definition(BaseModel):
     """One revision of a channel.
 
     filter: as `filters.load` takes it; for a file FILE.py:FUNCTION, and `source` is the file's text.
-    approved: the hash of the text that an operator answers for; another text runs in the sandbox.
-    version: of the filter when this revision was made. external: the versions of the catalogues, regions and
-    sky maps that it reads, when it was last tried. topics: a regular expression, "" for all that is read.
+    approved: the hash of the text that an operator answers for; another text runs in the sandbox. version:
+    of the filter when this revision was made. external: the versions of the catalogues, regions and sky
+    maps that it reads, when it was last tried. topics: a regular expression, "" for all that is read.
     input: the channel whose alerts are read instead, "" for none. report: what its backtest said. of: the
-    channel, with its revision, that it is a clone of. readers: who may read a channel that a user owns beside
-    that user, "*" for everybody. request: of the user who asked for this revision. who, when, why: of the
-    change that made this revision.
+    channel, with its revision, that it is a clone of. readers: who may read a channel that a user owns
+    beside that user, "*" for everybody. request: of the user who asked for this revision. asks: why its
+    owner's wish to enable it waits for an operator. granted: the operator who has enabled it, beyond its
+    owner's limits. who, when, why: of the change that made this revision.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -83,6 +84,8 @@ class Definition(BaseModel):
     of: str = ""
     readers: tuple[str, ...] = ()
     request: str = ""
+    asks: str = ""
+    granted: str = ""
     revision: int = 0
     who: str = ""
     when: str = ""

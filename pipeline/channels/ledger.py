@@ -54,7 +54,7 @@ class SourceCounts(NamedTuple):
 
 
 class ChannelCounts(NamedTuple):
-    """Records of a source as one channel received them."""
+    """Records of a source as one channel received them. bytes: of those that were delivered."""
 
     received: int = 0
     passed: int = 0
@@ -65,6 +65,7 @@ class ChannelCounts(NamedTuple):
     delivered: int = 0
     undeliverable: int = 0
     limited: int = 0
+    bytes: int = 0
 
     @property
     def imbalances(self) -> list[str]:

@@ -43,6 +43,10 @@ class EditConflict(ChannelError):
     """Somebody else has changed the channel since it was looked at; the message says what and who."""
 
 
+class Crossed(EditConflict):
+    """Somebody else writes to the registry at this moment; the channel may be as it was: ask again."""
+
+
 @dataclass(frozen=True)
 class Registry:
     """What the registry holds at some time.
@@ -162,7 +166,7 @@ def write_registry(
         error = exception.args[0]
         if error.code() in _FENCED:
             _refuse_outdated(definitions, read_registry(bootstrap, **kafka))
-            raise EditConflict(
+            raise Crossed(
                 "somebody else is changing channels at this moment: nothing was changed",
                 hint="look with `zads channel list`, and do it again",
             ) from None
@@ -213,6 +217,8 @@ def difference(old: Definition | None, new: Definition) -> str:
     changed = [f"set {', '.join(said)}"] if said else []
     if old.source == new.source and old.approved != new.approved:
         changed.append("approved its Python" if new.trusted else "no longer approved its Python")
+    if new.asks and old.asks != new.asks:
+        changed.append(f"asked an operator: {new.asks}")
     if old.state != new.state:
         changed.append(f"made it {new.state}")
     if old.report != new.report and new.report is not None:

@@ -70,6 +70,8 @@ class Outgoing:
         Channels that miss something.
     stopped
         Channel -> which records its limits stopped.
+    sizes
+        Channel -> record -> bytes that were delivered.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Outgoing:
         self.refused: list[Refusal] = []
         self.gaps: set[str] = set()
         self.stopped: dict[str, list[int]] = {}
+        self.sizes: dict[str, dict[int, int]] = {}
 
     @property
     def limited(self) -> dict[str, int]:
@@ -163,6 +166,7 @@ class Outgoing:
         if match.values:
             headers.append(("values", json.dumps(match.values).encode()))
         paced.produce(topic=channel.topic, value=value, key=source.key(), headers=headers)
+        self.sizes.setdefault(channel.name, {})[match.index] = len(value)
         return None
 
     def _value(self, channel: Channel, index: int) -> bytes:

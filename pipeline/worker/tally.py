@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
@@ -10,8 +11,24 @@ from pipeline.channels.ledger import ChannelCounts, Page, SourceCounts, night_of
 from pipeline.worker.deliver import UNREADABLE, Outgoing
 from pipeline.worker.verdicts import Verdicts
 
-Count = Callable[[Collection[int]], int]
-"""How many of some records (by their place in the batch) are of the night that is counted."""
+
+class Count(NamedTuple):
+    """Counts those of some records, by their place in the batch, that are of one night.
+
+    nights: of each record. of: the night. only: whether all records are of it.
+    """
+
+    nights: Sequence[str]
+    of: str
+    only: bool
+
+    def __call__(self, some: Collection[int]) -> int:
+        """How many of some records are of the night."""
+        return len(some) if self.only else sum(self.nights[i] == self.of for i in some)
+
+    def weigh(self, sizes: Mapping[int, int]) -> int:
+        """Bytes of the records that are of the night. sizes: record -> bytes."""
+        return sum(size for i, size in sizes.items() if self.only or self.nights[i] == self.of)
 
 
 def tally(
@@ -46,7 +63,7 @@ def tally(
     nights = [*[""] * first, *nights_of(topic, verdicts, records)[first:]]
     every = sorted(set(nights))
     pages = {
-        night: _page(_count_of(night, nights, every), len(records), verdicts, outgoing)
+        night: _page(Count(nights, night, len(every) == 1), len(records), verdicts, outgoing)
         for night in every
         if night
     }
@@ -76,12 +93,6 @@ def nights_of(topic: str, verdicts: Verdicts, records: Sequence[Message]) -> lis
 def _arrived(record: Message) -> str:
     kind, written = record.timestamp()
     return night_of_arrival(None if kind == TIMESTAMP_NOT_AVAILABLE else written)
-
-
-def _count_of(night: str, nights: Sequence[str], every: Sequence[str]) -> Count:
-    if len(every) == 1:
-        return len
-    return lambda some: sum(nights[i] == night for i in some)
 
 
 def _page(count: Count, records: int, verdicts: Verdicts, outgoing: Outgoing) -> Page:
@@ -115,4 +126,5 @@ def _channel(
         delivered=count([match.index for match in outgoing.delivered.get(name, ())]),
         undeliverable=count(undeliverable),
         limited=count(outgoing.stopped.get(name, ())),
+        bytes=count.weigh(outgoing.sizes.get(name, {})),
     )

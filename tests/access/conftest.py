@@ -6,6 +6,7 @@ import pytest
 
 from cluster.kafka.broker import Broker
 from cluster.kafka.node import Secured
+from tests.access.world import World
 
 
 @pytest.fixture(scope="module")
@@ -15,13 +16,8 @@ def secured() -> Iterator[Broker]:
         yield broker
 
 
-def client(broker: Broker, name: str, password: str) -> dict[str, str]:
-    """A Kafka client's settings for a user."""
-    return {
-        "bootstrap.servers": broker.bootstrap_servers,
-        "security.protocol": "SASL_SSL",
-        "sasl.mechanism": "SCRAM-SHA-512",
-        "sasl.username": name,
-        "sasl.password": password,
-        "ssl.ca.pem": broker.ca,
-    }
+@pytest.fixture(scope="module")
+def world(secured: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    made = World(secured, tmp_path_factory.mktemp("world"))
+    with made.serving():
+        yield made

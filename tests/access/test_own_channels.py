@@ -2,104 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import uuid
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import KafkaException
 
-from archive.write.ingest import ingest
-from cluster.kafka.broker import Broker
-from cluster.kafka.security import write_profile
 from commands.shared.view import EXIT_SUSPENDED
-from pipeline.access.requests import Answer, Request, ask
-from pipeline.access.users import add_user, change_role
+from pipeline.access.requests import Answer
+from pipeline.access.users import change_role, remove_user
 from pipeline.broker.client import NoSuchTopic
 from pipeline.broker.listen import listen
+from pipeline.broker.topics import ensure_topics
 from pipeline.channels.registry import read_registry, write_registry
 from pipeline.clients.publish import publish_packets
-from tests.access.conftest import client
 from tests.access.seat import Seat
-from tests.archive.helpers import write_packets
-from tests.pipeline.night import REPOSITORY, expected, night
-
-
-class World:
-    """A secured broker with its service, an archive, and users with profiles."""
-
-    def __init__(self, secured: Broker, folder: Path) -> None:
-        self.broker, self.folder, self.names = secured, folder, uuid.uuid4().hex[:6]
-        self.archive = str(folder / "archive")
-        ingest([write_packets(folder / "packets", [alert.packet for alert in night()])], self.archive)
-        self.settings: dict[str, dict[str, str]] = {"operator": secured.operator}
-        write_profile(folder / "operator.ini", secured.operator)
-        for who, role in [
-            ("ann", "public"),
-            ("ben", "public"),
-            ("cora", "collaboration"),
-            ("pipe", "pipeline"),
-        ]:
-            name = self.user(who)
-            password = add_user(name, role, by="test", **self.operator())  # type: ignore[arg-type]
-            self.settings[who] = client(secured, name, password)
-            write_profile(folder / f"{who}.ini", self.settings[who])
-
-    def user(self, who: str) -> str:
-        return f"{who}-{self.names}"
-
-    def operator(self) -> dict[str, str]:
-        kafka = self.broker.operator
-        return {"bootstrap": kafka["bootstrap.servers"], **kafka}
-
-    def zads(self, who: str, *arguments: str, refused: bool = False, code: int = 0) -> str:
-        """A command, as somebody types it; what it tells people."""
-        command = [sys.executable, "-m", "zads", *arguments, "--as", str(self.folder / f"{who}.ini")]
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "200"}
-        done = subprocess.run(
-            command, capture_output=True, text=True, cwd=self.folder, env=environment, check=False
-        )
-        assert done.returncode == (code or int(refused)), done.stderr
-        return done.stderr
-
-    def ask(self, who: str, **wish: object) -> Answer:
-        user = self.user(who)
-        return ask(Request(**wish), user, self.broker.bootstrap_servers, **self.settings[who])  # type: ignore[arg-type]
-
-    def heard(self, who: str, topic: str) -> Counter[int | None]:
-        heard = listen(topic, self.broker.bootstrap_servers, until_drained=True, **self.settings[who])
-        return Counter(alert.candid for alert in heard)
-
-    @contextmanager
-    def serving(self) -> Iterator[None]:
-        command = [sys.executable, "-m", "zads", "serve", "--archive", self.archive]
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-        with (self.folder / "serve.log").open("w") as log:
-            process = subprocess.Popen(
-                [*command, "--as", str(self.folder / "operator.ini")],
-                stderr=log,
-                stdout=log,
-                cwd=self.folder,
-                env=environment,
-            )
-            try:
-                yield
-            finally:
-                process.terminate()
-                process.wait()
-
-
-@pytest.fixture(scope="module")
-def world(secured: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    made = World(secured, tmp_path_factory.mktemp("world"))
-    with made.serving():
-        yield made
+from tests.access.world import World
+from tests.pipeline.night import expected, night
 
 
 def test_from_clone_to_alerts(world: World) -> None:
@@ -268,3 +187,33 @@ def test_who_loses_a_role_loses_the_channels_that_need_it(world: World) -> None:
     last = read_registry(**world.operator())[name]
     assert (last.state, last.who) == ("paused", "zads serve")
     assert not world.ask("cora", action="enable", channel="ours").done
+    told = [
+        Answer.model_validate_json(one.raw)
+        for one in listen(f"zads.answers.{cora}", **client_of(world, "cora"))
+    ]
+    assert f"{name} is paused: a channel of the collaboration needs a role of it" in [
+        one.text for one in told
+    ]
+    assert not world.ask("cora", action="diff", channel="ours", source="ours").done
+
+
+def test_who_is_removed_has_no_channel_that_runs_and_is_no_reader(world: World) -> None:
+    """dora's channel is paused; who reads a channel of another loses it with the role."""
+    for who, role in (("dora", "public"), ("emil", "collaboration"), ("fay", "collaboration")):
+        world.add(who, role)
+    dora, emil = world.user("dora"), world.user("emil")
+    for who, channel, access in (("dora", "hers", "public"), ("fay", "shared", "collaboration")):
+        wish = {"where": "magpsf < 10", "access": access, "readers": (emil,)}
+        assert world.ask(who, action="create", channel=channel, **wish).done
+        assert world.ask(who, action="enable", channel=channel).done
+    topic = f"collab.{world.user('fay')}.shared"
+    ensure_topics(world.broker.operator["bootstrap.servers"], [topic], partitions=1, **world.broker.operator)
+    seat = Seat(world.settings["emil"])
+    assert seat.may("read", topic)
+    change_role(emil, "public", by="test", **world.operator())
+    assert not seat.may("read", topic)
+    remove_user(dora, by="test", **world.operator())
+    while read_registry(**world.operator())[f"{dora}.hers"].state == "enabled":
+        world.ask("ben", action="list")
+    last = read_registry(**world.operator())[f"{dora}.hers"]
+    assert (last.state, last.who, last.why) == ("paused", "zads serve", f"user {dora} is removed")

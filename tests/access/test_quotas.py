@@ -13,7 +13,7 @@ from cluster.kafka.quotas import READ, WRITE, quotas_of, set_quotas
 from pipeline.access.usage import Read, groups_of, topics_of
 from pipeline.access.users import add_user, enforce_rights, known_user
 from pipeline.broker.topics import ensure_topics
-from tests.access.conftest import client
+from tests.access.world import client
 
 RECORD = b"x" * 50_000
 WINDOW = 11.0

@@ -20,8 +20,8 @@ from pipeline.access.users import (
 )
 from pipeline.broker.client import BrokerError, topic_names
 from pipeline.broker.topics import ensure_topics
-from tests.access.conftest import client
 from tests.access.seat import Seat
+from tests.access.world import client
 
 ROLES = ("operator", "pipeline", "broker", "collaboration-broker", "collaboration", "public")
 # +: allowed, -: refused. One column a role, in the order above.

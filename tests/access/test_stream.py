@@ -28,7 +28,7 @@ from pipeline.channels.config import channel_set, read_config
 from pipeline.clients.publish import publish_packets
 from pipeline.live.run import run_live
 from schemas.packets.reader import PacketReader
-from tests.access.conftest import client
+from tests.access.world import client
 from tests.archive.helpers import rows_of
 from tests.pipeline.night import REPOSITORY, expected, night
 

@@ -55,6 +55,7 @@ def test_a_night_that_adds_up_until_somebody_writes_into_a_channel(
         "delivered": wanted,
         "undeliverable": 0,
         "limited": 0,
+        "bytes": sum(len(record.value()) for record in topics.records(servers, "channel.real_bogus")),
     }
     where_each_is(servers, archive)
     short = zads("ledger", "--bootstrap", servers, "--sent", f"{TOPIC}={_tarball(tmp_path, packets)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -66,10 +67,13 @@ class Record:
 
 
 class Sink:
-    """Takes what is produced."""
+    """Takes what is produced. bytes: topic -> of all that it took."""
+
+    def __init__(self) -> None:
+        self.bytes: Counter[str] = Counter()
 
     def produce(self, **record: Any) -> None:
-        assert record["topic"]
+        self.bytes[record["topic"]] += len(record["value"])
 
 
 @cache
@@ -137,14 +141,14 @@ def _night(packet: dict[str, Any] | None) -> str:
     return f"{date.fromordinal(day + 719163)}"
 
 
-def worked(some: Sequence[bytes], start: int) -> dict[str, Page]:
+def worked(some: Sequence[bytes], start: int, sink: Sink) -> dict[str, Page]:
     """The counts of a batch, as a worker has them."""
     records = [Record(raw, start + place) for place, raw in enumerate(some)]
     (verdicts,) = evaluator().evaluate(
         [list(some)], TOPIC, NoGuard(), suspended={"off": "for a test"}, filter_seconds=60, failing_alerts=999
     )
     outgoing = Outgoing(channels(), TOPIC, verdicts, records)
-    outgoing.produce(Sink(), (Partition(TOPIC, 0), start, start + len(some)))
+    outgoing.produce(sink, (Partition(TOPIC, 0), start, start + len(some)))
     return tally(TOPIC, verdicts, records, outgoing)
 
 
@@ -160,18 +164,24 @@ def expected() -> dict[str, Page]:
 @settings(max_examples=15)
 @given(st.lists(st.integers(0, len(packets())), max_size=4))
 def test_every_record_stands_in_the_ledger_once_as_what_it_has_come_to(cuts: list[int]) -> None:
-    entry = Entry("g", TOPIC, 0, "id", 0, 0)
+    entry, sink = Entry("g", TOPIC, 0, "id", 0, 0), Sink()
     for start, stop in pairwise([0, *sorted(cuts), len(packets())]):
-        entry = entry.and_then(stop, worked(packets()[start:stop], start))
-    assert entry.pages == expected()
+        entry = entry.and_then(stop, worked(packets()[start:stop], start, sink))
+    told = Counter[str]()
+    for night_, page in entry.pages.items():
+        told.update({name: counts.bytes for name, counts in page.channels.items()})
+        bare = {name: counts._replace(bytes=0) for name, counts in page.channels.items()}
+        assert Page(page.source, bare) == expected()[night_]
+    assert entry.pages.keys() == expected().keys()
+    assert +told == {one.name: sink.bytes[one.topic] for one in channels().channels if sink.bytes[one.topic]}
     sums = [page.source for page in entry.pages.values()]
     sums += [counts for page in entry.pages.values() for counts in page.channels.values()]
     assert not [words for one in sums for words in one.imbalances]
     assert len(entry.pages) >= 3
     record = entry.record()
     older = Entry("g", TOPIC, 0, "id", 0, 5, name=entry.name).record()
-    told = [(r["key"], r["value"]) for r in (older, record)]
-    assert entries_of(told) == [entry], "the newest record of an entry holds all of it"
+    both = [(r["key"], r["value"]) for r in (older, record)]
+    assert entries_of(both) == [entry], "the newest record of an entry holds all of it"
 
 
 def test_a_topic_says_its_night_or_none() -> None:

@@ -48,9 +48,9 @@ def partitions(bootstrap: str, topic: str) -> int:
     return len(admin.list_topics(timeout=10).topics[topic].partitions)
 
 
-def records(bootstrap: str, topic: str) -> list[Message]:
+def records(bootstrap: str, topic: str, **kafka: str) -> list[Message]:
     """Every committed record of a topic, in order of offset within each partition."""
-    settings = {"bootstrap.servers": bootstrap, "group.id": "oracle", "enable.partition.eof": True}
+    settings = {"bootstrap.servers": bootstrap, "group.id": "oracle", "enable.partition.eof": True, **kafka}
     consumer = Consumer(settings)
     try:
         known = consumer.list_topics(timeout=10).topics

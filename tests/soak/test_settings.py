@@ -17,7 +17,7 @@ from cluster.kafka.security import write_profile
 from pipeline.access.users import add_user, rotate_password
 from pipeline.clients.publish import publish_packets
 from tests import rubin
-from tests.access.conftest import client
+from tests.access.world import client
 from tests.archive.test_follow import archived, following
 from tests.pipeline.night import (
     REPOSITORY,

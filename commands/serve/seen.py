@@ -1,0 +1,102 @@
+"""What a user may see of channels: their own, and those whose alerts they may read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.access.roles import COLLABORATION, Role
+from schemas.errors import ZadsError
+
+if TYPE_CHECKING:
+    from pipeline.channels.config import RunConfig
+    from pipeline.channels.definition import Definition
+    from pipeline.channels.registry import Registry
+
+
+class Refused(ZadsError):
+    """A request that is not done."""
+
+
+def refuse_what_role_forbids(definition: Definition, role: Role) -> None:
+    """Raise Refused for a channel that needs another role."""
+    if definition.access == "collaboration" and role not in COLLABORATION:
+        raise Refused("a channel of the collaboration needs a role of the collaboration")
+
+
+def may_read(user: str, role: Role, one: Definition) -> bool:
+    """Whether a user may see a channel and what it delivers.
+
+    Parameters
+    ----------
+    user, role
+        Who, and as what.
+    one
+        The channel.
+    """
+    named = not one.owned_by or one.owned_by == user or bool({user, "*"} & set(one.readers))
+    return named and (one.access == "public" or role in COLLABORATION)
+
+
+def own(registry: Registry, name: str) -> Definition:
+    """One's own channel. Raises Refused, without a word about others' channels."""
+    if name not in registry.definitions:
+        raise Refused(f"you have no channel {name}", hint="`zads channel list` shows yours")
+    return registry.definitions[name]
+
+
+def readable(settings: RunConfig, registry: Registry, user: str, role: Role, named: str) -> Definition:
+    """A channel or filter that a user may read, of their own first.
+
+    Parameters
+    ----------
+    settings
+        The configuration.
+    registry
+        The registry.
+    user, role
+        Who, and as what.
+    named
+        Its name; one's own goes without the owner's.
+
+    Raises
+    ------
+    Refused
+        The same words for what is not there and what may not be read.
+    """
+    from pipeline.channels.changes import known_definition
+    from pipeline.channels.definition import ChannelError
+
+    unknown = Refused(f"no channel or filter {named} that you may read")
+    found = registry.definitions.get(f"{user}.{named}")
+    try:
+        found = found or known_definition(settings, registry, named)
+    except ChannelError:  # its words would name every channel
+        raise unknown from None
+    if not may_read(user, role, found):
+        raise unknown
+    return found
+
+
+def listed(user: str, role: Role, registry: Registry) -> str:
+    """One's own channels, and those that one may read.
+
+    Parameters
+    ----------
+    user, role
+        Who, and as what.
+    registry
+        The registry.
+    """
+    seen = [one for one in registry.definitions.values() if may_read(user, role, one)]
+    return "\n".join(_line(one, user) for one in seen) or "no channels"
+
+
+def _line(one: Definition, user: str) -> str:
+    waits = f"; an operator is asked: {one.asks}" if one.asks and one.owned_by == user else ""
+    return f"{one.name}: {one.state}, {one.filter}{waits}"
+
+
+def shown(definition: Definition) -> str:
+    """All about one's own channel but its text and its backtest."""
+    facts = definition.model_dump(exclude={"source", "report"}, exclude_defaults=True)
+    return "\n".join(f"{key}: {value}" for key, value in facts.items())
