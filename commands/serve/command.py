@@ -65,6 +65,17 @@ class Desk:
     """Rights as they change, and requests as they come.
 
     Those of one user are done one after the other, those of several users side by side.
+
+    Parameters
+    ----------
+    settings
+        The configuration.
+    service
+        Answers requests.
+    watch
+        Pauses what may not go on.
+    delivered
+        What the channels have delivered in the newest night.
     """
 
     def __init__(self, settings: RunConfig, service: Service, watch: Watch, delivered: Delivered) -> None:
@@ -119,7 +130,7 @@ class Desk:
         """Do it, give the rights that follow, and only then say so. It is tried until the broker takes it."""
         from confluent_kafka import KafkaException
 
-        from pipeline.access.requests import write
+        from pipeline.access.requests import ANSWER_BYTES, write
         from pipeline.access.roles import ANSWERS
         from pipeline.broker.client import BrokerError
 
@@ -128,7 +139,12 @@ class Desk:
                 self._keep_rights(now=True)
                 answer = self._service.answer(user, record.raw, self._users)
                 self._keep_rights(now=True)
-                write(ANSWERS + user, answer, self._settings.bootstrap_servers, **self._settings.client)
+                write(
+                    ANSWERS + user,
+                    answer.within(ANSWER_BYTES),
+                    self._settings.bootstrap_servers,
+                    **self._settings.client,
+                )
                 break
             except (BrokerError, KafkaException) as error:
                 log.warning("user %s cannot be answered, trying again: %s", user, error)

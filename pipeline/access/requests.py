@@ -25,6 +25,8 @@ Action = Literal[
     "create", "clone", "set", "test", "enable", "pause", "retire", "list", "show", "diff", "explain"
 ]
 REQUEST_BYTES = 120_000
+ANSWER_BYTES = 900_000
+"""A topic that says nothing else takes records of 1 MB."""
 MOST_PREVIEWED = 50
 _SETTINGS = {"retention.ms": str(30 * 86_400_000)}
 _SEND_SECONDS = 20.0
@@ -78,6 +80,12 @@ class Answer(BaseModel):
     traceback: str = ""
     preview: tuple[dict[str, Any], ...] = ()
     explained: tuple[dict[str, Any], ...] = ()
+
+    def within(self, size: int) -> Answer:
+        """This answer or, when it has more bytes than `size`, that it is too long."""
+        if len(self.model_dump_json().encode()) <= size:
+            return self
+        return Answer(id=self.id, done=self.done, text="done, and the answer is too long to be sent")
 
 
 def ensure_request_topics(users: list[str], bootstrap: str, **kafka: Any) -> None:

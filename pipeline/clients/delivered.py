@@ -6,8 +6,9 @@ import json
 import logging
 import threading
 import time
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from confluent_kafka import KafkaException
@@ -21,12 +22,12 @@ from pipeline.channels.ledger import LEDGER_TOPIC, ChannelCounts
 log = logging.getLogger(__name__)
 
 _AGAIN_SECONDS = 2.0
-Told = dict[str, dict[str, tuple[int, int]]]
-"""Night -> channel -> alerts and bytes that were delivered."""
+Told = tuple[str, dict[str, tuple[int, int]]]
+"""The newest night of an entry, and for each channel the alerts and bytes that were delivered in it."""
 
 
 class Delivered:
-    """The newest records of the ledger, added up."""
+    """The entries of the ledger's newest night, added up."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -37,18 +38,20 @@ class Delivered:
         latest = {record.key or b"": record.raw for record in records}
         told = {key: _told(json.loads(raw)) for key, raw in latest.items() if raw}
         with self._lock:
-            self._entries |= told
+            every = self._entries | told
+            newest = max((night for night, _ in every.values()), default="")
+            self._entries = {key: one for key, one in every.items() if one[0] == newest}
 
     def newest(self) -> Night:
         """The newest night of any source."""
         with self._lock:
-            night = max((night for told in self._entries.values() for night in told), default="")
-            found: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
-            for told in self._entries.values():
-                for channel, (alerts, size) in told.get(night, {}).items():
-                    found[channel][0] += alerts
-                    found[channel][1] += size
-        return Night(night, {channel: (alerts, size) for channel, (alerts, size) in found.items()})
+            every = list(self._entries.values())
+        alerts, sizes = Counter[str](), Counter[str]()
+        for _, channels in every:
+            for channel, (count, size) in channels.items():
+                alerts[channel] += count
+                sizes[channel] += size
+        return Night(every[0][0] if every else "", {name: (alerts[name], sizes[name]) for name in alerts})
 
     def follow(self, config: RunConfig) -> None:
         """Take in what the ledger says from now on, in a thread that ends with the process."""
@@ -62,7 +65,9 @@ class Delivered:
                         self.add(batch)
             except (BrokerError, KafkaException) as error:
                 log.warning("the ledger cannot be followed, trying again: %s", error)
-                time.sleep(_AGAIN_SECONDS)
+            except Exception:  # else nobody would be counted any more
+                log.exception("the ledger cannot be followed, trying again")
+            time.sleep(_AGAIN_SECONDS)
 
 
 def delivered_now(bootstrap: str, **kafka: Any) -> Night:
@@ -74,8 +79,12 @@ def delivered_now(bootstrap: str, **kafka: Any) -> Night:
 
 
 def _told(entry: dict[str, Any]) -> Told:
-    found: Told = {}
-    for night, (_, channels) in entry["pages"].items():
-        counts = {name: ChannelCounts(*numbers) for name, numbers in channels.items()}
-        found[night] = {name: (one.delivered, one.bytes) for name, one in counts.items() if one.delivered}
-    return found
+    tomorrow = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%d}"
+    pages = {
+        night: page for night, page in entry["pages"].items() if night <= tomorrow
+    }  # later: a broken date
+    if not pages:
+        return "", {}
+    night = max(pages)
+    counts = {name: ChannelCounts(*numbers) for name, numbers in pages[night][1].items()}
+    return night, {name: (one.delivered, one.bytes) for name, one in counts.items() if one.delivered}

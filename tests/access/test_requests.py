@@ -9,8 +9,12 @@ from confluent_kafka.admin import AdminClient, ConfigResource
 
 from cluster.kafka.broker import Broker
 from commands.serve.queues import ByUser
-from pipeline.access.requests import REQUEST_BYTES, ensure_request_topics
+from pipeline.access.limits import Night
+from pipeline.access.requests import ANSWER_BYTES, REQUEST_BYTES, Answer, ensure_request_topics
+from pipeline.broker.listen import Alert
 from pipeline.broker.topics import configure_topics, ensure_topics
+from pipeline.channels.ledger import ChannelCounts, Entry, Page
+from pipeline.clients.delivered import Delivered
 
 
 def test_a_slow_request_holds_up_its_user_alone() -> None:
@@ -59,3 +63,37 @@ def test_a_request_topic_of_before_takes_longer_requests_now(broker: Broker) -> 
     now = admin.describe_configs([resource])[resource].result()
     assert now["max.message.bytes"].value == str(REQUEST_BYTES)
     assert configure_topics(servers, [topic], {"max.message.bytes": str(REQUEST_BYTES)}) == []
+
+
+def test_an_answer_that_no_topic_takes_is_told_to_be_too_long() -> None:
+    long = Answer(id="7", done=True, text="x" * 950_000)
+    assert long.within(ANSWER_BYTES).text == "done, and the answer is too long to be sent"
+    assert long.within(1_000_000) is long
+
+
+def test_the_newest_night_of_the_ledger_is_counted_and_a_broken_date_is_none() -> None:
+    """Two partitions, one of which has delivered in the night before too."""
+    counted = Delivered()
+    counts = {
+        "2026-01-01": {"a.b": (3, 300)},
+        "2026-01-02": {"a.b": (5, 500), "c": (1, 10)},
+        "9999-01-01": {"c": (9, 9)},
+    }
+    counted.add(entry("p0", counts))
+    assert counted.newest() == Night("2026-01-02", {"a.b": (5, 500), "c": (1, 10)})
+    counted.add(
+        [*entry("p1", {"2026-01-02": {"a.b": (1, 100)}}), *entry("p1", {"2026-01-02": {"a.b": (2, 200)}})]
+    )
+    counted.add(entry("p2", {"2026-01-01": {"a.b": (8, 800)}}))
+    assert counted.newest() == Night("2026-01-02", {"a.b": (7, 700), "c": (1, 10)})
+
+
+def entry(partition: str, counts: dict[str, dict[str, tuple[int, int]]]) -> list[Alert]:
+    """A record of the ledger: night -> channel -> alerts and bytes."""
+    one = Entry("g", partition, 0, "id", 0, 9, name=partition)
+    for night, channels in counts.items():
+        one.pages[night] = Page(
+            channels={n: ChannelCounts(9, delivered=d, bytes=b) for n, (d, b) in channels.items()}
+        )
+    record = one.record()
+    return [Alert(record["topic"], 0, 0, {}, None, record["value"], record["key"])]
