@@ -36,6 +36,7 @@ _COMMANDS = (
     "commands.channel.command",
     "commands.archive.command",
     "commands.external.catalogue",
+    "commands.external.watchlist",
     "commands.external.region",
     "commands.external.skymaps",
     "commands.replay",

@@ -34,6 +34,8 @@ TEXT = pd.StringDtype("pyarrow", na_value=np.nan)
 
 PLACE = ("ra", "dec", "jd")
 """What external columns are made from: where (degrees) and when (days UTC) an alert is."""
+_OBJECT = "objectId"
+"""And of which object it is."""
 
 
 class External(Hashable, Protocol):
@@ -43,7 +45,7 @@ class External(Hashable, Protocol):
         """Raise a ZadsError when one of these columns is not there."""
 
     def columns(
-        self, names: Sequence[str], ra: np.ndarray, dec: np.ndarray, jd: np.ndarray
+        self, names: Sequence[str], ra: np.ndarray, dec: np.ndarray, jd: np.ndarray, objects: Any = None
     ) -> Mapping[str, Any]:
         """The columns of some alerts, by name.
 
@@ -57,6 +59,8 @@ class External(Hashable, Protocol):
             Declination, (n,) degrees.
         jd
             Time, (n,) days UTC.
+        objects
+            Their objectId, (n,) text.
         """
 
 
@@ -120,7 +124,7 @@ class FrameMaker:
         return names
 
     def _place(self) -> tuple[str, ...]:
-        return PLACE if self._outside else ()
+        return (*PLACE, _OBJECT) if self._outside else ()
 
     def _columns(self) -> list[str]:
         own = [name for name in (*self._first, *self.reads, *self._place()) if name not in self._outside]
@@ -155,8 +159,9 @@ class FrameMaker:
     def _external_columns(self, batch: "_Batch") -> dict[str, Any]:
         if not self._outside or self._external is None:
             return {}
-        place = (np.asarray(self._parts[name].column(batch), float) for name in PLACE)
-        return dict(self._external.columns(self._outside, *place))
+        ra, dec, jd = (np.asarray(self._parts[name].column(batch), float) for name in PLACE)
+        objects = self._parts[_OBJECT].column(batch)
+        return dict(self._external.columns(self._outside, ra, dec, jd, objects))
 
     def of_packets(self, packets: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         """The frame of packets as plain dictionaries. A field that a packet lacks is missing, as in a batch.
@@ -177,7 +182,7 @@ class FrameMaker:
         return pa.table(columns)
 
 
-_EXTERNAL = re.compile(r"[a-z][a-z0-9_]{0,40}")
+_EXTERNAL = re.compile(r"[a-z][a-z0-9_]{0,90}")
 
 
 def may_be_external(name: str) -> bool:

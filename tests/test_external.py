@@ -25,6 +25,7 @@ from archive.replay.replay import replay
 from archive.write.appender import Appender
 from cluster.kafka.broker import Broker
 from commands.external.catalogues import add_catalogue
+from commands.external.lists import add_list
 from filters import Filter, expression, load
 from filters.external import Externals, Store
 from filters.external.add import add_notices, add_region
@@ -40,6 +41,7 @@ CHANNELS = {
     "lonely": "not stars.match and stars.covered and rb > 0.3",
     "region": "spot.inside and rb > 0.3",
     "skymap": "skymaps.level <= 0.9 and skymaps.days < 400 and skymaps.distance < 100",
+    "objects": "followed.match and followed.rank > 5 and rb > 0.3",
     "latitude": "abs(coords.gal_lat) > {b_min: (20, 'deg')} and coords.ecl_lat > 0",
 }
 
@@ -73,8 +75,9 @@ def packets() -> list[bytes]:
 @pytest.fixture(scope="module")
 def sky(tmp_path_factory: pytest.TempPathFactory) -> Sky:
     root = tmp_path_factory.mktemp("external")
-    rows = [next(iter(fastavro.reader(io.BytesIO(raw))))["candidate"] for raw in packets()]
-    frame = pd.DataFrame(rows)[["candid", "ra", "dec", "jd", "rb"]]
+    read = [next(iter(fastavro.reader(io.BytesIO(raw)))) for raw in packets()]
+    frame = pd.DataFrame([one["candidate"] for one in read])[["candid", "ra", "dec", "jd", "rb"]]
+    frame["objectId"] = [one["objectId"] for one in read]
     stars = frame.iloc[::3]
     number = np.arange(len(stars))
     add_catalogue(
@@ -90,6 +93,8 @@ def sky(tmp_path_factory: pytest.TempPathFactory) -> Sky:
         nulls=[-999],
         root=root,
     )
+    followed = pd.DataFrame({"objectId": sorted(set(frame["objectId"]))[::4]})
+    add_list(followed.assign(rank=np.arange(len(followed))), "followed", Store(root))
     middle = crowd(frame)
     add_region("spot", f"cone {middle['ra']} {middle['dec']} 20 arcmin", root)
     add_notices("skymaps", [sky_map(frame)], root, window=1000)
@@ -154,6 +159,7 @@ def expected(sky: Sky) -> dict[str, set[int]]:
         "catalogue": (apart.arcsec < 1.5) & (mag != -999) & (mag < 20) & real,
         "lonely": (apart.arcsec > 3) & real,
         "region": inside & real,
+        "objects": frame["objectId"].isin(sorted(set(frame["objectId"]))[::4][6:]) & real,
         "skymap": (level[own] <= 0.9) & near,
         "latitude": (np.abs(places.galactic.b.deg) > 20) & (ecliptic > 0),
     }

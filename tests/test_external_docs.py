@@ -41,6 +41,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broker: Broker) -> P
     monkeypatch.setenv("ZADS_BOOTSTRAP_SERVERS", broker.bootstrap_servers)
     monkeypatch.setenv("ZADS_EXTERNAL", str(tmp_path / "external"))
     (tmp_path / "sources.csv").write_text("ra,dec,nuv_mag\n10.0,5.0,19.5\n10.1,5.0,-999\n")
+    targets = "name,ra,dec,radius\nM31,10.68,41.27,3\nM33,23.46,30.66,60\nA,10.0,5.0,3\n"
+    (tmp_path / "targets.csv").write_text(targets)
+    (tmp_path / "followed.csv").write_text("objectId,why\nZTF18a,bright\n")
     (tmp_path / "notice.json").write_bytes(notice())
     return tmp_path
 
@@ -53,6 +56,8 @@ def test_the_commands_and_what_they_make(folder: Path) -> None:
             assert done.exit_code == 0, (line, done.output, done.exception)
             shown[line] = done.output
     assert "galex.nuv_mag" in shown["zads catalogue show galex"]
+    assert "targets.name" in shown["zads watchlist show targets"]
+    assert (folder / "seen.csv").read_text().startswith("candid,")
     near = Table.read(folder / "near.vot")
     assert {"galex.match", "galex.sep", "galex.nuv_mag"} <= set(near.colnames)
     assert (str(near["galex.sep"].unit), str(near["galex.nuv_mag"].unit)) == ("arcsec", "mag")

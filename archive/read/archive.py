@@ -198,16 +198,31 @@ class Archive(Table):
             return dask.bag.Bag({(f"none-{tokenize(view)}", 0): []}, f"none-{tokenize(view)}", 1)
         return dask.bag.from_delayed(parts)
 
-    def packet(self, candid: int) -> bytes:
+    def packet(self, candid: int, public: bool = False) -> bytes:
         """The alert with this candid as an Avro container file, decoding to equal values (the newest one).
 
-        Raises NoSuchAlert.
+        public: only if it is, and what of it is. Raises NoSuchAlert.
         """
-        return objects.packets(self, [candid])[candid]
+        return self.packets([candid], public=public)[candid]
 
-    def packets(self, candids: Sequence[int], nights: Any = None) -> dict[int, bytes]:
-        """The alerts with these candids as Avro container files, in this order. Raises NoSuchAlert."""
-        return objects.packets(self, candids, nights)
+    def packets(self, candids: Sequence[int], nights: Any = None, public: bool = False) -> dict[int, bytes]:
+        """The alerts with these candids as Avro container files, in this order.
+
+        Parameters
+        ----------
+        candids
+            Which alerts.
+        nights
+            As for `alerts`: only these are looked through.
+        public
+            Only of alerts that are public, and what of them is.
+
+        Raises
+        ------
+        NoSuchAlert
+            When one is not there, or not public.
+        """
+        return objects.packets(self, candids, nights, public)
 
     def light_curve(self, objectId: str, public: bool = False) -> pd.DataFrame:
         """All epochs of an object: its alerts, and the histories and upper limits that they carry, each once.
@@ -216,12 +231,12 @@ class Archive(Table):
         """
         return light_curves.light_curve(self, objectId, public)
 
-    def cutouts(self, candid: int) -> dict[str, np.ndarray]:
+    def cutouts(self, candid: int, public: bool = False) -> dict[str, np.ndarray]:
         """The image cut-outs of an alert: "Science", "Template", "Difference" -> float32 pixels.
 
-        Raises NoSuchAlert; PacketError when one is no image.
+        public: only if the alert is. Raises NoSuchAlert; PacketError when one is no image.
         """
-        return objects.cutouts(self, candid)
+        return objects.cutouts(self, candid, public)
 
 
 __all__ = ["Archive", "NoSuchArchive"]

@@ -224,7 +224,7 @@ class PieceReader:
             for groups in self._runs(rows):
                 table = file.read_row_groups(groups, columns=stored, use_threads=False)
                 self._count(groups, stored)
-                more = self._programs(groups, table)
+                more = [name for name in self._programs(groups, table) if name not in names]
                 if more:
                     others = file.read_row_groups(groups, columns=self._stored(more), use_threads=False)
                     self.tally.add(Tally(bytes=sum(self.footer.bytes(g, self._stored(more)) for g in groups)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -17,8 +17,10 @@ from archive.read.view import View
 from archive.tables.files import DataFile
 from archive.tables.fingerprints import schemas_of
 from schemas.avro.framing import Block, container, container_head
+from schemas.avro.public import ANNOTATIONS
+from schemas.avro.rewrite import rewrite
 from schemas.avro.writer import writer_schema
-from schemas.errors import NoSuchColumn, UnknownSchema, ZadsError
+from schemas.errors import NoSuchColumn, NotPublic, UnknownSchema, ZadsError
 from schemas.packets.packet import STAMPS, read_packet, stamp
 from schemas.surveys.registry import SURVEYS
 from schemas.surveys.survey import Public
@@ -39,7 +41,9 @@ def no_such_alert(what: str, archive: Table) -> NoSuchAlert:
     )
 
 
-def packets(archive: Table, candids: Sequence[int], nights: Any = None) -> dict[int, bytes]:
+def packets(
+    archive: Table, candids: Sequence[int], nights: Any = None, public: bool = False
+) -> dict[int, bytes]:
     """The newest packet of each candid, as Avro container files (null codec) with the schema of their writer.
 
     Only files whose range of candids contains one of them are read, and only the row groups that contain one.
@@ -52,18 +56,22 @@ def packets(archive: Table, candids: Sequence[int], nights: Any = None) -> dict[
         Which packets.
     nights
         Nights to look in, as for `Archive.alerts`; None: all.
+    public
+        Only of alerts that are public, and what of them is.
 
     Raises
     ------
     NoSuchAlert
-        When one of the candids is not there.
+        When one of the candids is not there, or not public.
     """
     wanted = np.unique(np.asarray(list(candids), np.int64))
     found = dict(stream(archive, wanted, nights))
+    if public:
+        found = {candid: part for candid, raw in found.items() if (part := _public_packet(raw)) is not None}
     missing = [candid for candid in wanted.tolist() if candid not in found]
     if missing:
         some = ", ".join(map(str, missing[:3])) + (" …" if missing[3:] else "")
-        raise no_such_alert(f"alert with candid {some}", archive)
+        raise no_such_alert(f"{'public ' if public else ''}alert with candid {some}", archive)
     return {int(candid): found[int(candid)] for candid in candids}
 
 
@@ -192,18 +200,60 @@ def decoded(path: str, view: View, table: pa.Table, stamps: bool = False) -> Ite
         packet = _decoder(path, name)(body)
         if not stamps:
             packet = {key: value for key, value in packet.items() if key not in survey.stamps.fields.values()}
-        if view.rule is not None:
-            packet |= {h: _public_rows(packet[h], view.rule) for h in survey.histories if packet.get(h)}
+        if view.rule is not None and not view.rule.everything:
+            packet = _public_part(packet, view.rule)
         yield packet
 
 
-def _public_rows(rows: Iterable[Mapping[str, Any]], rule: Public) -> list[Mapping[str, Any]]:
-    return [row for row in rows if rule.everything or rule.holds(row.get(str(rule.field)))]
+def _public_packet(raw: bytes) -> bytes | None:
+    """What is public of a packet, None where the alert itself is not."""
+    try:
+        return rewrite(raw, public_only=True)
+    except NotPublic:
+        return None
 
 
-def cutouts(archive: Table, candid: int) -> dict[str, np.ndarray]:
-    """ "Science", "Template", "Difference" -> pixels, of those that the packet has."""
-    [packet] = read_packet(packets(archive, [candid])[candid])
+def _public_part(record: Mapping[str, Any], rule: Public, path: str = "") -> dict[str, Any]:
+    """A record without what its survey does not list as public, and without rows that are not."""
+    kept: dict[str, Any] = {}
+    for name, value in record.items():
+        where = f"{path}.{name}" if path else name
+        if not isinstance(value, Mapping | list | tuple | bytes):
+            kept[name] = value
+        elif where in rule.rows:
+            rows = (row for row in value if isinstance(row, Mapping) and rule.holds(row.get(str(rule.field))))
+            kept[name] = [_public_part(row, rule, where) for row in rows]
+        elif isinstance(value, Mapping) and where in rule.listed:
+            kept[name] = _public_part(value, rule, where)
+        elif isinstance(value, bytes) and where in rule.listed:
+            kept[name] = value
+        elif where == ANNOTATIONS and isinstance(value, Mapping):
+            kept[name] = {  # single values: public channels write these, of what is public
+                channel: _public_part(noted, rule, f"{where}.{channel}")
+                for channel, noted in value.items()
+                if isinstance(noted, Mapping)
+            }
+    return kept
+
+
+def cutouts(archive: Table, candid: int, public: bool = False) -> dict[str, np.ndarray]:
+    """ "Science", "Template", "Difference" -> pixels, of those that the packet has.
+
+    Parameters
+    ----------
+    archive
+        The survey's table.
+    candid
+        Which alert.
+    public
+        Only if it is public.
+
+    Raises
+    ------
+    NoSuchAlert
+        When it is not there, or not public.
+    """
+    [packet] = read_packet(packets(archive, [candid], public=public)[candid])
     found = {}
     for which in STAMPS:
         try:

@@ -127,7 +127,8 @@ class View:
     def _frame(self, table: pa.Table) -> pd.DataFrame:
         """Without the rows that are not public, where the reader has found some."""
         names, rule = table.schema.names, self.rule
-        mixed = rule is not None and any(f"{history}.{rule.field}" in names for history in self.checked)
+        told = [f"{history}.{rule.field}" in names for history in self.checked] if rule is not None else []
+        mixed = bool(told) and all(told)  # some are there when only the filter reads them, and all is public
         maker = frames_of(self.reads, self.survey, True, self.externals) if mixed else self.maker
         return maker.frame(table)
 

@@ -78,7 +78,7 @@ def answered(
     from pipeline.broker.profile import user_name
 
     user = user_name()
-    if not user or not _only_asks(settings, user):
+    if not user or not only_asks(settings, user):
         return None
     _refuse_for_users(for_operators or {})
     given = {key: value for key, value in {**wish(), **more}.items() if value is not None}
@@ -96,7 +96,7 @@ def answered(
     return answer
 
 
-def _only_asks(settings: RunConfig, user: str) -> bool:
+def only_asks(settings: RunConfig, user: str) -> bool:
     """Whether the broker shows us our requests, and not the registry."""
     from pipeline.access.roles import REQUESTS
     from pipeline.broker.client import topic_names

@@ -10,7 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from commands.shared.options import counted, people
+from commands.external.ask import answered, file_of, readers_in_words, refuse_readers
+from commands.shared.options import Bootstrap, Config, counted, people
 
 if TYPE_CHECKING:
     from filters.catalogues import Description
@@ -64,29 +65,32 @@ def add(
         ),
     ] = "all",
     owner: Annotated[str | None, typer.Option("--owner", help="Whom to ask about it.")] = None,
+    readers: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Who may read a user's: ann,ben, everybody or nobody."),
+    ] = None,
     root: Root = None,
+    config: Config = None,
+    bootstrap: Bootstrap = None,
 ) -> None:
     """Add a catalogue, or a new version of one; filters read it as NAME.column, NAME.sep.
+
+    A user of a secured broker owns it: it is USER__NAME, and private until it is shared.
 
     Example: `zads catalogue add galex.fits --name galex --radius 3 --null -999`
     """
     from commands.external.catalogues import add_catalogue
 
+    own: dict[str, Any] = {"radius": radius, "ra": ra, "dec": dec, "radius_column": radius_column}
+    own |= {"columns": columns.split(",") if columns else None, "nulls": _nulls(null or [])}
+    own |= {"units": dict(_pair(text) for text in unit or []), "motion": _motion(motion)}
+    own |= {"footprint": footprint}
+    if _asked(file, name, {**own, "readers": readers_in_words(readers)}, config, bootstrap):
+        return
+    refuse_readers(readers)
     people.print(f"reading {file} and sorting it by place …", style="dim", highlight=False, soft_wrap=True)
     about = add_catalogue(
-        file,
-        name,
-        radius,
-        ra=ra,
-        dec=dec,
-        columns=columns.split(",") if columns else None,
-        nulls=_nulls(null or []),
-        units=dict(_pair(text) for text in unit or []),
-        radius_column=radius_column,
-        motion=_motion(motion),
-        footprint=footprint,
-        owner=owner or getpass.getuser(),
-        root=root,
+        file, name, owner=owner or getpass.getuser(), root=settled_externals(root, config), **own
     )
     people.print(f"{about.name}: {counted(about.rows, 'source')}, version {about.version}, {_reach(about)}")
     people.print(
@@ -94,15 +98,17 @@ def add(
     )
 
 
-def list_(root: Root = None) -> None:
+def list_(root: Root = None, config: Config = None, bootstrap: Bootstrap = None) -> None:
     """List the catalogues.
 
     Example: `zads catalogue list`
     """
+    if answered("list", "", config, bootstrap):
+        return
     from filters.catalogues import describe
     from filters.external import Store
 
-    store = Store(root)
+    store = Store(settled_externals(root, config))
     table = Table("catalogue", "sources", "radius", "version", "owner", "added", box=None)
     for name in store.names("catalogue"):
         about = describe(store, name)
@@ -113,16 +119,18 @@ def list_(root: Root = None) -> None:
     Console().print(table)
 
 
-def show(name: Name, root: Root = None) -> None:
+def show(name: Name, root: Root = None, config: Config = None, bootstrap: Bootstrap = None) -> None:
     """Show the columns of a catalogue with their units, and where it came from.
 
     Example: `zads catalogue show galex`
     """
+    if answered("show", name, config, bootstrap):
+        return
     from filters.catalogues import describe
     from filters.catalogues.description import MADE
     from filters.external import Store
 
-    store = Store(root)
+    store = Store(settled_externals(root, config))
     about = describe(store, name)
     people.print(
         f"{name}: {counted(about.rows, 'source')} of {about.source}, version {about.version}, {_reach(about)}"
@@ -137,15 +145,35 @@ def show(name: Name, root: Root = None) -> None:
     Console().print(table)
 
 
-def remove(name: Name, root: Root = None) -> None:
+def remove(name: Name, root: Root = None, config: Config = None, bootstrap: Bootstrap = None) -> None:
     """Take a catalogue away, with all its versions. Channels that read it are refused from then on.
 
     Example: `zads catalogue remove galex`
     """
+    if answered("remove", name, config, bootstrap):
+        return
     from filters.external import Store
 
-    Store(root).remove(name)
+    Store(settled_externals(root, config)).remove(name)
     people.print(f"{name} is gone")
+
+
+def settled_externals(root: Path | None, config: Path | None) -> Path | None:
+    """The folder that an option or the configuration names; None for the usual one. Raises ConfigError."""
+    from pipeline.channels.config import read_config
+
+    return root or (Path(named) if (named := read_config(config).external) else None)
+
+
+def _asked(file: Path, name: str, wish: dict[str, Any], config: Path | None, bootstrap: str | None) -> bool:
+    """Whether the service was asked, for a user."""
+    from pipeline.broker.profile import user_name
+
+    if not user_name():
+        return False
+    if wish["footprint"] not in ("all", "sources"):
+        raise typer.BadParameter("a footprint of one's own is for operators: --footprint all, or sources")
+    return answered("add", name, config, bootstrap, **wish, **file_of(file)) is not None
 
 
 def _reach(about: Description) -> str:

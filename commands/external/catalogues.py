@@ -57,6 +57,8 @@ def add_catalogue(
     footprint: str | Path = "all",
     owner: str = "",
     root: str | Path | None = None,
+    described: Mapping[str, tuple[str, str]] | None = None,
+    origin: str = "",
 ) -> Description:
     """Add a catalogue, or a new version of one, that filters read as `name.column`.
 
@@ -88,6 +90,10 @@ def add_catalogue(
         Whom to ask about it.
     root
         The folder of external information; ZADS_EXTERNAL, else `external` in ZADS_HOME, where left out.
+    described
+        Of a frame: column -> unit and meaning, as its file said.
+    origin
+        Of a frame: where it came from.
 
     Returns
     -------
@@ -103,17 +109,17 @@ def add_catalogue(
         raise ExternalError(f"catalogue name {name!r}: a lower-case letter, then letters, digits and _")
     if radius <= 0:
         raise ExternalError(f"the radius of {name} is {radius} arcsec; it must be more than 0")
-    frame, described = _read(source)
+    frame, said = read_table(source)
     frame = _renamed(frame, columns, {c for c in (ra, dec, radius_column, *(motion or ())[:2]) if c})
     ra, dec = _position(frame, ra, RA_NAMES), _position(frame, dec, DEC_NAMES)
     frame = _with_places(frame, ra, dec, name)
-    meant = _columns(frame, described, nulls, units or {})
+    meant = column_meanings(frame, described or said, nulls, units or {})
     moving = Motion(*motion) if motion else None
     margin = max(LEAST_MARGIN, _widest(frame, radius, radius_column), radius) + _travel(frame, moving)
     options = repr((name, radius, margin, ra, dec, meant, moving, radius_column, str(footprint)))
     about: dict[str, Any] = {
         "name": name,
-        "version": _version(frame, options),
+        "version": version_of(frame, options),
         "rows": len(frame),
         "radius": float(radius),
         "margin": margin,
@@ -122,7 +128,7 @@ def add_catalogue(
         "columns": meant,
         "motion": moving,
         "radius_column": radius_column,
-        "source": source.__class__.__name__ if isinstance(source, pd.DataFrame) else Path(source).name,
+        "source": (origin or "a frame") if isinstance(source, pd.DataFrame) else Path(source).name,
         "added": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         "owner": owner,
     }
@@ -133,8 +139,8 @@ def add_catalogue(
     return describe(store, name)
 
 
-def _read(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, dict[str, tuple[str, str]]]:
-    """A table as pandas, and what the file says of its columns: unit and meaning."""
+def read_table(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, dict[str, tuple[str, str]]]:
+    """A table as pandas, and what the file says of its columns: unit and meaning. Raises ExternalError."""
     if isinstance(source, pd.DataFrame):
         return source.reset_index(drop=True), {}
     path = Path(source)
@@ -142,17 +148,17 @@ def _read(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, dict[str, tu
         raise ExternalError(f"no file at {path}")
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
-            return _exact(pd.read_parquet(path, dtype_backend="numpy_nullable")), {}
+            return exact(pd.read_parquet(path, dtype_backend="numpy_nullable")), {}
         if path.suffix.lower() in (".csv", ".txt", ".tsv"):
             read = pd.read_csv(path, sep=None, engine="python", comment="#", dtype_backend="numpy_nullable")
-            return _exact(read), {}
+            return exact(read), {}
         return _by_astropy(path)
     except Exception as error:  # a parser of any format may raise anything
         why = (str(error) or type(error).__name__).splitlines()[0]
         raise ExternalError(f"{path} cannot be read as a table: {why}") from error
 
 
-def _exact(frame: pd.DataFrame) -> pd.DataFrame:
+def exact(frame: pd.DataFrame) -> pd.DataFrame:
     """The table with NumPy's types, but for whole numbers with gaps: long identifiers are no floats."""
     plain: dict[str, Any] = {"Int64": "int64", "Float64": "float64", "boolean": "bool", "string": "object"}
     for name in frame.columns:
@@ -182,10 +188,11 @@ def _renamed(frame: pd.DataFrame, columns: Sequence[str] | None, needed: set[str
                 raise ExternalError(f"no column {column!r}; {near_names(column, frame.columns)}")
         places = [c for c in frame.columns if str(c).lower() in (*RA_NAMES, *DEC_NAMES) or c in needed]
         frame = frame[list(dict.fromkeys([*columns, *places]))]
-    return frame.rename(columns={c: _plain(str(c)) for c in frame.columns})
+    return frame.rename(columns={c: plain_name(str(c)) for c in frame.columns})
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A column's name as filters can write it."""
     return re.sub(r"\W", "_", name)
 
 
@@ -215,14 +222,30 @@ def _with_places(frame: pd.DataFrame, ra: str, dec: str, name: str) -> pd.DataFr
     return kept
 
 
-def _columns(
+def column_meanings(
     frame: pd.DataFrame,
     described: Mapping[str, tuple[str, str]],
-    nulls: Mapping[str, Sequence[Any]] | Sequence[Any],
-    units: Mapping[str, str],
+    nulls: Mapping[str, Sequence[Any]] | Sequence[Any] = (),
+    units: Mapping[str, str] | None = None,
 ) -> dict[str, CatalogueColumn]:
-    meant = {}
-    said = {_plain(name): words for name, words in described.items()}
+    """What each column of a table holds.
+
+    Parameters
+    ----------
+    frame
+        The table.
+    described
+        Column -> unit and meaning, as its file says.
+    nulls, units
+        As for `add_catalogue`.
+
+    Raises
+    ------
+    ExternalError
+        For a name that is none of its columns.
+    """
+    units, meant = units or {}, {}
+    said = {plain_name(name): words for name, words in described.items()}
     for column in map(str, frame.columns):
         unit, meaning = said.get(column, ("", ""))
         missing = nulls.get(column, ()) if isinstance(nulls, Mapping) else nulls
@@ -262,7 +285,8 @@ def _travel(frame: pd.DataFrame, motion: Motion | None) -> float:
     return float(fastest) / 1000 * _MOTION_YEARS
 
 
-def _version(frame: pd.DataFrame, options: str) -> str:
+def version_of(frame: pd.DataFrame, options: str) -> str:
+    """A version's name: a hash over a table and what was said of it."""
     content = pd.util.hash_pandas_object(frame, index=False).to_numpy()
     digest = hashlib.sha256(options.encode() + ",".join(map(str, frame.columns)).encode())
     digest.update(content.tobytes())

@@ -29,6 +29,8 @@ _AGAIN_SECONDS = 2.0
 _GROUP = "zads-serve"
 _MOST_WAITING = 100
 """Requests of one user that are read and not answered yet; more of them wait at the broker."""
+_BYTES = 50_000
+"""Of a request that count as one more."""
 
 
 def register(app: typer.Typer) -> None:
@@ -53,7 +55,10 @@ def serve(archive: Archive = None, config: Config = None, bootstrap: Bootstrap =
     people.print(f"serving the users of {settings.bootstrap_servers}")
     delivered, registry = Delivered(), Writer(settings)
     desk = Desk(
-        settings, Service(settings, archive, delivered, registry), Watch(registry, delivered), delivered
+        settings,
+        Service(settings, archive, delivered, registry),
+        Watch(registry, delivered, settings.externals),
+        delivered,
     )
     try:
         desk.run()
@@ -124,7 +129,8 @@ class Desk:
                         requests.has_read(record)
                     else:
                         user = record.topic.removeprefix(REQUESTS)
-                        self._queues.put(user, partial(self._answer, requests, user, record))
+                        weight = 1 + len(record.raw) // _BYTES
+                        self._queues.put(user, partial(self._answer, requests, user, record), weight)
 
     def _answer(self, requests: Listener, user: str, record: Alert) -> None:
         """Do it, give the rights that follow, and only then say so. It is tried until the broker takes it."""
@@ -204,7 +210,7 @@ class Desk:
         with self._rights:
             self._looked = time.monotonic()
             notices = self._watch.pause_overrun(self._users)
-            if (found := stand(broker, **kafka)) != self._seen:
+            if (found := (stand(broker, **kafka), self._service.shared)) != self._seen:
                 for change in enforce_rights(broker, **kafka):
                     log.info("%s", change)
                 users = read_users(broker, **kafka)

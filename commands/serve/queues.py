@@ -28,10 +28,10 @@ class ByUser:
     def __init__(self, most: int, hold: Callable[[str], None], go_on: Callable[[str], None]) -> None:
         self._most, self._hold, self._go_on = most, hold, go_on
         self._lock = threading.Lock()
-        self._waiting: dict[str, deque[Work]] = {}
+        self._waiting: dict[str, deque[tuple[Work, int]]] = {}
         self._held: set[str] = set()
 
-    def put(self, user: str, work: Work) -> None:
+    def put(self, user: str, work: Work, weight: int = 1) -> None:
         """Do a piece of work after all that this user has asked for before.
 
         Parameters
@@ -40,12 +40,14 @@ class ByUser:
             Who asks.
         work
             What to do; what it raises is logged.
+        weight
+            As how many pieces it counts while it waits: one that holds a file is worth many.
         """
         with self._lock:
             is_new = user not in self._waiting
             waiting = self._waiting.setdefault(user, deque())
-            waiting.append(work)
-            if len(waiting) >= self._most and user not in self._held:
+            waiting.append((work, weight))
+            if sum(one for _, one in waiting) >= self._most and user not in self._held:
                 self._held.add(user)
                 self._hold(user)
         if is_new:
@@ -68,4 +70,4 @@ class ByUser:
             if not waiting:
                 del self._waiting[user]
                 return None
-            return waiting.popleft()
+            return waiting.popleft()[0]

@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from commands.channel.gate import report_lines
+from commands.serve.lists import Lists
 from commands.serve.looks import difference_told, explanation
 from commands.serve.seen import Refused, listed, own, readable, refuse_what_role_forbids, shown
+from filters.external.store import seen_by
 from pipeline.access.limits import Night, use_of
-from pipeline.access.requests import Answer, Request
+from pipeline.access.lists import ListRequest
+from pipeline.access.requests import Answer, Request, read_request
 from pipeline.access.users import User
 from pipeline.broker.client import BrokerError
 from schemas.errors import ZadsError
@@ -51,6 +54,11 @@ class Service:
         What the channels have delivered in the newest night.
     registry
         Reads and writes the registry.
+
+    Attributes
+    ----------
+    shared
+        Grows whenever somebody may not read a list any more.
     """
 
     def __init__(
@@ -59,6 +67,8 @@ class Service:
         self._settings, self._archive = settings, archive
         self._delivered, self._registry = delivered, registry
         self._reading = threading.Semaphore(max(1, (os.cpu_count() or 2) - 1))  # nights of the archive
+        self._lists = Lists(settings, archive, self._reading)
+        self.shared = 0
 
     def answer(self, user: str, raw: bytes, users: Mapping[str, User]) -> Answer:
         """Do what a record of a user's requests asks for, or say why not.
@@ -73,13 +83,16 @@ class Service:
             Those there are.
         """
         try:
-            request = Request.model_validate_json(raw)
+            request = read_request(raw)
         except ValidationError:
             return Answer(id="", done=False, text="this is no request that can be read")
         try:
             if user not in users:
                 raise Refused("there is no such user any more")
-            return self._done(users[user], request)
+            with seen_by(user):  # of others' lists only those that this user may read
+                if isinstance(request, ListRequest):
+                    return self._of_list(users[user], request)
+                return self._done(users[user], request)
         except BrokerError:
             raise  # nobody's fault: it is done when the broker is back
         except ZadsError as error:
@@ -89,6 +102,11 @@ class Service:
         except Exception:
             log.exception("user %s, %s of %r", user, request.action, request.channel)
             return Answer(id=request.id, done=False, text="the service has failed on this request")
+
+    def _of_list(self, who: User, request: ListRequest) -> Answer:
+        answer = self._lists.answer(who.name, who.role, request)
+        self.shared += request.action in ("share", "remove")
+        return answer
 
     def _done(self, who: User, request: Request) -> Answer:
         registry = self._registry.read()

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from commands.serve.lists import refuse_unreadable
 from commands.serve.seen import Refused, refuse_what_role_forbids
 from commands.serve.writer import Writer
 from pipeline.access.limits import Night, use_of
@@ -14,6 +15,7 @@ from pipeline.broker.client import BrokerError
 from schemas.errors import ZadsError
 
 if TYPE_CHECKING:
+    from filters.external import Externals
     from pipeline.channels.definition import Definition
     from pipeline.clients.delivered import Delivered
 
@@ -32,15 +34,18 @@ class Watch:
         Reads and writes the registry.
     delivered
         What the channels have delivered in the newest night.
+    externals
+        Where the lists are that channels read.
     """
 
-    def __init__(self, registry: Writer, delivered: Delivered) -> None:
-        self._registry, self._delivered = registry, delivered
+    def __init__(self, registry: Writer, delivered: Delivered, externals: Externals) -> None:
+        self._registry, self._delivered, self._externals = registry, delivered, externals
         self._over: dict[str, tuple[object, ...]] = {}
         self._asking: set[str] = set()
 
     def pause_unfit(self, users: Mapping[str, User]) -> list[Notice]:
-        """Pause what runs for somebody who is gone or has lost the role that it needs; what to tell owners.
+        """Pause what runs for somebody who is gone, or has lost the role or the list that it needs; what to
+        tell owners.
 
         Raises BrokerError.
         """
@@ -50,6 +55,7 @@ class Watch:
                 if one.owned_by not in users:
                     raise Refused(f"user {one.owned_by} is removed")
                 refuse_what_role_forbids(one, users[one.owned_by].role)
+                refuse_unreadable(one, self._externals)
             except Refused as error:
                 notices += self._pause(one, str(error))
         return notices

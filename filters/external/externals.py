@@ -70,7 +70,7 @@ class Externals:
         self.columns(names, nothing, nothing, nothing)
 
     def columns(
-        self, names: Sequence[str], ra: np.ndarray, dec: np.ndarray, jd: np.ndarray
+        self, names: Sequence[str], ra: np.ndarray, dec: np.ndarray, jd: np.ndarray, objects: Any = None
     ) -> Mapping[str, Any]:
         """The columns of some alerts, by dotted name.
 
@@ -84,6 +84,8 @@ class Externals:
             Declination, (n,) degrees.
         jd
             Time, (n,) days UTC.
+        objects
+            Their objectId, (n,) text, for lists of objects; None: they are of none.
 
         Raises
         ------
@@ -98,7 +100,7 @@ class Externals:
             heads.setdefault(head, []).append(column)
         made: dict[str, Any] = {}
         for head, columns in heads.items():
-            made |= series(head, self.opened(head), columns, (ra, dec, jd))
+            made |= series(head, self.opened(head), columns, (ra, dec, jd), objects)
         return made
 
     def words(self, names: Iterable[str] | None = None) -> list[Word]:
@@ -133,7 +135,7 @@ class Unchecked:
         """Anything that may be external is fine."""
 
     def columns(
-        self, names: Sequence[str], ra: np.ndarray, dec: np.ndarray, jd: np.ndarray
+        self, names: Sequence[str], ra: np.ndarray, dec: np.ndarray, jd: np.ndarray, objects: Any = None
     ) -> Mapping[str, Any]:
         """Never asked for: nothing is evaluated where a filter is only declared.
 
@@ -147,6 +149,8 @@ class Unchecked:
             Declination, (n,) degrees.
         jd
             Time, (n,) days UTC.
+        objects
+            Their objectId, (n,) text, for lists of objects; None: they are of none.
 
         Raises
         ------

@@ -95,8 +95,27 @@ class _SkyMaps:
         return self._maps.columns(names, ra, dec, jd)
 
 
+class _Objects:
+    """A list of objects by name: its columns are of the alert's object, wherever that is."""
+
+    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+        from filters.catalogues.objects import ObjectList
+
+        self._list = ObjectList(folder, about)
+        self.kinds = self._list.kinds
+
+    def columns(
+        self, names: Sequence[str], ra: np.ndarray, dec: np.ndarray, jd: np.ndarray
+    ) -> Mapping[str, Any]:
+        return self.of_objects(names, pd.array([None] * len(ra), "str"))
+
+    def of_objects(self, names: Sequence[str], objects: Any) -> Mapping[str, Any]:
+        return self._list.columns(names, objects)
+
+
 _KINDS: dict[str, Callable[[Path, dict[str, Any]], Opened]] = {
     "catalogue": _Catalogue,
+    "objects": _Objects,
     "region": _Region,
     "skymaps": _SkyMaps,
 }
@@ -113,7 +132,9 @@ def opened(folder: str) -> Opened:
         raise ExternalError(f"{folder} cannot be read: {error!r}") from error
 
 
-def series(name: str, one: Opened, names: Sequence[str], place: Sequence[np.ndarray]) -> dict[str, Any]:
+def series(
+    name: str, one: Opened, names: Sequence[str], place: Sequence[np.ndarray], objects: Any = None
+) -> dict[str, Any]:
     """Columns of a catalogue, region or sky map by dotted name; types are the same in every batch.
 
     Parameters
@@ -126,6 +147,8 @@ def series(name: str, one: Opened, names: Sequence[str], place: Sequence[np.ndar
         Columns to make, without its name.
     place
         Right ascension and declination ((n,) degrees each) and time ((n,) days UTC) of the alerts.
+    objects
+        Their objectId, (n,) text; None: they are of none.
 
     Raises
     ------
@@ -135,7 +158,10 @@ def series(name: str, one: Opened, names: Sequence[str], place: Sequence[np.ndar
     for column in names:
         if column not in one.kinds:
             raise NoSuchColumn(f"{name}.{column}", [f"{name}.{known}" for known in one.kinds])
-    made = one.columns(names, *place)
+    if isinstance(one, _Objects) and objects is not None:
+        made = one.of_objects(names, objects)
+    else:
+        made = one.columns(names, *place)
     return {
         f"{name}.{column}": pd.Series(made[column], dtype=TYPES[one.kinds[column][0]]).array
         for column in names

@@ -1,6 +1,9 @@
 """A folder of external information: ROOT/NAME/VERSION/…, and ROOT/NAME/current: the version in use.
 
 A version never changes: its name is a hash over its content. So whoever has read one may keep it.
+
+What a user owns is called OWNER__LIST, and ROOT/NAME/access.json says who may read it. Within `seen_by` the
+lists that a user may not read are as if they were not there; elsewhere (an operator, the pipeline) all are.
 """
 
 from __future__ import annotations
@@ -10,17 +13,22 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filters.errors import FilterError
 from schemas.errors import near_names
 from schemas.frame import may_be_external
 
 FILE = "zads.json"
-NAME = re.compile(r"[a-z][a-z0-9_]{0,40}")
-_CURRENT = "current"
+NAME = re.compile(r"[a-z][a-z0-9_]{0,90}")
+_CURRENT, _ACCESS = "current", "access.json"
+_APART = "__"
+"""Between a user and the name of a list; a list's own name has none."""
+_READER: ContextVar[str | None] = ContextVar("reader", default=None)
 
 
 class ExternalError(FilterError):
@@ -29,6 +37,40 @@ class ExternalError(FilterError):
 
 class NoSuchExternal(ExternalError):
     """No catalogue, region or sky maps of that name, or no such version."""
+
+
+class Access(NamedTuple):
+    """Whose list it is, and who may read it besides; "*" for everybody."""
+
+    owner: str
+    readers: tuple[str, ...] = ()
+
+    def allows(self, user: str) -> bool:
+        """Whether a user may read it."""
+        return bool({user, "*"} & {self.owner, *self.readers})
+
+
+@contextmanager
+def seen_by(user: str) -> Iterator[None]:
+    """Within the block, of the lists that users own only those are there that this one may read.
+
+    user: "" for whoever may read all.
+    """
+    token = _READER.set(user or None)
+    try:
+        yield
+    finally:
+        _READER.reset(token)
+
+
+def owned(owner: str, name: str) -> str:
+    """What a user's list is called: users' names have a "-" where others have a "_"."""
+    return f"{owner.replace('-', '_')}{_APART}{name}"
+
+
+def is_owned(name: str) -> bool:
+    """Whether a name is that of a user's list."""
+    return _APART in name
 
 
 def default_root() -> Path:
@@ -46,27 +88,33 @@ class Store:
     def names(self, what: str = "") -> list[str]:
         """Those that are in use, sorted; only of one kind: "catalogue", "region" or "skymaps"."""
         names = sorted(path.parent.name for path in self.root.glob(f"*/{_CURRENT}"))
+        names = [name for name in names if not self._hidden(name)]
         return [name for name in names if not what or self.about(name)["what"] == what]
 
     def versions(self, name: str) -> list[str]:
         """The versions that are there, the oldest first."""
+        if self._hidden(name):
+            return []
         made = [path.parent for path in (self.root / name).glob(f"[!.]*/{FILE}")]
         return [path.name for path in sorted(made, key=lambda path: (path / FILE).stat().st_mtime_ns)]
 
     def current(self, name: str) -> str:
         """The version in use. Raises NoSuchExternal."""
         try:
-            return (self.root / name / _CURRENT).read_text().strip()
+            if not self._hidden(name):
+                return (self.root / name / _CURRENT).read_text().strip()
         except OSError:
-            raise NoSuchExternal(
-                f"no catalogue, region or sky map '{name}' in {self.root}; {near_names(name, self.names())}",
-                hint="`zads catalogue add FILE --name NAME` and `zads region add NAME` add one",
-            ) from None
+            pass
+        where = f" in {self.root}" if _READER.get() is None else " that you may read"
+        raise NoSuchExternal(
+            f"no catalogue, region or sky map '{name}'{where}; {near_names(name, self.names())}",
+            hint="`zads catalogue add FILE --name NAME` and `zads region add NAME` add one",
+        )
 
     def folder(self, name: str, version: str = "") -> Path:
         """Where a version is, the one in use or the one named. Raises NoSuchExternal."""
         chosen = version or self.current(name)
-        if not (self.root / name / chosen / FILE).is_file():
+        if self._hidden(name) or not (self.root / name / chosen / FILE).is_file():
             self.current(name)
             known = ", ".join(self.versions(name))
             raise NoSuchExternal(f"'{name}' has no version {chosen} (there are {known})")
@@ -117,6 +165,30 @@ class Store:
                     place.rmdir()
                 raise
         self.use(name, version)
+
+    def access(self, name: str) -> Access | None:
+        """Whose list it is and who may read it; None for what no user owns, and where it cannot be told."""
+        try:
+            plain = json.loads((self.root / name / _ACCESS).read_text())
+            return Access(str(plain["owner"]), tuple(map(str, plain["readers"])))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def share(self, name: str, access: Access) -> None:
+        """Say who may read a list from now on. It need not be there yet."""
+        place = self.root / name
+        place.mkdir(parents=True, exist_ok=True)
+        fresh = place / f"{_ACCESS}.{os.getpid()}"
+        fresh.write_text(json.dumps({"owner": access.owner, "readers": list(access.readers)}))
+        fresh.replace(place / _ACCESS)
+
+    def _hidden(self, name: str) -> bool:
+        """Whether this is a list that who asks may not read. One of which nothing is known is nobody's."""
+        reader = _READER.get()
+        if reader is None or not is_owned(name):
+            return False
+        access = self.access(name)
+        return access is None or not access.allows(reader)
 
     def use(self, name: str, version: str) -> None:
         """Make a version the one in use, at once for everybody who asks from now on."""

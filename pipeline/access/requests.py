@@ -12,9 +12,10 @@ import uuid
 from typing import Any, Literal
 
 from confluent_kafka import KafkaError, Producer
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from filters.sandbox.uploaded import MOST_TEXT
+from pipeline.access.lists import ListRequest
 from pipeline.access.roles import ANSWERS, REQUESTS
 from pipeline.broker.client import BrokerError, producer_settings, sentence
 from pipeline.broker.listen import Listener
@@ -24,7 +25,7 @@ from pipeline.channels.channel import Access
 Action = Literal[
     "create", "clone", "set", "test", "enable", "pause", "retire", "list", "show", "diff", "explain"
 ]
-REQUEST_BYTES = 120_000
+REQUEST_BYTES = 3_000_000
 ANSWER_BYTES = 900_000
 """A topic that says nothing else takes records of 1 MB."""
 MOST_PREVIEWED = 50
@@ -110,7 +111,17 @@ def ensure_request_topics(users: list[str], bootstrap: str, **kafka: Any) -> Non
     configure_topics(bootstrap, requests, small, **kafka)
 
 
-def ask(request: Request, user: str, bootstrap: str, seconds: float = 120.0, **kafka: Any) -> Answer:
+def read_request(raw: bytes) -> Request | ListRequest:
+    """A request in bytes that anybody may have written. Raises ValidationError."""
+    try:
+        return ListRequest.model_validate_json(raw)
+    except ValidationError:
+        return Request.model_validate_json(raw)
+
+
+def ask(
+    request: Request | ListRequest, user: str, bootstrap: str, seconds: float = 120.0, **kafka: Any
+) -> Answer:
     """Send a request and wait for its answer.
 
     Parameters

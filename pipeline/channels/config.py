@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from filters import filter_or_expression, load, registered
 from filters.external.externals import Externals
+from filters.external.store import seen_by
 from filters.limits import Limits, Ranking
 from pipeline.broker.profile import refuse_secrets
 from pipeline.channels.channel import (
@@ -358,7 +359,8 @@ def _running(definition: Definition, externals: Externals) -> list[Channel]:
         return []
     channel = definition.channel()
     try:
-        externals.check(channel.external_reads)
+        with seen_by(definition.owned_by):
+            externals.check(channel.external_reads)
         told = definition.outdated(channel.filter), definition.moved(externals)
     except ZadsError as error:
         raise ChannelError(f"channel {definition.name}: {error}", hint=error.hint) from error

@@ -1,0 +1,272 @@
+"""What is done about a user's request for a list: whose it is, what it may be, who reads it."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from commands.external.lists import Content, add_list, content, edit_list
+from commands.serve.seen import Refused
+from filters.external.store import Access, Store, is_owned, owned, seen_by
+from filters.values import as_json
+from pipeline.access.lists import MOST_SEEN, ListRequest
+from pipeline.access.requests import Answer
+from pipeline.access.roles import COLLABORATION, Role
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from filters.external import Externals
+    from pipeline.channels.config import RunConfig
+    from pipeline.channels.definition import Definition
+
+MOST_LISTS, MOST_ROWS = 20, 100_000
+MOST_RADIUS = 600.0
+"""arcsec; and a source may not move faster than so many in a year."""
+_FASTEST = 20.0
+_MOST_TOGETHER = 300
+"""Rows in one cell of the sky about as wide as two radii: each alert there is compared with all of them."""
+_SHOWN = 50
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
+
+
+class Lists:
+    """Answers requests about lists.
+
+    Parameters
+    ----------
+    settings
+        The configuration: where lists are kept.
+    archive
+        Address of the archive.
+    reading
+        Entered while the archive is read.
+    """
+
+    def __init__(
+        self, settings: RunConfig, archive: str | None, reading: AbstractContextManager[Any]
+    ) -> None:
+        self._settings, self._archive, self._reading = settings, archive, reading
+        self._store = Store(settings.externals.store.root)
+        self._writing = threading.Lock()
+
+    def answer(self, user: str, role: Role, request: ListRequest) -> Answer:
+        """Do it, and say what was done.
+
+        Parameters
+        ----------
+        user
+            Who asks.
+        role
+            The user's.
+        request
+            What for.
+
+        Raises
+        ------
+        ZadsError
+            When it is not done.
+        """
+        if request.action == "list":
+            return Answer(id=request.id, done=True, text=self._listed(user))
+        if request.action in ("show", "seen"):
+            name = self._readable(user, request.name)
+            said, rows = self._shown(name) if request.action == "show" else self._seen(name, role, request)
+            return Answer(id=request.id, done=True, text=said, preview=tuple(rows))
+        name = _own_name(user, request.name)
+        actions: Mapping[str, Callable[[], str]] = {
+            "add": lambda: self._add(user, name, request),
+            "edit": lambda: self._edit(user, name, request),
+            "share": lambda: self._share(user, name, request),
+            "remove": lambda: self._remove(name),
+        }
+        with self._writing, seen_by(""):
+            said = actions[request.action]()
+        return Answer(id=request.id, done=True, text=said)
+
+    def _add(self, user: str, name: str, request: ListRequest) -> str:
+        from filters.files.sandboxed import file_room
+
+        mine = [one for one in self._store.names() if _owner(self._store, one) == user]
+        if name not in mine and len(mine) >= MOST_LISTS:
+            raise Refused(f"{len(mine)} lists are as many as a user may have", hint="remove one of them")
+        frame, described = file_room().table(request.file_name, _decoded(request.file))
+        options = _options(request)
+        _refuse_too_much(frame, options)
+        said = add_list(
+            frame, name, self._store, described=described, origin=request.file_name, owner=user, **options
+        )
+        access = self._store.access(name) or Access(user)
+        if request.readers is not None:
+            access = access._replace(readers=request.readers)
+        self._store.share(name, access)
+        return f"{name}: {said}; filters read {name}.match, {_readers(access)}"
+
+    def _edit(self, user: str, name: str, request: ListRequest) -> str:
+        self._store.current(name)
+        now = content(self._store, name)
+        said = edit_list(name, self._store, request.rows, request.drop, owner=user, check=_refuse_too_much)
+        after = content(self._store, name)
+        return f"{name}: {said} ({_difference(now, after)})"
+
+    def _share(self, user: str, name: str, request: ListRequest) -> str:
+        self._store.current(name)
+        access = Access(user, request.readers or ())
+        self._store.share(name, access)
+        return f"{name}: {_readers(access)}"
+
+    def _remove(self, name: str) -> str:
+        self._store.remove(name)
+        return f"{name} is gone; channels that read it are paused"
+
+    def _listed(self, user: str) -> str:
+        lines = []
+        for name in self._store.names():
+            about = self._store.about(name)
+            if about["what"] not in ("catalogue", "objects"):
+                continue
+            whose = f" of {owner}" if (owner := _owner(self._store, name)) else ""
+            access = self._store.access(name)
+            shared = f", {_readers(access)}" if access and owner == user else ""
+            lines.append(f"{name}: {about['rows']:,} rows{whose}{shared}")
+        return "\n".join(lines) or "no lists"
+
+    def _shown(self, name: str) -> tuple[str, list[dict[str, Any]]]:
+        about = self._store.about(name)
+        kinds = self._settings.externals.opened(name).kinds
+        lines = [f"{name}: {about['rows']:,} rows of {about['source']}, version {about['version']}"]
+        if access := self._store.access(name):
+            lines.append(f"of {access.owner}, {_readers(access)}")
+        for column, (kind, unit, meaning) in kinds.items():
+            lines.append(f"  {name}.{column}: {', '.join(filter(None, (kind, unit, meaning)))}")
+        rows = as_json(content(self._store, name).rows.head(_SHOWN)) if access else []
+        return "\n".join(lines), rows
+
+    def _seen(self, name: str, role: Role, request: ListRequest) -> tuple[str, list[dict[str, Any]]]:
+        from commands.external.seen import seen
+        from commands.shared.options import archive_at, counted
+
+        with self._reading:
+            found = seen(
+                name,
+                archive_at(self._archive),
+                self._settings.externals,
+                nights=request.nights,
+                days=request.days,
+                public=role not in COLLABORATION,
+            )
+        objects = counted(found["objectId"].nunique(), "object")
+        said = f"{name}: {counted(len(found), 'alert')} of {objects}"
+        if len(found) > MOST_SEEN:
+            said += f", the newest {MOST_SEEN:,} follow"
+        newest = found.head(MOST_SEEN)
+        return said, as_json(newest.assign(night=newest["night"].astype(str)))
+
+    def _readable(self, user: str, named: str) -> str:
+        """A list of one's own by its short name, or any that one may read. Raises NoSuchExternal."""
+        mine = owned(user, named)
+        name = mine if mine in self._store.names() else named
+        self._store.current(name)
+        return name
+
+
+def _own_name(user: str, named: str) -> str:
+    short = named.removeprefix(owned(user, ""))
+    if is_owned(short):
+        raise Refused(f"{named} is not yours: name a list of your own")
+    if not _NAME.fullmatch(short):
+        raise Refused(f"list name {named!r}: a small letter, then small letters, digits and _, no two _")
+    return owned(user, short)
+
+
+def _owner(store: Store, name: str) -> str:
+    access = store.access(name)
+    return access.owner if access else ""
+
+
+def _readers(access: Access) -> str:
+    if not access.readers:
+        return "private"
+    return "read by everybody" if "*" in access.readers else f"read by {', '.join(access.readers)}"
+
+
+def _decoded(file: str) -> bytes:
+    try:
+        return base64.b64decode(file, validate=True)
+    except binascii.Error:
+        raise Refused("the file did not arrive as it was sent") from None
+
+
+def _options(request: ListRequest) -> dict[str, Any]:
+    names = ("radius", "ra", "dec", "columns", "nulls", "units", "radius_column", "motion", "footprint")
+    return {name: getattr(request, name) for name in names} | {"object_column": request.object_column}
+
+
+def _refuse_too_much(frame: pd.DataFrame, options: Mapping[str, Any]) -> None:
+    """What would take the stream's workers long: it is an operator's to add. Raises Refused."""
+    if len(frame) > MOST_ROWS:
+        raise Refused(f"{len(frame):,} rows are more than {MOST_ROWS:,}", hint="an operator can add them")
+    widest = _largest(frame, options.get("radius_column") or "") or options.get("radius", 0.0)
+    if widest > MOST_RADIUS:
+        raise Refused(f"a radius of {widest:,.0f} arcsec is more than {MOST_RADIUS:,.0f}")
+    for column in (options.get("motion") or ())[:2]:
+        if _largest(frame, column) > 1000 * _FASTEST:
+            raise Refused(f"{column}: no star moves faster than {_FASTEST:g} arcsec in a year")
+    _refuse_crowds(frame, options, widest)
+
+
+def _largest(frame: pd.DataFrame, column: str) -> float:
+    """The largest absolute number in a column; 0 where there is none."""
+    import pandas as pd
+
+    if column not in frame:
+        return 0.0
+    numbers = pd.to_numeric(frame[column], errors="coerce").to_numpy(float, na_value=np.nan)
+    return float(np.abs(numbers[~np.isnan(numbers)]).max(initial=0.0))
+
+
+def _refuse_crowds(frame: pd.DataFrame, options: Mapping[str, Any], widest: float) -> None:
+    from commands.external.catalogues import DEC_NAMES, RA_NAMES
+    from filters.catalogues.match import healpix
+
+    lower = {str(column).lower(): column for column in reversed(frame.columns)}
+    ra = options.get("ra") or next((lower[n] for n in RA_NAMES if n in lower), None)
+    dec = options.get("dec") or next((lower[n] for n in DEC_NAMES if n in lower), None)
+    if ra not in frame or dec not in frame or options.get("object_column"):
+        return  # a list of objects, or an error that is told later
+    import pandas as pd
+
+    lon, lat = (pd.to_numeric(frame[c], errors="coerce").to_numpy(float, na_value=np.nan) for c in (ra, dec))
+    there = (lon >= 0) & (lon <= 360) & (np.abs(lat) <= 90)
+    order = int(np.clip(np.floor(np.log2(58.6 * 3600 / max(2 * widest, 1.0))), 0, 29))
+    cells, counts = np.unique(healpix(lon[there], lat[there]) >> 2 * (29 - order), return_counts=True)
+    if len(cells) and counts.max() > _MOST_TOGETHER:
+        raise Refused(
+            f"{counts.max():,} rows are within about {2 * widest:g} arcsec of each other,"
+            f" {_MOST_TOGETHER} may be",
+            hint="a smaller radius, or fewer rows",
+        )
+
+
+def _difference(before: Content, after: Content) -> str:
+    old, new = set(before.rows[before.key].astype(str)), set(after.rows[after.key].astype(str))
+    told = [f"{len(new - old):,} new", f"{len(old - new):,} gone"]
+    return ", ".join(told)
+
+
+def refuse_unreadable(definition: Definition, externals: Externals) -> None:
+    """Raise Refused where a channel reads a list that its owner may not read, or that is gone.
+
+    definition: as its filter was last tried. externals: where lists are.
+    """
+    with seen_by(definition.owned_by):
+        there = set(externals.store.names())
+    if gone := [name for name in definition.external if is_owned(name) and name not in there]:
+        raise Refused(f"it reads {gone[0]}, which its owner may not read, or which is gone")

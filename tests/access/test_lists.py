@@ -1,0 +1,233 @@
+"""Lists that users own: from a file to alerts, edited while they flow, shared, and private otherwise."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from filters.external import Store
+from filters.external.store import owned
+from pipeline.access.lists import ListRequest
+from pipeline.access.requests import Answer, ask
+from pipeline.broker.listen import listen
+from pipeline.channels.registry import read_registry
+from pipeline.clients.publish import publish_packets
+from tests.access.world import World
+from tests.pipeline.night import night, running
+
+HIDDEN = "veryhiddencolumn"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def external(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the service keeps lists and the workers read them."""
+    folder = tmp_path_factory.mktemp("external")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ZADS_EXTERNAL", str(folder))
+        yield folder
+
+
+def packets() -> list[dict[str, Any]]:
+    """The public alerts of the night, by fastavro alone."""
+    every = [next(iter(fastavro.reader(io.BytesIO(alert.packet)))) for alert in night()]
+    return [one for one in every if one["candidate"]["programid"] == 1]
+
+
+def near(targets: pd.DataFrame, one: dict[str, Any]) -> bool:
+    """Whether an alert is within a target's own radius."""
+    seen = one["candidate"]
+    across = np.cos(np.radians(seen["dec"])) * ((targets["ra"] - seen["ra"] + 180) % 360 - 180)
+    return bool((np.hypot(across, targets["dec"] - seen["dec"]) * 3600 < targets["r"]).any())
+
+
+def targets_of(some: list[dict[str, Any]]) -> pd.DataFrame:
+    """Targets a little beside some alerts, with radii that reach them or do not."""
+    rows = [
+        {
+            "name": f"t{n}",
+            "ra": one["candidate"]["ra"],
+            "dec": one["candidate"]["dec"] + 2 / 3600,
+            "r": 4.0 if n % 3 else 1.0,
+            HIDDEN: n,
+        }
+        for n, one in enumerate(some)
+    ]
+    return pd.DataFrame(rows)
+
+
+def asked(world: World, who: str, **wish: Any) -> Answer:
+    request = ListRequest(**wish)
+    return ask(request, world.user(who), world.broker.bootstrap_servers, **world.settings[who])
+
+
+def sent(frame: pd.DataFrame) -> dict[str, str]:
+    return {"file": base64.b64encode(frame.to_csv(index=False).encode()).decode(), "file_name": "t.csv"}
+
+
+def delivered(world: World, who: str, topic: str) -> dict[int, str]:
+    """Candid -> version of the list that it was judged by."""
+    heard = listen(topic, world.broker.bootstrap_servers, until_drained=True, **world.settings[who])
+    return {one.candid: next(iter(json.loads(one.headers["external"]).values())) for one in heard}  # type: ignore[misc]
+
+
+def test_from_a_file_to_alerts_and_an_edit_while_they_flow(world: World, external: Path) -> None:
+    """As a user does it, by commands; a change takes effect within seconds, from one batch to the next."""
+    public, ann = packets(), world.user("ann")
+    name = owned(ann, "targets")
+    targets = targets_of(public[::30])
+    targets.to_csv(world.folder / "targets.csv", index=False)
+    said = world.zads("ann", "watchlist", "add", "targets.csv", "--name", "targets", "--radius-column", "r")
+    assert f"{name}: {len(targets)} sources, radius of each in r" in said
+    assert "private" in said
+    where = f"{name}.match and rb >= 0"
+    world.zads("ann", "channel", "create", "near", "--where", where)
+    assert "made it enabled" in world.zads("ann", "channel", "enable", "near")
+    first = Store(external).current(name)
+    half = len(public) // 2
+    raws = [alert.packet for alert in night() if alert.programid == 1]
+    topic, servers, pipe = f"channel.{ann}.near", world.broker.bootstrap_servers, world.settings["pipe"]
+    flags = ("--channels", f"{ann}.near", "--as", f"{world.folder}/pipe.ini")
+    publish_packets(raws[:half], servers, partitions=2, **pipe)
+    with running(servers, world.folder, *flags) as run:
+        before = {one["candid"] for one in public[:half] if near(targets, one)}
+        run.until(lambda: _has(world, topic, before), "the alerts of the first half")
+        world.zads("ann", "watchlist", "drop", "targets", "t1", "t2")
+        moved = public[half + 5]["candidate"]
+        row = (f"ra={moved['ra']}", f"dec={moved['dec']}", "r=3", f"{HIDDEN}=7")
+        assert "1 new" in world.zads("ann", "watchlist", "set", "targets", "name=new", *row)
+        second = Store(external).current(name)
+        run.until(lambda: f"version {second} from now on" in " ".join(run.text().split()), "the new list", 30)
+        publish_packets(raws[half:], servers, partitions=2, **pipe)
+        new = pd.DataFrame([{"name": "new", "ra": moved["ra"], "dec": moved["dec"], "r": 3.0}])
+        edited = pd.concat([targets[~targets["name"].isin(["t1", "t2"])], new])
+        after = {one["candid"] for one in public[half:] if near(edited, one)}
+        run.until(lambda: _has(world, topic, before | after), "the alerts of the second half")
+    assert moved["candid"] in after
+    found = delivered(world, "ann", topic)
+    assert set(found) == before | after
+    assert {found[one] for one in after} == {second}
+    assert first in {found[one] for one in before}
+
+
+def _has(world: World, topic: str, wanted: set[int]) -> bool:
+    try:
+        return wanted <= set(world.heard("ann", topic))
+    except Exception:
+        return False  # the topic is not there yet
+
+
+def test_what_of_my_list_was_seen_last_month(world: World) -> None:
+    """By objectId, over the archive; a public user is told of public alerts alone."""
+    some = [alert for alert in night() if alert.programid != 1][:5]
+    names = [next(iter(fastavro.reader(io.BytesIO(a.packet))))["objectId"] for a in some]
+    names += [one["objectId"] for one in packets()[::50]]
+    pd.DataFrame({"objectId": names}).to_csv(world.folder / "mine.csv", index=False)
+    world.zads("ann", "watchlist", "add", "mine.csv", "--name", "mine")
+    wanted = sorted(one["candid"] for one in packets() if one["objectId"] in names)
+    said = world.zads("ann", "watchlist", "seen", "mine", "--out", "seen.csv")
+    assert f"{len(wanted)} alerts" in said
+    assert sorted(pd.read_csv(world.folder / "seen.csv")["candid"]) == wanted
+    assert asked(world, "cora", action="add", name="mine", **sent(pd.DataFrame({"objectId": names}))).done
+    assert len(asked(world, "cora", action="seen", name="mine").preview) > len(wanted)
+    assert not asked(world, "ben", action="seen", name=owned(world.user("ann"), "mine")).done
+
+
+@pytest.mark.usefixtures("walls")
+def test_nobody_else_reads_or_uses_a_private_list(world: World) -> None:
+    """Neither by naming it in any way, nor by what an error says; when it is shared, all of it works."""
+    ann, ben = world.user("ann"), world.user("ben")
+    name = owned(ann, "secret")
+    assert asked(world, "ann", action="add", name="secret", **sent(targets_of(packets()[:20]))).done
+    assert world.ask("ann", action="create", channel="open", where=f"{name}.match", readers=("*",)).done
+    text = (
+        f"from zads import alert_filter\n@alert_filter(survey='ztf', reads=['{name}.sep'])\ndef f(alerts):\n"
+    )
+    text += f"    return {{'near': alerts['{name}.sep'] < 1}}\n"
+    table = {"rb_min": {"by": f"{name}.{HIDDEN}", "1": 0.5, "else": 0.9}}
+    wishes: dict[str, dict[str, Any]] = {
+        "an expression": {"action": "create", "where": f"{name}.match and rb > 0.9"},
+        "a column": {"action": "create", "where": f"{name}.{HIDDEN[:-1]} > 3"},
+        "a near name": {"action": "create", "where": f"{name[:-1]}.match"},
+        "values": {"action": "create", "where": f"rb > 0.9; x = ({name}.sep, 'arcsec')"},
+        "a table": {"action": "create", "filter": "real_bogus", "parameters": table},
+        "a clone": {"action": "clone", "source": f"{ann}.open"},
+        "Python": {"action": "create", "filter": "theirs.py:f", "text": text},
+        "a test": {"action": "test", "channel": "tried"},
+        "an enabling": {"action": "enable", "channel": "tried"},
+    }
+
+    def tried(what: str) -> Answer:
+        return world.ask("ben", **{"channel": what.replace(" ", "-").lower(), **wishes[what]})
+
+    def check_refused(what: str) -> None:
+        answer = tried(what)
+        told = answer.text + answer.hint + answer.traceback
+        assert not answer.done, what
+        assert HIDDEN not in told.replace(str(wishes[what].get("where", "")), ""), what
+        if what == "a near name":
+            assert name not in told
+
+    for what in wishes:
+        check_refused(what)
+    others = [(action, name) for action in ("show", "seen", "edit", "share", "remove", "add")]
+    for action, named in [*others, ("show", "secret")]:
+        answer = asked(world, "ben", action=action, name=named)
+        assert not answer.done
+        assert HIDDEN not in answer.text + answer.hint
+    assert name not in asked(world, "ben", action="list").text
+    assert name in asked(world, "ann", action="list").text
+
+    assert asked(world, "ann", action="share", name="secret", readers=(ben,)).done
+    assert HIDDEN in asked(world, "ben", action="show", name=name).text
+    assert not asked(world, "ben", action="edit", name=name, drop=("t1",)).done
+    for what in ("an expression", "values", "a clone", "Python"):
+        assert tried(what).done, what
+    assert world.ask("ben", action="enable", channel="an-expression").done
+    assert asked(world, "ann", action="share", name="secret", readers=()).done
+    kept = read_registry(**world.operator())[f"{ben}.an-expression"]
+    assert (kept.state, kept.who) == ("paused", "zads serve")
+    assert "may not read" in kept.why
+    for action in ("enable", "test"):
+        answer = world.ask(
+            "ben", action=action, channel="an-expression", preview=5 if action == "test" else 0
+        )
+        assert not answer.done
+        assert not answer.preview
+    assert asked(world, "ann", action="remove", name="secret").done
+    assert not asked(world, "ann", action="show", name="secret").done
+
+
+def test_a_file_that_is_hostile_or_too_much_is_refused_in_words(world: World) -> None:
+    """The service goes on; nothing of it is kept."""
+    bomb = io.BytesIO()
+    pq.write_table(pa.table({"ra": pa.array(np.zeros(10**7))}), bomb)
+    crowd = pd.DataFrame({"ra": [10.0] * 500, "dec": [5.0] * 500})
+    wide = pd.DataFrame({"ra": [10.0], "dec": [5.0], "r": [5000.0]})
+    (world.folder / "bomb.parquet").write_bytes(bomb.getvalue())
+    said = world.zads("ben", "catalogue", "add", "bomb.parquet", "--name", "bad", refused=True)
+    assert "10,000,000 rows, 200,000 may be" in said
+    refused: dict[str, dict[str, Any]] = {
+        "within about 6 arcsec of each other": sent(crowd),
+        "is more than 600": {**sent(wide), "radius_column": "r"},
+        "did not arrive": {"file": "????", "file_name": "a.csv"},
+        "files that end in": {**sent(crowd), "file_name": "a.pkl"},
+        "no column looks like ra": sent(pd.DataFrame({"x": [1]})),
+        "cannot be read as FITS": {**sent(crowd), "file_name": "a.fits"},
+    }
+    for words, wish in refused.items():
+        answer = asked(world, "ben", action="add", name="bad", **wish)
+        assert not answer.done
+        assert words in answer.text
+    assert "small letter" in asked(world, "ben", action="add", name="Bad", **sent(wide)).text
+    assert "bad" not in asked(world, "ben", action="list").text
