@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from commands.shared.alerts import What, packets_named
+from commands.shared.alerts import What, is_candid, is_public_packet, packets_named
 from commands.shared.options import Archive, Bootstrap, Config, Json, Schemas, settings_of
 from commands.shared.why import Asked, asked_channels, names_channel, obstacles, source_of
 from schemas.json_text import to_json
@@ -33,16 +33,20 @@ def register(app: typer.Typer) -> None:
 
 @dataclass(frozen=True)
 class Explained:
-    """One alert, what each cut of a filter said of it (see `Filter.explain`), and the values it gives."""
+    """One alert, what each cut of a filter said of it (see `Filter.explain`), and the values it gives.
+
+    seen: False for one that a public channel does not see.
+    """
 
     candid: int
     objectId: str
     cuts: pd.DataFrame
     gives: dict[str, Any]
+    seen: bool = True
 
     @property
     def passes(self) -> bool:
-        return not self.cuts["stopped"].any()
+        return self.seen and not self.cuts["stopped"].any()
 
 
 def explain(
@@ -60,7 +64,7 @@ def explain(
     collaboration: Annotated[
         bool,
         typer.Option(
-            "--collaboration", help="Of an archived alert all history rows, not the public ones only."
+            "--collaboration", help="Archived alerts that are not public too, with all rows of histories."
         ),
     ] = False,
     archive: Archive = None,
@@ -71,10 +75,10 @@ def explain(
 ) -> None:
     """Tell for each cut of a filter whether an alert passes it, and on what values.
 
-    The alert is a candid or an objectId of the archive, of which a filter sees the public history, as in
-    `zads replay`; or a packet file, which it sees whole. A channel sees what it may see; of a channel it also
-    tells what else may keep an alert out: access, topics, whether it was enabled and not suspended when the
-    alert came.
+    The alert is a public one of the archive, by candid or objectId, of which a filter sees the public
+    history, as in `zads replay`; or a packet file, which it sees whole. A channel sees what it may see; of a
+    channel it also tells what else may keep an alert out: access, topics, whether it was enabled and not
+    suspended when the alert came.
 
     Example: `zads explain asteroid 2475433850315015009 --param rb_min=0.5`
 
@@ -107,7 +111,7 @@ def _of_filter(
 
     chosen = filter_named(named).using(**parameters(param or []))
     public = not collaboration and not Path(what).is_file()
-    packets = packets_named(what, archive)
+    packets = packets_named(what, archive, public)
     alerts = [alert for raw in packets for alert in explained(chosen, raw, what, public, source)]
     return [_plain(alert, chosen) for alert in alerts]
 
@@ -131,7 +135,8 @@ def _of_channel(
     given = parameters(options["param"] or [])
     channel = replace(asked.channel, filter=asked.channel.filter.using(**given)) if given else asked.channel
     asked = replace(asked, channel=channel)
-    return told_of(settings, asked, packets_named(what, archive), what, archive, source)
+    packets = packets_named(what, archive, channel.public and not is_candid(what))
+    return told_of(settings, asked, packets, what, archive, source)
 
 
 def told_of(
@@ -164,8 +169,13 @@ def told_of(
     PacketError, FilterError, BrokerError
         As `explained` and the broker do.
     """
-    chosen, topic = asked.channel.filter, asked.channel.topic
-    alerts = [a for raw in packets for a in explained(chosen, raw, what, asked.channel.public, source)]
+    chosen, topic, public = asked.channel.filter, asked.channel.topic, asked.channel.public
+    alerts: list[Explained] = []
+    for raw in packets:
+        if public and not Path(what).is_file() and not is_public_packet(raw):
+            alerts += _unseen(raw)
+        else:
+            alerts += explained(chosen, raw, what, public, source)
     places = _places(settings, topic, alerts)
     told = []
     for alert in alerts:
@@ -174,6 +184,18 @@ def told_of(
         where = {"delivered": places[alert.candid], "obstacles": reasons, "topic": topic}
         told.append(_plain(alert, chosen) | where)
     return told
+
+
+def _unseen(raw: bytes) -> Iterator[Explained]:
+    """The alerts of a packet that a public channel does not see: only the candid, which was asked for."""
+    import pandas as pd
+
+    from schemas.frame import value_in_packet
+    from schemas.packets.packet import read_packet
+
+    for packet in read_packet(raw):
+        nothing = pd.DataFrame(columns=["candid", "cut", "passed", "stopped", "saw"])
+        yield Explained(int(value_in_packet(packet, "candid")), "not public", nothing, {}, seen=False)
 
 
 _FOR_PEOPLE = ("filter", "units", "topic")

@@ -21,12 +21,15 @@ from typing import Any
 
 import fastavro
 import pandas as pd
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from archive.read.archive import Archive
 from archive.replay.replay import replay
 from archive.write.ingest import ingest
+from commands import application
 from filters import alert_filter, expression, history
 from filters.contract import Filter
 from pipeline.broker.dead_letters import TOPIC as DEAD_LETTERS
@@ -373,3 +376,19 @@ def test_the_law_sees_what_an_archive_shows_to_the_collaboration() -> None:
     with archived(night) as address:
         kinds = {what for what, made in shown(address, night, public=False) if night.marks.found_in(made)}
     assert {"frame", "bag", "light curve", "packet", "matches", "failures", "summary"} <= kinds
+
+
+@law(3)
+def test_explain(night: Night) -> None:
+    """Whatever is asked about: the name that was asked for is all that comes back of what is not public."""
+    with archived(night) as address, logged() as log, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "4000")
+        for record in night.records:
+            for name in (str(record["candid"]), record["objectId"]):
+                for form in ([], ["--json"]):
+                    where = "rb >= 0 and magpsf > 0 and max(prv_candidates.magpsf) > 0"
+                    command = ["explain", where, name, "--archive", address, *form]
+                    done = CliRunner().invoke(application(), command)
+                    said = done.output + repr(done.exception)
+                    assert not night.marks.found_in(said.replace(name, "what was asked for")), said
+        assert not night.marks.found_in(log.getvalue())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from commands.serve.seen import Refused
 from filters.external.store import Access, Store, is_owned, owned, seen_by
 from filters.values import as_json
 from pipeline.access.lists import MOST_SEEN, ListRequest
-from pipeline.access.requests import Answer
+from pipeline.access.requests import ANSWER_BYTES, Answer
 from pipeline.access.roles import COLLABORATION, Role
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ MOST_RADIUS = 600.0
 _FASTEST = 20.0
 _MOST_TOGETHER = 300
 """Rows in one cell of the sky about as wide as two radii: each alert there is compared with all of them."""
-_SHOWN = 50
+_SHOWN, _MOST_ANSWERED = 50, ANSWER_BYTES * 3 // 4
+"""Rows that are shown of a list; letters of rows that fit into an answer."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
@@ -164,10 +166,13 @@ class Lists:
             )
         objects = counted(found["objectId"].nunique(), "object")
         said = f"{name}: {counted(len(found), 'alert')} of {objects}"
-        if len(found) > MOST_SEEN:
-            said += f", the newest {MOST_SEEN:,} follow"
         newest = found.head(MOST_SEEN)
-        return said, as_json(newest.assign(night=newest["night"].astype(str)))
+        rows = as_json(newest.assign(night=newest["night"].astype(str)))
+        while len(json.dumps(rows)) > _MOST_ANSWERED:
+            rows = rows[: len(rows) // 2]
+        if len(found) > len(rows):
+            said += f", the newest {len(rows):,} follow"
+        return said, rows
 
     def _readable(self, user: str, named: str) -> str:
         """A list of one's own by its short name, or any that one may read. Raises NoSuchExternal."""

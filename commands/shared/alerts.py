@@ -47,12 +47,26 @@ def is_candid(what: str) -> bool:
     return what.isdigit()
 
 
-def packets_named(what: str, archive: str | None) -> list[bytes]:
+def packets_named(what: str, archive: str | None, public: bool = False) -> list[bytes]:
     """The packets that are meant, by time: of a file, of one alert, of all alerts of an object.
 
-    Raises NoSuchAlert, NoSuchArchive; ZadsError for a name that is none of the three.
+    Parameters
+    ----------
+    what
+        The file, a candid, or an objectId.
+    archive
+        Address of the archive; None: the usual one.
+    public
+        Of archived alerts only those that are public.
+
+    Raises
+    ------
+    NoSuchAlert, NoSuchArchive
+        When there is none.
+    ZadsError
+        For a name that is none of the three.
     """
-    return [Path(what).read_bytes()] if Path(what).is_file() else archived(what, archive)
+    return [Path(what).read_bytes()] if Path(what).is_file() else archived(what, archive, public)
 
 
 def archived(what: str, archive: str | None, public: bool = False) -> list[bytes]:
@@ -83,7 +97,7 @@ def archived(what: str, archive: str | None, public: bool = False) -> list[bytes
         found = list(part.packets(candids).values())
     seen = [raw for raw in found if not public or is_public_packet(raw)]
     if not seen:
-        raise NoSuchAlert(f"no public alert {what} in the archive")
+        raise NoSuchAlert(f"no public alert {what} in the archive", hint="--collaboration looks among all")
     return seen
 
 

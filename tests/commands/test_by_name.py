@@ -84,7 +84,11 @@ def test_explain_says_what_a_replay_says(archive: Path, alerts: list[SimulatedAl
 def test_explain_every_alert_of_an_object(
     archive: Path, most_seen: str, alerts: list[SimulatedAlert]
 ) -> None:
+    """Of all with --collaboration; else of those that are public."""
     told = json.loads(zads(archive, "explain", "real_bogus", most_seen, "--json").stdout)
+    public = sorted((a.jd, a.candid) for a in alerts if a.objectId == most_seen and a.programid == 1)
+    assert [one["candid"] for one in told] == [candid for _, candid in public]
+    told = json.loads(zads(archive, "explain", "real_bogus", most_seen, "--json", "--collaboration").stdout)
     mine = sorted((a.jd, a.candid) for a in alerts if a.objectId == most_seen)
     assert [one["candid"] for one in told] == [candid for _, candid in mine]
     assert [one["candid_str"] for one in told] == [str(candid) for _, candid in mine]
@@ -174,7 +178,8 @@ def test_why_an_alert_is_not_in_a_channel(
     for public in (True, False):
         alert = next(a for a in alerts if (a.programid == 1) == public)
         answer = told(alert)
-        assert answer["passes"] == bool(f.one(read_packet(alert.packet)[0]))
+        assert answer["passes"] == (public and bool(f.one(read_packet(alert.packet)[0])))
+        assert bool(answer["cuts"]) == public
         reasons = " ".join(answer["obstacles"])
         assert "is paused (revision 2" in reasons
         assert "Moon" in reasons
