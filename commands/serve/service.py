@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import threading
 from collections.abc import Callable, Mapping
@@ -35,6 +34,8 @@ log = logging.getLogger(__name__)
 
 MOST_ALERTS_PER_HOUR = 1000
 """Of one channel that a user owns, unless an operator has given it more."""
+_READERS = 4
+"""Requests that may read nights of the archive at once; what reads none does not wait for them."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
 _FILE = re.compile(r"[A-Za-z0-9_-]{1,60}[.]py:([A-Za-z_][A-Za-z0-9_]{0,60})?")
 
@@ -66,7 +67,7 @@ class Service:
     ) -> None:
         self._settings, self._archive = settings, archive
         self._delivered, self._registry = delivered, registry
-        self._reading = threading.Semaphore(max(1, (os.cpu_count() or 2) - 1))  # nights of the archive
+        self._reading = threading.Semaphore(_READERS)
         self._lists = Lists(settings, archive, self._reading)
         self.shared = 0
 

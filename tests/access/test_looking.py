@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import time
 from functools import cache
 
 import fastavro
 import pytest
 
-from pipeline.access.requests import Answer
+from pipeline.access.requests import Answer, Request, write
 from pipeline.access.users import change_limits
 from pipeline.broker.listen import listen
 from pipeline.channels.registry import read_registry
@@ -137,6 +138,27 @@ def test_what_exceeds_a_users_limits_waits_for_an_operator(world: World) -> None
         world.ask("gil", action="list")
     assert world.ask("gil", action="pause", channel="many").done
     assert world.ask("gil", action="enable", channel="many").done, "as it was granted"
+
+
+@pytest.mark.usefixtures("walls")
+def test_a_slow_test_of_one_user_does_not_hold_up_the_pause_of_another(world: World) -> None:
+    """jan's filter sleeps for a batch as long as it may, and is tried twice: ben's pause is done before."""
+    world.add("jan", "public")
+    head = "import time\nfrom zads import alert_filter\n\n@alert_filter(survey='ztf', reads=['rb'])\n"
+    text = (
+        f"{head}def f(alerts):\n    if len(alerts): time.sleep(3)\n    return {{'a': alerts['rb'] > 0.98}}\n"
+    )
+    made = world.ask("jan", action="create", channel="slow", filter="f.py:f", text=text)
+    assert made.done, made.text
+    assert world.ask("ben", action="create", channel="quick", where="rb > 0.5").done
+    slow = [Request(action="test", channel="slow") for _ in range(2)]
+    for request in slow:
+        topic = f"zads.requests.{world.user('jan')}"
+        write(topic, request, world.broker.bootstrap_servers, **world.settings["jan"])
+    assert world.ask("ben", action="pause", channel="quick").done
+    assert slow[1].id not in {answer.id for answer in told(world, "jan")}
+    while slow[1].id not in {answer.id for answer in told(world, "jan")}:
+        time.sleep(0.5)
 
 
 def test_who_has_had_more_than_a_night_may_bring_is_paused(world: World) -> None:

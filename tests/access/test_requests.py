@@ -9,10 +9,11 @@ from confluent_kafka.admin import AdminClient, ConfigResource
 
 from cluster.kafka.broker import Broker
 from commands.serve.queues import ByUser
-from pipeline.access.limits import Night
+from pipeline.access.limits import Night, Use, UserLimits, use_of
 from pipeline.access.requests import ANSWER_BYTES, REQUEST_BYTES, Answer, ensure_request_topics
 from pipeline.broker.listen import Alert
 from pipeline.broker.topics import configure_topics, ensure_topics
+from pipeline.channels.definition import Definition
 from pipeline.channels.ledger import ChannelCounts, Entry, Page
 from pipeline.clients.delivered import Delivered
 
@@ -97,3 +98,46 @@ def entry(partition: str, counts: dict[str, dict[str, tuple[int, int]]]) -> list
         )
     record = one.record()
     return [Alert(record["topic"], 0, 0, {}, None, record["value"], record["key"])]
+
+
+def channel(
+    name: str, state: str = "enabled", granted: str = "", micros: float = 0, alerts: int = 0
+) -> Definition:
+    """A channel with a backtest of two nights."""
+    nights = [
+        {"night": "a", "alerts": alerts, "objects": 1, "of": 9},
+        {"night": "b", "alerts": 1, "objects": 1, "of": 9},
+    ]
+    report = {"nights": nights, "microseconds": micros, "measured": micros > 5, "bytes_an_alert": 1000}
+    return Definition(name=name, filter="real_bogus", state=state, granted=granted, report=report)  # type: ignore[arg-type]
+
+
+def test_use_is_of_all_channels_but_those_that_an_operator_answers_for() -> None:
+    every = [
+        channel("ann.a", micros=40, alerts=30),
+        channel("ann.b", micros=70, alerts=20),
+        channel("ann.quick", micros=3, alerts=2),
+        channel("ann.off", "paused", micros=900, alerts=900),
+        channel("ann.gone", "retired"),
+        channel("ann.granted", granted="root", micros=900, alerts=900),
+        channel("anna.other", micros=900, alerts=900),
+        channel("bright", micros=900, alerts=900),
+    ]
+    last = Night(
+        "2026-01-02", {"ann.off": (7, 70), "ann.a": (1, 10), "ann.granted": (500, 5000), "anna.other": (1, 1)}
+    )
+    use = use_of("ann", every, last)
+    assert use == Use(
+        5, "2026-01-02", alerts=8, bytes=80, usual_alerts=52, usual_bytes=52_000, microseconds=110
+    )
+    assert not use.too_much(UserLimits()) + use.overrun(UserLimits())
+    tight = UserLimits(alerts_a_night=51, bytes_a_day=51_000, microseconds=109)
+    assert [words.split(",")[0] for words in use.too_much(tight)] == [
+        "52 alerts a night",
+        "0.1 MB a night",
+        "110 µs an alert",
+    ]
+    assert use.overrun(UserLimits(alerts_a_night=7, bytes_a_day=79)) == [
+        "8 alerts in the night 2026-01-02, 7 may be",
+        "0.0 MB in the night 2026-01-02, 0.0 may be",
+    ]

@@ -261,3 +261,19 @@ def test_a_file_of_channels_is_a_plan_and_then_the_registry(zads: Zads, servers:
     file.write_text('[channels.flooded]\nfilter = "real_bogus"\nparameters = {rb_min = 0}\n[channels.pure]\n')
     assert "nothing was changed" in zads("apply", str(file), "--yes", expect=1).stderr
     assert "pure" not in read_registry(servers).definitions
+
+
+def test_an_operator_sees_what_a_change_gains_and_loses(zads: Zads) -> None:
+    """With a revision, a filter, and the channel that a clone was made from."""
+    zads("create", "changing", "rb_min=0.985", "--filter", "real_bogus")
+    zads("clone", "changing", "cloned", "rb_min=0.99")
+    zads("set", "changing", "rb_min=0.98")
+    lines = zads("diff", "changing").stderr.splitlines()
+    assert lines[0] == "changing@1 → changing@2: set rb_min 0.985 → 0.98"
+    assert " gained, 0 lost, " in lines[1]
+    assert zads("diff", "changing", "--revision", "1").stderr.splitlines() == lines
+    assert zads("diff", "changing", "--revision", "2").stderr.endswith("both judge every alert alike\n")
+    assert " 0 alerts gained, " in zads("diff", "cloned").stderr
+    assert "real_bogus → changing@2" in zads("diff", "changing", "real_bogus").stderr
+    with pytest.raises(ChannelError, match="no revision 7, the last is 2"):
+        raise zads("diff", "changing", "--revision", "7", expect=1).exception
