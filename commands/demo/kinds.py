@@ -92,7 +92,7 @@ def kinds_of(night: Night, external: Path) -> list[Kind]:
             "exposure filter",
             "no_trail",
             ChannelConfig(filter="filters.exposures.trails:no_trail"),
-            "members of trails, kept out",
+            "what lies on a trail, kept out",
             _trails(truth),
             rejects=True,
         ),
@@ -141,7 +141,7 @@ def _crossmatch(night: Night, external: Path) -> Kind | None:
         "crossmatch",
         "ultraviolet",
         ChannelConfig(where=f"galex.sep < {_NEAR}", values=["galex.sep", "galex.nuv"]),
-        "alerts of ultraviolet sources",
+        "sources in the ultraviolet",
         _candids(night.public[_beside(night.public, sources)]),
     )
 
@@ -177,7 +177,7 @@ def _watchlist(truth: pd.DataFrame, external: Path) -> Kind | None:
         "watchlist",
         "my_targets",
         ChannelConfig(where="targets.match", values=["targets.name", "targets.sep"]),
-        f"alerts of {len(targets)} named objects",
+        f"{len(targets)} named objects",
         _candids(truth[truth["objectId"].isin(targets["objectId"])]),
     )
 
@@ -230,27 +230,24 @@ def shown(kind: Kind, alerts: Collection[Alert], night: Night) -> Shown:
 def kinds_table(done: Sequence[Shown]) -> Table:
     """For people: a row a kind."""
     table = Table(box=None, pad_edge=False)
-    titles = ("kind", "channel", "delivered", "it seeks", "found", "besides", "values of one alert")
-    for title in titles:
+    for title in ("kind, channel", "it seeks", "delivered", "found", "besides", "values of one alert"):
         right = title in ("delivered", "found", "besides")
         table.add_column(title, justify="right" if right else "left", overflow="fold")
     for one in done:
-        sought = len(one.kind.sought)
         table.add_row(
-            one.kind.name,
-            one.kind.channel,
-            f"{one.delivered:,}",
+            f"{one.kind.name}\n{one.kind.channel}",
             one.kind.seeks,
-            Text(f"{one.found:,} of {sought:,}", style="red" if one.failed else "green"),
+            f"{one.delivered:,}",
+            Text(f"{one.found:,} of {len(one.kind.sought):,}", style="red" if one.failed else "green"),
             f"{one.besides:,}",
-            values_told(one.example.values) if one.example else "",
+            "\n".join(values_told(one.example.values)) if one.example else "",
         )
     return table
 
 
-def values_told(values: Mapping[str, Any]) -> str:
-    """Values as people read them: name and number, a comma between two."""
-    return ", ".join(
+def values_told(values: Mapping[str, Any]) -> list[str]:
+    """Values as people read them: each its name and its number."""
+    return [
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in values.items()
-    )
+    ]

@@ -58,7 +58,8 @@ def _alert(one: Shown) -> Figure:
 
     assert one.example is not None
     figure = show([one.example])
-    figure.suptitle(f"{one.kind.name}, {one.kind.channel}: {values_told(one.example.values)}", fontsize=10)
+    told = ", ".join(values_told(one.example.values))
+    figure.suptitle(f"{one.kind.name}, {one.kind.channel}: {told}", fontsize=10)
     return figure
 
 
