@@ -71,15 +71,13 @@ def backfill(
     Example: `zads channel backfill young_supernova`
     """
     from pipeline.channels.changes import known_definition
-    from pipeline.worker import backfill as work
+    from pipeline.clients.backfill import backfill as fill
 
     settings = settings_of(config, bootstrap_servers=bootstrap)
     channel = known_definition(settings, channel_show.registry_of(settings), name).channel()
     with Progress(console=people) as progress:
         task = progress.add_task(f"{channel.topic}", total=None)
-        done = work.backfill(
-            settings, channel, lambda n, total: progress.update(task, completed=n, total=total)
-        )
+        done = fill(settings, channel, lambda n, total: progress.update(task, completed=n, total=total))
     people.print(
         f"{counted(done.gaps, 'gap')} filled: {counted(done.records, 'record')} read,"
         f" {counted(done.alerts, 'alert')} of"
@@ -88,6 +86,8 @@ def backfill(
     for failure in done.failures:
         people.print(f"still fails: {failure.message}")
         people.print(failure.traceback, style="dim", markup=False, highlight=False)
+    for why in done.unreadable:
+        people.print(f"cannot be read: {why}", soft_wrap=True)
     if done.left:
         people.print(f"{counted(done.left, 'gap')} left open, see `zads channel gaps`")
         raise typer.Exit(1)

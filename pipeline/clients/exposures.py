@@ -45,7 +45,7 @@ def judgement(config: RunConfig, topic: str, place: Place) -> Judgement | None:
     """
     before: dict[object, tuple[Place, ...]] = {}
     found = None
-    for record, closing in _closings(config):
+    for record, closing in closings(config):
         if closing.key.topic != topic:
             continue
         known = before.get(closing.key, ()) if closing.reason == "late" else ()
@@ -80,7 +80,7 @@ def in_open_exposures(config: RunConfig, topics: Sequence[str]) -> Counter[str]:
     left: Counter[str] = Counter()
     for topic, number in ends:
         left[topic] += max(0, ends[topic, number] - max(0, stood[Partition(topic, number)]))
-    for _, closing in _closings(config):
+    for _, closing in closings(config):
         topic = closing.key.topic
         if ids.get(topic) == closing.topic_id:
             above = [p for p in closing.places if p.offset >= stood.get(Partition(topic, p.partition), 0)]
@@ -88,7 +88,8 @@ def in_open_exposures(config: RunConfig, topics: Sequence[str]) -> Counter[str]:
     return left
 
 
-def _closings(config: RunConfig) -> Iterator[tuple[Alert, Closing]]:
+def closings(config: RunConfig) -> Iterator[tuple[Alert, Closing]]:
+    """Everything that was judged, in order: the record of zads.exposures, and what it says."""
     if EXPOSURES_TOPIC not in topic_names(config.bootstrap_servers, **config.client):
         return
     for record in listen(EXPOSURES_TOPIC, config.bootstrap_servers, until_drained=True, **config.client):

@@ -8,11 +8,13 @@ are read only after fencing, so that nothing which the earlier one has filled is
 from __future__ import annotations
 
 import faulthandler
-from collections.abc import Callable, Iterator
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from confluent_kafka import KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from filters.limits import Limits
 from pipeline.broker.client import MESSAGE_MAX_BYTES, SIZED, client_settings, sentence, topic_names
@@ -28,13 +30,22 @@ from pipeline.channels.gaps import GAPS_TOPIC, Counted, Gap, open_gaps
 from pipeline.channels.ledger import ChannelCounts, Entry, Page, SourceCounts
 from pipeline.worker.deliver import Outgoing
 from pipeline.worker.evaluate import Evaluator
+from pipeline.worker.lane import transactional_id
+from pipeline.worker.remembered import NOTHING_REMEMBERED, Admission, memory_of
 from pipeline.worker.tally import tally
 from pipeline.worker.verdicts import Verdicts
 from pipeline.worker.work import ChannelFailure
 from schemas.avro.framing import schema_source
 
+log = logging.getLogger(__name__)
+
 _KAFKA_SECONDS = 30.0
 _GROUP = "zads-backfill"
+_FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
+_BUSY_SECONDS, _LONGEST_PAUSE = (
+    600.0,
+    5.0,
+)  # how long a partition is asked for that a run takes back each time
 
 
 @dataclass
@@ -48,6 +59,16 @@ class Backfilled:
     objects: set[str] = field(default_factory=set)
     failures: list[ChannelFailure] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)  # gaps whose records cannot be read, and why
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a filter says of the records of some gaps; the first `beside` records are of no gap."""
+
+    gaps: Sequence[Gap]
+    records: Sequence[Message]
+    beside: int
+    verdicts: Verdicts
 
 
 class _TimeLimit:
@@ -94,33 +115,48 @@ def backfill(
     BrokerError
         When the broker does not answer.
     """
-    if channel.limits.once:
-        raise ChannelError(
-            f"channel {channel.name} delivers an object once: what it missed has no place in its order"
-            " any more",
-            hint="the objects come again with their next alert; `zads replay` finds what was missed",
-        )
     if channel.filter.scope != "alert":
-        raise ChannelError(
-            f"channel {channel.name} judges whole exposures, which no backfill brings together yet",
-            hint="`zads replay` finds what was missed",
-        )
-    channel = _without_rate(channel)
-    kafka = client_settings(config.bootstrap_servers, **config.client)
-    ensure_topics(config.bootstrap_servers, [channel.topic], partitions=1, config=SIZED, **config.client)
-    producer = Producer(
-        {
-            **paced_settings(kafka),
-            "transactional.id": f"{_GROUP}/{channel.name}",
-            "message.max.bytes": MESSAGE_MAX_BYTES,
-        }
-    )
-    fence(producer, _KAFKA_SECONDS)
+        raise ChannelError(f"channel {channel.name} judges whole exposures: pipeline.clients.backfill does")
+    if channel.limits.once:
+        return _once(config, channel, on_progress)
+    work = Backfill(config, channel)
+    work.take()
     gaps = gaps_of(config, channel.name)
-    work = _Backfill(config, channel, kafka, producer)
     for number, gap in enumerate(gaps, start=1):
         work.fill(gap)
         on_progress(number, len(gaps))
+    work.close()
+    return work.done
+
+
+def _once(config: RunConfig, channel: Channel, on_progress: Callable[[int, int], None]) -> Backfilled:
+    """The same for a channel that delivers an object once.
+
+    What it remembers of objects is the run's, which goes on: so each partition is taken from the worker that
+    holds it, as another worker would take it, and that worker takes it back with its next batch. Everything
+    is judged before, so that it is ours for a moment only; where that is too long, it is tried again.
+    """
+    work = Backfill(config, channel)
+    gaps = gaps_of(config, channel.name)
+    for source in sorted({gap.source for gap in gaps}):
+        mine = [gap for gap in gaps if gap.source == source]
+        found = [work.judged([gap], work.read(source, gap.low, gap.high, [gap])) for gap in mine]
+        ready, pause, until = [one for one in found if one], 0.1, time.monotonic() + _BUSY_SECONDS
+        while ready:
+            try:
+                work.take(source)
+                still = {gap.key for gap in gaps_of(config, channel.name)}
+                while ready:
+                    if ready[0].gaps[0].key in still:
+                        work.deliver(ready[0])
+                    ready.pop(0)
+                    on_progress(len(gaps) - len(ready), len(gaps))
+            except KafkaException as error:
+                if error.args[0].code() not in _FENCED or time.monotonic() > until:
+                    raise
+                log.info("%s: a run has taken it back, again", source)
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
     work.close()
     return work.done
 
@@ -135,46 +171,155 @@ def _moved(counts: ChannelCounts, counted: Counted) -> ChannelCounts:
 
 
 def _without_rate(channel: Channel) -> Channel:
-    """What was missed comes at once, since somebody asked for it: a sample stays a sample."""
-    return replace(channel, limits=Limits(sample=channel.limits.sample))
+    """What was missed comes without delay, since somebody asked for it: a sample stays a sample."""
+    kept = channel.limits
+    return replace(channel, limits=Limits(sample=kept.sample, once=kept.once, again_days=kept.again_days))
 
 
-class _Backfill:
-    def __init__(
-        self, config: RunConfig, channel: Channel, kafka: dict[str, str], producer: Producer
-    ) -> None:
+class Backfill:
+    """Delivers what one channel has missed, after `take`.
+
+    Parameters
+    ----------
+    config
+        With the broker.
+    channel
+        The channel, as it is now.
+
+    Attributes
+    ----------
+    done
+        What was done so far.
+    """
+
+    def __init__(self, config: RunConfig, channel: Channel) -> None:
+        channel = _without_rate(channel)
         self.done = Backfilled()
-        self._config, self._channel, self._kafka, self._producer = config, channel, kafka, producer
+        self._memory = NOTHING_REMEMBERED
+        self._config, self._channel = config, channel
+        self._kafka = client_settings(config.bootstrap_servers, **config.client)
+        ensure_topics(config.bootstrap_servers, [channel.topic], partitions=1, config=SIZED, **config.client)
         self._channels = ChannelSet((channel,))
         self._evaluator = Evaluator(self._channels, schema_source(config.schemas) if config.schemas else None)
         self._readers: dict[Partition, RangeReader] = {}
+        self._producer: Producer | None = None
+
+    def take(self, source: Partition | None = None) -> None:
+        """Fence every earlier backfill of the channel; or whoever holds a partition for the run, and learn
+        what is remembered there of objects.
+
+        source: the partition, for a channel that delivers an object once. Raises KafkaException.
+        """
+        name = f"{_GROUP}/{self._channel.name}"
+        self._producer = Producer(
+            {
+                **paced_settings(self._kafka),
+                "transactional.id": transactional_id(self._config.group, source) if source else name,
+                "message.max.bytes": MESSAGE_MAX_BYTES,
+            }
+        )
+        fence(self._producer, _KAFKA_SECONDS)
+        if source is not None:
+            self._memory = memory_of(self._kafka, _GROUP, "")
 
     def fill(self, gap: Gap) -> None:
         """Deliver the gap's alerts and take it away, together or not at all."""
+        records = self.read(gap.source, gap.low, gap.high, [gap])
+        if records is not None:
+            self.fill_together([gap], records)
+
+    def read(self, source: Partition, low: int, high: int, gaps: Sequence[Gap]) -> list[Message] | None:
+        """The records with low <= offset < high; None when they cannot be read, and the gaps stay open.
+
+        Parameters
+        ----------
+        source
+            The partition.
+        low
+            First offset.
+        high
+            Offset after the last.
+        gaps
+            That these records are needed for.
+        """
         try:
-            records = self._reader(gap.source).read(gap.low, gap.high)
-        except (KafkaException, Stalled) as error:
-            self._cannot_be_read(gap, error)
-            return
-        verdicts = self._judge(gap, records)
+            return self._reader(source).read(low, high)
+        except (KafkaException, Stalled) as error:  # what retention has deleted is read no more
+            reason = sentence(error.args[0]) if isinstance(error, KafkaException) else str(error)
+            self.leave(gaps, f"{source} [{low}, {high}): {reason}")
+            self._readers.pop(source).close()
+            return None
+
+    def leave(self, gaps: Sequence[Gap], why: str = "") -> None:
+        """They stay open. why: a sentence, where their records cannot be read."""
+        self.done.left += len(gaps)
+        if why:
+            self.done.unreadable.append(why)
+
+    def fill_together(self, gaps: Sequence[Gap], records: Sequence[Message], beside: int = 0) -> None:
+        """Deliver the alerts of some gaps and take these away, together or not at all.
+
+        Parameters
+        ----------
+        gaps
+            Of one topic.
+        records
+            Theirs, and first those that the filter is to see beside them.
+        beside
+            How many these are.
+        """
+        judged = self.judged(gaps, records, beside)
+        if judged is not None:
+            self.deliver(judged)
+
+    def judged(
+        self, gaps: Sequence[Gap], records: Sequence[Message] | None, beside: int = 0
+    ) -> Judged | None:
+        """What the filter says of the records of some gaps; None when they stay open.
+
+        Parameters
+        ----------
+        gaps
+            Of one topic.
+        records
+            Theirs, and first those that the filter is to see beside them; None: they cannot be read.
+        beside
+            How many these are.
+        """
+        if records is None:
+            return None
+        verdicts = self._judge(gaps[0].topic, records)
+        if beside:
+            verdicts.leave_out_before(beside)
         self.done.failures += verdicts.failures
-        if verdicts.gaps or (verdicts.refused and gap.high - gap.low == 1):
-            self.done.left += 1
-            return
-        verdicts.refused = [
-            refusal for refusal in verdicts.refused if refusal.channel
-        ]  # the rest was said live
+        single = all(gap.high - gap.low == 1 for gap in gaps)
+        if verdicts.gaps or (verdicts.refused and single):
+            self.leave(gaps)
+            return None
+        # The rest was said live.
+        verdicts.refused = [refusal for refusal in verdicts.refused if refusal.channel]
+        return Judged(gaps, records, beside, verdicts)
+
+    def deliver(self, judged: Judged) -> None:
+        """One transaction. Raises KafkaException: then nothing was delivered, or it is not known."""
+        assert self._producer is not None
+        gaps, records, verdicts = judged.gaps, judged.records, judged.verdicts
+        topic, schemas, admission = gaps[0].topic, self._evaluator.schemas, Admission(self._memory)
         self._producer.begin_transaction()
-        outgoing = Outgoing(self._channels, gap.topic, verdicts, records, self._evaluator.schemas)
+        outgoing = Outgoing(self._channels, topic, verdicts, records, schemas, admission)
         paced = Paced(self._producer)
-        outgoing.produce(paced, (gap.source, gap.low, gap.high))
-        paced.produce(**gap.tombstone())
-        paced.produce(**self._entry(gap, tally(gap.topic, verdicts, records, outgoing)).record())
+        outgoing.produce(paced, *((gap.source, gap.low, gap.high) for gap in gaps))
+        for gap in gaps:
+            paced.produce(**gap.tombstone())
+        pages = tally(topic, verdicts, records, outgoing, first=judged.beside)
+        paced.produce(**self._entry(gaps[0], pages).record())
         paced.flush()
         self._producer.commit_transaction(_KAFKA_SECONDS)
+        if admission.changes:
+            self._memory.learn(admission.changes)
         matches = outgoing.delivered.get(self._channel.name, [])
-        self.done.gaps += 1
-        self.done.records += len(records)
+        self.done.gaps += len(gaps)
+        self.done.records += len(records) - judged.beside
         self.done.alerts += len(matches)
         self.done.objects.update(match.objectId for match in matches)
 
@@ -188,22 +333,16 @@ class _Backfill:
         place = gap.topic, gap.partition, "", gap.low, gap.high
         return Entry(self._config.group, *place, kind="backfill", pages=pages)
 
-    def _cannot_be_read(self, gap: Gap, error: Exception) -> None:
-        """It stays open, and the others are filled; what retention has deleted is read no more."""
-        reason = sentence(error.args[0]) if isinstance(error, KafkaException) else str(error)
-        self.done.left += 1
-        self.done.unreadable.append(f"{gap.source} [{gap.low}, {gap.high}): {reason}")
-        self._readers.pop(gap.source).close()
-
     def close(self) -> None:
+        """Let go of the partitions that were read."""
         for reader in self._readers.values():
             reader.close()
 
-    def _judge(self, gap: Gap, records: list[Message]) -> Verdicts:
+    def _judge(self, topic: str, records: Sequence[Message]) -> Verdicts:
         limits = self._config.limits
         (verdicts,) = self._evaluator.evaluate(
             [[record.value() or b"" for record in records]],
-            gap.topic,
+            topic,
             _TimeLimit(),
             suspended={},
             filter_seconds=limits.filter_seconds,

@@ -92,6 +92,13 @@ class Verdicts:
         for matches in self.matches.values():
             matches.sort(key=lambda match: match.index)
 
+    def leave_out_before(self, first: int) -> None:
+        """Only what is said of the packets from `first` on; what is wrong with a packet is said elsewhere."""
+        self.refused = [one for one in self.refused if one.channel and one.index >= first]
+        self.matches = {
+            name: [match for match in found if match.index >= first] for name, found in self.matches.items()
+        }
+
     def part(self, start: int, stop: int) -> Verdicts:
         """What concerns the packets from `start` up to `stop`, which are counted from there."""
         return Verdicts(

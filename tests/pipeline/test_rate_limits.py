@@ -24,11 +24,9 @@ from filters.limits import Limits, Passing, let_through
 from pipeline.broker.topics import ensure_topics
 from pipeline.channels.channel import Channel
 from pipeline.channels.config import ChannelConfig, ConfigError, RunConfig, channel_set
-from pipeline.channels.definition import ChannelError
 from pipeline.channels.inputs import InputError
 from pipeline.channels.limits import MOST_THROTTLED
 from pipeline.clients.follow import Follower
-from pipeline.worker.backfill import backfill
 from pipeline.worker.remembered import Admission, Changes, PartitionMemory
 from simulator import simulate
 from tests.pipeline.night import read_candid, running
@@ -265,6 +263,3 @@ def test_once_needs_one_order() -> None:
     config = RunConfig(channels={"c": ChannelConfig(filter="real_bogus", limits=Limits(once=True))})
     with pytest.raises(InputError, match="must come in one order"):
         channel_set(config)
-    channel = Channel("c", load("real_bogus"), limits=Limits(once=True), input="all")
-    with pytest.raises(ChannelError, match="no place in its order"):
-        backfill(config, channel)

@@ -34,7 +34,6 @@ from pipeline.live.exposures.lane import ExposureLane, Judged, by_topic, place_o
 from pipeline.live.membership import Membership
 from pipeline.worker.deliver import Outgoing
 from pipeline.worker.evaluate import Evaluator
-from pipeline.worker.verdicts import Verdicts
 from pipeline.worker.work import ChannelFailure
 from schemas.avro.framing import schema_source
 
@@ -264,9 +263,9 @@ class _Work:
             filter_seconds=self._task.seconds,
             failing_alerts=0,
         )
-        told = _from(verdicts, late_from)
+        verdicts.leave_out_before(late_from)
         self._told.failures += verdicts.failures
-        outgoing = Outgoing(self._channels, key.topic, told, records, self._evaluator.schemas)
+        outgoing = Outgoing(self._channels, key.topic, verdicts, records, self._evaluator.schemas)
         before, new = records[:late_from], records[late_from:]
         closing = lane.closing(key, [place_of(r) for r in new], late_from > 0)
         return Judged(closing, outgoing, new, before)
@@ -310,12 +309,3 @@ class _Work:
         except KafkaException:
             return False
         return all(p in stood and stood[p].offset >= end for p, end in targets.items())
-
-
-def _from(verdicts: Verdicts, first: int) -> Verdicts:
-    """Only what is said of the records from `first` on; what is wrong with a packet is said elsewhere."""
-    verdicts.refused = [one for one in verdicts.refused if one.channel and one.index >= first]
-    verdicts.matches = {
-        name: [match for match in found if match.index >= first] for name, found in verdicts.matches.items()
-    }
-    return verdicts
