@@ -42,10 +42,8 @@ log = logging.getLogger(__name__)
 _KAFKA_SECONDS = 30.0
 _GROUP = "zads-backfill"
 _FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
-_BUSY_SECONDS, _LONGEST_PAUSE = (
-    600.0,
-    5.0,
-)  # how long a partition is asked for that a run takes back each time
+_BUSY_SECONDS, _LONGEST_PAUSE = 600.0, 5.0  # for a partition that a run takes back each time
+_MOST_OTHERS = 5  # errors of another kind, such as a commit whose outcome the broker does not tell
 
 
 @dataclass
@@ -142,6 +140,7 @@ def _once(config: RunConfig, channel: Channel, on_progress: Callable[[int, int],
         mine = [gap for gap in gaps if gap.source == source]
         found = [work.judged([gap], work.read(source, gap.low, gap.high, [gap])) for gap in mine]
         ready, pause, until = [one for one in found if one], 0.1, time.monotonic() + _BUSY_SECONDS
+        others = 0
         while ready:
             try:
                 work.take(source)
@@ -151,10 +150,11 @@ def _once(config: RunConfig, channel: Channel, on_progress: Callable[[int, int],
                         work.deliver(ready[0])
                     ready.pop(0)
                     on_progress(len(gaps) - len(ready), len(gaps))
-            except KafkaException as error:
-                if error.args[0].code() not in _FENCED or time.monotonic() > until:
+            except KafkaException as error:  # delivered or not: the next look at the gaps tells
+                others += error.args[0].code() not in _FENCED
+                if others > _MOST_OTHERS or time.monotonic() > until:
                     raise
-                log.info("%s: a run has taken it back, again", source)
+                log.info("%s, again: %s", source, sentence(error.args[0]))
                 time.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
     work.close()

@@ -169,6 +169,7 @@ def live(servers: str, folder: Path, night: Night) -> None:
         run.until_in_its_middle()
         for worker in run.workers():
             worker.kill()
+        run.until(lambda: bool(records(servers, "channel.calm")), "an exposure by the first medians")
         change(night, folder / "external")
         write_registry(
             [
