@@ -41,6 +41,7 @@ read      zads.applied                   + + - - - -
 read      zads.ledger                    + + - - - -
 read      zads.once                      + + - - - -
 read      zads.exposures                 + + - - - -
+read      zads.ranked                    + + - - - -
 read      zads.channels                  + + - - - -
 read      zads.users                     + - - - - -
 read      rehearsal                      + - - - - -
@@ -55,6 +56,7 @@ write     zads.applied                   + + - - - -
 write     zads.ledger                    + + - - - -
 write     zads.once                      + + - - - -
 write     zads.exposures                 + + - - - -
+write     zads.ranked                    + + - - - -
 write     zads.channels                  + - - - - -
 write     zads.users                     + - - - - -
 write     rehearsal                      + - - - - -
@@ -85,6 +87,7 @@ join      OTHER.tonight                  + - - - - -
 transact  zads/ztf_20260101_programid1/0 + + - - - -
 transact  zads-backfill/open             + + - - - -
 transact  zads-exposures                 + + - - - -
+transact  zads-ranked/best               + + - - - -
 transact  zads.channels                  + - - - - -
 transact  USER                           + - - - - -
 grant     none                           + - - - - -

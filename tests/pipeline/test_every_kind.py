@@ -42,6 +42,7 @@ from simulator.sky.messages import messages_of
 from tests.pipeline.night import Run, running
 from tests.pipeline.topics import records
 
+pytestmark = pytest.mark.timeout(300)
 TOPIC = "ztf_20231012_programid1"
 Place = tuple[str, int, int]
 Found = dict[Place, dict[str, Any]]
@@ -185,7 +186,7 @@ def live(servers: str, folder: Path, night: Night) -> None:
         run.until(lambda: len(records(servers, "channel.bright")) > before, "alerts of the second part")
         run.kill()
     publish_packets(parts[2], servers, topic=TOPIC)
-    with running(servers, folder, "--topics", f"^{TOPIC}$", "--workers", "2", "--until-drained") as run:
+    with running(servers, folder, "--topics", f"^{TOPIC}$", "--workers", "1", "--until-drained") as run:
         assert run.wait() == 0, run.text()
 
 
