@@ -37,6 +37,7 @@ _COMMANDS = (
     "commands.archive.command",
     "commands.external.catalogue",
     "commands.external.watchlist",
+    "commands.external.model",
     "commands.external.region",
     "commands.external.skymaps",
     "commands.replay",

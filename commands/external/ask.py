@@ -14,6 +14,7 @@ from commands.shared.options import people, settings_of
 from schemas.errors import ZadsError
 
 if TYPE_CHECKING:
+    from filters.external import Store
     from pipeline.access.requests import Answer
 
 _SECONDS = 600.0
@@ -90,6 +91,17 @@ def refuse_readers(readers: str | None) -> None:
     """Raise ZadsError: lists without an owner are read by whoever has the folder."""
     if readers is not None:
         raise ZadsError("--readers is for lists that a user owns", hint="use it with --as, as that user")
+
+
+def refuse_users_name(name: str, store: Store) -> None:
+    """Raise ZadsError where an operator would add what looks like a user's list, and no user has it.
+
+    name: of the list; store: where it would be kept.
+    """
+    from filters.external.store import is_owned
+
+    if is_owned(name) and store.access(name) is None:
+        raise ZadsError(f"{name}: names with two _ belong to users, and no user has this list")
 
 
 def rows_of(answer: Answer) -> list[Mapping[str, Any]]:

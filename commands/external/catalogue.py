@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from commands.external.ask import answered, file_of, readers_in_words, refuse_readers
+from commands.external.ask import answered, file_of, readers_in_words, refuse_readers, refuse_users_name
 from commands.shared.options import Bootstrap, Config, counted, people
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def add(
     Example: `zads catalogue add galex.fits --name galex --radius 3 --null -999`
     """
     from commands.external.catalogues import add_catalogue
+    from filters.external import Store
 
     own: dict[str, Any] = {"radius": radius, "ra": ra, "dec": dec, "radius_column": radius_column}
     own |= {"columns": columns.split(",") if columns else None, "nulls": _nulls(null or [])}
@@ -88,6 +89,7 @@ def add(
     if _asked(file, name, {**own, "readers": readers_in_words(readers)}, config, bootstrap):
         return
     refuse_readers(readers)
+    refuse_users_name(name, Store(settled_externals(root, config)))
     people.print(f"reading {file} and sorting it by place …", style="dim", highlight=False, soft_wrap=True)
     about = add_catalogue(
         file, name, owner=owner or getpass.getuser(), root=settled_externals(root, config), **own

@@ -11,7 +11,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from commands.external.ask import answered, file_of, readers_in_words, refuse_readers, rows_of
+from commands.external.ask import (
+    answered,
+    file_of,
+    readers_in_words,
+    refuse_readers,
+    refuse_users_name,
+    rows_of,
+)
 from commands.external.catalogue import Root, settled_externals
 from commands.shared.options import Archive, Bootstrap, Config, archive_at, counted, people
 
@@ -86,6 +93,7 @@ def add(
         key: value for key, value in {**own, "ra": ra, "dec": dec}.items() if value is not None
     }
     store = Store(settled_externals(root, config))
+    refuse_users_name(name, store)
     said = add_list(frame, name, store, described=described, origin=file.name, **where)
     people.print(f"{name}: {said}; filters read {name}.match")
 

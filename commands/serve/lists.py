@@ -78,6 +78,8 @@ class Lists:
         """
         if request.action == "list":
             return Answer(id=request.id, done=True, text=self._listed(user))
+        if request.action == "check":
+            return _checked(request)
         if request.action in ("show", "seen"):
             name = self._readable(user, request.name)
             said, rows = self._shown(name) if request.action == "show" else self._seen(name, role, request)
@@ -180,6 +182,16 @@ class Lists:
         name = mine if mine in self._store.names() else named
         self._store.current(name)
         return name
+
+
+def _checked(request: ListRequest) -> Answer:
+    """What a model takes and gives. Raises Unreadable, NoSandbox."""
+    from filters.files.sandboxed import file_room
+
+    rows = file_room().model(request.file_name, _decoded(request.file))
+    inputs = sum(row["what"] == "input" for row in rows)
+    words = f"{request.file_name}: a model of {inputs} inputs and {len(rows) - inputs} outputs"
+    return Answer(id=request.id, done=True, text=words, preview=tuple(rows))
 
 
 def _own_name(user: str, named: str) -> str:

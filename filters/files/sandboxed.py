@@ -112,6 +112,26 @@ class FileRoom:
         columns = self.columns(name, raw)
         return frame_of(columns), {one.name: (one.unit, one.meaning) for one in columns}
 
+    def model(self, name: str, raw: bytes) -> list[dict[str, str]]:
+        """What the graph of an ONNX file takes and gives, a row each: what, name, type, shape.
+
+        Parameters
+        ----------
+        name, raw
+            As for `columns`.
+
+        Raises
+        ------
+        Unreadable, NoSandbox
+            As for `columns`.
+        """
+        if PurePath(name).suffix.lower() not in MODELS:
+            raise Unreadable(f"{name} is no model: one ends in {', '.join(MODELS)}")
+        told = {one.name: one.values for one in self.columns(name, raw) if one.kind == "text"}
+        if list(told) != ["what", "name", "type", "shape"]:
+            raise Unreadable(f"{name} is not read: its answer is none")
+        return [dict(zip(told, map(str, row), strict=True)) for row in zip(*told.values(), strict=True)]
+
     def close(self) -> None:
         """End the zygote; the kernel ends what it has forked."""
         with self._lock:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-ListAction = Literal["add", "edit", "remove", "share", "list", "show", "seen"]
+ListAction = Literal["add", "edit", "remove", "share", "list", "show", "seen", "check"]
 MOST_FILE = 2_000_000
 """Bytes of a file that comes with a request, which has it in base64."""
 MOST_EDITED, MOST_SEEN = 1000, 1000
@@ -15,13 +15,14 @@ Value = float | int | str | bool | None
 
 
 class ListRequest(BaseModel):
-    """One wish about a catalogue or watchlist.
+    """One wish about a catalogue or watchlist, or about a file.
 
-    name: of the list, without its owner's. file, file_name: a table, base64; the ending of its name says
-    which kind. radius, ra, dec, columns, nulls, units, radius_column, motion, footprint: as for
-    `add_catalogue`; object_column: of objectIds, for a list that has no positions. rows: to be put into it,
-    or changed, by the column `name` (or the one of objectIds); drop: such names to be taken out. readers: who
-    may read it beside its owner, "*" for everybody. nights, days: of the archive, to look for what was seen.
+    name: of the list, without its owner's. file, file_name: a table, or a model to be checked, base64; the
+    ending of its name says which kind. radius, ra, dec, columns, nulls, units, radius_column, motion,
+    footprint: as for `add_catalogue`; object_column: of objectIds, for a list that has no positions. rows: to
+    be put into it, or changed, by the column `name` (or the one of objectIds); drop: such names to be taken
+    out. readers: who may read it beside its owner, "*" for everybody. nights, days: of the archive, to look
+    for what was seen.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -24,8 +24,9 @@ from pipeline.broker.listen import listen
 from pipeline.channels.registry import read_registry
 from pipeline.clients.publish import publish_packets
 from tests.access.world import World
-from tests.pipeline.night import night, running
+from tests.pipeline.night import REPOSITORY, night, running
 
+MODELS = REPOSITORY / "filters" / "models"
 HIDDEN = "veryhiddencolumn"
 
 
@@ -91,8 +92,8 @@ def test_from_a_file_to_alerts_and_an_edit_while_they_flow(world: World, externa
     assert f"{name}: {len(targets)} sources, radius of each in r" in said
     assert "private" in said
     where = f"{name}.match and rb >= 0"
-    world.zads("ann", "channel", "create", "near", "--where", where)
-    assert "made it enabled" in world.zads("ann", "channel", "enable", "near")
+    assert world.ask("ann", action="create", channel="near", where=where).done
+    assert world.ask("ann", action="enable", channel="near").done
     first = Store(external).current(name)
     half = len(public) // 2
     raws = [alert.packet for alert in night() if alert.programid == 1]
@@ -102,7 +103,7 @@ def test_from_a_file_to_alerts_and_an_edit_while_they_flow(world: World, externa
     with running(servers, world.folder, *flags) as run:
         before = {one["candid"] for one in public[:half] if near(targets, one)}
         run.until(lambda: _has(world, topic, before), "the alerts of the first half")
-        world.zads("ann", "watchlist", "drop", "targets", "t1", "t2")
+        assert asked(world, "ann", action="edit", name="targets", drop=("t1", "t2")).done
         moved = public[half + 5]["candidate"]
         row = (f"ra={moved['ra']}", f"dec={moved['dec']}", "r=3", f"{HIDDEN}=7")
         assert "1 new" in world.zads("ann", "watchlist", "set", "targets", "name=new", *row)
@@ -151,9 +152,10 @@ def test_nobody_else_reads_or_uses_a_private_list(world: World) -> None:
     assert asked(world, "ann", action="add", name="secret", **sent(targets_of(packets()[:20]))).done
     assert world.ask("ann", action="create", channel="open", where=f"{name}.match", readers=("*",)).done
     text = (
-        f"from zads import alert_filter\n@alert_filter(survey='ztf', reads=['{name}.sep'])\ndef f(alerts):\n"
+        f"from zads import alert_filter\n\n@alert_filter(survey='ztf', reads=['{name}.sep'])\n"
+        f"def f(alerts):\n    return {{'near': alerts['{name}.sep'] < 1}}\n"
     )
-    text += f"    return {{'near': alerts['{name}.sep'] < 1}}\n"
+    alert = str(packets()[0]["candid"])
     table = {"rb_min": {"by": f"{name}.{HIDDEN}", "1": 0.5, "else": 0.9}}
     wishes: dict[str, dict[str, Any]] = {
         "an expression": {"action": "create", "where": f"{name}.match and rb > 0.9"},
@@ -163,8 +165,8 @@ def test_nobody_else_reads_or_uses_a_private_list(world: World) -> None:
         "a table": {"action": "create", "filter": "real_bogus", "parameters": table},
         "a clone": {"action": "clone", "source": f"{ann}.open"},
         "Python": {"action": "create", "filter": "theirs.py:f", "text": text},
-        "a test": {"action": "test", "channel": "tried"},
-        "an enabling": {"action": "enable", "channel": "tried"},
+        "an explanation": {"action": "explain", "channel": f"{ann}.open", "alert": alert},
+        "a difference": {"action": "diff", "channel": f"{ann}.open", "source": "real_bogus"},
     }
 
     def tried(what: str) -> Answer:
@@ -174,6 +176,7 @@ def test_nobody_else_reads_or_uses_a_private_list(world: World) -> None:
         answer = tried(what)
         told = answer.text + answer.hint + answer.traceback
         assert not answer.done, what
+        assert not answer.explained
         assert HIDDEN not in told.replace(str(wishes[what].get("where", "")), ""), what
         if what == "a near name":
             assert name not in told
@@ -191,7 +194,7 @@ def test_nobody_else_reads_or_uses_a_private_list(world: World) -> None:
     assert asked(world, "ann", action="share", name="secret", readers=(ben,)).done
     assert HIDDEN in asked(world, "ben", action="show", name=name).text
     assert not asked(world, "ben", action="edit", name=name, drop=("t1",)).done
-    for what in ("an expression", "values", "a clone", "Python"):
+    for what in ("an expression", "values", "a clone", "Python", "an explanation", "a difference"):
         assert tried(what).done, what
     assert world.ask("ben", action="enable", channel="an-expression").done
     assert asked(world, "ann", action="share", name="secret", readers=()).done
@@ -229,5 +232,10 @@ def test_a_file_that_is_hostile_or_too_much_is_refused_in_words(world: World) ->
         answer = asked(world, "ben", action="add", name="bad", **wish)
         assert not answer.done
         assert words in answer.text
+    bad = MODELS / "stamp_real.toml"
+    (world.folder / "bad.onnx").write_bytes(bad.read_bytes())
+    assert "cannot be read as ONNX" in world.zads("ben", "model", "check", "bad.onnx", refused=True)
+    good = world.zads("ben", "model", "check", str(bad.with_suffix(".onnx")))
+    assert "stamp_real.onnx: a model of 1 inputs and 1 outputs" in good
     assert "small letter" in asked(world, "ben", action="add", name="Bad", **sent(wide)).text
     assert "bad" not in asked(world, "ben", action="list").text

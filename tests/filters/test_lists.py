@@ -11,14 +11,19 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from archive.write.ingest import ingest
+from commands import application
 from commands.external.lists import add_list, content, edit_list
 from commands.external.seen import seen
 from filters.external import Externals, NoSuchExternal, Store
 from filters.external.externals import frames_of
 from filters.external.store import Access, ExternalError, is_owned, owned, seen_by
 from filters.testing import packet
+from pipeline.channels.config import RunConfig, channel_set
+from pipeline.channels.definition import Definition
+from pipeline.channels.registry import Registry
 from schemas.packets.packet import read_packet
 from tests.archive.helpers import write_packets
 from tests.pipeline.night import night
@@ -131,6 +136,31 @@ def test_who_may_not_read_a_list_finds_nothing_of_it(store: Store) -> None:
         assert len(tried("ben")) == 2
     with seen_by(""):
         assert store.names() == [name, "open"]
+
+
+def test_a_run_has_no_channel_that_reads_what_its_owner_may_not(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the registry says: the service is one wall, the run another."""
+    monkeypatch.setenv("ZADS_EXTERNAL", str(store.root))
+    name = owned("ann", "targets")
+    add_list(TARGETS, name, store)
+    store.share(name, Access("ann"))
+    every = {
+        f"{who}.near": Definition(name=f"{who}.near", filter=f"{name}.match and rb > 0", state="enabled")
+        for who in ("ann", "ben")
+    }
+    made = channel_set(RunConfig(), list(every), Registry(definitions=every))
+    assert [refused for refused, _ in made.refused] == ["ben.near"]
+    assert made.externals.versions.keys() == {name}
+
+
+def test_an_operator_does_not_take_a_users_name(tmp_path: Path) -> None:
+    TARGETS.to_csv(tmp_path / "t.csv", index=False)
+    for group in ("catalogue", "watchlist"):
+        add = [group, "add", f"{tmp_path}/t.csv", "--name", "ann__t", "--root", f"{tmp_path}/external"]
+        done = CliRunner().invoke(application(), add)
+        assert "belong to users" in str(done.exception)
 
 
 users = st.from_regex(r"[a-z][a-z0-9-]{0,8}", fullmatch=True)
