@@ -182,7 +182,7 @@ def change(
     plain |= {"readers": readers_of(readers), "annotate": annotate}
     chosen = filter_or_expression(filter_ or "", where or "") or None
     changes = _changes(old, values, chosen, drop, limit, plain, carried)
-    new = base.with_changes(**changes)
+    new = base.with_changes(**changes, asks="")
     written = save(settings, [new], why)[0]
     people.print(f"{name}: {escape(difference(old, written))} (revision {written.revision}, {written.state})")
     if written.state == "enabled" and not written.is_tested:

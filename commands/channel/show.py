@@ -50,7 +50,9 @@ def listing(config: Config = None, bootstrap: Bootstrap = None, as_json: Json = 
         print(to_json([_plain(found[name]) for name in sorted(found)], indent=2))
     elif found:
         Console().print(_table([found[name] for name in sorted(found)]))
-        for one in (found[name] for name in sorted(found) if found[name].asks):
+        for one in (
+            found[name] for name in sorted(found) if found[name].asks and found[name].state != "retired"
+        ):
             words = (
                 f"{one.name} waits for an operator: {one.asks}; `zads channel enable {one.name}` allows it"
             )

@@ -92,7 +92,11 @@ def listed(user: str, role: Role, registry: Registry) -> str:
 
 
 def _line(one: Definition, user: str) -> str:
-    waits = f"; an operator is asked: {one.asks}" if one.asks and one.owned_by == user else ""
+    waits = (
+        f"; an operator is asked: {one.asks}"
+        if one.asks and one.owned_by == user and one.state != "retired"
+        else ""
+    )
     return f"{one.name}: {one.state}, {one.filter}{waits}"
 
 

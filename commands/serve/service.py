@@ -153,9 +153,9 @@ class Service:
         new = actions[request.action]().model_copy(update={"request": request.id})
         refuse_what_role_forbids(new, who.role)
         written = self._written(user, new, request)
-        if request.action == "enable" and new.state != "enabled":
+        if request.action in ("enable", "set") and new.asks:
             log.warning("user %s: %s waits for an operator: %s", user, name, new.asks)
-            words = f"{name} is not enabled: {new.asks}"
+            words = f"{name} is {'not enabled' if request.action == 'enable' else 'as it was'}: {new.asks}"
             return done(done=False, text=words, hint="an operator is asked: `zads channel list` says so")
         if request.action == "test":
             written = "\n".join([written, *report_lines(new.report or {})])
@@ -265,7 +265,10 @@ def _with_wishes(old: Definition, request: Request) -> Definition:
     most = request.alerts_per_hour or old.limits.alerts_per_hour or MOST_ALERTS_PER_HOUR
     allowed = max(MOST_ALERTS_PER_HOUR, old.limits.alerts_per_hour or 0)  # as an operator has set it
     if most > allowed:
-        raise Refused(f"{most:,} alerts an hour are more than {allowed:,}", hint="an operator can allow it")
+        too_many = f"{most:,} alerts an hour are more than {allowed:,}"
+        if request.action == "set":
+            return old.model_copy(update={"asks": too_many})
+        raise Refused(too_many, hint="an operator can allow it, when there is a channel")
     changes = {
         "parameters": {**old.parameters, **request.parameters},
         "limits": {**old.limits.model_dump(), "alerts_per_hour": most},
@@ -275,6 +278,6 @@ def _with_wishes(old: Definition, request: Request) -> Definition:
         other = old.model_copy(update={**_uploaded(request), "parameters": {}})
         still = {name: value for name, value in old.parameters.items() if name in other.loaded().parameters}
         changes |= {**_uploaded(request), "parameters": {**still, **request.parameters}}
-    new = old.with_changes(**changes, asks="")
+    new = old.with_changes(**changes)
     same = new.judged == old.judged and new.limits == old.limits
-    return new if same else new.model_copy(update={"granted": ""})
+    return new if same else new.model_copy(update={"granted": "", "asks": ""})

@@ -82,14 +82,18 @@ class Watch:
         ]
 
     def granted(self) -> list[Notice]:
-        """What to tell owners whose wish an operator has granted since the last time. Raises BrokerError."""
+        """What to tell owners whose channel an operator has changed, as they wished. Raises BrokerError."""
         every = self._registry.read().definitions
         done = [every[name] for name in self._asking if name in every and not every[name].asks]
         self._asking = {one.name for one in every.values() if one.asks}
         return [
-            (one.owned_by, True, f"{one.name} is enabled by an operator, {one.granted}")
+            (
+                one.owned_by,
+                True,
+                f"{one.name} is {one.state}, {one.limits}: an operator, {one.who}, has done it",
+            )
             for one in done
-            if one.state == "enabled" and one.granted
+            if one.who not in (one.owned_by, "zads serve")
         ]
 
     def _owned_and_enabled(self) -> list[Definition]:

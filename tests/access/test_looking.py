@@ -45,6 +45,10 @@ def told(world: World, who: str) -> list[Answer]:
     return [Answer.model_validate_json(one.raw) for one in every]
 
 
+def said_to(world: World, who: str) -> str:
+    return "\n".join(one.text for one in told(world, who))
+
+
 def test_a_change_is_told_with_the_alerts_that_it_gains_and_loses(world: World) -> None:
     assert world.ask("ann", action="create", channel="diffed", where=WHERE).done
     said = world.zads("ann", "channel", "diff", "diffed", refused=True)
@@ -96,10 +100,17 @@ def test_a_user_is_told_why_a_channel_has_an_alert_or_not(world: World) -> None:
     assert any("draft" in words for words in one["obstacles"])
     (one,) = world.ask("ann", action="explain", channel="why", alert=str(passes)).explained
     assert one["passes"]
-    for alert in (str(private), alerts()[private][1], "1", "/etc/hostname", "../archive"):
+    of = {
+        name: {c for c, (seen, n) in alerts().items() if n == name and seen["programid"] == 1}
+        for _, name in alerts().values()
+    }
+    hidden, mixed = next(name for name in of if not of[name]), alerts()[private][1]
+    for alert in (str(private), hidden, "1", "/etc/hostname", "../archive"):
         answer = world.ask("ann", action="explain", channel="why", alert=alert)
         assert not answer.done
         assert str(world.folder) not in answer.text + answer.hint
+    told_of = world.ask("ann", action="explain", channel="why", alert=mixed).explained
+    assert {one["candid"] for one in told_of} == of[mixed] != set()
     assert world.ask("cora", action="create", channel="whole", where=WHERE, access="collaboration").done
     (one,) = world.ask("cora", action="explain", channel="whole", alert=str(private)).explained
     assert one["candid"] == private
@@ -134,10 +145,18 @@ def test_what_exceeds_a_users_limits_waits_for_an_operator(world: World) -> None
     assert f"{gil}.many: draft" in listed
     assert "use: 2 of 2 channels" in listed
     world.zads("operator", "channel", "enable", f"{gil}.many", "--archive", world.archive)
-    while f"{gil}.many is enabled by an operator" not in " ".join(one.text for one in told(world, "gil")):
+    while f"{gil}.many is enabled, alerts_per_hour=1000: an operator" not in said_to(world, "gil"):
         world.ask("gil", action="list")
     assert world.ask("gil", action="pause", channel="many").done
     assert world.ask("gil", action="enable", channel="many").done, "as it was granted"
+    answer = world.ask("gil", action="set", channel="few", alerts_per_hour=5000)
+    assert answer.text == f"{gil}.few is as it was: 5,000 alerts an hour are more than 1,000"
+    assert f"{gil}.few waits for an operator: 5,000" in world.zads("operator", "channel", "list")
+    world.zads("operator", "channel", "set", f"{gil}.few", "--limit", "alerts_per_hour=5000")
+    while f"{gil}.few is enabled, alerts_per_hour=5000: an operator" not in said_to(world, "gil"):
+        world.ask("gil", action="list")
+    assert world.ask("gil", action="set", channel="few", parameters={"rb_min": 0.98}).done
+    assert read_registry(**kafka)[f"{gil}.few"].limits.alerts_per_hour == 5000
 
 
 @pytest.mark.usefixtures("walls")
