@@ -195,10 +195,15 @@ class ChannelSet:
         return replace(self, channels=mine, inputs=tuple(inputs))
 
     @cached_property
+    def described(self) -> str:
+        """Every channel's description, as JSON: made once, since a filter's version reads its sources."""
+        return json.dumps([channel.describe() for channel in self.channels], sort_keys=True)
+
+    @cached_property
     def version(self) -> str:
         """A hash of every channel's description, its filter's source included, and of the versions of what is
         external; before it the registry's."""
-        described = json.dumps([channel.describe() for channel in self.channels], sort_keys=True)
+        described = self.described
         if self.externals.versions:
             described += json.dumps(dict(self.externals.versions))
         told = hashlib.sha256(described.encode()).hexdigest()[:12]
@@ -222,6 +227,11 @@ class ChannelSet:
         if topic not in self._readers:
             self._readers[topic] = tuple(c for c in self.channels if self.reads(c, topic))
         return self._readers[topic]
+
+    @cached_property
+    def expecting(self) -> tuple[Channel, ...]:
+        """The channels of which it is known how many alerts they should pass."""
+        return tuple(channel for channel in self.channels if channel.expected is not None)
 
     @cached_property
     def external_headers(self) -> dict[str, list[tuple[str, bytes]]]:

@@ -95,6 +95,7 @@ class Fleet:
         self._heard, self._silent = Heard(), set[str]()
         self.taken: dict[str, Taken] = {}  # address -> what its worker takes of its machine
         self._homes: dict[Partition, str] = {}
+        self._load: Counter[str] = Counter()  # address -> partitions that have it as their home
         self._busy: Counter[str] = Counter()  # address -> bundles there
         self._gathered: dict[tuple[str, object], _Bundle] = {}  # (address, kin) -> one that still fills
         self._under_way: set[asyncio.Task[None]] = set()
@@ -125,11 +126,7 @@ class Fleet:
         if not self._threads:
             return True  # and find out, when taking it, that there is nobody
         home = self.home(partition)
-        gathering = [
-            bundle
-            for (address, _), bundle in self._gathered.items()
-            if address == home and bundle.works[0].partition.topic == partition.topic
-        ]
+        gathering = [bundle for (address, _), bundle in self._gathered.items() if address == home]
         fits = any(bundle.offsets + offsets <= self._most_offsets for bundle in gathering)
         # Small work waits and grows while its worker is busy; full work is at hand when the worker is ready.
         most = self._most_bundles if offsets >= self._most_offsets else 1
@@ -307,11 +304,13 @@ class Fleet:
 
     def home(self, partition: Partition) -> str:
         """The worker that this partition is pinned to; another when that is gone or has far more to do."""
-        load = Counter(home for home in self._homes.values() if home in self._threads)
+        load, home = self._load, self._homes.get(partition)
         least = min(self._threads, key=lambda address: load[address])
-        home = self._homes.get(partition)
         if home not in self._threads or load[home] > load[least] + 1:
+            if home is not None:
+                load[home] -= 1
             self._homes[partition] = home = least
+            load[least] += 1
         return home
 
     async def _end(self, address: str) -> None:

@@ -388,6 +388,7 @@ class LiveRun:
         ensure_topics(config.bootstrap_servers, topics, partitions=1, config=settings, **config.client)
 
     def _prepare_topics(self) -> None:
+        _ = self._all.version, self._in_force.channels.version  # reads every filter's sources, up to a second
         take_place(self._config, self._all, self._again)
         self._suspend(self._prepare_channels(self._all))
         self._ensure([DEAD_LETTERS_TOPIC], DEAD_LETTERS_SETTINGS)

@@ -39,8 +39,8 @@ class Unexpected:
         topic = report.work.partition.topic
         night = _night(topic)
         self._newest = max(self._newest, night)
-        for channel in channels.channels:
-            if channel.expected is None or channel.name in report.skipped:
+        for channel in channels.expecting:
+            if channel.name in report.skipped or channel.expected is None:
                 continue
             if not channels.reads(channel, topic):
                 continue

@@ -260,24 +260,19 @@ def applied_record(channels: ChannelSet, work: Work) -> dict[str, Any]:
         "partition": work.partition.number,
         "offset": work.low,
         "version": work.version,
-        "channels": [channel.describe() for channel in channels.channels],
         "external": dict(channels.externals.versions),
     }
-    return {
-        "topic": APPLIED_TOPIC,
-        "key": str(work.partition).encode(),
-        "value": json.dumps(applied).encode(),
-    }
+    return _applied(str(work.partition), applied, channels)
 
 
 def applied_to_exposures(channels: ChannelSet) -> dict[str, Any]:
     """Arguments for Producer.produce that say what the version in the records of zads.exposures means."""
-    applied = {
-        "exposures": True,
-        "version": channels.version,
-        "channels": [channel.describe() for channel in channels.channels],
-    }
-    return {"topic": APPLIED_TOPIC, "key": b"exposures", "value": json.dumps(applied).encode()}
+    return _applied("exposures", {"exposures": True, "version": channels.version}, channels)
+
+
+def _applied(key: str, told: dict[str, Any], channels: ChannelSet) -> dict[str, Any]:
+    value = f'{json.dumps(told)[:-1]}, "channels": {channels.described}}}'
+    return {"topic": APPLIED_TOPIC, "key": key.encode(), "value": value.encode()}
 
 
 def _undelivered(channel: Channel, match: Match, reason: str, detail: str) -> Refusal:

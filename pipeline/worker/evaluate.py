@@ -43,11 +43,23 @@ class Evaluator:
         """
         for surveyor in self._surveys:
             surveyor.prepare()
+        _ = self.channels.described
         for channel in self.channels.channels:
             _ = channel.headers  # the version of a filter reads all that it depends on: up to a second
             if isinstance(channel.filter.function, Uploaded):
                 with suppress(FilterError):  # told when it fails on a batch
                     channel.filter.function.prepare()
+
+    def kind_of(self, topic: str) -> tuple[object, ...]:
+        """Equal for topics whose alerts may be judged in one pass: the same channels read them.
+
+        Parameters
+        ----------
+        topic
+            That packets come from.
+        """
+        names = tuple(channel.name for channel in self.channels.readers(topic))
+        return (names, bool(night_of_topic(topic)))
 
     def evaluate(
         self,
@@ -69,7 +81,7 @@ class Evaluator:
         batches
             Packets of each batch.
         topic
-            The topic that they come from.
+            The topic that they come from, or one of the same kind (see kind_of).
         guard
             Watches over a filter while it runs.
         suspended

@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import cloudpickle
@@ -84,22 +84,34 @@ def process(works: Sequence[Work]) -> list[Report]:
     with note:
         _side_by_side(steps, _Step.read)
         going = [step for step in steps if step.going]
-        now = _threads().submit(_refuse_another_topic, works[0]) if going else None
-        _judge(going, note)
-    if now is not None:
-        for step in going:
-            step.safely(now.result)
+        ids = _threads().submit(_topic_ids, works[0], {step.work.partition.topic for step in going})
+        for kind in _by_kind(going):
+            _judge(kind, note)
+    for step in going:
+        step.safely(partial(_refuse_another_topic, step.work, ids))
     _side_by_side(steps, _Step.publish)
     return [step.report for step in steps]
 
 
-def _refuse_another_topic(work: Work) -> None:
+def _topic_ids(work: Work, topics: Collection[str]) -> Mapping[str, str]:
+    """Of the topics as they are now. Raises BrokerError."""
+    return topic_ids(_admin(tuple(work.kafka.items())), topics, _KAFKA_SECONDS) if topics else {}
+
+
+def _refuse_another_topic(work: Work, now: Future[Mapping[str, str]]) -> None:
     """Raise MadeAgain unless the topic, after its records were read, is still the one that the work is of."""
-    if not work.topic_id:
-        return
-    now = topic_ids(_admin(tuple(work.kafka.items())), [work.partition.topic], _KAFKA_SECONDS)
-    if now.get(work.partition.topic) != work.topic_id:
-        raise MadeAgain(f"{work.partition.topic} was deleted, or deleted and made again")
+    topic = work.partition.topic
+    if work.topic_id and now.result().get(topic) != work.topic_id:
+        raise MadeAgain(f"{topic} was deleted, or deleted and made again")
+
+
+def _by_kind(steps: Sequence[_Step]) -> list[list[_Step]]:
+    """Those together whose records the same channels read: they are judged in one pass."""
+    kinds: dict[tuple[object, ...], list[_Step]] = {}
+    for step in steps:
+        kind = _evaluator(step.work.channels, step.work.schemas).kind_of(step.work.partition.topic)
+        kinds.setdefault(kind, []).append(step)
+    return list(kinds.values())
 
 
 @lru_cache(maxsize=2)

@@ -55,13 +55,13 @@ class Work:
 
     @property
     def kin(self) -> tuple[object, ...] | None:
-        """Equal for pieces of work whose alerts the filters may see in one pass; None: it goes alone.
+        """Equal for pieces of work that may go to a worker as one task; None: it goes alone.
 
         That is another attempt: what ended the one before must not affect other work again.
         """
         if self.fence or self.unreadable or self.control:
             return None
-        return (self.partition.topic, self.topic_id, self.version, frozenset(self.suspended))
+        return (self.version, frozenset(self.suspended))
 
 
 @dataclass(frozen=True)

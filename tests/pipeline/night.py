@@ -104,7 +104,7 @@ class Run:
         except subprocess.TimeoutExpired:
             self.process.send_signal(signal.SIGABRT)
             self.process.wait(20)
-            raise AssertionError(f"`zads run` did not end in {seconds} s:\n{self.text()[-9000:]}") from None
+            raise AssertionError(f"`zads run` did not end in {seconds} s:\n{self.text()[-30000:]}") from None
 
     def text(self) -> str:
         return self.log.read_text()

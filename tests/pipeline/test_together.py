@@ -235,7 +235,7 @@ def test_kin_go_together_and_others_apart(one_worker: LocalCluster) -> None:
         works = [work(0), work(1), work(2, topic="other"), work(3, suspended={"x": "y"}), again, work(4)]
         reports = await asyncio.gather(*[await fleet.take(count, one) for one in works])
         assert [report.work for report in reports] == works
-        assert [report.message for report in reports] == ["3", "3", "1", "1", "1", "3"]
+        assert [report.message for report in reports] == ["4", "4", "4", "1", "1", "4"]
         reports = await asyncio.gather(*[await fleet.take(count, work(n, span=60)) for n in range(3)])
         assert [report.message for report in reports] == ["1", "1", "1"]  # two would be more than full
 
