@@ -50,6 +50,7 @@ bench: $(STAMP) ## every speed claim, measured beside its peer
 	$(BIN)/python -m benchmarks.archive_rubin
 	$(BIN)/python -m benchmarks.archive_follow
 	$(BIN)/python -m benchmarks.replay
+	$(BIN)/python -m benchmarks.everything
 	$(BIN)/python -m benchmarks.filters
 	$(BIN)/python -m benchmarks.type_ia
 	$(BIN)/python -m benchmarks.sandbox

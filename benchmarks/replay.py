@@ -18,22 +18,30 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+import pytest
+
 from archive.read.archive import Archive
 from archive.read.columns import Tally, size
 from archive.read.versions import forget
 from archive.replay.replay import replay
+from benchmarks.crossmatch import anywhere
 from benchmarks.million import Made, load, make
 from benchmarks.peers import Careful
 from benchmarks.rules import RULES
+from commands.external.catalogues import add_catalogue
+from filters import Filter, expression
 
 SCALAR, HISTORY = "asteroid", "two_detections_30min"
 BARS = {SCALAR: 2_000_000, HISTORY: 1_000_000}
+CATALOGUE_BAR = 300_000
 CORES = 2
 _TIMES = 3
 _LOOKUP_SECONDS = 1.0
 
 
-def rate_of(archive: Archive, filters: Sequence[str], **given: Any) -> tuple[float, float, Tally]:
+def rate_of(archive: Archive, filters: Sequence[str | Filter], **given: Any) -> tuple[float, float, Tally]:
     """Alerts/s, best and median of some passes, and what a pass reads. Which rows are replaced by newer ones
     is found out each time anew."""
     rates = []
@@ -73,7 +81,27 @@ def measure(made: Made) -> None:
     ten(archive)
     best, median, _ = rate_of(archive, ["real_bogus"], parameters={"rb_min": [i / 20 for i in range(20)]})
     print(f"a sweep of 20 thresholds: {median:,.0f} alerts/s, {20 * median:,.0f} verdicts/s")
+    with_catalogue(archive)
     look_ups(archive)
+
+
+def with_catalogue(archive: Archive) -> None:
+    """A filter that reads a catalogue of a million sources over most of the sky."""
+    rng = np.random.default_rng(1)
+    ra, dec = anywhere(rng, 1_000_000)
+    frame = pd.DataFrame({"ra": ra, "dec": dec, "mag": rng.normal(20, 1, len(ra))})
+    with tempfile.TemporaryDirectory() as home, pytest.MonkeyPatch.context() as changed:
+        changed.setenv("ZADS_HOME", home)
+        add_catalogue(frame, "million", 3.0)
+        beside = expression("rb > 0.5 and million.sep < 3 and million.mag < 20")
+        matches = len(replay([beside], archive).matches)  # and the tiles are loaded
+        best, median, read = rate_of(archive, [beside])
+    word = "holds" if median >= CATALOGUE_BAR else "MISSED"
+    print(
+        f"beside a catalogue of a million sources, {matches:,} matches: "
+        f"{median:,.0f} alerts/s (best {best:,.0f}), "
+        f"{size(read.bytes)} read; bar {CATALOGUE_BAR:,} {word}"
+    )
 
 
 def ten(archive: Archive) -> None:
