@@ -44,6 +44,32 @@ def test_every_way_to_cut_gives_the_same_records(log):
         reader.close()
 
 
+class Counted:
+    """A consumer that counts how often it is sent elsewhere."""
+
+    def __init__(self, consumer):
+        self._consumer, self.assigned = consumer, 0
+
+    def __getattr__(self, name):
+        return getattr(self._consumer, name)
+
+    def assign(self, places):
+        self.assigned += 1
+        self._consumer.assign(places)
+
+
+def test_records_here_and_there_are_read_without_being_sought(log):
+    """Each search at the end of a topic waits for the fetch that is under way there, up to two seconds."""
+    kafka, partition, seen, _ = log
+    for step in (1, 2, 3):
+        reader = RangeReader(kafka, "ranges", partition)
+        reader.consumer = counted = Counted(reader.consumer)
+        for offset in list(seen)[::step]:
+            assert [record.value() for record in reader.read(offset, offset + 1)] == [seen[offset]]
+        assert counted.assigned == 1
+        reader.close()
+
+
 def test_a_range_can_be_read_again_and_out_of_order(log):
     kafka, partition, seen, end = log
     reader = RangeReader(kafka, "ranges", partition)
