@@ -260,7 +260,9 @@ class Fleet:
         """See which workers are there now. Raises OSError or TimeoutError when the scheduler is away."""
         if self._client.status == "closed":
             raise OSError("the connection was lost")
-        known = await asyncio.wait_for(self._client.scheduler.identity(n_workers=-1), _ANSWER_SECONDS)
+        # Not wait_for: that of Python 3.11 forgets that it was cancelled when the answer comes just then.
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            known = await self._client.scheduler.identity(n_workers=-1)
         if known["id"] != (self._scheduler or known["id"]):
             raise OSError("it was started again")
         self._scheduler, self._away = known["id"], False

@@ -287,6 +287,38 @@ class Scheduler:
         }
 
 
+class Answers(Scheduler):
+    """Answers when a test lets it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.there, self.asked, self.answer = {"a"}, asyncio.Event(), asyncio.Event()
+        self.answer.set()
+
+    async def identity(self, n_workers: int) -> dict[str, Any]:
+        self.asked.set()
+        await self.answer.wait()
+        return await super().identity(n_workers)
+
+    async def close(self, timeout: float) -> None:
+        pass
+
+
+@pytest.mark.timeout(60)
+def test_a_fleet_is_left_although_the_scheduler_answers_in_that_very_moment() -> None:
+    """A run that had nothing more to do stayed for ever, once in some hundred times."""
+
+    async def act() -> None:
+        scheduler = Answers()
+        async with asyncio.timeout(30), Fleet(scheduler, 60, 2, LIMIT):
+            scheduler.asked.clear()
+            scheduler.answer.clear()
+            await scheduler.asked.wait()
+            scheduler.answer.set()
+
+    asyncio.run(act())
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.sets(st.sampled_from("abcd"), min_size=1), min_size=1, max_size=5), st.integers(1, 20))
 def test_partitions_are_spread_evenly_and_move_only_where_they_must(
