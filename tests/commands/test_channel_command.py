@@ -274,6 +274,6 @@ def test_an_operator_sees_what_a_change_gains_and_loses(zads: Zads) -> None:
     assert zads("diff", "changing", "--revision", "1").stderr.splitlines() == lines
     assert zads("diff", "changing", "--revision", "2").stderr.endswith("both judge every alert alike\n")
     assert " 0 alerts gained, " in zads("diff", "cloned").stderr
-    assert "real_bogus → changing@2" in zads("diff", "changing", "real_bogus").stderr
+    assert "nuclear → changing@2" in zads("diff", "changing", "nuclear").stderr  # a filter, no channel
     with pytest.raises(ChannelError, match="no revision 7, the last is 2"):
         raise zads("diff", "changing", "--revision", "7", expect=1).exception
