@@ -36,7 +36,7 @@ from pipeline.channels.channel import (
     input_topics,
 )
 from pipeline.channels.definition import ChannelError, unloadable
-from pipeline.channels.inputs import Reading, refuse_wrong_inputs
+from pipeline.channels.inputs import InputError, Reading, refuse_wrong_inputs
 from pipeline.channels.limits import MOST_THROTTLED
 from schemas.avro.public import refuse_dropping_programid
 from schemas.errors import ZadsError
@@ -269,8 +269,8 @@ def channel_set(
     registry.
 
     The registry decides about every name that it has ever enabled: while the channel is paused or retired it
-    does not run, whatever the configuration says. A definition of the registry that cannot be loaded is
-    logged and refused, and the others run.
+    does not run, whatever the configuration says. A definition of the registry that cannot be loaded, or
+    whose input is not there, is logged and refused, and the others run.
 
     Parameters
     ----------
@@ -287,7 +287,7 @@ def channel_set(
     ConfigError
         For a wrong configuration or an unknown name.
     InputError
-        For a channel that cannot read its input.
+        For a channel of the configuration that cannot read its input.
     """
     every = registered()
     configured = config.channels or {name: ChannelConfig() for name in every}
@@ -313,13 +313,33 @@ def channel_set(
             channels.append(configured_channel(name, configured.get(name, ChannelConfig())))
             inputs.update(channels[-1].input_topics)
     known = {**{name: ChannelConfig() for name in wanted}, **known_channels(config, kept)}
-    refuse_wrong_inputs([channel.name for channel in channels], known)
+    refused += _refuse_inputs(channels, governed, known)
     registered_so_far = registry.registered if registry is not None else None
     everything = tuple(channels), registered_so_far, config.topics
     if both := sorted({channel.name for channel in channels} & config.ranked.keys()):
         raise ConfigError(f"{', '.join(both)}: a channel and a ranked channel of one name")
     _refuse_wrong_limits(channels)
     return ChannelSet(*everything, tuple(sorted(inputs)), _externals(channels, config), tuple(refused))
+
+
+def _refuse_inputs(
+    channels: list[Channel], governed: Mapping[str, Definition], known: Mapping[str, Reading]
+) -> list[tuple[str, str]]:
+    """Those of the registry that cannot read their input, and why: they leave gaps, and the others run.
+
+    Raises InputError for a channel of the configuration.
+    """
+    refused = []
+    for place, channel in enumerate(channels):
+        try:
+            refuse_wrong_inputs([channel.name], known)
+        except InputError as error:
+            if channel.name not in governed:
+                raise
+            log.error("%s", error)
+            channels[place] = unloadable(governed[channel.name])
+            refused.append((channel.name, str(error)))
+    return refused
 
 
 def _refuse_wrong_limits(channels: Sequence[Channel]) -> None:

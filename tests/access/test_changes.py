@@ -127,6 +127,7 @@ def delivered(world: World, name: str) -> Counter[Place]:
     return Counter(found)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_an_owner_changes_a_channel_in_the_middle_of_a_night(world: World, tmp_path: Path) -> None:
     """On, changed and off while alerts come; a neighbour is not touched, whoever asks for it."""

@@ -180,6 +180,7 @@ def test_a_slow_test_of_one_user_does_not_hold_up_the_pause_of_another(world: Wo
         time.sleep(0.5)
 
 
+@pytest.mark.soak
 def test_who_has_had_more_than_a_night_may_bring_is_paused(world: World) -> None:
     """By what the ledger counts while the night goes on; others, and what an operator has granted, go on."""
     names = []

@@ -59,8 +59,8 @@ def objects(servers: str, channel: str) -> Counter[str]:
 
 
 @pytest.mark.timeout(200)
-def test_each_object_comes_once_although_a_run_goes_on(broker: Broker, tmp_path: Path) -> None:
-    servers = broker.bootstrap_servers
+def test_each_object_comes_once_although_a_run_goes_on(own_broker: Broker, tmp_path: Path) -> None:
+    servers = own_broker.bootstrap_servers
     (tmp_path / "zads.toml").write_text(CONFIG)
     alerts = sorted(simulate(480, seed=5, nights=3, stamps=False), key=lambda alert: alert.jd)
     packets = [alert.packet for alert in alerts if alert.programid == 1]

@@ -77,6 +77,7 @@ def test_a_worker_stands_still_for_good(own_broker, tmp_path):
     assert_the_ledger_adds_up(own_broker.bootstrap_servers)
 
 
+@pytest.mark.soak
 def test_coordinator_killed(own_broker, folder):
     publish_night(own_broker.bootstrap_servers)
     with running(own_broker.bootstrap_servers, folder, *SLOWLY) as run:

@@ -26,7 +26,7 @@ from pipeline.channels.config import (
 )
 from pipeline.channels.definition import Definition
 from pipeline.channels.inputs import InputError, refuse_wrong_inputs
-from pipeline.channels.registry import write_registry
+from pipeline.channels.registry import Registry, write_registry
 from pipeline.worker.backfill import backfill, gaps_of
 from tests.pipeline.night import expected, night, publish_night, running
 
@@ -166,6 +166,16 @@ def test_inputs_that_cannot_be_are_refused(wrong: dict[str, ChannelConfig], said
         refuse_wrong_inputs(wrong, wrong)
     with pytest.raises(InputError, match=said):
         channel_set(RunConfig(channels=wrong))
+
+
+def test_a_channel_of_the_registry_without_its_input_is_refused_alone() -> None:
+    """Its input is a channel of another run's configuration, say: it ended each run that saw the registry."""
+    lost = Definition(name="lost", filter="real_bogus", input="nowhere").completed().becoming("enabled")
+    registry = Registry("t", {"lost": lost}, (lost,), 4)
+    chosen = channel_set(RunConfig(channels=channels(("a", "", "public"))), None, registry)
+    assert [name for name, _ in chosen.refused] == ["lost"]
+    assert "reads from channel nowhere, which is not there" in dict(chosen.refused)["lost"]
+    assert [channel.name for channel in chosen.channels] == ["a", "lost"], "it leaves gaps"
 
 
 @given(st.lists(st.integers(0, 5), min_size=6, max_size=6))

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import random
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +90,21 @@ def packets() -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def config(broker: Broker, packets: list[bytes], tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+def alone() -> Iterator[Broker]:
+    """Where nobody else's channels keep a night open."""
+    with Broker() as own:
+        yield own
+
+
+@pytest.fixture(scope="module")
+def config(alone: Broker, packets: list[bytes], tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     """A night that has been run, and is closed."""
     folder = tmp_path_factory.mktemp("ranking")
     (folder / "zads.toml").write_text(CONFIG)
-    publish_packets(packets, broker.bootstrap_servers, topic=TOPIC, partitions=3)
-    with running(broker.bootstrap_servers, folder, "--until-drained") as run:
+    publish_packets(packets, alone.bootstrap_servers, topic=TOPIC, partitions=3)
+    with running(alone.bootstrap_servers, folder, "--until-drained") as run:
         assert run.wait() == 0, run.text()
-    return read_config(folder / "zads.toml", bootstrap_servers=broker.bootstrap_servers)
+    return read_config(folder / "zads.toml", bootstrap_servers=alone.bootstrap_servers)
 
 
 def expected(packets: list[bytes], repeats: bool, sign: int) -> list[int]:
