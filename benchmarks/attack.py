@@ -42,7 +42,7 @@ HOSTILE = {
     "flood": "for _ in range(100): print('x' * 10**6)\n    return {'real': alerts['rb'] > 0.9}",
     "fork": "while True: os.fork()",
 }
-_SOON = 22.0  # s: the stream has begun, and goes on for some seconds
+_SOON = 14.0  # s: the stream has begun, and goes on for some seconds
 people = Console()
 app = typer.Typer(help=__doc__)
 
