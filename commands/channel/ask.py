@@ -85,12 +85,22 @@ def answered(
     owner, dot, name = channel.partition(".")
     request = Request(action=action, channel=name if dot and owner == user else channel, **given)  # type: ignore[arg-type]
     answer = ask(request, user, settings.bootstrap_servers, **settings.client)
-    for words in filter(None, (answer.text, answer.hint)):
-        people.print(escape(words), soft_wrap=True, highlight=False)
+    say(answer)
     if request.preview:
         show_preview(answer.preview)
     if answer.traceback:
         people.print(escape(answer.traceback), style="dim", highlight=False)
+    return done(answer)
+
+
+def say(answer: Answer) -> None:
+    """Print the words of an answer."""
+    for words in filter(None, (answer.text, answer.hint)):
+        people.print(escape(words), soft_wrap=True, highlight=False)
+
+
+def done(answer: Answer) -> Answer:
+    """The answer. Raises typer.Exit when it was refused: its words have been printed."""
     if not answer.done:
         raise typer.Exit(1)
     return answer

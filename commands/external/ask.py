@@ -7,10 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import typer
-from rich.markup import escape
-
-from commands.shared.options import people, settings_of
+from commands.shared.options import settings_of
 from schemas.errors import ZadsError
 
 if TYPE_CHECKING:
@@ -47,7 +44,7 @@ def answered(
 
     if not (user := user_name()):
         return None
-    from commands.channel.ask import only_asks
+    from commands.channel.ask import done, only_asks, say
     from pipeline.access.lists import ListRequest
     from pipeline.access.requests import ask
 
@@ -57,11 +54,8 @@ def answered(
     given = {key: value for key, value in wish.items() if value is not None}
     request = ListRequest(action=action, name=name, **given)  # type: ignore[arg-type]
     answer = ask(request, user, settings.bootstrap_servers, seconds=_SECONDS, **settings.client)
-    for words in filter(None, (answer.text, answer.hint)):
-        people.print(escape(words), soft_wrap=True, highlight=False)
-    if not answer.done:
-        raise typer.Exit(1)
-    return answer
+    say(answer)
+    return done(answer)
 
 
 def file_of(path: Path) -> dict[str, str]:

@@ -84,7 +84,8 @@ def process(works: Sequence[Work]) -> list[Report]:
     with note:
         _side_by_side(steps, _Step.read)
         going = [step for step in steps if step.going]
-        ids = _threads().submit(_topic_ids, works[0], {step.work.partition.topic for step in going})
+        known = {step.work.partition.topic for step in going if step.work.topic_id}
+        ids = _threads().submit(_topic_ids, works[0], known)
         for kind in _by_kind(going):
             _judge(kind, note)
     for step in going:
@@ -107,10 +108,13 @@ def _refuse_another_topic(work: Work, now: Future[Mapping[str, str]]) -> None:
 
 def _by_kind(steps: Sequence[_Step]) -> list[list[_Step]]:
     """Those together whose records the same channels read: they are judged in one pass."""
+    if not steps:
+        return []
+    evaluator = _evaluator(steps[0].work.channels, steps[0].work.schemas)  # of all: they are kin
+    kind_of = cache(evaluator.kind_of)
     kinds: dict[tuple[object, ...], list[_Step]] = {}
     for step in steps:
-        kind = _evaluator(step.work.channels, step.work.schemas).kind_of(step.work.partition.topic)
-        kinds.setdefault(kind, []).append(step)
+        kinds.setdefault(kind_of(step.work.partition.topic), []).append(step)
     return list(kinds.values())
 
 
