@@ -69,8 +69,8 @@ def ledger(
     Example: `zads ledger 2023-10-12 --check`
     """
     from pipeline.clients.audit import audit
-    from pipeline.clients.exposures import in_open_exposures
-    from pipeline.clients.ledger import entries, ledger, nights_of
+    from pipeline.clients.ledger import entries, nights_of
+    from pipeline.clients.ranked import closing_ledger
 
     settings = settings_of(config, bootstrap_servers=bootstrap, group=group)
     found = entries(settings)
@@ -79,8 +79,7 @@ def ledger(
     if wanted not in nights:
         known = ", ".join(nights[-5:]) or "none"
         raise ZadsError(f"group {settings.group} has read nothing of the night {wanted}; the last: {known}")
-    told = ledger(settings, wanted, found)
-    told.in_open_exposures = dict(in_open_exposures(settings, list(told.sources)))
+    told = closing_ledger(settings, wanted, found)
     archived: dict[str, dict[str, int]] = {}
     for one in sent or []:
         _compare(told, one)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,10 +26,14 @@ from commands.shared.options import (
     counted,
     counting_bar,
     people,
+    settings_of,
 )
+from schemas.errors import ZadsError
 
 if TYPE_CHECKING:
     from archive.write.ingest import Summary
+    from pipeline.clients.ranked import Filled
+    from pipeline.clients.ranked_nights import RankedNights
 
 app = typer.Typer(
     help="Keep every packet in the archive, and look after it.",
@@ -126,6 +130,22 @@ def _report(summary: Summary, address: str) -> None:
         people.print(f"[red]{sentence}[/red]", soft_wrap=True)
 
 
+def _ranked_nights(config: Path | None, bootstrap: str | None) -> RankedNights | None:
+    """What fills the ranked channels; None where there are none. Packets are kept whatever is wrong there."""
+    from pipeline.clients.ranked_nights import RankedNights
+
+    def told(done: Filled) -> None:
+        alerts = counted(len(done.candids), "alert")
+        say(f"ranked channel {done.channel}, night {done.night}: {alerts} delivered", channel=done.channel)
+
+    try:
+        settings = settings_of(config, bootstrap_servers=bootstrap)
+    except ZadsError as error:
+        say(f"[bold red]ranked channels are not filled[/]: {error}")
+        return None
+    return RankedNights(settings, told) if settings.ranked else None
+
+
 @app.command("follow")
 def follow(
     archive: Archive = None,
@@ -152,6 +172,8 @@ def follow(
 
     Goes on for ever, as a consumer group of its own. How far it is stands in the archive itself: killed at
     any moment, the next run goes on from there. Ctrl-C writes what was read and ends.
+
+    It also fills the ranked channels of the configuration, each night once, as soon as the night is closed.
 
     Example: `zads archive follow --archive /data/alerts`
     """
@@ -182,13 +204,21 @@ def follow(
         metrics.update(followed, appender.appended)
         health.beat(ready=bool(followed.partitions))
 
-    page = served(metrics_port, metrics, health)
-    with people.status(f"following {broker} into {address}") as status, stopped_by_signals(follower), page:
+    page, ranked = served(metrics_port, metrics, health), _ranked_nights(config, bootstrap)
+    beside = nullcontext() if ranked is None or until_drained else ranked
+    with (
+        beside,
+        people.status(f"following {broker} into {address}") as status,
+        stopped_by_signals(follower),
+        page,
+    ):
         followed = follower.run(until_drained, show)
     kept = vars(appender.appended) | {"read": followed.read}
     say(f"archive {address}: {told(followed)}, {appender.appended.commits:,} commits", **kept)
     for topic in followed.made_again:
         say(f"topic {topic} was made again and kept from its beginning", topic=topic)
+    if ranked is not None and until_drained:
+        ranked.look()
     for partition, why in sorted(followed.lost.items()):
         say(f"[bold red]{partition}[/]: {why}")
     if followed.lost:

@@ -30,17 +30,20 @@ def rank(
 ) -> None:
     """Deliver the best alerts of a night to ranked channels, once a night, however often this is called.
 
+    `zads archive follow` does so by itself.
+
     Exit code 1 when a channel was not filled, each with its reason.
 
     Example: `zads channel rank best --night 2023-10-12`
     """
-    from pipeline.clients.ranked import RankingError, closed_nights, fill
+    from pipeline.clients.ledger import entries
+    from pipeline.clients.ranked import RankingError, fill, nights_over
 
     settings = settings_of(config, bootstrap_servers=bootstrap)
     chosen = names or sorted(settings.ranked)
     if not chosen:
         raise RankingError("no ranked channel", hint="[ranked.NAME] of zads.toml makes one")
-    wanted = iso_night(night) if night else max(closed_nights(settings), default="")
+    wanted = iso_night(night) if night else max(nights_over(entries(settings)), default="")
     if not wanted:
         raise RankingError("no night is over yet", hint="--night and --force rank one that is not")
     failed = False

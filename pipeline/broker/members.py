@@ -1,20 +1,24 @@
-"""Static members of a consumer group: which are there, and what a fence means."""
+"""Consumer groups: static members that are there, what a fence means, and what is committed."""
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Sequence
+from typing import Any
 
-from confluent_kafka import Consumer, KafkaError
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from pipeline.broker.client import SESSION_SECONDS, instance_of
+from pipeline.broker.client import SESSION_SECONDS, client_settings, instance_of
+from pipeline.broker.partition import Partition
 
 log = logging.getLogger(__name__)
 
 _FENCES = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
 """poll() gives a fatal error as _FATAL, and fatal() of that is false (confluent-kafka 2.16)."""
 LEAVE_SECONDS = 10.0
+_ASK_SECONDS = 10.0
 SETTLED_SECONDS = SESSION_SECONDS + 2.0
 """After so long a member that does not live is none any more."""
 
@@ -69,3 +73,34 @@ def replicas(admin: AdminClient, group: str, timeout: float = 5.0) -> list[str]:
     (answer,) = admin.describe_consumer_groups([group], request_timeout=timeout).values()
     names = [member.group_instance_id or "" for member in answer.result().members]
     return [name.removeprefix(instance_of(group, "")) for name in names]
+
+
+def committed(group: str, places: Sequence[Partition], bootstrap: str, **kafka: Any) -> list[TopicPartition]:
+    """What a group has committed in each partition: offsets with their metadata, negative where it has none.
+
+    Parameters
+    ----------
+    group
+        The consumer group.
+    places
+        The partitions.
+    bootstrap
+        Address of the broker, host:port.
+    kafka
+        librdkafka's own keys.
+
+    Raises
+    ------
+    KafkaException
+        When the broker does not answer.
+    """
+    if not places:
+        return []
+    # Read uncommitted: a transaction that a dead worker left open would hold the question up.
+    settings = {"group.id": group, "isolation.level": "read_uncommitted"}
+    consumer = Consumer({**client_settings(bootstrap, **kafka), **settings})
+    try:
+        told: list[TopicPartition] = consumer.committed([TopicPartition(*p) for p in places], _ASK_SECONDS)
+        return told
+    finally:
+        consumer.close()

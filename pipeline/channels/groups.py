@@ -31,22 +31,56 @@ class SecondGroup(ZadsError):
 class Delivering:
     """What a replica of a group delivers, or has delivered.
 
-    topics: the pattern of the topics that it reads.
+    topics: the pattern of the topics that it reads. whole: patterns of the topics whose exposures it judges
+    whole; none where it has no channel that does.
     """
 
     group: str
     replica: str
     channels: tuple[str, ...]
     topics: str
+    whole: tuple[str, ...] = ()
 
 
 def groups(bootstrap: str, **kafka: Any) -> list[Delivering]:
-    """Every replica of every group that has ever run. Raises BrokerError."""
+    """Every replica of every group that has ever run, the one last that announced itself last. Raises
+    BrokerError."""
     if GROUPS_TOPIC not in topic_names(bootstrap, **kafka):
         return []
-    told = listen(GROUPS_TOPIC, bootstrap, until_drained=True, **kafka)
-    latest = {record.key: json.loads(record.raw) for record in told}
-    return [Delivering(**{**one, "channels": tuple(one["channels"])}) for one in latest.values()]
+    latest: dict[bytes | None, Delivering] = {}
+    for record in listen(GROUPS_TOPIC, bootstrap, until_drained=True, **kafka):
+        latest.pop(record.key, None)
+        latest[record.key] = _delivering(json.loads(record.raw))
+    return list(latest.values())
+
+
+def _delivering(told: dict[str, Any]) -> Delivering:
+    lists = {name: tuple(told.get(name, ())) for name in ("channels", "whole")}
+    return Delivering(**{**told, **lists})
+
+
+def judged_whole(group: str, bootstrap: str, topics: Iterable[str], **kafka: Any) -> list[str]:
+    """Those of some topics whose exposures a group judges whole: by the newest word of any of its replicas.
+
+    Parameters
+    ----------
+    group
+        The group.
+    bootstrap
+        Address of the broker, host:port.
+    topics
+        To choose from.
+    kafka
+        librdkafka's own keys.
+
+    Raises
+    ------
+    BrokerError
+        When the broker does not answer.
+    """
+    of_group = [one for one in groups(bootstrap, **kafka) if one.group == group]
+    patterns = of_group[-1].whole if of_group else ()
+    return [topic for topic in topics if any(re.match(pattern, topic) for pattern in patterns)]
 
 
 def announce(mine: Delivering, bootstrap: str, **kafka: Any) -> None:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from pipeline.broker.client import admin_client, topic_names
 from pipeline.broker.listen import Alert, committed_ends, listen
+from pipeline.broker.members import committed
 from pipeline.broker.partition import Partition
 from pipeline.broker.topics import partitions_of, topic_ids
 from pipeline.channels.config import RunConfig
 from pipeline.channels.gaps import EXPOSURES_TOPIC
-from pipeline.clients.status import committed_offsets
+from pipeline.channels.groups import judged_whole
 from pipeline.live.exposures.closings import CLOCK, Closing, closing_of
 from pipeline.live.exposures.gathering import Place
 
@@ -57,14 +58,14 @@ def judgement(config: RunConfig, topic: str, place: Place) -> Judgement | None:
 
 
 def in_open_exposures(config: RunConfig, topics: Sequence[str]) -> Counter[str]:
-    """Topic -> records that channels of whole exposures have not judged; nothing where there are none.
+    """Topic -> records that the group's channels of whole exposures have not judged.
 
     Parameters
     ----------
     config
         Its group.
     topics
-        That these channels read.
+        Of them only those are told that such channels read: none where the group has no such channel.
 
     Raises
     ------
@@ -73,9 +74,14 @@ def in_open_exposures(config: RunConfig, topics: Sequence[str]) -> Counter[str]:
     """
     if EXPOSURES_TOPIC not in topic_names(config.bootstrap_servers, **config.client):
         return Counter()
+    topics = judged_whole(config.group, config.bootstrap_servers, topics, **config.client)
+    if not topics:
+        return Counter()
     admin = admin_client(config.bootstrap_servers, **config.client)
     ids, places = topic_ids(admin, topics), partitions_of(admin, topics)
-    stood = committed_offsets(config, f"{config.group}-exposures", places)
+    group = f"{config.group}-exposures"
+    stands = committed(group, places, config.bootstrap_servers, **config.client)
+    stood = {Partition(one.topic, one.partition): one.offset for one in stands}
     ends = committed_ends(config.bootstrap_servers, [(p.topic, p.number) for p in places], **config.client)
     left: Counter[str] = Counter()
     for topic, number in ends:

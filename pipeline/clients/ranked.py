@@ -22,10 +22,10 @@ from pipeline.broker.topics import ensure_topics
 from pipeline.channels.channel import COLLABORATION_PREFIX, PUBLIC_PREFIX, topic_of
 from pipeline.channels.config import RunConfig
 from pipeline.channels.gaps import RANKED_SETTINGS, RANKED_TOPIC
-from pipeline.channels.ledger import night_of_arrival
+from pipeline.channels.ledger import Entry, night_of_arrival
 from pipeline.clients.audit import of_night
 from pipeline.clients.exposures import in_open_exposures
-from pipeline.clients.ledger import entries, ledger, nights_of
+from pipeline.clients.ledger import NightLedger, entries, ledger, nights_of
 from schemas.errors import ZadsError
 
 _KAFKA_SECONDS = 30.0
@@ -49,9 +49,9 @@ class Filled:
     now: bool
 
 
-def closed_nights(config: RunConfig) -> list[str]:
-    """The nights of the ledger that are over, the earliest first. Raises BrokerError."""
-    return [night for night in nights_of(entries(config)) if night < night_of_arrival(None)]
+def nights_over(found: Sequence[Entry]) -> list[str]:
+    """The nights of the ledger that are over, the earliest first: the date of UTC - 12 h is later."""
+    return [night for night in nights_of(found) if night < night_of_arrival(None)]
 
 
 def fill(config: RunConfig, name: str, night: str, *, force: bool = False) -> Filled:
@@ -94,9 +94,9 @@ def fill(config: RunConfig, name: str, night: str, *, force: bool = False) -> Fi
         }
     )
     fence(producer, _KAFKA_SECONDS)
-    if (before := _filled(config, name, night)) is not None:
+    if (before := filled(config).get((name, night))) is not None:
         return Filled(name, night, before, now=False)
-    if not force and (why := list(_not_closed(config, ranked.of, night))):
+    if not force and (why := _unready(config, ranked.of, night)):
         raise NightNotClosed(
             f"the night {night} is not closed: {'; '.join(why)}",
             hint="try again later; --force ranks what is there, and what comes later has no rank",
@@ -115,34 +115,63 @@ def _source(config: RunConfig, of: str) -> str:
     raise RankingError(f"channel {of} has delivered nothing yet: there is no topic of it to rank")
 
 
-def _filled(config: RunConfig, name: str, night: str) -> tuple[int, ...] | None:
-    """The candids that were delivered for a night; None when it is not done."""
-    wanted = _key(name, night)
-    found = None
-    for record in listen(RANKED_TOPIC, config.bootstrap_servers, until_drained=True, **config.client):
-        if record.key == wanted:
-            found = tuple(json.loads(record.raw)["candids"])
-    return found
+def filled(config: RunConfig) -> dict[tuple[str, str], tuple[int, ...]]:
+    """(channel, night) -> the candids that were delivered, of nights that are done. Raises BrokerError."""
+    if RANKED_TOPIC not in topic_names(config.bootstrap_servers, **config.client):
+        return {}
+    records = listen(RANKED_TOPIC, config.bootstrap_servers, until_drained=True, **config.client)
+    every = [json.loads(record.raw) for record in records]
+    return {(one["channel"], one["night"]): tuple(one["candids"]) for one in every}
 
 
 def _key(name: str, night: str) -> bytes:
     return f"{name}|{night}".encode()
 
 
-def _not_closed(config: RunConfig, of: str, night: str) -> Iterator[str]:
-    """Why the night is not closed for a channel, a sentence each."""
-    if night >= (today := night_of_arrival(None)):
-        yield f"it is over when the date of UTC - 12 h is later, which is {today} now"
+def _unready(config: RunConfig, of: str, night: str) -> list[str]:
+    """Why a night cannot be ranked yet, a sentence each."""
     found = entries(config)
     if night not in nights_of(found):
-        yield f"group {config.group} has read nothing of it"
-        return
+        why = [f"group {config.group} has read nothing of it"]
+    else:
+        why = list(not_closed(of, closing_ledger(config, night, found)))
+    if night >= (today := night_of_arrival(None)):
+        why.insert(0, f"it is over when the date of UTC - 12 h is later, which is {today} now")
+    return why
+
+
+def closing_ledger(config: RunConfig, night: str, found: Sequence[Entry]) -> NightLedger:
+    """The ledger of a night, with what waits in open exposures.
+
+    Parameters
+    ----------
+    config
+        The broker, and the group.
+    night
+        "2023-10-12".
+    found
+        All entries of the group.
+    """
     told = ledger(config, night, found)
+    told.in_open_exposures = dict(in_open_exposures(config, list(told.sources)))
+    return told
+
+
+def not_closed(of: str, told: NightLedger) -> Iterator[str]:
+    """Why the ledger of a night is not closed for a channel, a sentence each.
+
+    Parameters
+    ----------
+    of
+        The channel.
+    told
+        As `closing_ledger` gives it.
+    """
     yield from told.problems
     for topic, waiting in told.waiting.items():
         if waiting:
             yield f"{waiting:,} records of {topic} are not judged yet"
-    for topic, waiting in in_open_exposures(config, list(told.sources)).items():
+    for topic, waiting in told.in_open_exposures.items():
         if waiting:
             yield f"{waiting:,} records of {topic} wait for the rest of their exposures"
     gaps = told.channels[of].gaps if of in told.channels else 0

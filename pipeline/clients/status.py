@@ -17,9 +17,11 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from pipeline.broker.client import BrokerError, admin_client, client_settings, sentence, topic_names
 from pipeline.broker.dead_letters import TOPIC as DEAD_LETTERS
 from pipeline.broker.faults import Fault, fault_of
+from pipeline.broker.members import committed
 from pipeline.broker.partition import Partition
 from pipeline.broker.topics import offsets, partitions_of, topic_ids
 from pipeline.channels.config import RunConfig
+from pipeline.clients.ranked_nights import lacking
 from pipeline.worker.backfill import gaps_of
 from pipeline.worker.position import standing
 
@@ -111,6 +113,8 @@ def status(config: RunConfig, groups: Iterable[str], patience: float = 60.0) -> 
         raise BrokerError(f"the broker at {bootstrap} does not say: {sentence(error.args[0])}") from None
     found.problems = [problem for group in found.groups for problem in _problems(group, patience)]
     found.problems += [f"channel {name} misses records: {n} open gaps" for name, n in found.gaps.items()]
+    late = [str(one) for one in lacking(config) if one.late]
+    found.problems += _shortened(late, "nights of ranked channels")
     return found
 
 
@@ -122,18 +126,18 @@ def _group(config: RunConfig, admin: AdminClient, group: str, topics: list[str])
     beginnings = offsets(admin, places, OffsetSpec.earliest())
     ends = offsets(admin, places, OffsetSpec.latest())
     ids = topic_ids(admin, topics)
-    for committed in _committed(config, group, places):
-        place = Partition(committed.topic, committed.partition)
-        told.partitions.append(_of(committed, ids[place.topic], beginnings[place], ends[place]))
+    for stands in committed(group, places, config.bootstrap_servers, **config.client):
+        place = Partition(stands.topic, stands.partition)
+        told.partitions.append(_of(stands, ids[place.topic], beginnings[place], ends[place]))
     ages = _ages(config, [one for one in told.partitions if one.lag])
     told.partitions = [_with_age(one, ages.get(one.partition)) for one in told.partitions]
     return told
 
 
-def _of(committed: TopicPartition, topic_id: str, beginning: int, end: int) -> PartitionStatus:
-    place = Partition(committed.topic, committed.partition)
-    stood = standing(committed, topic_id, beginning)
-    offset = committed.offset if committed.offset >= 0 else None
+def _of(stands: TopicPartition, topic_id: str, beginning: int, end: int) -> PartitionStatus:
+    place = Partition(stands.topic, stands.partition)
+    stood = standing(stands, topic_id, beginning)
+    offset = stands.offset if stands.offset >= 0 else None
     state: State = "waiting" if stood.offset < end else "up to date"
     if stood.made_again:
         state = "made again"
@@ -163,33 +167,6 @@ def _members(admin: AdminClient, group: str) -> int:
             if not passes or time.monotonic() > deadline:
                 raise
         time.sleep(0.2)
-
-
-def committed_offsets(config: RunConfig, group: str, places: list[Partition]) -> dict[Partition, int]:
-    """The offset that a group has committed in each partition; negative where it has none.
-
-    Parameters
-    ----------
-    config
-        The broker.
-    group
-        The consumer group.
-    places
-        The partitions.
-    """
-    told = _committed(config, group, places) if places else []
-    return {Partition(one.topic, one.partition): one.offset for one in told}
-
-
-def _committed(config: RunConfig, group: str, places: list[Partition]) -> list[TopicPartition]:
-    # Read uncommitted: a transaction that a dead worker left open would hold the question up.
-    settings = client_settings(config.bootstrap_servers, **config.client)
-    consumer = Consumer({**settings, "group.id": group, "isolation.level": "read_uncommitted"})
-    try:
-        told: list[TopicPartition] = consumer.committed([TopicPartition(*p) for p in places], _ASK_SECONDS)
-        return told
-    finally:
-        consumer.close()
 
 
 def _ages(config: RunConfig, waiting: list[PartitionStatus]) -> dict[Partition, float]:
@@ -240,3 +217,8 @@ def _problems(group: GroupStatus, patience: float) -> list[str]:
     if len(wrong) > _MOST_PROBLEMS:
         problems.append(f"group {group.group}: and {len(wrong) - _MOST_PROBLEMS} partitions more")
     return problems
+
+
+def _shortened(problems: list[str], what: str) -> list[str]:
+    more = len(problems) - _MOST_PROBLEMS
+    return problems if more <= 0 else [*problems[:_MOST_PROBLEMS], f"and {more} {what} more"]

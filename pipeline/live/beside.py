@@ -48,7 +48,9 @@ def take_place(config: RunConfig, channels: ChannelSet, again: bool) -> None:
 def delivering(config: RunConfig, channels: ChannelSet) -> Delivering:
     """What the run delivers with these channels."""
     names = tuple(channel.name for channel in channels.channels)
-    return Delivering(config.group, config.replica, names, config.topics)
+    exposures = channels.of_scope("exposure")
+    whole = (config.topics, *(f"^{name}$" for name in exposures.inputs)) if exposures.channels else ()
+    return Delivering(config.group, config.replica, names, config.topics, whole)
 
 
 def _replicas(config: RunConfig) -> list[str]:

@@ -36,6 +36,7 @@ from pipeline.channels.channel import Channel, ChannelSet
 from pipeline.channels.config import RunConfig
 from pipeline.channels.definition import Definition
 from pipeline.channels.gaps import EXPOSURES_TOPIC
+from pipeline.channels.groups import Delivering, announce
 from pipeline.channels.registry import write_registry
 from pipeline.clients.exposures import in_open_exposures, judgement
 from pipeline.clients.follow import Follower
@@ -193,7 +194,10 @@ def test_what_was_judged_together_and_what_waits_is_told(broker: Broker) -> None
     ensure_topics(servers, [EXPOSURES_TOPIC], 1)
     for partition in (0, 1):
         topics.write(servers, topic, *[b"alert"] * 5, partition=partition)
-    assert in_open_exposures(config, [topic]) == {topic: 10}
+    announce(Delivering(config.group, "0", ("few",), topic), servers)
+    assert in_open_exposures(config, [topic]) == {}, "no channel of the group judges whole exposures"
+    announce(Delivering(config.group, "1", ("few",), topic, whole=(f"^{topic}$",)), servers)
+    assert in_open_exposures(config, [topic, "channel.few"]) == {topic: 10}
     (topic_id,) = topic_ids(admin_client(servers), [topic]).values()
     key, first, late = Key(topic, "ztf", 7), (Place(0, 1), Place(1, 2)), (Place(0, 4),)
     for closing in (Closing(key, first, "passed", topic_id), Closing(key, late, "late", topic_id)):
@@ -206,6 +210,8 @@ def test_what_was_judged_together_and_what_waits_is_told(broker: Broker) -> None
     assert judged is not None
     assert (judged.places, judged.late) == ((*first, *late), True)
     assert judgement(config, topic, Place(0, 0)) is None
+    announce(Delivering(config.group, "0", ("few",), topic), servers)
+    assert in_open_exposures(config, [topic]) == {}, "the newest word of the group counts"
 
 
 # Live.

@@ -20,12 +20,17 @@ from typer.testing import CliRunner
 
 from cluster.kafka.broker import Broker
 from commands import application
+from commands.status import EXIT_UNWELL
 from filters.limits import Ranked, Ranking, best
+from pipeline.broker.topics import ensure_topics
 from pipeline.channels.config import ConfigError, RunConfig, channel_set, read_config
+from pipeline.channels.gaps import EXPOSURES_TOPIC
 from pipeline.clients import ranked
 from pipeline.clients.publish import publish_packets
 from pipeline.clients.ranked import NightNotClosed, RankingError, fill
+from pipeline.clients.ranked_nights import RankedNights
 from simulator import simulate
+from tests.archive.test_follow import following
 from tests.pipeline.night import running
 from tests.pipeline.topics import records
 
@@ -46,6 +51,10 @@ of = "ranking_all"
 by = "magpsf"
 top = {TOP}
 repeats = true
+[ranked.ranking_by_itself]
+of = "ranking_all"
+by = "magpsf"
+top = {TOP}
 [ranked.ranking_typo]
 of = "ranking_all"
 by = "magpfs"
@@ -102,6 +111,7 @@ def config(alone: Broker, packets: list[bytes], tmp_path_factory: pytest.TempPat
     folder = tmp_path_factory.mktemp("ranking")
     (folder / "zads.toml").write_text(CONFIG)
     publish_packets(packets, alone.bootstrap_servers, topic=TOPIC, partitions=3)
+    ensure_topics(alone.bootstrap_servers, [EXPOSURES_TOPIC], 1)  # as on a secured broker: no channel uses it
     with running(alone.bootstrap_servers, folder, "--until-drained") as run:
         assert run.wait() == 0, run.text()
     return read_config(folder / "zads.toml", bootstrap_servers=alone.bootstrap_servers)
@@ -125,7 +135,7 @@ def delivered(config: RunConfig, name: str) -> list[int]:
 
 
 def dies(config: dict[str, Any], name: str, committed: bool) -> None:
-    """A process that fills the channel, and is killed right before or after its commit."""
+    """A process that fills the channel by itself, and is killed right before or after its commit."""
     commit = Producer.commit_transaction
 
     class Dying(Producer):
@@ -135,7 +145,7 @@ def dies(config: dict[str, Any], name: str, committed: bool) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     ranked.Producer = Dying  # type: ignore[misc, attr-defined]
-    fill(RunConfig(**config), name, NIGHT)
+    RankedNights(RunConfig(**config | {"ranked": {name: config["ranked"][name]}})).look()
 
 
 def killed(config: RunConfig, name: str, committed: bool) -> None:
@@ -177,6 +187,29 @@ def test_killed_after_its_commit_and_run_again_it_delivers_once(
     assert delivered(config, name) == wanted
 
 
+def test_the_archiver_fills_what_is_closed_and_status_tells_what_is_not(
+    alone: Broker, config: RunConfig, packets: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, servers = "ranking_by_itself", config.bootstrap_servers
+    (tmp_path / "zads.toml").write_text(CONFIG)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ZADS_HOME", str(tmp_path))
+    lack = f"ranked channel {name} has not got the night {NIGHT}, which is closed"
+    assert lack in CliRunner().invoke(application(), ["status", "--bootstrap", servers]).stdout
+    with following(alone, tmp_path, "--topics", TOPIC) as process:
+        process.until(lambda: f"{name}, night {NIGHT}: {TOP} alerts delivered" in process.log.read_text())
+        process.until(lambda: "gives no value 'magpfs'" in process.log.read_text())
+    wanted = expected(packets, repeats=False, sign=-1)
+    assert delivered(config, name) == wanted
+    with following(alone, tmp_path, "--topics", TOPIC, "--until-drained") as process:
+        assert process.process.wait(120) == 0, process.log.read_text()
+    assert delivered(config, name) == wanted
+    told = CliRunner().invoke(application(), ["status", "--bootstrap", servers])
+    assert lack not in told.stdout
+    assert "ranked channel ranking_typo has not got the night" in told.stdout
+    assert told.exit_code == EXIT_UNWELL
+
+
 def test_what_cannot_be_ranked_is_told(config: RunConfig) -> None:
     with pytest.raises(RankingError, match=r"gives no value 'magpfs' \(it gives: magpsf"):
         fill(config, "ranking_typo", NIGHT)
@@ -189,10 +222,15 @@ def test_what_cannot_be_ranked_is_told(config: RunConfig) -> None:
     assert delivered(config, "ranking_typo") == []
 
 
-def test_a_night_that_has_more_to_come_is_not_ranked(config: RunConfig, packets: list[bytes]) -> None:
+def test_a_night_that_has_more_to_come_is_not_ranked(
+    config: RunConfig, packets: list[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
     publish_packets(packets[:3], config.bootstrap_servers, topic=TOPIC)
     with pytest.raises(NightNotClosed, match=f"records of {TOPIC} are not judged yet"):
         fill(config, "ranking_typo", NIGHT)
+    with caplog.at_level("WARNING"):
+        RankedNights(config).look()
+    assert f"the night {NIGHT}, which is not closed: 3 records of {TOPIC} are not judged yet" in caplog.text
 
 
 def test_one_name_for_two_channels_is_refused() -> None:
