@@ -4,6 +4,7 @@ FilterError
 ├── NoSandbox        this machine cannot confine strangers' code: it is not run
 ├── Raised           the code raised; `traceback` is of the code alone
 ├── Ended            its process was ended: too long, too much memory, or an answer that is none
+├── OnTrial          nobody waits for it: its owner's process had to be ended of late
 ├── TooSlow          it has used more processor time than its alerts give it
 └── Changed          it gave two answers to one batch
 
@@ -44,6 +45,12 @@ class Ended(FilterError):
 
     strike, hopeless = 1, True
     traceback = ""
+
+
+class OnTrial(FilterError):
+    """A filter is not waited for: it judges the batch beside the stream, to show that it comes to an end."""
+
+    traceback, hopeless = "", True
 
 
 class TooSlow(FilterError):

@@ -1,7 +1,8 @@
 """The pipeline's side of the sandbox: a zygote for each process, a child for each owner, and time limits.
 
 A child that takes too long, takes too much memory or answers nonsense is ended at once; the next batch gets a
-new one. Who may be heard again is for the caller to decide: `Ended.strike` counts.
+new one. Who may be heard again is for the caller to decide: `Ended.strike` counts. Who is in a hurry
+does not wait a second time for such an owner (see filters.sandbox.trials).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from hashlib import sha256
 from typing import Any, TypeVar
 
@@ -24,8 +25,9 @@ import pyarrow as pa
 
 from filters.sandbox.batch import packed
 from filters.sandbox.confine import MEMORY
-from filters.sandbox.errors import Changed, Ended, NoSandbox, Raised, TooSlow
+from filters.sandbox.errors import Changed, Ended, NoSandbox, OnTrial, Raised, TooSlow
 from filters.sandbox.processes import Child, Zygote
+from filters.sandbox.trials import Trials, nobody_waits
 from filters.sandbox.wire import (
     JUDGE,
     LOAD,
@@ -141,6 +143,8 @@ class Sandbox:
             What it raised.
         Ended
             When its process had to be ended.
+        OnTrial
+            In a hurry, when nobody waits for it.
         TooSlow
             When it uses more processor time than its alerts give it.
         Changed
@@ -149,7 +153,17 @@ class Sandbox:
         batch = _Batch(program, dict(values), columns, index, whole)
         with self._seat(program.owner) as seat:
             self._refuse_the_often_ended(seat, program)
-            return _once_more(lambda: self._checked(seat, batch))
+            if nobody_waits() and seat.trials.wanted(program.key):
+                seat.trials.begin(program.key, partial(self._tried, seat, batch, batch.packed))
+                raise OnTrial(
+                    f"filter {program.file} is not waited for: a filter of {program.owner} had to be ended;"
+                    " it is tried beside the stream"
+                )
+            try:
+                return _once_more(lambda: self._checked(seat, batch))
+            except Ended:
+                seat.trials.doubt()
+                raise
 
     def close(self) -> None:
         """End all children and the zygote."""
@@ -198,6 +212,17 @@ class Sandbox:
             again = self._judged(seat, batch)
             self._refuse_another(found, [(again, np.arange(len(batch.index)))], "in a new process")
         return found
+
+    def _tried(self, seat: _Seat, batch: _Batch, _: pa.RecordBatch) -> None:
+        """Judge a batch with a child that lets everybody else go first. Raises what `judge` does."""
+        place = _Seat(gently=True)
+        try:
+            self._judged(place, batch)
+        except Ended as ended:
+            ended.strike = seat.strike(batch.program.key)
+            raise
+        finally:
+            place.leave()
 
     def _judged(self, seat: _Seat, batch: _Batch) -> Verdicts:
         program, rows = batch.program, len(batch.index)
@@ -252,7 +277,7 @@ class Sandbox:
         if seat.child is None:
             self.start()
             assert self._zygote is not None
-            seat.enter(self._zygote.fork(self._memory), self._random)
+            seat.enter(self._zygote.fork(self._memory, seat.gently), self._random)
             assert seat.child is not None
         return seat.child
 
@@ -326,10 +351,14 @@ class _Batch:
 
 
 class _Seat:
-    """An owner's place: the child that sits there now, and what is known of the owner's filters."""
+    """An owner's place: the child that sits there now, and what is known of the owner's filters.
 
-    def __init__(self) -> None:
-        self.lock, self.used = threading.Lock(), 0.0
+    gently: whether its children let everybody else go first.
+    """
+
+    def __init__(self, gently: bool = False) -> None:
+        self.lock, self.used, self.gently = threading.Lock(), 0.0, gently
+        self.trials = Trials()
         self.child: Child | None = None
         self.known: set[str] = set()
         self.batches, self._most = 0, 0

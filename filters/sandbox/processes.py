@@ -11,7 +11,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,11 @@ import pyarrow as pa
 from filters.sandbox.batch import Shelf, size_of
 from filters.sandbox.errors import NoSandbox
 from filters.sandbox.ladder import environment, lacking, outer_shell
-from filters.sandbox.wire import RAISED, TELL, BadAnswer, receive_until, send, unpack_said, where
+from filters.sandbox.wire import RAISED, TELL, BadAnswer, Patience, receive_until, send, unpack_said, where
 from filters.sandbox.zygote import READY
 
 _WAITING, _LONGEST_WAIT = 10, 8.0
-"""Times the processor time is the longest wait on a busy machine, but no more seconds than these."""
+"""Times the processor time is the longest that it may be idle or at work, but no more seconds than these."""
 _START_SECONDS, _FORK_SECONDS = 120.0, 20.0
 _SHELF = 2**20
 """Bytes of memory that a child's batches come in, at least."""
@@ -54,6 +56,7 @@ class Zygote:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         root = str(Path(__file__).resolve().parents[2])
         code = f"import sys; sys.path.insert(0, {root!r}); from {module} import main; main(int(sys.argv[1]))"
+        self._forking = threading.Lock()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (for as long as it runs)
         command = [*outer_shell(), sys.executable, "-I", "-B", "-c", code, str(theirs.fileno())]
         with theirs:
@@ -99,12 +102,26 @@ class Zygote:
         except OSError:
             return True
 
-    def fork(self, memory: int) -> Child:
-        """A new child, confined. Raises NoSandbox."""
+    def fork(self, memory: int, gently: bool = False) -> Child:
+        """A new child, confined.
+
+        Parameters
+        ----------
+        memory
+            Bytes that it may take.
+        gently
+            Whether everybody else goes first where processors are scarce.
+
+        Raises
+        ------
+        NoSandbox
+            When this machine cannot, or the zygote has ended.
+        """
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, self._forking:
             try:
-                socket.send_fds(self._control, [str(memory).encode()], [theirs.fileno()])
+                asked = f"{memory} {int(gently)}".encode()
+                socket.send_fds(self._control, [asked], [theirs.fileno()])
                 _, files, _, _ = socket.recv_fds(self._control, 100, 1)
             except OSError as error:
                 self.close()
@@ -146,7 +163,8 @@ class Child:
     def greet(self) -> None:
         """Wait until it is confined. Raises NoSandbox."""
         try:
-            kind, body = receive_until(self._channel, self._handle, _FORK_SECONDS, lambda: 0.0, _FORK_SECONDS)
+            patience = Patience(_FORK_SECONDS, lambda: 0.0, _FORK_SECONDS, self._waiting())
+            kind, body = receive_until(self._channel, self._handle, patience)
             why = unpack_said(body).words if kind == RAISED else ""
         except (TimeoutError, EOFError, OSError, BadAnswer) as error:
             why = f"its child does not answer ({type(error).__name__})"
@@ -173,7 +191,7 @@ class Child:
         seconds
             Processor time for the answer.
         longest
-            Seconds to wait for it at most, on a machine that is busy with other things.
+            Seconds that it may be idle or at work at most.
 
         Raises
         ------
@@ -189,8 +207,9 @@ class Child:
             file, size = self._put(batch)
             asked = {**asked, "bytes": size}
         begun, most = self._used(), min(_WAITING * seconds, longest)
+        patience = Patience(seconds, lambda: self._used() - begun, most, self._waiting())
         send(self._channel, kind, json.dumps(asked).encode(), file)
-        answer = receive_until(self._channel, self._handle, seconds, lambda: self._used() - begun, most)
+        answer = receive_until(self._channel, self._handle, patience)
         self.took = self._used() - begun
         return answer
 
@@ -213,15 +232,33 @@ class Child:
         return None, known.put(batch)
 
     @cached_property
-    def _clock(self) -> int:
-        """The kernel's clock of the child's processor time. Source: linux/posix-timers.h."""
+    def _number(self) -> int:
+        """Of the process, as this one sees it."""
         with open(f"/proc/self/fdinfo/{self._handle}") as file:
-            number = next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
-        return (~number << 3) | 2
+            return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
 
     def _used(self) -> float:
-        """Seconds of processor time that the child has used. Raises OSError when it has ended."""
-        return time.clock_gettime(self._clock)
+        """Seconds of processor time that the child has used. Raises OSError when it has ended.
+
+        By the kernel's clock of a process. Source: linux/posix-timers.h.
+        """
+        return time.clock_gettime((~self._number << 3) | 2)
+
+    def _kept(self) -> float:
+        """Seconds that it could have run and had no processor; 0 where the kernel does not say.
+
+        Source: the second number of /proc/PID/schedstat (Documentation/scheduler/sched-stats.rst).
+        """
+        try:
+            with open(f"/proc/{self._number}/schedstat") as file:
+                return int(file.read().split()[1]) / 1e9
+        except (OSError, IndexError, ValueError):
+            return 0.0
+
+    def _waiting(self) -> Callable[[], float]:
+        """Says how many seconds have gone since now, without those that it was kept from a processor."""
+        begun, kept = time.monotonic(), self._kept()
+        return lambda: time.monotonic() - begun - max(0.0, self._kept() - kept)
 
     def end(self) -> None:
         """End it, whatever it does."""

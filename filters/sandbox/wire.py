@@ -11,7 +11,6 @@ import select
 import signal
 import socket
 import struct
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -93,9 +92,21 @@ def receive(channel: socket.socket) -> tuple[int, bytes, int | None]:
     return kind, bytes(got[_HEAD.size :]), files[0] if files else None
 
 
-def receive_until(
-    channel: socket.socket, process: int, seconds: float, used: Callable[[], float], most: float
-) -> tuple[int, bytes]:
+class Patience(NamedTuple):
+    """How long an answer is waited for.
+
+    seconds: processor time that the other side may use; used: how much it has used so far. most: seconds that
+    it may be idle or at work; waited: how many of them have gone. Time that the machine kept it waiting for a
+    processor counts in neither.
+    """
+
+    seconds: float
+    used: Callable[[], float]
+    most: float
+    waited: Callable[[], float]
+
+
+def receive_until(channel: socket.socket, process: int, patience: Patience) -> tuple[int, bytes]:
     """The answer of somebody who is not trusted: kind and body.
 
     Parameters
@@ -104,12 +115,8 @@ def receive_until(
         The socket.
     process
         A pidfd of the other side: its end is an answer too.
-    seconds
-        Processor time that the other side may use.
-    used
-        How much it has used so far.
-    most
-        Seconds of waiting, however little it uses.
+    patience
+        How long to wait.
 
     Raises
     ------
@@ -120,13 +127,13 @@ def receive_until(
     BadAnswer
         For what is no answer.
     """
-    end, got, whole = time.monotonic() + most, bytearray(), _HEAD.size
+    got, whole = bytearray(), _HEAD.size
     waiting = select.poll()
     waiting.register(channel, select.POLLIN)
     waiting.register(process, select.POLLIN)
     kind = 0
     while len(got) < whole:
-        _wait(waiting, channel, seconds, used, end)
+        _wait(waiting, channel, patience)
         more = channel.recv(_AT_ONCE, socket.MSG_DONTWAIT)
         if not more:
             raise EOFError
@@ -166,19 +173,17 @@ def where(channel: socket.socket, file: str, seconds: float = 0.1) -> str:
     return "".join(["Traceback (most recent call last):\n", *reversed(own)]) if own else ""
 
 
-def _wait(
-    waiting: select.poll, channel: socket.socket, seconds: float, used: Callable[[], float], end: float
-) -> None:
+def _wait(waiting: select.poll, channel: socket.socket, patience: Patience) -> None:
     """Until something can be read. Raises TimeoutError, EOFError."""
-    left = seconds
+    left = min(patience.seconds, patience.most)
     while True:
-        ready = dict(waiting.poll(1000 * max(0.001, min(left, end - time.monotonic()))))
+        ready = dict(waiting.poll(1000 * max(0.001, left)))
         if ready.get(channel.fileno(), 0) & select.POLLIN:
             return
         if ready:
             raise EOFError
-        left = seconds - used()
-        if left <= 0 or time.monotonic() >= end:
+        left = min(patience.seconds - patience.used(), patience.most - patience.waited())
+        if left <= 0:
             raise TimeoutError
 
 

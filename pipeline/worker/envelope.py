@@ -17,7 +17,7 @@ import pyarrow as pa
 from filters.contract import Filter
 from filters.expressions.terms import Shared
 from filters.halving import by_halves, is_hopeless
-from filters.sandbox.errors import Ended
+from filters.sandbox.errors import Ended, OnTrial
 from filters.sandbox.uploaded import Uploaded
 from filters.values import as_json
 from filters.view import AlertView
@@ -241,6 +241,8 @@ class Envelope:
     def _failed(self, channel: Channel, error: BaseException) -> None:
         """The batch is a gap of the channel; the channel has failed, unless it is given another chance."""
         self.verdicts.gaps[channel.name] = one_line(error)
+        if isinstance(error, OnTrial):
+            return  # why has been told; either it comes back, or it ends once more
         if isinstance(error, Ended) and error.strike < _STRIKES:
             self.verdicts.chances.append(f"channel {channel.name}: {error}; a gap, and it goes on")
         else:

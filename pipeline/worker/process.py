@@ -22,6 +22,7 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 from confluent_kafka.admin import AdminClient
 from distributed import Worker, get_worker
 
+from filters.sandbox.trials import in_a_hurry
 from pipeline.broker import logs
 from pipeline.broker.client import BrokerError, admin_client
 from pipeline.broker.paced import Paced
@@ -35,7 +36,7 @@ from pipeline.worker.outcome import MadeAgain, Stage, outcome_of
 from pipeline.worker.remembered import Admission, Changes
 from pipeline.worker.running import RunningNote
 from pipeline.worker.tally import tally
-from pipeline.worker.verdicts import Refusal, Verdicts
+from pipeline.worker.verdicts import Failed, Refusal, Verdicts
 from pipeline.worker.work import Refused, Report, Work
 from schemas.avro.framing import schema_source
 from schemas.errors import NoSchemaSource
@@ -43,12 +44,13 @@ from schemas.errors import NoSchemaSource
 _SIDE_BY_SIDE = 8
 _PATIENCE = 60.0  # seconds for a schema id that the registry does not have yet
 _KAFKA_SECONDS = 10.0
-_lanes = Lanes()
+_lanes, _failed = Lanes(), Failed()
 
 
 def prepare(channels: bytes, schemas: str) -> None:
     """Load the code, the filters and the compiled decoder into this worker before there is work."""
     _begin()
+    _failed.under("others")
     _evaluator(channels, schemas).prepare()
 
 
@@ -230,14 +232,21 @@ def _verdicts(work: Work, batches: list[list[bytes]], note: RunningNote) -> list
         (packets,) = batches
         every = range(len(packets))
         return [Verdicts(refused=[Refusal(i, "decode", UNREADABLE, work.unreadable) for i in every])]
-    return _evaluator(work.channels, work.schemas).evaluate(
-        batches,
-        work.partition.topic,
-        note,
-        suspended=work.suspended,
-        filter_seconds=work.filter_seconds,
-        failing_alerts=work.failing_alerts,
-    )
+    failed = _failed.under((work.run, work.version))
+    with in_a_hurry():
+        found = _evaluator(work.channels, work.schemas).evaluate(
+            batches,
+            work.partition.topic,
+            note,
+            suspended={**{channel: failure.message for channel, failure in failed.items()}, **work.suspended},
+            filter_seconds=work.filter_seconds,
+            failing_alerts=work.failing_alerts,
+        )
+    for verdicts in found:  # who has failed says so until the coordinator knows
+        before = [failed[name] for name in verdicts.gaps if name in failed and name not in work.suspended]
+        verdicts.failures += before
+    _failed.note(failure for verdicts in found for failure in verdicts.failures)
+    return found
 
 
 def _side_by_side(steps: Sequence[_Step], function: Callable[[_Step], None]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -39,6 +39,28 @@ class Match:
     program: int | None
     values: dict[str, Any] = field(default_factory=dict)
     jd: float | None = None
+
+
+class Failed:
+    """The channels whose filters have failed in this process, under the channels of now.
+
+    The coordinator suspends them, but hands out a few batches before it has heard of that: a filter that
+    takes all the time it may get would take it for each of these.
+    """
+
+    def __init__(self) -> None:
+        self._of: object = None
+        self._failures: dict[str, ChannelFailure] = {}
+
+    def under(self, of: object) -> Mapping[str, ChannelFailure]:
+        """Channel -> how it has failed. of: names the run and its channels; under others all begin anew."""
+        if of != self._of:
+            self._of, self._failures = of, {}
+        return self._failures
+
+    def note(self, failures: Iterable[ChannelFailure]) -> None:
+        """Remember them, until the channels change."""
+        self._failures |= {failure.channel: failure for failure in failures}
 
 
 _Found = TypeVar("_Found", Refusal, Match)

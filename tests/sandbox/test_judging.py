@@ -6,6 +6,7 @@ import pickle
 import threading
 import time
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,12 @@ from filters.sandbox.errors import Changed, Ended, TooSlow
 from filters.sandbox.keeper import Program, Sandbox, sandbox
 from filters.sandbox.uploaded import Uploaded, uploaded
 from filters.testing import packet
+from pipeline.broker.partition import Partition
 from pipeline.channels.channel import Channel, ChannelSet
+from pipeline.worker import process
 from pipeline.worker.evaluate import Evaluator
 from pipeline.worker.verdicts import Verdicts
+from pipeline.worker.work import ChannelFailure, Work
 from schemas.frame import TEXT
 from tests.filters.packets import PHASES, packets
 from tests.pipeline.night import night
@@ -224,6 +228,33 @@ def test_the_evaluator_comes_to_the_same() -> None:
     assert [one.channel for one in again.failures] == ["loops"]
     assert "took more than" in again.failures[0].message
     assert time.monotonic() - began < 60  # a hang, not a speed
+
+
+def test_batches_handed_out_before_the_coordinator_has_heard_are_not_judged_again(
+    strict: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are gaps for the same reason, and say so; under other channels, in another run, all begin anew."""
+    asked: list[str] = []
+    judge = strict.judge
+    monkeypatch.setattr(strict, "judge", lambda program, *rest: asked.append("") or judge(program, *rest))
+    channels = ChannelSet((channel("raises", "raise RuntimeError('mine')"), channel("good", WELL)))
+    work = Work(
+        Partition("mixed", 0), 0, 9, 1, False, "r", 1, "g", b"", {}, channels.to_bytes(), channels.version
+    )
+    packets = [[alert.packet for alert in night()[:40]]]
+
+    def outcome(one: Work) -> tuple[int, list[ChannelFailure], dict[str, str]]:
+        asked.clear()
+        (found,) = process._verdicts(one, packets, NoGuard())  # type: ignore[arg-type]
+        return len(asked), found.failures, found.gaps
+
+    often, failures, gaps = outcome(work)
+    assert often > 2
+    assert outcome(work) == (1, failures, gaps)
+    assert outcome(replace(work, suspended={"raises": "told"})) == (1, [], {"raises": "told"})
+    assert outcome(replace(work, run="another")) == (often, failures, gaps)
+    process.prepare(channels.to_bytes(), "")
+    assert outcome(replace(work, run="another")) == (often, failures, gaps)
 
 
 # Filters that change their answer

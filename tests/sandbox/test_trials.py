@@ -1,0 +1,130 @@
+"""A stream waits once for an owner whose filters come to no end, and for all whose filters come to one."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+
+import pytest
+
+from filters.sandbox.errors import Ended, OnTrial
+from filters.sandbox.keeper import Sandbox
+from filters.sandbox.trials import in_a_hurry
+from filters.sandbox.wire import DONE, LOAD, Patience, receive_until, send
+from tests.sandbox.conftest import WELL, Judge, text_of
+
+LOOPS = "if (alerts['rb'] > 0.99).any():\n    while True: pass\n" + WELL
+GOOD, BAD = (0.1, 0.9), (0.1, 1.0)
+
+
+def until_judged(judge: Judge, body: str, owner: str, rb: tuple[float, ...] = GOOD) -> int:
+    """Ask until nobody is on trial any more; how often the stream has gone on without."""
+    for times in range(3000):
+        with suppress(OnTrial):
+            assert judge(body, owner, rb).cuts["real"].tolist() == [False, True]
+            return times
+        time.sleep(0.01)
+    raise AssertionError("its trial does not end")
+
+
+def test_the_stream_waits_once_and_who_comes_to_an_end_is_back(judge: Judge) -> None:
+    """On trial is each filter of the owner, nobody else's; a batch in time, beside the stream, ends it."""
+    with in_a_hurry():
+        assert judge(LOOPS, "ann").cuts["real"].tolist() == [False, True]
+        with pytest.raises(Ended, match="took more than"):
+            judge(LOOPS, "ann", BAD)
+        with pytest.raises(OnTrial, match="beside the stream"):
+            judge(WELL, "ann")
+        assert judge(WELL, "ben").cuts["real"].tolist() == [False, True]
+        assert until_judged(judge, LOOPS, "ann") > 0
+        until_judged(judge, WELL, "ann")
+    assert judge(WELL, "ann").cuts["real"].tolist() == [False, True]
+
+
+def test_who_does_not_is_ended_for_the_second_time_without_being_waited_for(judge: Judge) -> None:
+    """Nor is any other batch waited for meanwhile: the process of the stream's own place is not made anew."""
+    with in_a_hurry():
+        with pytest.raises(Ended) as first:
+            judge(LOOPS, "cat", BAD)
+        with pytest.raises(Ended) as second:
+            until_judged(judge, LOOPS, "cat", BAD)
+    assert (first.value.strike, second.value.strike) == (1, 2)
+    assert "line 7 in f" in second.value.traceback
+
+
+def test_who_can_wait_waits(judge: Judge) -> None:
+    """A replay or a backfill has an answer for each batch, or the reason."""
+    for strike in (1, 2):
+        with pytest.raises(Ended) as raised:
+            judge(LOOPS, "dan", BAD)
+        assert raised.value.strike == strike
+        assert judge(WELL, "dan").cuts["real"].tolist() == [False, True]
+
+
+@pytest.mark.parametrize("starved", [True, False])
+def test_time_without_a_processor_is_nobodys_fault(starved: bool) -> None:
+    """An answer that is late because the machine is busy is one; who sleeps is not waited for."""
+    ours, theirs = socket.socketpair()
+    begun, process = time.monotonic(), os.pidfd_open(os.getpid())
+    later = threading.Timer(0.4, send, (theirs, DONE, b"well"))
+    later.start()
+    waited = (lambda: 0.0) if starved else (lambda: time.monotonic() - begun)
+    patience = Patience(seconds=10.0, used=lambda: 0.0, most=0.1, waited=waited)
+    if starved:
+        assert receive_until(ours, process, patience) == (DONE, b"well")
+    else:
+        with pytest.raises(TimeoutError):
+            receive_until(ours, process, patience)
+    later.join()
+    os.close(process)
+
+
+def test_the_kernel_says_how_long_a_child_was_kept_from_a_processor(strict: Sandbox) -> None:
+    """Beside four that take all of one processor a child that needs half a second has had to wait."""
+    strict.start()
+    assert strict._zygote is not None
+    child = strict._zygote.fork(2**28)
+    where = sorted(os.sched_getaffinity(0))[0]
+    burn = f"import os\nos.sched_setaffinity(0, {{{where}}})\nprint(flush=True)\nwhile True: pass"
+    others = [subprocess.Popen([sys.executable, "-c", burn], stdout=subprocess.PIPE) for _ in range(4)]
+    try:
+        for other in others:
+            assert other.stdout is not None
+            other.stdout.readline()
+        os.sched_setaffinity(child._number, {where})
+        waiting = child._waiting()
+        begun = time.monotonic()
+        text = text_of(WELL) + "\nimport time\nwhile time.process_time() < 0.4: pass\n"
+        child.ask(LOAD, {"key": "k", "text": text, "file": "f.py", "function": "f"}, None, 5.0)
+        assert waiting() < (time.monotonic() - begun) / 2 + 0.1
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+        child.end()
+
+
+def test_a_trial_gives_way(judge: Judge, strict: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process is the last one to get a processor."""
+    nice: list[int] = []
+    assert strict._zygote is not None
+    fork = strict._zygote.fork
+
+    def noted(memory: int, gently: bool = False) -> object:
+        child = fork(memory, gently)
+        nice.append(os.getpriority(os.PRIO_PROCESS, child._number))
+        return child
+
+    monkeypatch.setattr(strict._zygote, "fork", noted)
+    with in_a_hurry():
+        with pytest.raises(Ended):
+            judge(LOOPS, "eve", BAD)
+        until_judged(judge, WELL, "eve")
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    assert nice[0] == own
+    assert max(nice) == min(19, own + 15)
