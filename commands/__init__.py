@@ -164,4 +164,13 @@ def _sentence(error: Exception) -> str:
         return f"Kafka refused: {reason.str().strip().rstrip('.')} ({reason.name()})"
     if isinstance(error, OSError) and error.errno in _OF_THE_MACHINE:
         return f"{error.filename or 'writing'}: {_OF_THE_MACHINE[error.errno]}"
-    return ""
+    return _of_an_object_store(error)
+
+
+def _of_an_object_store(error: Exception) -> str:
+    """Only what reads or writes an archive has deltalake loaded."""
+    if "deltalake" not in sys.modules:
+        return ""
+    from archive.tables.faults import store_fault
+
+    return str(store_fault(error) or "")

@@ -1,7 +1,8 @@
 """The errors, as a tree:
 
 ZadsError
-├── NoSchemaSource         a schema source cannot be reached or read: no packet's fault, try again
+├── Unreachable            something outside does not answer: nobody's fault, try again
+│   └── NoSchemaSource     a schema source cannot be reached or read
 ├── PacketError            this packet cannot be used; `reason` is its kebab-case word
 │   ├── NotAvro            "not-avro": the bytes are in no framing that we know
 │   ├── Truncated          "truncated": the packet ends too early
@@ -35,7 +36,11 @@ class ZadsError(Exception):
         return self.message
 
 
-class NoSchemaSource(ZadsError):
+class Unreachable(ZadsError):
+    """Something outside, such as a schema registry or an object store, does not answer now: try again."""
+
+
+class NoSchemaSource(Unreachable):
     """A folder or registry of schemas cannot be reached or read. Not the fault of a packet: try again."""
 
 

@@ -1,5 +1,7 @@
 """The tables of an archive: made when first needed, files written with pyarrow and committed to Delta.
 
+Each of these may raise StoreAway and StoreRefused, where the archive is in an object store.
+
 A data file is written whole under a name of its own, and is part of the table only once a commit of the Delta
 log names it: a reader never sees half a file, and what a killed writer leaves is removed by `vacuum`.
 """
@@ -34,6 +36,7 @@ from archive.layout import (
     statistics,
     table_schema,
 )
+from archive.tables.faults import store_faults
 from schemas.avro.framing import Buffer
 from schemas.errors import ZadsError
 from schemas.surveys.registry import SURVEYS
@@ -54,7 +57,8 @@ class BadAddress(ZadsError):
 def open_table(address: str) -> DeltaTable:
     """The table as it is now. Raises NoSuchArchive, BadAddress."""
     try:
-        return DeltaTable(checked(address))
+        with store_faults(address):
+            return DeltaTable(checked(address))
     except TableNotFoundError:
         raise NoSuchArchive(
             f"no archive table at {address}", hint="`zads archive ingest PATH` makes one"
@@ -84,21 +88,23 @@ def plain_table(address: str, schema: pa.Schema) -> DeltaTable:
 def _made(
     address: str, schema: pa.Schema, partition_by: list[str], description: str, columns: str
 ) -> DeltaTable:
-    if not is_table(address):
-        DeltaTable.create(
-            address,
-            Schema.from_arrow(schema),
-            mode="ignore",
-            partition_by=partition_by,
-            description=description,
-            configuration={"delta.dataSkippingStatsColumns": columns},
-        )
-    return DeltaTable(address)
+    with store_faults(address):
+        if not is_table(address):
+            DeltaTable.create(
+                address,
+                Schema.from_arrow(schema),
+                mode="ignore",
+                partition_by=partition_by,
+                description=description,
+                configuration={"delta.dataSkippingStatsColumns": columns},
+            )
+        return DeltaTable(address)
 
 
 def is_table(address: str) -> bool:
     """Whether there is a table at the address. Raises BadAddress."""
-    return DeltaTable.is_deltatable(checked(address))
+    with store_faults(address):
+        return DeltaTable.is_deltatable(checked(address))
 
 
 def checked(address: str) -> str:
@@ -141,10 +147,11 @@ def write_file(
     folder = "".join(f"{key}={_NULL if value is None else value}/" for key, value in values.items())
     name = f"{folder}{uuid.uuid4()}.parquet"
     filesystem, root = filesystem_of(address)
-    filesystem.create_dir(f"{root}/{folder}".rstrip("/"), recursive=True)
-    with filesystem.open_output_stream(f"{root}/{name}") as stream:
-        write_parquet(stream, rows, bodies, packed)
-        size = stream.tell()
+    with store_faults(address):
+        filesystem.create_dir(f"{root}/{folder}".rstrip("/"), recursive=True)
+        with filesystem.open_output_stream(f"{root}/{name}") as stream:
+            write_parquet(stream, rows, bodies, packed)
+            size = stream.tell()
     return AddAction(name, size, values, int(time.time() * 1000), True, _statistics(rows))
 
 
@@ -288,9 +295,10 @@ def commit(
     transactions = [Transaction(app, version) for app, version in (marks or {}).items()]
     properties = CommitProperties(custom_metadata=dict(why or {}), app_transactions=transactions)
     columns = table.metadata().partition_columns
-    table.create_write_transaction(
-        list(files), "append", table.schema(), columns, commit_properties=properties
-    )
+    with store_faults(table.table_uri):
+        table.create_write_transaction(
+            list(files), "append", table.schema(), columns, commit_properties=properties
+        )
 
 
 def read_file(address: str, path: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -306,7 +314,7 @@ def read_file(address: str, path: str, columns: Sequence[str] | None = None) -> 
         Names of columns; None: all.
     """
     filesystem, root = filesystem_of(address)
-    with filesystem.open_input_file(f"{root}/{path}") as stream:
+    with store_faults(address), filesystem.open_input_file(f"{root}/{path}") as stream:
         return pq.ParquetFile(stream).read(columns=None if columns is None else list(columns))
 
 
@@ -314,7 +322,7 @@ def read_table(address: str, schema: pa.Schema) -> pa.Table:
     """All of a table without partitions, the columns of `schema`; no rows where there is no table."""
     if not is_table(address):
         return schema.empty_table()
-    paths = pa.table(DeltaTable(address).get_add_actions())["path"].to_pylist()
+    paths = pa.table(open_table(address).get_add_actions())["path"].to_pylist()
     parts = [read_file(address, path, schema.names) for path in paths]
     return pa.concat_tables(parts) if parts else schema.empty_table()
 
@@ -322,8 +330,9 @@ def read_table(address: str, schema: pa.Schema) -> pa.Table:
 def delete_files(address: str, files: Sequence[AddAction]) -> None:
     """Remove files that were written and will not be committed."""
     filesystem, root = filesystem_of(address)
-    for file in files:
-        filesystem.delete_file(f"{root}/{file.path}")
+    with store_faults(address):
+        for file in files:
+            filesystem.delete_file(f"{root}/{file.path}")
 
 
 def filesystem_of(address: str) -> tuple[pa.fs.FileSystem, str]:

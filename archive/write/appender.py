@@ -18,6 +18,7 @@ from deltalake.exceptions import CommitFailedError
 from deltalake.transaction import AddAction
 
 from archive.layout import partition_of, table_of
+from archive.tables.faults import store_faults
 from archive.tables.fingerprints import SchemaKeeper
 from archive.tables.store import commit, delete_files, survey_table, write_file
 from archive.write.quarantine import Quarantine
@@ -154,8 +155,8 @@ class Appender:
         """Write what was gathered; answers where the sources stand now.
 
         None when another archiver has gone on with one of the sources: nothing is written, what was gathered
-        is dropped, and `marks` says where to go on. Raises NoSchemaSource when a schema registry does not
-        answer; what was gathered is still there then.
+        is dropped, and `marks` says where to go on. Raises Unreachable when a schema registry or an object
+        store does not answer; what was gathered is still there then.
         """
         told = {app: gathered.next for app, gathered in self._gathered.items() if gathered.records}
         if told:
@@ -194,7 +195,8 @@ class Appender:
     def _commit(self, files: list[AddAction], told: dict[str, int]) -> bool:
         tried = False
         while True:
-            self._table.update_incremental()
+            with store_faults(self.archive):
+                self._table.update_incremental()
             stand = {app: self._table.transaction_version(app) for app in told}
             if tried and stand == told:
                 return True  # our commit; only the answer was lost

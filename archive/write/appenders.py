@@ -87,7 +87,8 @@ class Appenders:
         """Write what was gathered; answers where the sources stand now.
 
         None when another archiver has gone on with one of the sources: `marks` says where to go on. Raises
-        NoSchemaSource when a schema registry does not answer; what was gathered is still there then.
+        Unreachable when a schema registry or an object store does not answer; what was gathered is still
+        there then.
         """
         stands = [appender.flush() for appender in self._appenders.values()]
         told: dict[str, int] = {}

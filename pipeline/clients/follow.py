@@ -12,14 +12,12 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
-    TIMESTAMP_NOT_AVAILABLE,
     Consumer,
     KafkaError,
     KafkaException,
@@ -46,7 +44,8 @@ from pipeline.broker.logs import NowAndThen
 from pipeline.broker.members import LEAVE_SECONDS, SETTLED_SECONDS, is_fence, leave, replicas
 from pipeline.broker.partition import Partition
 from pipeline.broker.topics import left_out, topic_ids
-from schemas.errors import NoSchemaSource, ZadsError
+from pipeline.clients.keeper import Followed, Keeper, Received, received_of
+from schemas.errors import Unreachable, ZadsError
 
 log = logging.getLogger(__name__)
 
@@ -61,18 +60,6 @@ _PROOF_SECONDS = 0.5
 Place = tuple[str, int]
 
 
-class Received(NamedTuple):
-    """A record as Kafka gave it. timestamp: Unix time in ms, None where the topic keeps none."""
-
-    raw: bytes
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int | None
-    key: bytes | None
-    headers: tuple[tuple[str, bytes | None], ...]
-
-
 class _Arrived(NamedTuple):
     """Records of one source, for which it is not yet proved that the topic is still the same one."""
 
@@ -80,48 +67,6 @@ class _Arrived(NamedTuple):
     source: str
     records: list[Received]
     next_offset: int
-
-
-class Keeper(Protocol):
-    """What keeps the records. A source is one partition of one topic as this group reads it, by name."""
-
-    @property
-    def due(self) -> bool:
-        """Whether it is time to flush."""
-
-    def marks(self, sources: Iterable[str]) -> dict[str, int]:
-        """The offset at which each source goes on, of those known; what was gathered is forgotten."""
-
-    def append(self, source: str, records: Sequence[Received], next_offset: int) -> None:
-        """Collect records of a source, in order.
-
-        Parameters
-        ----------
-        source
-            The source's name.
-        records
-            The records.
-        next_offset
-            Where the source goes on after them.
-        """
-
-    def flush(self) -> dict[str, int] | None:
-        """Keep what was gathered and answer where the sources stand; None when somebody else has gone on
-        with one of them: then nothing is kept, and `marks` says where to go on."""
-
-
-@dataclass
-class Followed:
-    """How far it is.
-
-    read: records; partitions: that are ours now. lost: partition -> what can no longer be read; made_again:
-    topics that were made again under us, and were read from their beginning.
-    """
-
-    read: int = 0
-    partitions: int = 0
-    lost: dict[str, str] = field(default_factory=dict)
-    made_again: list[str] = field(default_factory=list)
 
 
 class _NotNow(BrokerError):
@@ -181,6 +126,7 @@ class Follower:
         self._lasting = NowAndThen(log)
         self._confirmed = False  # that the group's first answer leaves no topic out
         self._fenced = False  # somebody has our name, perhaps we ourselves
+        self._waits = False  # nothing can be kept now, so nothing is read
         self.followed = Followed()
         self._replica = replica
         self._consumer = self._new_consumer()
@@ -200,11 +146,11 @@ class Follower:
             while not self._stop.is_set() and not self._drained(ends):
                 try:
                     heard = self._go_on(heard)
-                except (_NotNow, KafkaException) as error:
+                except (_NotNow, Unreachable, KafkaException) as error:
                     self._begin_anew(error)
                 on_progress(self.followed)
             while not self._flush() and not self._stop.is_set():
-                pass  # its schemas cannot be fetched now: what was read must still be kept
+                pass  # it cannot be kept now: what was read must still be kept
         finally:
             if not leave(self._consumer):
                 log.warning("the group was not left in %g s: its session ends by itself", LEAVE_SECONDS)
@@ -212,7 +158,7 @@ class Follower:
 
     def _go_on(self, heard: float) -> float:
         """Once round the loop; when (time.monotonic) the broker was heard of last. Raises _NotNow,
-        KafkaException."""
+        KafkaException, Unreachable."""
         if self._fenced:
             self._see_who_has_our_place()
         elif self._receive():
@@ -228,11 +174,12 @@ class Follower:
             self._flush()
         return heard
 
-    def _begin_anew(self, error: _NotNow | KafkaException) -> None:
+    def _begin_anew(self, error: _NotNow | Unreachable | KafkaException) -> None:
         """Join the group again when the broker answers; raises an error that no waiting mends."""
         if isinstance(error, KafkaException) and fault_of(error.args[0], "read") is not Fault.ENVIRONMENT:
             raise error
-        self._lasting.warn("the broker did not answer, joining the group again", error)
+        who = "the archive" if isinstance(error, Unreachable) else "the broker"
+        self._lasting.warn(f"{who} did not answer, joining the group again", error)
         self._sources, self._reached, self._unproved = {}, {}, []
         self._stop.wait(_AGAIN)
         self._wait_for_broker()
@@ -368,15 +315,19 @@ class Follower:
         """Give the records to the keeper. If another follower has gone on with a partition, begin again at
         the marks.
 
-        False when nothing could be kept because a schema registry does not answer; what was read stays.
+        False when nothing could be kept because a schema registry or an object store does not answer; what
+        was read stays, and no more is read: an outage of ten minutes must not fill the memory.
         """
         self._prove()
         try:
             stand = self._keeper.flush()
-        except NoSchemaSource as error:  # what was gathered stays, and is tried again
-            self._lasting.warn("nothing can be kept now", error)
-            time.sleep(_AGAIN)
+        except Unreachable as error:  # what was gathered stays, and is tried again
+            self._lasting.warn("nothing can be kept now, waiting", error)
+            self._consumer.pause(self._consumer.assignment())
+            self._waits = True
+            self._stop.wait(_AGAIN)
             return False
+        self._go_on_reading()
         if stand is None:
             log.warning("another follower has gone on with one of our partitions; looking where to go on")
             for place, start in self._starts(self._sources).items():
@@ -391,6 +342,13 @@ class Follower:
         if offsets:
             self._consumer.commit(offsets=offsets, asynchronous=True)
         return True
+
+    def _go_on_reading(self) -> None:
+        """After nothing could be kept for a while."""
+        if self._waits:
+            log.warning("it is kept again")
+            self._consumer.resume(self._consumer.assignment())
+            self._waits = False
 
     def _take(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Partitions that are ours now: go on where the keeper stands."""
@@ -408,7 +366,7 @@ class Follower:
         self._prove()
         try:
             self._keeper.flush()
-        except NoSchemaSource as error:  # then it is read once more, by whoever has the partitions
+        except Unreachable as error:  # then it is read once more, by whoever has the partitions
             log.warning("what was read last cannot be kept now: %s", error)
         self._unproved = []
         consumer.unassign()
@@ -487,21 +445,10 @@ class Follower:
         if waiting or passes_by_itself(error):  # a pattern that matches nothing yet: usual in the evening
             log.log(logging.DEBUG if waiting else logging.WARNING, "following: %s", sentence(error))
             return False
+        if error.code() == KafkaError._MAX_POLL_EXCEEDED:  # librdkafka joins the group again by itself
+            self._lasting.warn("keeping took so long that the group went on without us", sentence(error))
+            return False
         raise BrokerError(f"cannot read at {self._bootstrap}: {sentence(error)}")
-
-
-def received_of(message: Message) -> Received:
-    """What is kept of a message."""
-    kind, written = message.timestamp()
-    return Received(
-        raw=message.value() or b"",
-        topic=message.topic(),
-        partition=message.partition(),
-        offset=message.offset(),
-        timestamp=None if kind == TIMESTAMP_NOT_AVAILABLE else written,
-        key=message.key(),
-        headers=tuple(message.headers() or ()),
-    )
 
 
 @contextmanager

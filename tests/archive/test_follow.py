@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,10 +17,12 @@ import pytest
 from deltalake import DeltaTable
 
 from archive.care.check import check
+from archive.tables.faults import StoreAway
 from archive.write.appender import Appender, Limits
 from cluster.kafka.broker import Broker
 from pipeline.broker.client import topic_names
-from pipeline.clients.follow import Followed, Follower, received_of
+from pipeline.clients.follow import Follower
+from pipeline.clients.keeper import Followed, Received, received_of
 from pipeline.clients.missed import missed
 from pipeline.clients.publish import publish_packets
 from tests.archive.helpers import as_words, night, packets_in, records_in, rows_of
@@ -134,6 +136,45 @@ def test_a_stop_keeps_what_was_read(broker: Broker, tmp_path: Path) -> None:
 
     follower.run(on_progress=stop)
     assert archived(tmp_path) == 100
+
+
+class Away(Appender):
+    """An archive in an object store that does not answer while `away`. gathered: what waits in memory then."""
+
+    away, gathered, asked = True, 0, 0
+
+    def append(self, app: str, records: Sequence[Received], next_position: int) -> None:
+        super().append(app, records, next_position)
+        if self.away:
+            self.gathered = self._count
+
+    def flush(self) -> dict[str, int] | None:
+        self.asked += 1
+        if self.away:
+            raise StoreAway("s3://alerts: the store does not answer")
+        return super().flush()
+
+
+def test_an_archive_that_is_away_is_waited_for(broker: Broker, tmp_path: Path) -> None:
+    """Nothing is lost or kept twice, and what waits in memory does not grow with the outage."""
+    servers, topic = broker.bootstrap_servers, topics.new_topic(broker.bootstrap_servers)
+    packets = [alert.packet for alert in night(60, 14, 1)]
+    appender = Away(str(tmp_path), limits=Limits(packets=1))
+    follower = Follower(appender, topic, servers, group=topic)
+    topics.write(servers, topic, *packets[:5])
+
+    def under_way(followed: Followed) -> None:
+        if appender.asked == 1 and followed.read < 60:
+            topics.write(servers, topic, *packets[5:])
+        appender.away = appender.asked < 4
+        if appender.appended.kept == 60 or time.monotonic() > deadline:
+            follower.stop()
+
+    deadline = time.monotonic() + 60
+    follower.run(on_progress=under_way)
+    assert as_words(packets_in(tmp_path)) == as_words(p for raw in packets for p in records_in(raw))
+    assert appender.asked >= 5
+    assert appender.gathered <= 5, "it read on while nothing could be kept"
 
 
 def test_a_topic_made_again_is_kept_from_its_beginning(broker: Broker, tmp_path: Path) -> None:
