@@ -139,7 +139,7 @@ def test_a_stop_keeps_what_was_read(broker: Broker, tmp_path: Path) -> None:
 
 
 class Away(Appender):
-    """An archive in an object store that does not answer while `away`. gathered: what waits in memory then."""
+    """An archive whose store does not answer while `away`. gathered: what waits in memory then."""
 
     away, gathered, asked = True, 0, 0
 
