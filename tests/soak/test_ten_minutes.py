@@ -110,10 +110,10 @@ def test_away(own_broker: Broker, tmp_path: Path, what: str) -> None:
         world.archiver.until(lambda: len(world.kept()) >= 50, 120)
         how, who = AWAY[what]
         texts = {"run": world.run.text, "archiver": world.archiver.log.read_text}
+        before = {one: len(texts[one]()) for one in who}
         with how(world):  # type: ignore[attr-defined]
             if what != "broker":
                 publish_night(world.servers, alerts[400:])
-            before = {one: len(texts[one]()) for one in who}
             until = time.monotonic() + AWAY_SECONDS
             while time.monotonic() < until:
                 assert world.run.process.poll() is None, world.run.text()[-3000:]
