@@ -14,7 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from commands.shared.alerts import What, is_candid, is_public_packet, packets_named
-from commands.shared.options import Archive, Bootstrap, Config, Json, Schemas, settings_of
+from commands.shared.exposed import Find, in_archive, in_stream, judged_beside
+from commands.shared.options import Archive, Bootstrap, Config, Json, Schemas, counted, settings_of
 from commands.shared.why import Asked, asked_channels, names_channel, obstacles, source_of
 from schemas.json_text import to_json
 
@@ -35,7 +36,8 @@ def register(app: typer.Typer) -> None:
 class Explained:
     """One alert, what each cut of a filter said of it (see `Filter.explain`), and the values it gives.
 
-    seen: False for one that a public channel does not see.
+    seen: False for one that a public channel does not see. beside: of a filter of whole exposures, in which
+    exposure it was judged, beside how many alerts, and where these came from (see `Beside.told`).
     """
 
     candid: int
@@ -43,9 +45,13 @@ class Explained:
     cuts: pd.DataFrame
     gives: dict[str, Any]
     seen: bool = True
+    beside: dict[str, Any] | None = None
 
     @property
-    def passes(self) -> bool:
+    def passes(self) -> bool | None:
+        """None when it cannot be judged."""
+        if self.beside is not None and self.beside["missing"]:
+            return None
         return self.seen and not self.cuts["stopped"].any()
 
 
@@ -76,9 +82,10 @@ def explain(
     """Tell for each cut of a filter whether an alert passes it, and on what values.
 
     The alert is a public one of the archive, by candid or objectId, of which a filter sees the public
-    history, as in `zads replay`; or a packet file, which it sees whole. A channel sees what it may see; of a
-    channel it also tells what else may keep an alert out: access, topics, whether it was enabled and not
-    suspended when the alert came.
+    history, as in `zads replay`; or a packet file, which it sees whole. A filter of whole exposures judges
+    the alert beside the others of its exposure, which are found in the stream or the archive. A channel sees
+    what it may see; of a channel it also tells what else may keep an alert out: access, topics, whether it
+    was enabled and not suspended when the alert came.
 
     Example: `zads explain asteroid 2475433850315015009 --param rb_min=0.5`
 
@@ -111,8 +118,8 @@ def _of_filter(
 
     chosen = filter_named(named).using(**parameters(param or []))
     public = not collaboration and not Path(what).is_file()
-    packets = packets_named(what, archive, public)
-    alerts = [alert for raw in packets for alert in explained(chosen, raw, what, public, source)]
+    packets, find = packets_named(what, archive, public), in_archive(archive, public)
+    alerts = [alert for raw in packets for alert in explained(chosen, raw, what, public, source, find)]
     return [_plain(alert, chosen) for alert in alerts]
 
 
@@ -175,7 +182,10 @@ def told_of(
         if public and not Path(what).is_file() and not is_public_packet(raw):
             alerts += _unseen(raw)
         else:
-            alerts += explained(chosen, raw, what, public, source)
+            find = in_archive(archive, public)
+            if chosen.scope == "exposure" and not Path(what).is_file():
+                find = in_stream(settings, source_of(archive, _candid_of(raw)), find)
+            alerts += explained(chosen, raw, what, public, source, find)
     places = _places(settings, topic, alerts)
     told = []
     for alert in alerts:
@@ -184,6 +194,13 @@ def told_of(
         where = {"delivered": places[alert.candid], "obstacles": reasons, "topic": topic}
         told.append(_plain(alert, chosen) | where)
     return told
+
+
+def _candid_of(raw: bytes) -> int:
+    from schemas.frame import value_in_packet
+    from schemas.packets.packet import read_packet
+
+    return int(value_in_packet(read_packet(raw)[0], "candid"))
 
 
 def _unseen(raw: bytes) -> Iterator[Explained]:
@@ -199,15 +216,32 @@ def _unseen(raw: bytes) -> Iterator[Explained]:
 
 
 _FOR_PEOPLE = ("filter", "units", "topic")
+_VERDICTS = {
+    True: "[green]passes[/]",
+    False: "[red]does not pass[/]",
+    None: "[yellow]cannot be judged by[/]",
+}
+
+
+def _words_of(beside: dict[str, Any]) -> str:
+    """In which exposure it was judged, or why it was not."""
+    of = f"exposure {beside['exposure']}"
+    if beside["missing"]:
+        return escape(f"it is judged with its whole exposure ({of}), and {beside['missing']}")
+    return escape(
+        f"judged in {of}, {counted(beside['members'], 'alert')} with this one, from {beside['where']}"
+    )
 
 
 def show_explained(told: Sequence[dict[str, Any]]) -> None:
     """Print what `told_of` tells: each cut of each alert, and of a channel where the alert is or why not."""
     console = Console()
     for one in told:
-        verdict = "[green]passes[/]" if one["passes"] else "[red]does not pass[/]"
+        verdict = _VERDICTS[one["passes"]]
         name = f"[bold]{escape(one['objectId'])}[/], candid {one['candid']}"
         console.print(f"{name}: {verdict} {escape(one['filter'])}")
+        if beside := one.get("exposure"):
+            console.print(f"  {_words_of(beside)}", soft_wrap=True, highlight=False)
         console.print(_table(one["cuts"]))
         for value, number in one["values"].items():
             unit = one["units"].get(value, "").replace("text", "")
@@ -261,7 +295,12 @@ def parameters(given: list[str]) -> dict[str, str]:
 
 
 def explained(
-    chosen: Filter, raw: bytes, name: str, public: bool = False, schemas: SchemaSource | None = None
+    chosen: Filter,
+    raw: bytes,
+    name: str,
+    public: bool = False,
+    schemas: SchemaSource | None = None,
+    find: Find | None = None,
 ) -> Iterator[Explained]:
     """Every alert of a packet.
 
@@ -277,6 +316,8 @@ def explained(
         As a public channel sees it: without history rows that are not public.
     schemas : SchemaSource, optional
         Of packets with Confluent's framing.
+    find : Find, optional
+        Of a filter of whole exposures: where the others of an exposure are looked for.
 
     Raises
     ------
@@ -294,6 +335,11 @@ def explained(
     survey = packet_survey(raw, schemas)
     if survey not in chosen.surveys:
         raise FilterError(f"{name} is of {survey}; {chosen.name} is for {chosen.of}")
+    if chosen.scope == "exposure":
+        assert find is not None
+        for one in judged_beside(chosen, raw, public, find, schemas):
+            yield Explained(one.candid, one.objectId, one.cuts, one.gives, beside=one.told)
+        return
     maker = frames_of(reads, survey, public)
     batch = PacketReader(maker.columns, survey, schemas).read([raw])
     if batch.refused:
@@ -338,6 +384,11 @@ def brief(value: Any) -> str:
 
 
 def _counts(told: Sequence[dict[str, Any]]) -> str:
+    unjudged = sum(one["passes"] is None for one in told)
+    return _passing(told) + (f" {unjudged} cannot be judged." if unjudged else "")
+
+
+def _passing(told: Sequence[dict[str, Any]]) -> str:
     passed = [one for one in told if one["passes"]]
     objects, passed_objects = ({one["objectId"] for one in some} for some in (told, passed))
     return (
@@ -353,4 +404,6 @@ def _plain(alert: Explained, chosen: Filter) -> dict[str, Any]:
         cut["passed"] = None if cut["passed"] not in (True, False) else bool(cut["passed"])
         cut["stopped"] = bool(cut["stopped"])
     of = {"candid": alert.candid, "objectId": alert.objectId, "passes": alert.passes}
+    if alert.beside is not None:
+        of["exposure"] = alert.beside
     return {**of, "values": alert.gives, "cuts": cuts, "filter": repr(chosen), "units": dict(chosen.gives)}

@@ -217,19 +217,18 @@ def _stopped_with_others(
 ) -> list[str]:
     """Of a channel of whole exposures: the cut that stops it beside those that it was judged with."""
     from commands.shared.exposed import stopped_by
-    from pipeline.clients.exposures import judgement
-    from pipeline.clients.where import record
+    from pipeline.clients.exposures import judgement, records
     from pipeline.live.exposures.gathering import Place as Within
 
     topic, here = place[0], Within(*place[1:])
     judged = judgement(settings, topic, here)
     if judged is None:
         return ["its exposure has not been judged yet: the channel waits for the rest of it"]
-    found = {other: record(settings, (topic, *other)) for other in judged.places if other != here}
-    others = [alert.raw for alert in found.values() if alert is not None]
+    found = records(settings, topic, [other for other in judged.places if other != here])
+    others, gone = list(found.values()), len(judged.places) - 1 - len(found)
     beside = f"beside {len(judged.places) - 1} records of its exposure"
-    if len(others) < len(found):
-        return [f"it was judged {beside}, and {len(found) - len(others)} of these are there no more"]
+    if gone:
+        return [f"it was judged {beside}, and {gone} of these are there no more"]
     late = ", when it came late" if judged.late else ""
     cuts = stopped_by(asked.channel, raw, others, schemas)
     return [f'its cut "{cut}" stops it {beside}{late}' for cut in cuts]

@@ -254,7 +254,7 @@ class Filter:
         return returned, cuts.evaluate(self.name, view, returned)
 
     def _values_for(self, alert: pd.DataFrame) -> Mapping[str, Any]:
-        """The parameters' plain values for a frame of one row."""
+        """The parameters' plain values for a frame of one row, or of one exposure."""
         return groups(alert, self.values)[0].values if self.tables else self.values
 
     def computed(self, alert: pd.DataFrame) -> Mapping[str, Mapping[str, Any]]:
@@ -265,20 +265,29 @@ class Filter:
         tell = getattr(self.function, "computed", None)
         return {} if tell is None else tell(alert, **self._values_for(alert))
 
-    def values_of(self, alert: pd.DataFrame) -> dict[str, Any]:
+    def values_of(self, frame: pd.DataFrame, row: int = 0) -> dict[str, Any]:
         """What the filter gives of one alert whether it passes or not: name -> value.
 
-        alert: a frame of one row. A value that is only computed of alerts that pass is left out of others.
+        A value that is only computed of alerts that pass is left out of others.
+
+        Parameters
+        ----------
+        frame
+            The alert alone; for a filter of whole exposures the whole of its exposure.
+        row
+            Which row it is.
         """
-        view = self.restricted(alert)
+        view = self.restricted(frame)
         cuts_returned, given = split(self.name, self.function(view, **self._values_for(view)))
-        passes = all(bool(one[0]) for one in cuts.evaluate(self.name, view, cuts_returned).values())
-        if not passes:
+        masks = list(cuts.evaluate(self.name, view, cuts_returned).values())
+        mask = np.logical_and.reduce(masks) if masks else np.ones(len(view), bool)
+        if not mask[row]:
             given = {name: value for name, value in given.items() if not is_lazy(value)}
+            mask = np.arange(len(view)) == row
         units = {name: self.gives[name] for name in given if name in self.gives}
         given = {name: given[name] for name in units}
-        frame = of_passing(self.name, view, np.ones(1, bool), given, units)
-        return {name: trace.plain(frame[name].iloc[0]) for name in units}
+        values = of_passing(self.name, view, mask, given, units)
+        return {name: trace.plain(values[name].iloc[int(mask[:row].sum())]) for name in units}
 
     def restricted(self, frame: pd.DataFrame) -> AlertView:
         """Only the columns that the filter declared, however many the batch brings.
@@ -298,11 +307,36 @@ class Filter:
         return cuts.funnel(frame, self._run(frame))
 
     def explain(self, frame: pd.DataFrame, candid: int) -> pd.DataFrame:
-        """Each cut of the alert(s) of this candid: cut, passed, stopped (here), and the values it saw."""
-        chosen = frame[frame["candid"] == candid]
-        if chosen.empty:
+        """Each cut of the alert(s) of this candid: cut, passed, stopped (here), and the values it saw.
+
+        A filter of whole exposures judges the alert beside those of its exposure that are in the frame: so
+        the frame must have all of them. The columns `exposure` and `members` tell which, and how many.
+
+        Parameters
+        ----------
+        frame
+            One row an alert.
+        candid
+            Of the alert.
+
+        Raises
+        ------
+        FilterError
+            When the frame has no such alert.
+        """
+        rows = np.flatnonzero(frame["candid"] == candid)
+        if not len(rows):
             raise FilterError(f"no alert with candid {candid} among the {len(frame)} of this frame")
-        return trace.explain(self, chosen)
+        if self.scope != "exposure":
+            return trace.explain(self, frame.iloc[rows])
+        told: list[pd.DataFrame] = [self._explain_whole(frame, row) for row in rows.tolist()]
+        return pd.concat(told, ignore_index=True)
+
+    def _explain_whole(self, frame: pd.DataFrame, row: int) -> pd.DataFrame:
+        """As `explain`, of one row beside its exposure."""
+        members = exposure_of(frame, row)
+        told = trace.explain(self, frame.iloc[members], int(np.searchsorted(members, row)))
+        return told.assign(exposure=trace.plain(frame["exposure"].iloc[row]), members=len(members))
 
     def suggest_reads(self, frame: pd.DataFrame) -> list[str]:
         """The columns that the filter used on this frame: what to write in `reads`."""
@@ -347,6 +381,22 @@ class Filter:
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={value!r}" for name, value in self.values.items())
         return f"<{self.name}({values}) of {self.of}>"
+
+
+def exposure_of(frame: pd.DataFrame, row: int) -> np.ndarray:
+    """The numbers of the rows of a frame that are of the exposure of one of them, ascending.
+
+    Parameters
+    ----------
+    frame
+        With the column `exposure`.
+    row
+        One that has no exposure is alone.
+    """
+    exposures = frame["exposure"]
+    same = (exposures == exposures.iloc[row]).to_numpy(dtype=bool, na_value=False, copy=True)
+    same[row] = True
+    return np.flatnonzero(same)
 
 
 def complete(reads: Iterable[str], surveys: Sequence[str], scope: str) -> tuple[str, ...]:

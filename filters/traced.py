@@ -147,39 +147,51 @@ def columns_used(f: Evaluates, frame: pd.DataFrame) -> list[str]:
     return [str(c) for c in frame.columns if c in noted.used and c not in IDENTITY]
 
 
-def explain(f: Evaluates, alerts: pd.DataFrame) -> pd.DataFrame:
+def explain(f: Evaluates, alerts: pd.DataFrame, beside: int | None = None) -> pd.DataFrame:
     """One row a cut of each alert: candid, cut, passed, stopped (this cut was the first false), saw.
 
     passed is missing for a callable cut that was not reached. saw: column -> value (a list for a history),
     and for an expression the text of each part that is computed -> its value.
+
+    Parameters
+    ----------
+    f
+        The filter.
+    alerts
+        One row an alert, each judged by itself.
+    beside
+        Only the alert of this row, judged beside all the others.
     """
     rows: list[dict[str, Any]] = []
-    for position in range(len(alerts)):
-        rows += _explained(f, alerts.iloc[[position]])
+    if beside is not None:
+        rows = _explained(f, alerts, beside)
+    else:
+        for position in range(len(alerts)):
+            rows += _explained(f, alerts.iloc[[position]], 0)
     return pd.DataFrame(rows, columns=["candid", "cut", "passed", "stopped", "saw"]).astype(
         {"passed": "boolean"}
     )
 
 
-def _explained(f: Evaluates, alert: pd.DataFrame) -> list[dict[str, Any]]:
-    view = traced(f.restricted(alert))
+def _explained(f: Evaluates, alerts: pd.DataFrame, row: int) -> list[dict[str, Any]]:
+    view = traced(f.restricted(alerts))
     returned, cuts = f.evaluate(view)
-    computed = f.computed(f.restricted(alert))
+    computed = f.computed(f.restricted(alerts.iloc[[row]]))
     stopped = False
     rows = []
     for cut, value in returned.items():
         lazy = not isinstance(value, pd.Series) and callable(value)
-        passed = None if lazy and stopped else bool(cuts[str(cut)][0])
+        passed = None if lazy and stopped else bool(cuts[str(cut)][row])
         sources = NOTHING
         if lazy and not stopped:
             sources = getattr(value(view), "sources", NOTHING)
         elif not lazy:
             sources = getattr(value, "sources", NOTHING)
-        saw = {name: plain(view[name].iloc[0]) for name in view.columns if name in sources}
+        saw = {name: plain(view[name].iloc[row]) for name in view.columns if name in sources}
         saw |= {text: plain(value) for text, value in computed.get(str(cut), {}).items()}
         here = passed is False and not stopped
         rows.append(
-            {"candid": int(alert["candid"].iloc[0]), "cut": str(cut), "passed": passed, "stopped": here}
+            {"candid": int(alerts["candid"].iloc[row]), "cut": str(cut), "passed": passed, "stopped": here}
         )
         rows[-1]["saw"] = saw
         stopped = stopped or here

@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.broker.client import admin_client, topic_names
+from confluent_kafka.admin import OffsetSpec
+
+from pipeline.broker.client import admin_client, client_settings, topic_names
 from pipeline.broker.listen import Alert, committed_ends, listen
 from pipeline.broker.members import committed
 from pipeline.broker.partition import Partition
-from pipeline.broker.topics import partitions_of, topic_ids
+from pipeline.broker.ranges import RangeReader
+from pipeline.broker.topics import offsets, partitions_of, topic_ids
 from pipeline.channels.config import RunConfig
 from pipeline.channels.gaps import EXPOSURES_TOPIC
 from pipeline.channels.groups import judged_whole
@@ -54,6 +57,41 @@ def judgement(config: RunConfig, topic: str, place: Place) -> Judgement | None:
             places = (*known, *closing.places)
             found = Judgement(record.timestamp, places, closing.reason == "late")
         before[closing.key] = (*known, *closing.places)
+    return found
+
+
+def records(config: RunConfig, topic: str, places: Sequence[Place]) -> dict[Place, bytes]:
+    """The records at some places of a topic, of those that are still there.
+
+    Parameters
+    ----------
+    config
+        The broker.
+    topic
+        That they are in.
+    places
+        Partitions and offsets.
+
+    Raises
+    ------
+    BrokerError, KafkaException, Stalled
+        When the broker does not answer.
+    """
+    found: dict[Place, bytes] = {}
+    numbers = sorted({place.partition for place in places})
+    admin = admin_client(config.bootstrap_servers, **config.client)
+    partitions = set(partitions_of(admin, [topic])) & {Partition(topic, number) for number in numbers}
+    beginnings = offsets(admin, list(partitions), OffsetSpec.earliest()) if partitions else {}
+    for partition, beginning in sorted(beginnings.items()):
+        kafka = client_settings(config.bootstrap_servers, **config.client)
+        reader = RangeReader(kafka, f"{config.group}-exposures", partition)
+        try:
+            for place in sorted(p for p in places if p.partition == partition.number):
+                if place.offset >= beginning:
+                    for record in reader.read(place.offset, place.offset + 1):
+                        found[place] = record.value() or b""
+        finally:
+            reader.close()
     return found
 
 

@@ -81,6 +81,54 @@ def test_explain_says_what_a_replay_says(archive: Path, alerts: list[SimulatedAl
         assert [one["passes"] for one in again] == [not passes]
 
 
+FEW = """
+from zads import alert_filter
+
+@alert_filter(reads=["rb"], scope="exposure", gives={"size": ""})
+def few(alerts, *, most: int = 4):
+    "Of exposures with few alerts."
+    size = alerts.groupby("exposure")["candid"].transform("size")
+    return {"real": alerts["rb"] > 0.1, "few": lambda left: size[left.index] <= most}, {"size": size}
+"""
+
+
+def test_explain_judges_a_whole_exposure_or_says_that_it_cannot(
+    archive: Path, alerts: list[SimulatedAlert], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(FEW)
+    named, of = f"{tmp_path / 'mine.py'}:few", {a.candid: exposure_of(a) for a in alerts}
+    passing = set(replay(load(named), Archive(archive)).matches["candid"].tolist())
+    public = Counter(of[a.candid] for a in alerts if a.programid == 1)
+    (large, size), *_, (small, _) = public.most_common()
+    assert size > 4
+    for exposure in (large, small):
+        alert = next(a for a in alerts if of[a.candid] == exposure and a.programid == 1)
+        (told,) = json.loads(zads(archive, "explain", named, str(alert.candid), "--json").stdout)
+        assert told["passes"] == (alert.candid in passing)
+        assert told["exposure"]["members"] == told["values"]["size"] == public[exposure]
+        assert (told["exposure"]["exposure"], told["exposure"]["where"]) == (exposure, "the archive")
+    words = zads(archive, "explain", named, str(alert.candid)).stdout
+    assert f"judged in exposure {small}, 1 alert with this one, from the archive" in words
+
+    file, other = tmp_path / "one.avro", next(iter(simulate(1, 6)))
+    file.write_bytes(other.packet)
+    (told,) = json.loads(zads(archive, "explain", named, str(file), "--json").stdout)
+    assert (told["passes"], told["cuts"], told["values"]) == (None, [], {})
+    assert "the archive has none of this exposure" in told["exposure"]["missing"]
+    words = zads(archive, "explain", named, str(file)).stdout
+    assert "cannot be judged by" in words
+    assert "0 of 1 alert passes, 0 of 1 object. 1 cannot be judged." in words
+    assert "cannot be judged by" in zads(tmp_path / "none", "explain", named, str(file)).stdout
+    whole = [a.packet for a in alerts if of[a.candid] == large]
+    file.write_bytes(whole[0])
+    (told,) = json.loads(zads(archive, "explain", named, str(file), "--json").stdout)
+    assert told["exposure"]["members"] == len(whole)
+
+
+def exposure_of(alert: SimulatedAlert) -> int:
+    return int(read_packet(alert.packet)[0]["candidate"]["pid"])
+
+
 def test_explain_every_alert_of_an_object(
     archive: Path, most_seen: str, alerts: list[SimulatedAlert]
 ) -> None:

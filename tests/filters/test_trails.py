@@ -69,6 +69,12 @@ def test_exposures_do_not_see_each_other() -> None:
     assert judged.mask.tolist() == [False] * 5 + [True] * 5
     assert judged.values["on_line"].tolist() == [4, 4, 4, 4, 1]
     assert f.using(most=4).passes(line).all()
+    both = pd.concat([line, other.assign(candid=range(5, 10))], ignore_index=True)
+    told = [f.explain(both, candid) for candid in range(10)]
+    assert [not one["stopped"].any() for one in told] == judged.mask.tolist()
+    assert [one["members"].iloc[0] for one in told] == [5] * 5 + [4] * 4 + [1]
+    assert [one["exposure"].iloc[0] for one in told] == [1] * 5 + [2] * 4 + [3]
+    assert f.values_of(line, 4) == {"on_line": 5.0}
 
 
 def test_of_rubin_too_and_detectors_do_not_see_each_other() -> None:

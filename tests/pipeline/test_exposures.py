@@ -371,6 +371,21 @@ def closed_as(servers: str, *reasons: str) -> Counter[int]:
     return found
 
 
+def assert_explained_as_it_was_judged(
+    servers: str, folder: Path, packets: list[Packet], differing: set[int]
+) -> None:
+    """Of an exposure that was too large only in the end: beside those that were judged with it."""
+    candid = min(differing & set(delivered(servers)))
+    (pid,) = {p["pid"] for p in packets if p["candid"] == candid}
+    words = ("explain", "channel.few", str(candid), "--json", "--archive", str(folder))
+    (told,) = json.loads(zads(folder.parent, *words, "--bootstrap", servers))
+    assert told["passes"]
+    assert told["exposure"] | {"where": ""} == {"exposure": pid, "members": MOST, "where": "", "missing": ""}
+    assert told["exposure"]["where"].startswith("the stream")
+    whole = json.loads(zads(folder.parent, "explain", "mine.py:few", *words[2:]))
+    assert [(one["passes"], one["exposure"]["members"]) for one in whole] == [(False, MOST + 1)]
+
+
 def assert_replay_differs_only_where_something_was_late(
     servers: str, folder: Path, packets: list[Packet], late: set[int]
 ) -> None:
@@ -383,6 +398,7 @@ def assert_replay_differs_only_where_something_was_late(
     assert dict(zip(again["candid"], again["size"], strict=True)) == whole
     differing = set(delivered(servers)) ^ set(whole)
     assert differing
+    assert_explained_as_it_was_judged(servers, folder, packets, differing)
     assert {p["pid"] for p in packets if p["candid"] in differing} <= late
     told = in_force(RunConfig(bootstrap_servers=servers), "few")
     ran = repeated(Channel("few", few), told, Archive(folder), Externals(), None)
