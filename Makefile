@@ -56,6 +56,7 @@ bench: $(STAMP) ## every speed claim, measured beside its peer
 	$(BIN)/python -m benchmarks.sandbox
 	$(BIN)/python -m benchmarks.attack
 	$(BIN)/python -m benchmarks.crossmatch
+	$(BIN)/python -m benchmarks.stamps
 	$(BIN)/python -m benchmarks.channels cost
 	$(BIN)/python -m benchmarks.channels crowd
 

@@ -78,6 +78,11 @@ class Tiles:
         self._order, self._pixel = order[by_place], pixel[by_place]
         self._begins, self._ends = begins[by_place], ((pixel + 1) << shift)[by_place]
 
+    @property
+    def bytes(self) -> int:
+        """Of the cells that are in memory, about."""
+        return sum(tile.bytes for tile in self._kept.values())
+
     def of(self, healpix: np.ndarray) -> np.ndarray:
         """The number of the cell in which each place (HEALPix index, order 29, nested) lies; −1: in none."""
         number = np.searchsorted(self._begins, healpix, side="right") - 1
@@ -94,7 +99,7 @@ class Tiles:
         with self._lock:
             self.loads += 1
             self._kept[number] = made
-            while len(self._kept) > 1 and sum(tile.bytes for tile in self._kept.values()) > self.most_bytes:
+            while len(self._kept) > 1 and self.bytes > self.most_bytes:
                 self._kept.popitem(last=False)
         return made
 

@@ -65,7 +65,7 @@ def stamp_sky(packet: Mapping[str, Any], which: str) -> StampSky | None:
     try:
         data = stamp_bytes(packet, which)
         if data is not None:
-            return _of_header(data)
+            return sky_of_header(data)
     except (PacketError, ValueError, KeyError):  # a header that does not say: the survey's room may
         pass
     survey = survey_of_packet(packet)
@@ -74,8 +74,11 @@ def stamp_sky(packet: Mapping[str, Any], which: str) -> StampSky | None:
     )
 
 
-def _of_header(data: bytes) -> StampSky:
-    """By the first header. Raises KeyError, ValueError when it does not say."""
+def sky_of_header(data: bytes) -> StampSky:
+    """How a stamp lies on the sky by the first header of its FITS file, which is not gzipped.
+
+    Raises KeyError, ValueError when it does not say.
+    """
     end = data.find(b"END".ljust(_CARD))
     cards = {
         data[at : at + 8].strip().decode("ascii", "replace"): data[at + 10 : at + _CARD].split(b"/")[0]

@@ -4,6 +4,7 @@ neighbours kept."""
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,8 @@ import pyarrow as pa
 import pytest
 from astropy import units as u
 from astropy.coordinates import SkyCoord
+from astropy.io import fits
+from astropy.wcs import WCS
 
 from archive.read.archive import Archive
 from archive.replay.usual import usual_alerts
@@ -22,11 +25,14 @@ from filters.exposures.bright_stars import from_star
 from filters.external import Externals
 from filters.external.externals import frames_of
 from schemas.packets.reader import PacketReader
-from simulator import simulate, truth_table
+from simulator import simulate, simulate_rubin, truth_table
 from tests.archive.helpers import night, write_packets
 
 BRIGHT, FAINT = (150.0, 40.0), (150.5, 40.2)
 """Two stars, of magnitudes 7 and 9: far from all that is simulated."""
+
+
+Place = tuple[float, float, float, float]
 
 
 def beside(star: tuple[float, float], north: float, east: float) -> tuple[float, float]:
@@ -56,9 +62,7 @@ def test_planted_artefacts_are_rejected_and_innocent_neighbours_kept(tmp_path: P
     places += [beside(FAINT, 5.0, 5.0), beside(FAINT, 20.0, 0.0)]  # two alone with the other star
     for row, (ra, dec) in zip([*planted, *innocent], places, strict=True):
         columns["ra"][row], columns["dec"][row], columns["pid"][row] = ra, dec, exposure
-    for name, values in columns.items():
-        kind = table.schema.field(name)
-        table = table.set_column(table.schema.get_field_index(name), kind, pa.array(values, kind.type))
+    table = with_columns(table, columns)
     judged = f.judge(maker.frame(table))
     assert np.flatnonzero(~judged.mask).tolist() == sorted(planted.tolist())
     told = f.evaluate(f.restricted(maker.frame(table)))[1]
@@ -98,6 +102,78 @@ def test_one_exposure_does_not_see_another() -> None:
     lonely = frame([1, 1, 1], offsets, (10.0, 0.0))
     lonely[["bright.sep", "bright.ra", "bright.dec", "bright.mag"]] = np.nan  # no star within the radius
     assert f.passes(lonely).all()
+
+
+def turned(data: bytes) -> WCS:
+    """How a stamp lies on the sky, by astropy alone."""
+    header = fits.Header.fromstring(data[: data.index(b"END".ljust(80))].decode())
+    header["CTYPE1"], header["CTYPE2"] = "RA---TAN", "DEC--TAN"
+    return WCS(header)
+
+
+def on_detector(wcs: WCS, star: tuple[float, float], along: float, across: float, angle: float) -> Place:
+    """ra, dec, x and y of a place so many pixels along and across a spike of a star at (2000, 2000)."""
+    turn = np.radians(angle)
+    x = 2000 + along * np.cos(turn) - across * np.sin(turn)
+    y = 2000 + along * np.sin(turn) + across * np.cos(turn)
+    wcs = wcs.deepcopy()
+    wcs.wcs.crpix, wcs.wcs.crval = (2001, 2001), star
+    ra, dec = wcs.all_pix2world([[x, y]], 0)[0]
+    return float(ra), float(dec), float(x), float(y)
+
+
+def test_of_rubin_the_spikes_turn_with_the_camera_and_trails_are_found(tmp_path: Path) -> None:
+    """Planted on one detector of a visit of the simulated night, whose stamps are turned."""
+    star, angle = (59.2, -49.0), 30.0
+    add_catalogue(pd.DataFrame([star], columns=["ra", "dec"]).assign(mag=8.0), "bright", 300, root=tmp_path)
+    alerts = list(simulate_rubin(400, seed=5))
+    visits = pd.Series([one.pid // 1000 for one in alerts])
+    rows = np.flatnonzero(visits == visits.value_counts().index[0])
+    planted, innocent = rows[:9], rows[9:15]
+    f = load("filters.exposures.bright_stars:no_star_artefact_rubin")
+    trails = load("filters.exposures.trails:no_trail_rubin")
+    reads = dict.fromkeys([*f.require_reads(), *trails.require_reads()])
+    maker = frames_of(tuple(reads), "lsst", externals=Externals(tmp_path))
+    table = PacketReader(maker.columns, "lsst").read([one.packet for one in alerts]).table
+    wcs = turned(table["cutoutDifference"][int(planted[0])].as_py())
+    spikes = [(300.0, 10.0), (-420.0, -12.0), (5.0, 500.0), (-10.0, -350.0)]
+    halo = [(60.0, 40.0), (-80.0, 90.0), (100.0, -70.0), (20.0, 30.0), (0.0, -90.0)]
+    beside = [
+        (300.0, 300.0),
+        (250.0, 60.0),
+        (1500.0, 900.0),
+        (-900.0, 850.0),
+        (40.0, 1450.0),
+        (700.0, -1300.0),
+    ]
+    columns = {name: table[name].to_pylist() for name in ("ra", "dec", "x", "y", "detector")}
+    for row, offset in zip([*planted, *innocent], [*spikes, *halo, *beside], strict=True):
+        for name, value in zip(("ra", "dec", "x", "y"), on_detector(wcs, star, *offset, angle), strict=True):
+            columns[name][row] = value
+        columns["detector"][row] = 500
+    judged = f.using(angle=angle).judge(maker.frame(with_columns(table, columns)))
+    assert np.flatnonzero(~judged.mask).tolist() == sorted(planted.tolist())
+    kept = judged.values["turn"][np.flatnonzero(judged.mask) == innocent[0]].iloc[0]
+    there = on_detector(wcs, star, 300.0, 0.0, angle)
+    told = SkyCoord(*star, unit="deg").position_angle(SkyCoord(*there[:2], unit="deg")).deg
+    assert (kept - told) % 90 == pytest.approx(0, abs=0.1) or (kept - told) % 90 > 89.9
+    assert f.using(angle=angle + 45).judge(maker.frame(with_columns(table, columns))).mask[planted[:4]].all()
+    blind = with_columns(table, columns | {"cutoutDifference": [None] * len(alerts)})
+    judged = f.using(angle=angle).judge(maker.frame(blind))
+    assert np.flatnonzero(~judged.mask).tolist() == sorted(planted[4:].tolist())
+    assert judged.values["turn"].isna().all()
+
+    for number, row in enumerate(planted):  # a satellite across the detector
+        columns["x"][row], columns["y"][row] = 150.0 + 400 * number, 3500.0 - 370 * number + 4 * (number % 2)
+    judged = trails.judge(maker.frame(with_columns(table, columns)))
+    assert np.flatnonzero(~judged.mask).tolist() == sorted(planted.tolist())
+
+
+def with_columns(table: pa.Table, columns: dict[str, list[Any]]) -> pa.Table:
+    for name, values in columns.items():
+        kind = table.schema.field(name)
+        table = table.set_column(table.schema.get_field_index(name), kind, pa.array(values, kind.type))
+    return table
 
 
 def test_an_exposure_with_far_more_alerts_than_its_quadrant_usually_has(tmp_path: Path) -> None:

@@ -290,7 +290,7 @@ def test_exposures_are_whole_live_through_a_kill_and_late_records_change_nothing
     uploaded = [] if lacking() else [upload(servers)]
     publish(servers, first, held)
     with running(servers, tmp_path, "--topics", TOPIC, "--workers", "1") as run:
-        run.until(lambda: set(some) <= closed(servers), "the exposures that late alerts are of")
+        run.until(lambda: set(some) <= closed(servers), "the exposures that late alerts are of", 180)
         run.kill()
     publish(servers, [*late, *(p for p in packets if p["pid"] in after)])
     with running(servers, tmp_path, "--topics", TOPIC, "--workers", "1", "--until-drained") as run:
