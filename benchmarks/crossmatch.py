@@ -82,7 +82,7 @@ def on_disk(rows: int, rng: np.random.Generator, pointings: int = 20) -> None:
                 lambda some: nearest(matcher.tiles, *some, RADIUS),
             )
         cold("all within, again", batches, matcher, lambda some: within(matcher.tiles, *some, RADIUS))
-        wide = [anywhere(rng, PLACES) for _ in range(2)]
+        wide = [anywhere(rng, PLACES)]
         cold("nearest, whole sky", wide, matcher, lambda some: nearest(matcher.tiles, *some, RADIUS))
         print(f"  memory of this process: {peak_memory():,.0f} MB at most, {before:,.0f} MB before")
         beside_astropy(batches[:10], matcher)
