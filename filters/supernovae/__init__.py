@@ -1,7 +1,7 @@
 """Supernovae of type Ia: their light curves through each survey's passbands, and how well one fits an
 alert."""
 
-from filters.supernovae.epochs import Measured, measured_by_ztf
+from filters.supernovae.epochs import Measured, measured_by_rubin, measured_by_ztf
 from filters.supernovae.fit import FITTED, FREE, fits
 from filters.supernovae.templates import Templates, templates
 
@@ -11,6 +11,7 @@ __all__ = [
     "Measured",
     "Templates",
     "fits",
+    "measured_by_rubin",
     "measured_by_ztf",
     "templates",
 ]

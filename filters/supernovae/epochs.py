@@ -62,6 +62,16 @@ def measured_by_ztf(alerts: pd.DataFrame) -> Measured:
     return _joined(alerts, parts, own[0], np.abs(own[0]) * own[1] * _MAG, 25.0)
 
 
+def measured_by_rubin(alerts: pd.DataFrame) -> Measured:
+    """Rubin's epochs, nJy: `prvDiaSources` with a good flux, usable `prvDiaForcedSources`, and the alert."""
+    seen = history(alerts, "prvDiaSources")
+    seen = seen[seen["mag"].notna()].once_an_exposure()
+    forced = history(alerts, "prvDiaForcedSources")
+    forced = forced[forced["usable"]].once_an_exposure()
+    parts = [_part(past, past["flux"].to_numpy(), past["fluxerr"].to_numpy()) for past in (seen, forced)]
+    return _joined(alerts, parts, _own(alerts, "flux"), _own(alerts, "fluxerr"), 31.4)
+
+
 def _own(alerts: pd.DataFrame, name: str) -> np.ndarray:
     return np.asarray(column_of(alerts, name).to_numpy(dtype=float, na_value=np.nan))
 

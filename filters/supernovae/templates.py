@@ -16,7 +16,7 @@ import numpy as np
 from filters.errors import FilterError
 
 TABLE = Path(__file__).with_name("templates.npz")
-SHA256 = "a3d1cbb82a3430d586b3b0eb49027d9639f8791465700b5a61dd8f8e2539bec7"
+SHA256 = "27d7ad9a406915faaf43d1fa9c8f151d020316a46d2c4e0bf45f0615ce3535b0"
 STRETCHES = np.array([0.75, 0.85, 0.95, 1.05, 1.15])
 """Factors on the template's days: from fast, faint supernovae to slow ones."""
 

@@ -4,48 +4,64 @@ nothing."""
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.cosmology import FlatLambdaCDM
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filters import registered
-from filters.external.externals import stored_columns, to_frame
+from filters import load, registered
+from filters.external.externals import frames_of, stored_columns, to_frame
 from filters.scoring import STARS
 from filters.supernovae import FITTED, FREE, Measured, fits, measured_by_ztf, templates
 from filters.supernovae.make import DAYS, REST_B, dust_law, flux_in
 from filters.supernovae.passbands import passbands
 from filters.values import as_json
 from schemas.packets.reader import PacketReader
+from schemas.time import jd_of_tai
 from simulator import simulate, truth_table
+from simulator.sky.lightcurves import Curve, supernova
+from simulator.sky.observed import observed_ia, observed_supernovae
+from tests import rubin
 from tests.filters.packets import alert, detection
 from tests.frames import table_of_packets
 
 CORE_COLLAPSE = ("SN II", "SN Ibc")
 
 
-def made_of(one: int, peak: float, amplitude: float, days: list[float], bands: str) -> Measured:
+def made_of(
+    one: int, peak: float, amplitude: float, days: list[float], bands: str, survey: str = "ztf"
+) -> Measured:
     """Epochs that lie exactly on a template."""
-    grid = templates("ztf", -81, 61)
-    light = grid.light[["gri".index(band) for band in bands], :, one]
+    grid = templates(survey, -81, 61)
+    light = grid.light[[grid.bands.index(band) for band in bands], :, one]
     flux = amplitude * np.array(
         [np.interp(day - peak, np.arange(-81, 62), curve) for day, curve in zip(days, light, strict=True)]
     )
     whole = np.zeros(len(days), int), np.array(days), np.array(list(bands), object), flux
-    return Measured(*whole, np.maximum(0.02 * flux, 1.0), 1, 25.0)
+    return Measured(*whole, np.maximum(0.02 * flux, 1.0), 1, ZERO[survey])
 
 
+ZERO = {"ztf": 25.0, "lsst": 31.4}
 DAYS_SEEN, BANDS_SEEN = [-24.0, -23.9, -18.0, -17.9, -12.0, -11.9, -6.0, -5.5, -3.0, 0.0], "grgrgrigrg"
 
 
-@pytest.mark.parametrize(("one", "peak"), [(60, -9.0), (137, -14.0), (212, 3.0), (263, -2.0)])
-def test_a_template_fits_itself(one: int, peak: float) -> None:
-    grid = templates("ztf", -81, 61)
-    amplitude = 10 ** (-0.4 * (grid.modulus[one] - 19.0 - 25))
-    measured = made_of(one, peak, amplitude, DAYS_SEEN, BANDS_SEEN)
-    found = fits("ztf", measured, np.array([2460000.5])).iloc[0]
+@pytest.mark.parametrize(
+    ("one", "peak", "survey"),
+    [
+        *((60, -9.0, "ztf"), (137, -14.0, "ztf"), (212, 3.0, "ztf"), (263, -2.0, "ztf")),
+        *((62, -9.0, "lsst"), (237, -12.0, "lsst"), (337, 2.0, "lsst")),
+    ],
+)
+def test_a_template_fits_itself(one: int, peak: float, survey: str) -> None:
+    grid = templates(survey, -81, 61)
+    amplitude = 10 ** (-0.4 * (grid.modulus[one] - 19.0 - ZERO[survey]))
+    bands = BANDS_SEEN if survey == "ztf" else "grizyugriz"
+    measured = made_of(one, peak, amplitude, DAYS_SEEN, bands, survey)
+    found = fits(survey, measured, np.array([2460000.5])).iloc[0]
     assert found["chi2"] == pytest.approx(0, abs=1e-6)
     assert found["dof"] == len(DAYS_SEEN) - FREE
     assert found["peak_jd"] == pytest.approx(2460000.5 + peak, abs=0.1)
@@ -133,10 +149,11 @@ def test_neighbours_have_no_part_in_a_fit(chosen: list[int]) -> None:
     pd.testing.assert_frame_equal(together, whole, check_exact=True)
 
 
-def test_the_table_is_sncosmos_template() -> None:
+@pytest.mark.parametrize("survey", ["ztf", "lsst"])
+def test_the_table_is_sncosmos_template(survey: str) -> None:
     """Bandpass by bandpass, against sncosmo's own integrals."""
     sncosmo = pytest.importorskip("sncosmo", reason="sncosmo is needed to check the stored templates")
-    grid = templates("ztf", -81, 61)
+    grid = templates(survey, -81, 61)
     model = sncosmo.Model(
         "hsiao-subsampled", effects=[sncosmo.CCM89Dust()], effect_names=["d"], effect_frames=["rest"]
     )
@@ -144,16 +161,84 @@ def test_the_table_is_sncosmos_template() -> None:
     peak = model.bandflux(box, np.arange(-3, 3, 0.25), zp=25, zpsys="ab").max()
     for one in (0, 62, 138, 213, 299):
         model.set(z=grid.redshift[one], debv=grid.dust[one], t0=0)
-        rest = np.array([-10.0, 0.0, 15.0, 40.0])
+        rest = np.array([-10.0, 0.0, 15.0, 40.0 if survey == "ztf" else 30.0])
         seen = np.round(rest * grid.stretch[one] * (1 + grid.redshift[one])).astype(int)
         at = seen / grid.stretch[one]  # the template's days, in the observer's frame
-        for number, band in enumerate(passbands("ztf").values()):
+        for number, band in enumerate(passbands(survey).values()):
             told = (
                 model.bandflux(sncosmo.Bandpass(band.wavelength, band.transmission), at, zp=25, zpsys="ab")
                 / peak
             )
             ours = grid.light[number, seen - grid.first, one]
             assert ours.tolist() == pytest.approx(told.tolist(), rel=0.02)
+
+
+def rubin_alert(number: int, curve: Curve, rng: np.random.Generator, now: float) -> dict[str, Any]:
+    """An alert on a source with this light curve, observed in g, r and i: two bands every third night."""
+    days = np.sort(np.concatenate([np.arange(-57, 1, 3.0), np.arange(-57, -2, 3.0) + 0.02]))
+    bands = rng.choice(["g", "r", "i"], len(days))
+    true = curve(now + days, np.array([{"g": 1, "r": 2, "i": 3}[band] for band in bands])) * 10**2.56
+    error = np.hypot({"g": 73.0, "r": 96.0, "i": 182.0}[bands[-1]], 0.01 * true)
+    flux = true + error * rng.normal(size=len(days))
+    rows = [
+        {
+            "midpointMjdTai": rubin.NOW + day,
+            "band": band,
+            "visit": 10 + at,
+            "detector": 1,
+            "psfFlux": f,
+            "psfFluxErr": e,
+        }
+        for at, (day, band, f, e) in enumerate(zip(days, bands, flux, error, strict=True))
+    ]
+    *before, own = rows
+    seen = [row | {"isNegative": False} for row in before if row["psfFlux"] > 5 * row["psfFluxErr"]]
+    first = min([row["midpointMjdTai"] for row in seen], default=rubin.NOW)
+    return rubin.alert(
+        candid=number,
+        past=seen,
+        forced=before,
+        records={"diaObject": {"diaObjectId": number, "firstDiaSourceMjdTai": first}},
+        **{
+            **own,
+            "midpointMjdTai": rubin.NOW,
+            "isNegative": False,
+            "reliability": 0.9,
+            "diaObjectId": number,
+        },
+    )
+
+
+def test_it_finds_observed_supernovae_among_rubins_alerts_and_few_others() -> None:
+    """Light curves of the Carnegie Supernova Project, not the template's, in g, r and i."""
+    rng, now = np.random.default_rng(3), float(jd_of_tai(np.array(rubin.NOW)))
+    curves, kinds = [], []
+    for one in observed_supernovae():
+        for redshift in (0.04, 0.07, 0.1):
+            modulus = FlatLambdaCDM(H0=70, Om0=0.3).distmod(redshift).value
+            curves.append(observed_ia(one, now - float(rng.uniform(5, 35)), modulus - 19.05, redshift))
+            kinds.append("SN Ia")
+    for number in range(60):
+        kind, redshift = CORE_COLLAPSE[number % 2], float(rng.uniform(0.02, 0.08))
+        modulus = FlatLambdaCDM(H0=70, Om0=0.3).distmod(redshift).value
+        peak = modulus + (-16.9 if kind == "SN II" else -17.6) + 0.8 * float(rng.normal())
+        bands = (peak + 0.2, peak, peak + 0.1)
+        curves.append(supernova(kind, now - float(rng.uniform(20, 55)), bands, 1 + redshift))
+        kinds.append(kind)
+    packets = [rubin_alert(number + 1, curve, rng, now) for number, curve in enumerate(curves)]
+    f = load("filters.supernovae.rubin:type_ia_rubin")
+    frame = frames_of(f.require_reads(), "lsst").of_packets(packets)
+    could, judged, kind = f.using(chi2_max=1e9).passes(frame).to_numpy(), f.judge(frame), np.array(kinds)
+    ia = kind == "SN Ia"
+    completeness = (judged.mask & ia).sum() / (could & ia).sum()
+    of_others = (judged.mask & ~ia).sum() / (could & ~ia).sum()
+    print(
+        f"could {could[ia].sum()} and {could[~ia].sum()}, {completeness:.2f}, core collapse {of_others:.2f}"
+    )
+    assert could[ia].sum() > 20
+    assert could[~ia].sum() > 20
+    assert completeness > 0.8
+    assert of_others < 0.5
 
 
 def test_dust_is_that_of_cardelli() -> None:
@@ -178,9 +263,14 @@ def test_a_flat_spectrum_has_the_same_flux_in_each_band() -> None:
 
 
 def test_passbands_are_where_they_are_published() -> None:
-    """Bellm et al. (2019) and the SVO filter service: mean wavelengths of 4,806, 6,436 and 7,968 Å."""
+    """ZTF's mean wavelengths by Bellm et al. (2019) and the SVO filter service; the LSST's effective ones by
+    Rubin's technote PSTN-054."""
     told = {"g": 4806, "r": 6436, "i": 7968}
     for name, band in passbands("ztf").items():
+        assert band.mean == pytest.approx(told[name], rel=0.015)
+    told = {"u": 3680, "g": 4780, "r": 6230, "i": 7530, "z": 8690, "y": 9730}
+    assert list(passbands("lsst")) == list(told)
+    for name, band in passbands("lsst").items():
         assert band.mean == pytest.approx(told[name], rel=0.015)
 
 
