@@ -31,7 +31,7 @@ from filters.values import declared as declared_values
 from filters.view import AlertView
 from schemas.errors import NoSuchColumn, ZadsError, near_names
 from schemas.frame import IDENTITY, FrameMaker, may_be_external
-from schemas.surveys.registry import module_of, survey_named
+from schemas.surveys.registry import module_of, survey_having, survey_named
 
 Cuts = Mapping[str, Any]
 Answer = Cuts | tuple[Cuts, Mapping[str, Any]]
@@ -430,7 +430,7 @@ def complete(reads: Iterable[str], surveys: Sequence[str], scope: str) -> tuple[
 
 
 def alert_filter(
-    survey: str | Sequence[str] = "ztf",
+    survey: str | Sequence[str] | None = None,
     reads: Sequence[str] | None = None,
     scope: str = "alert",
     extends: "Filter | Sequence[Filter]" = (),
@@ -444,7 +444,8 @@ def alert_filter(
     Parameters
     ----------
     survey
-        The survey of its alerts, or several: then `reads` are columns that all of them have.
+        The survey of its alerts, or several: then `reads` are columns that all of them have. Where left out,
+        the one that has most of them; ZTF where several have as many.
     reads
         Columns that it sees; those with a dot are of a history, or of a catalogue, region or sky map.
     scope
@@ -464,12 +465,16 @@ def alert_filter(
     if callable(survey):
         raise FilterError('write @alert_filter(survey="ztf", reads=[...]), with parentheses')
 
+    if survey is None:
+        parents = (extends,) if isinstance(extends, Filter) else tuple(extends)
+        survey = survey_having([*(reads or ()), *(name for one in parents for name in one.declared or ())])
+    chosen = survey
     if BROKEN.get() is None:  # at once, where no file is being loaded
-        _checked(survey, reads, scope)
+        _checked(chosen, reads, scope)
 
     def make(function: Callable[..., Answer]) -> Filter:
         try:
-            return _made(function, survey, reads, scope, extends, gives)
+            return _made(function, chosen, reads, scope, extends, gives)
         except ZadsError as error:
             return _failed(function, error)
 

@@ -21,19 +21,21 @@ import pandas as pd
 from filters.contract import Filter
 from filters.external.externals import frames_of
 from schemas.errors import one_line
-from schemas.surveys.registry import survey_named
+from schemas.surveys.registry import survey_having, survey_named
 
 _JD = 2460236.7
 _ROOT = Path(__file__).parents[1]
 
 
-def packet(survey: str = "ztf", history: Sequence[Mapping[str, Any]] = (), **columns: Any) -> dict[str, Any]:
+def packet(
+    survey: str | None = None, history: Sequence[Mapping[str, Any]] = (), **columns: Any
+) -> dict[str, Any]:
     """A packet as a plain dictionary, with what a test is about; everything else is missing.
 
     Parameters
     ----------
     survey
-        Whose packet.
+        Whose packet; where left out told by the columns, ZTF's where several surveys have them.
     history
         Rows of its history of detections, each a dictionary of fields.
     columns
@@ -49,9 +51,9 @@ def packet(survey: str = "ztf", history: Sequence[Mapping[str, Any]] = (), **col
     NoSuchColumn
         For a name that the survey does not store.
     """
-    of = survey_named(survey)
+    of = survey_named(survey or survey_having(columns))
     made: dict[str, Any] = {}
-    given = {**_names(survey), **columns}
+    given = {**_names(of.name), **columns}
     for name, value in given.items():
         record, steps = made, of.path(name).split(".")
         for step in steps[:-1]:

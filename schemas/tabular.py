@@ -18,6 +18,7 @@ import pandas as pd
 
 from schemas.dictionary import Word, words_of
 from schemas.errors import ZadsError
+from schemas.surveys.registry import survey_having
 
 if TYPE_CHECKING:
     from astropy.table import Table
@@ -62,7 +63,7 @@ class NoSuchFormat(ZadsError):
 
 def to_astropy(
     frame: pd.DataFrame,
-    survey: str = "ztf",
+    survey: str | None = None,
     notes: Mapping[str, Any] | None = None,
     words: Mapping[str, Word] | None = None,
 ) -> Table:
@@ -72,8 +73,8 @@ def to_astropy(
     ----------
     frame : pandas.DataFrame
         Whole numbers with missing values become masked columns, dates text in ISO form, booleans stay.
-    survey : str
-        Whose words its columns are.
+    survey : str, optional
+        Whose words its columns are; where left out told by their names.
     notes : mapping, optional
         Goes into the table's metadata.
     words : mapping, optional
@@ -86,7 +87,7 @@ def to_astropy(
     """
     from astropy.table import Column, MaskedColumn, Table
 
-    known = {**words_of(survey), **(words or {})}
+    known = {**words_of(survey or survey_having(map(str, frame.columns))), **(words or {})}
     table = Table(meta=dict(notes or {}))
     for name in map(str, frame.columns):
         word, is_date = known.get(name), pd.api.types.is_datetime64_any_dtype(frame[name].dtype)
@@ -103,7 +104,7 @@ def to_astropy(
 def write_table(
     frame: pd.DataFrame,
     path: str | Path,
-    survey: str = "ztf",
+    survey: str | None = None,
     notes: Mapping[str, Any] | None = None,
     kind: str | None = None,
     words: Mapping[str, Word] | None = None,
@@ -116,8 +117,8 @@ def write_table(
         See `to_astropy`.
     path : path
         Ends in one of FORMATS.
-    survey : str
-        Whose words its columns are.
+    survey : str, optional
+        Whose words its columns are; where left out told by their names.
     notes : mapping, optional
         Metadata; CSV has no place for it.
     kind : str, optional
@@ -135,7 +136,7 @@ def write_table(
         check_name(path)
         kind = FORMATS[path.suffix.lower()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    known = words_of(survey)
+    known = words_of(survey or survey_having(map(str, frame.columns)))
     frame = frame.assign(**{str(n): _whole(frame[n], known.get(str(n))) for n in frame.columns})
     if kind == "parquet":
         _write_parquet(frame, path, notes)

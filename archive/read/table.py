@@ -15,9 +15,9 @@ from archive.read.fragments import Piece, chosen, nights_of, pieces
 from archive.read.versions import superseded
 from archive.read.view import View
 from archive.tables.files import DataFile, data_files
-from archive.tables.store import open_table
+from archive.tables.store import is_table, open_table
 from schemas.errors import ZadsError
-from schemas.surveys.registry import survey_named
+from schemas.surveys.registry import SURVEYS, survey_named
 
 Versions = Literal["newest", "all"]
 PARTITION_ROWS = 131_072
@@ -31,7 +31,7 @@ class Table:
     path
         Folder or object-store address of the archive.
     survey
-        Whose table.
+        Whose table; None: that of the only survey whose alerts are there, ZTF's where several are or none.
     version
         Version of the table; None: the newest.
 
@@ -41,12 +41,16 @@ class Table:
         When it is first read and does not exist.
     """
 
-    def __init__(self, path: str | Path, survey: str = "ztf", version: int | None = None) -> None:
-        survey_named(survey)
-        self.path, self.survey, self.version = str(path), survey, version
+    def __init__(self, path: str | Path, survey: str | None = None, version: int | None = None) -> None:
+        self.path, self.version = str(path), version
+        self.survey = survey_named(survey or self._only_survey()).name
         self.read = Tally()
         self._table: DeltaTable | None = None
         self._files: tuple[int, list[DataFile]] | None = None
+
+    def _only_survey(self) -> str:
+        there = [name for name in SURVEYS if is_table(table_of(self._where, name))]
+        return there[0] if len(there) == 1 else "ztf"
 
     def __repr__(self) -> str:
         at = "" if self.version is None else f", version={self.version}"
@@ -58,8 +62,11 @@ class Table:
     @property
     def root(self) -> str:
         """The address of the survey's table."""
-        where = self.path if "://" in self.path else str(Path(self.path).absolute())
-        return table_of(where, self.survey)
+        return table_of(self._where, self.survey)
+
+    @property
+    def _where(self) -> str:
+        return self.path if "://" in self.path else str(Path(self.path).absolute())
 
     def files(self) -> list[DataFile]:
         """Every data file, by night, program and sky; of the newest version unless one was named."""

@@ -15,6 +15,7 @@ from filters.external.opened import Opened, opened, series
 from filters.external.store import NoSuchExternal, Store
 from schemas.dictionary import EVERY_SURVEY, Word
 from schemas.frame import FrameMaker, Table, frame_maker, may_be_external
+from schemas.surveys.registry import survey_having
 
 
 class Externals:
@@ -166,7 +167,7 @@ def external_names(reads: Iterable[str]) -> list[str]:
 
 
 def frames_of(
-    reads: Sequence[str], survey: str = "ztf", public: bool = False, externals: Externals | None = None
+    reads: Sequence[str], survey: str | None = None, public: bool = False, externals: Externals | None = None
 ) -> FrameMaker:
     """The cached `FrameMaker` for these columns, external ones included.
 
@@ -175,7 +176,7 @@ def frames_of(
     reads
         Columns of the survey, and such as "galex.sep".
     survey
-        Whose alerts.
+        Whose alerts; None: told by the columns (`survey_having`).
     public
         Leave out rows of histories that are not public.
     externals
@@ -190,10 +191,11 @@ def frames_of(
     """
     outside = external_names(reads)
     given = externals or Externals()
-    return frame_maker(reads, survey, public, given.pinned(outside) if outside else None)
+    of = survey or survey_having(reads)
+    return frame_maker(reads, of, public, given.pinned(outside) if outside else None)
 
 
-def stored_columns(reads: Sequence[str], survey: str = "ztf", public: bool = False) -> list[str]:
+def stored_columns(reads: Sequence[str], survey: str | None = None, public: bool = False) -> list[str]:
     """What the reader (or the archive) must bring so that `to_frame` can show some columns.
 
     Parameters
@@ -201,7 +203,7 @@ def stored_columns(reads: Sequence[str], survey: str = "ztf", public: bool = Fal
     reads
         The columns to show.
     survey
-        Whose alerts.
+        Whose alerts; None: told by the columns, ZTF's where several surveys have them.
     public
         Leave out rows of histories that are not public.
 
@@ -213,7 +215,9 @@ def stored_columns(reads: Sequence[str], survey: str = "ztf", public: bool = Fal
     return frames_of(reads, survey, public).columns
 
 
-def to_frame(table: Table, reads: Sequence[str], survey: str = "ztf", public: bool = False) -> pd.DataFrame:
+def to_frame(
+    table: Table, reads: Sequence[str], survey: str | None = None, public: bool = False
+) -> pd.DataFrame:
     """The frame that a filter with these `reads` sees, of a table with the columns of `stored_columns`.
 
     Parameters
@@ -223,7 +227,7 @@ def to_frame(table: Table, reads: Sequence[str], survey: str = "ztf", public: bo
     reads
         The columns to show, external ones too.
     survey
-        Whose alerts these are.
+        Whose alerts these are; None: told by the columns, ZTF's where several surveys have them.
     public
         Leave out rows of histories that are not public.
 

@@ -22,7 +22,7 @@ from schemas.avro.public import unlisted
 from schemas.avro.writer import WriterSchema
 from schemas.errors import CorruptValue, NoSchemaSource, PacketError, UnsupportedSchema
 from schemas.surveys.arrow import Column, arrow_type
-from schemas.surveys.registry import survey_named
+from schemas.surveys.registry import survey_having, survey_named
 
 _PLANS = 64  # writer schemas remembered; a stream has a handful
 
@@ -88,7 +88,8 @@ class PacketReader:
         Names such as "jd", "prv_candidates.magpsf", "cutoutScience.stampData", or whole nested ones:
         "prv_candidates", "candidate", "*".
     survey
-        Whose packets; those of others are counted.
+        Whose packets; those of others are counted. None: told by the columns, ZTF's where several surveys
+        have them.
     schemas
         Where the schemas of packets with Confluent framing are.
     bare
@@ -105,12 +106,12 @@ class PacketReader:
     def __init__(
         self,
         columns: Sequence[str],
-        survey: str = "ztf",
+        survey: str | None = None,
         schemas: SchemaSource | None = None,
         bare: Mapping[str, Any] | None = None,
     ) -> None:
         self.columns = list(columns)
-        self.survey = survey_named(survey)
+        self.survey = survey_named(survey or survey_having(self.columns))
         self._wanted = [self.survey.column(name) for name in self.columns]
         self.schema = pa.schema([(column.name, column.type) for column in self._wanted])
         self._framer = Framer(schemas, bare)

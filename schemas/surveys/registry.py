@@ -6,6 +6,7 @@ import os
 import pkgutil
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def register(survey: Survey) -> Survey:
         if name not in there:
             raise NoSuchColumn(name, there)
     SURVEYS[survey.name] = survey
+    _having.cache_clear()
     return survey
 
 
@@ -39,6 +41,20 @@ def survey_named(name: str) -> Survey:
         return SURVEYS[name]
     except KeyError:
         raise NoSuchColumn(name, SURVEYS, what="survey") from None
+
+
+def survey_having(names: Iterable[str]) -> str:
+    """The survey that has most of these columns; ZTF where several have as many, or none has any.
+
+    names: as filters write them; what is of no survey, such as "galex.sep", says nothing.
+    """
+    return _having(tuple(names))
+
+
+@lru_cache(maxsize=4096)
+def _having(names: tuple[str, ...]) -> str:
+    counts = {name: sum(map(survey.has, names)) for name, survey in SURVEYS.items()}
+    return max(counts, key=lambda name: (counts[name], name == "ztf"))
 
 
 def module_of(name: str) -> str:

@@ -243,6 +243,14 @@ class Survey:
         rows = (f"{name}.{column}" for name, h in self.histories.items() for column in h.computed)
         return list(dict.fromkeys([*self._stored, *self.computed, *rows]))
 
+    def has(self, name: str) -> bool:
+        """Whether a filter may read a column of this name, or it is a record of a packet, or in one."""
+        return name in self._names or name.partition(".")[0] in self.records
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(self.names())
+
     @cached_property
     def records(self) -> frozenset[str]:
         """The histories and records of a packet: what stands before the dot in names of columns."""
