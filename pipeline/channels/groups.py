@@ -32,7 +32,8 @@ class Delivering:
     """What a replica of a group delivers, or has delivered.
 
     topics: the pattern of the topics that it reads. whole: patterns of the topics whose exposures it judges
-    whole; none where it has no channel that does.
+    whole; none where it has no channel that does. slots: the numbers of the transactional producers of its
+    workers that may have something open, now or soon. numbered: the first number that none has had.
     """
 
     group: str
@@ -40,6 +41,8 @@ class Delivering:
     channels: tuple[str, ...]
     topics: str
     whole: tuple[str, ...] = ()
+    slots: tuple[int, ...] = ()
+    numbered: int = 0
 
 
 def groups(bootstrap: str, **kafka: Any) -> list[Delivering]:
@@ -55,7 +58,7 @@ def groups(bootstrap: str, **kafka: Any) -> list[Delivering]:
 
 
 def _delivering(told: dict[str, Any]) -> Delivering:
-    lists = {name: tuple(told.get(name, ())) for name in ("channels", "whole")}
+    lists = {name: tuple(told.get(name, ())) for name in ("channels", "whole", "slots")}
     return Delivering(**{**told, **lists})
 
 

@@ -15,7 +15,7 @@ import logging
 import pickle
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,26 +27,31 @@ from distributed.scheduler import KilledWorker
 from pipeline.broker.logs import about
 from pipeline.broker.partition import Partition
 from pipeline.live.heard import Heard, Taken
-from pipeline.worker.work import Report, Work
+from pipeline.live.slots import Slots
+from pipeline.worker.slot import transactional_id
+from pipeline.worker.work import Outcome, Report, Work
 from schemas.errors import ZadsError
 
 log = logging.getLogger(__name__)
 
-Process = Callable[[Sequence[Work]], list[Report]]
+Process = Callable[..., list[Report]]
+"""Given pieces of work, and the name of the worker's slot where there are slots."""
 Again = Callable[[], Awaitable[Client]]
 _LOOK_SECONDS = 0.2
 _GATHER_SECONDS = 0.002
 _PREPARE_SECONDS = 20.0
+_OPEN_SECONDS = 20.0
 _NO_WORKER_SECONDS = 60.0
 _ANSWER_SECONDS = 5.0
 _STILL_SO_SECONDS = 60.0
+_LESS_SECONDS = 60.0
 
 
 class NoWorkersError(ZadsError):
     """The cluster has had no worker for a minute."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Bundle:
     """Compatible pieces of work (see Work.kin), for the worker at `address`."""
 
@@ -81,16 +86,25 @@ class Fleet:
     again
         Connects to a scheduler that has been started again, whose workers then have our code; raises OSError
         or TimeoutError while there is none. None: this scheduler and no other.
+    slots
+        Gives each worker a slot; None: the work needs none.
     """
 
     def __init__(
-        self, client: Client, batch_seconds: float, bundles: int, offsets: int, again: Again | None = None
+        self,
+        client: Client,
+        batch_seconds: float,
+        bundles: int,
+        offsets: int,
+        again: Again | None = None,
+        slots: Slots | None = None,
     ) -> None:
-        self._client, self._again = client, again
+        self._client, self._again, self._slots = client, again, slots
         self._scheduler = ""  # its id: one that was started again has another
         self._away = False
         self._batch_seconds = batch_seconds
-        self._most_bundles, self._most_offsets = bundles, offsets
+        self._most_bundles, self._usual_offsets = bundles, offsets
+        self._fewer_offsets, self._fewer_until = offsets, 0.0  # where a full task was too much
         self._threads: dict[str, int] = {}  # address of each worker that is there -> task threads
         self._heard, self._silent = Heard(), set[str]()
         self.taken: dict[str, Taken] = {}  # address -> what its worker takes of its machine
@@ -99,6 +113,7 @@ class Fleet:
         self._busy: Counter[str] = Counter()  # address -> bundles there
         self._gathered: dict[tuple[str, object], _Bundle] = {}  # (address, kin) -> one that still fills
         self._under_way: set[asyncio.Task[None]] = set()
+        self._sent: set[_Bundle] = set()  # that are with their workers
         self._changed = asyncio.Condition()
         self._ending: set[str] = set()
         self._said_away = -_STILL_SO_SECONDS
@@ -137,6 +152,8 @@ class Fleet:
 
         The first batches then find everything loaded. What fails here will fail, and be said, there.
         """
+        if self._slots is not None:
+            await asyncio.gather(*(self._slots.of(address, self._call) for address in self._threads))
         calls = [self._submit(address, function, *arguments) for address in self._threads]
         waiting = [asyncio.ensure_future(call.result()) for call in calls]
         _, late = await asyncio.wait(waiting, timeout=_PREPARE_SECONDS) if waiting else (set(), set())
@@ -182,12 +199,48 @@ class Fleet:
             self._busy[bundle.address] -= 1
 
     async def _done(self, function: Process, bundle: _Bundle) -> list[Report]:
-        """The reports of the worker, or such as say how it ended."""
+        """The reports of the worker, or such as say how it ended.
+
+        What they leave open is fenced first: then anybody may have the work.
+        """
+        address, works = bundle.address, bundle.works
+        if self._slots is None:
+            return await self._reports(function, bundle)
+        slot, why = await self._slots.of(address, self._call)
+        if why:
+            words = f"worker {address} has no slot: {why}"
+            return [Report(work, "retry", message=words) for work in works]
+        self._sent.add(bundle)
+        reports = await self._reports(function, bundle, slot)
+        left_open = [report for report in reports if report.open]
+        if any(not report.work.own_slot for report in left_open):
+            await self._slots.retire(address, slot)
+        # Of what is stale, somebody else has the name.
+        await self._slots.fence(_own_slots(one.work for one in left_open if one.outcome != "stale"))
+        if len(works) > 1 and any(report.outcome == "too much" for report in reports):
+            self._fewer_offsets = max(1, bundle.offsets // 2)
+            self._fewer_until = time.monotonic() + _LESS_SECONDS
+        self._sent.discard(bundle)
+        return reports
+
+    @property
+    def _most_offsets(self) -> int:
+        """How many offsets a full task spans now."""
+        return self._fewer_offsets if time.monotonic() < self._fewer_until else self._usual_offsets
+
+    async def fence_the_rest(self) -> None:
+        """At the end of a run: fence the slots of work that is under way still. Nobody waits for it."""
+        if self._slots is not None and self._sent:
+            works = [work for bundle in self._sent for work in bundle.works]
+            await self._slots.close({bundle.address for bundle in self._sent}, _own_slots(works))
+
+    async def _reports(self, function: Process, bundle: _Bundle, *slot: str) -> list[Report]:
+        """The reports of the worker; or where it did not answer, such as say how it ended."""
         address, works = bundle.address, bundle.works
         try:
-            future = self._submit(address, function, works, key=works[0].key)
+            future = self._submit(address, function, works, *slot, key=works[0].key)
         except Exception as error:  # of a client whose scheduler has just gone
-            return [Report(work, "retry", message=f"the work cannot be handed on: {error}") for work in works]
+            return _open(works, "retry", f"the work cannot be handed on: {error}")
         answer = asyncio.ensure_future(future.result())
         gone = asyncio.ensure_future(self._gone(address))
         try:
@@ -197,16 +250,37 @@ class Fleet:
             if answer in done:
                 return _answer(answer, works)
             if gone in done:
-                return [Report(work, "died", message=f"worker {address} ended") for work in works]
+                return _open(works, "died", f"worker {address} ended")
             await self._end(address)
-            why = f"overran {self._batch_seconds:g} s; its worker was ended"
-            return [Report(work, "died", message=why) for work in works]
+            return _open(works, "died", f"overran {self._batch_seconds:g} s; its worker was ended")
         finally:
             gone.cancel()
             if not answer.done():
                 answer.cancel()
                 if future.client.status == "running":
                     await future.client.cancel([future], force=True)
+
+    async def _call(self, address: str, function: Callable[..., str], *arguments: Any) -> str:
+        """What a worker answers, or why it does not."""
+        if address not in self._threads:
+            return "it is not there"
+        try:
+            answer = asyncio.ensure_future(self._submit(address, function, *arguments).result())
+        except Exception as error:  # of a client whose scheduler has just gone
+            return str(error)
+        gone = asyncio.ensure_future(self._gone(address))
+        try:
+            await asyncio.wait({answer, gone}, timeout=_OPEN_SECONDS, return_when="FIRST_COMPLETED")
+            if not answer.done():
+                return "it does not answer"
+            return answer.result()
+        except (Exception, asyncio.CancelledError) as error:
+            if not answer.done():  # it is we who are cancelled
+                raise
+            return f"{type(error).__name__}: {error}"
+        finally:
+            gone.cancel()
+            answer.cancel()
 
     def _submit(
         self, address: str, function: Callable[..., Any], *arguments: Any, key: str | None = None
@@ -363,8 +437,17 @@ def _answer(answer: asyncio.Future[Any], works: list[Work]) -> list[Report]:
         return answer.result()
     except (KilledWorker, asyncio.CancelledError) as error:
         log.debug("%s: %s", works[0].key, error)
-        return [Report(work, "died", message="its worker ended") for work in works]
+        return _open(works, "died", "its worker ended")
     except Exception as error:  # process() itself never raises: this is Dask failing to run it
         log.debug("batch %s could not be run: %s", works[0].key, error)
-        why = f"{type(error).__name__}: {error}"
-        return [Report(work, "retry", message=why) for work in works]
+        return _open(works, "retry", f"{type(error).__name__}: {error}")
+
+
+def _open(works: Sequence[Work], outcome: Outcome, why: str) -> list[Report]:
+    """Reports on work of which nobody knows what became of it."""
+    return [Report(work, outcome, message=why, open=True) for work in works]
+
+
+def _own_slots(works: Iterable[Work]) -> set[str]:
+    """Names of the slots that partitions of these works have for themselves."""
+    return {transactional_id(work.group, work.partition) for work in works if work.own_slot}

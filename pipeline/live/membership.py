@@ -28,7 +28,6 @@ from pipeline.broker.members import LEAVE_SECONDS, SETTLED_SECONDS, is_fence, le
 from pipeline.broker.partition import Partition
 from pipeline.broker.profile import ProfileError, credentials
 from pipeline.broker.topics import left_out, partitions_of, topic_ids
-from pipeline.live.abandoned import end_transactions, without_next_holder
 from pipeline.worker.position import Standing, standing
 from schemas.errors import ZadsError
 
@@ -71,6 +70,10 @@ class Membership:
         self._fenced_at: float | None = None  # somebody has our name, perhaps we ourselves
         self._admin = AdminClient(kafka)
         self._assigned: set[Partition] = set()
+        self._unproven = False  # of what generation our partitions are
+        self.metadata: object = b""
+        """Proof of membership in the generation that gave us our partitions: a commit with it is refused as
+        soon as there is another generation."""
         self.unreadable: dict[Partition, str] = {}  # that the broker says nothing of, and why
         self.changed = False  # since the owner of this flag cleared it
         self._consumer = self._new_consumer()
@@ -89,9 +92,9 @@ class Membership:
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "earliest",
-                # At read_committed the question for committed offsets waits until a transaction that a dead
-                # worker left open times out (a minute). The old offset will do: whoever takes the partition
-                # fences that transaction, asks again, and answers "moved" if it had been committed.
+                # At read_committed the question for committed offsets waits for transactions that are open.
+                # The old offset will do: whoever takes the partition asks again, waits, and answers "moved"
+                # if they are committed.
                 "isolation.level": "read_uncommitted",
                 "topic.metadata.refresh.interval.ms": 5_000,
                 "queued.max.messages.kbytes": 1_024,
@@ -104,6 +107,8 @@ class Membership:
             self._see_who_has_our_place(self._fenced_at)
             return self._assigned
         message = self._consumer.poll(0)
+        if self._unproven:
+            self._prove()
         error = message.error() if message is not None else None
         if error is not None:
             if is_fence(error):
@@ -121,6 +126,16 @@ class Membership:
         if self._assigned and not self._confirmed:
             self._confirm_assignment()
         return self._assigned
+
+    def _prove(self) -> None:
+        """Keep the proof of this generation: another begins only when poll() has said so.
+
+        Whoever has lost the group meanwhile has no name in it, and nothing to prove.
+        """
+        self._unproven = False
+        self.metadata = self._consumer.consumer_group_metadata()
+        if not self._consumer.memberid():
+            self._assigned = set()
 
     def _see_who_has_our_place(self, since: float) -> None:
         """When a member that does not live is none any more: end if there is one, else join again.
@@ -174,11 +189,6 @@ class Membership:
         if missing:
             log.info("joining the group again for %s", ", ".join(map(str, sorted(missing))))
             self._subscribe()
-
-    @property
-    def metadata(self) -> object:
-        """Proof of membership in the present generation; without it a worker's commit is refused."""
-        return self._consumer.consumer_group_metadata()
 
     def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
         """The id of each topic that is there. Raises BrokerError."""
@@ -234,24 +244,6 @@ class Membership:
         """Every partition of these topics, ours or not."""
         return partitions_of(self._admin, sorted(topics), _KAFKA_SECONDS)
 
-    def end_transactions(self, dropped: Iterable[Partition], stopping: bool = False) -> None:
-        """End what dropped work may have left open, unless the next holder of its partition does.
-
-        Raises KafkaException when the broker does not say which partitions there are.
-
-        Parameters
-        ----------
-        dropped
-            Partitions whose work was dropped.
-        stopping
-            Whether nobody may hold a partition next, for long.
-        """
-        wanted = set(dropped)
-        if wanted and not stopping:
-            there = set(partitions_of(self._admin, sorted({p.topic for p in wanted}), _KAFKA_SECONDS))
-            wanted = without_next_holder(wanted, there, self._assigned)
-        end_transactions(self._kafka, self._group, wanted)
-
     def ask(self) -> None:
         """Raise KafkaException unless the broker answers us."""
         self._admin.list_topics(timeout=_KAFKA_SECONDS)
@@ -303,7 +295,7 @@ class Membership:
         consumer.assign(partitions)
         consumer.pause(partitions)
         self._assigned = {Partition(tp.topic, tp.partition) for tp in partitions}
-        self.changed = True
+        self.changed = self._unproven = True
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         consumer.unassign()

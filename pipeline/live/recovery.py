@@ -119,6 +119,8 @@ class Recovery:
             for channel in report.outputs:
                 self.suspend(channel, f"its topic does not take records ({report.message})")
             return Again(_anew(work))
+        if report.outcome == "together":
+            return Again(_anew(work))
         if report.outcome in ("input", "setup"):  # the source sets it aside, the run ends
             return Resume(_LOOK_AGAIN_SECONDS)
         if report.outcome == "culprit" and report.culprit:
@@ -230,5 +232,5 @@ class Recovery:
 
 
 def _anew(work: Work) -> Work:
-    """The next attempt: its worker fences all earlier ones."""
-    return replace(work, attempt=work.attempt + 1, fence=True)
+    """The next attempt: its worker asks Kafka whether an earlier one was committed."""
+    return replace(work, attempt=work.attempt + 1, ask=True)

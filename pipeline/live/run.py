@@ -35,7 +35,7 @@ from pipeline.channels.gaps import (
     ONCE_TOPIC,
 )
 from pipeline.channels.ledger import LEDGER_SETTINGS, LEDGER_TOPIC
-from pipeline.live.beside import announce_now, take_place
+from pipeline.live.beside import Place
 from pipeline.live.exposures.reader import Task, Told
 from pipeline.live.exposures.supervised import Exposures
 from pipeline.live.fleet import Fleet
@@ -44,6 +44,7 @@ from pipeline.live.in_force import InForce
 from pipeline.live.membership import Membership
 from pipeline.live.recovery import Recovery
 from pipeline.live.reported import tell
+from pipeline.live.slots import Slots
 from pipeline.live.source import KafkaRanges
 from pipeline.live.statistics import Statistics
 from pipeline.worker.process import prepare, process
@@ -145,6 +146,7 @@ class LiveRun:
     ) -> None:
         self._config, self._changes, self._again, self._ship = config, changes, again, ship
         self._kafka = {SERVERS: config.bootstrap_servers, **config.client}  # travels to the workers
+        self._place = Place(config)
         self._run = uuid.uuid4().hex[:12]
         self._recovery = Recovery()
         self._all = channels
@@ -185,9 +187,10 @@ class LiveRun:
                 config.dispatch.messages,
             )
             again = partial(self._connect_again, scheduler) if self._ship else None
+            slots = Slots(self._kafka, config.group, config.replica, self._place)
             async with (
                 Client(scheduler, asynchronous=True, set_as_default=False) as client,
-                Fleet(client, *limits, again=again) as fleet,
+                Fleet(client, *limits, again=again, slots=slots) as fleet,
             ):
                 await fleet.prepare(prepare, self._in_force.shipped, self._config.schemas)
                 await self._flow(fleet, feed, on_progress)
@@ -226,16 +229,18 @@ class LiveRun:
         watching = asyncio.create_task(self._exposures.watch())
         reporting = asyncio.create_task(self._report(fleet, on_progress))
         flowing = asyncio.create_task(self._until_stopped())
+        replicas = asyncio.create_task(self._watch_group())
         beside = [asyncio.create_task(self._feed(feed))] if feed else []
         beside += [asyncio.create_task(self._follow(self._changes, fleet))] if self._changes else []
         try:
-            await _first_failure({flowing, watching, on_workers.failed, *beside}, until=flowing)
+            running = {flowing, watching, replicas, on_workers.failed, *beside}
+            await _first_failure(running, until=flowing)
         finally:
             self._source.stop()
             if handed_back := await on_workers.finish(_FINISH_SECONDS):
                 log.warning("%d batches handed back unfinished: the next run does them", handed_back)
-            await asyncio.to_thread(self._membership.end_transactions, self._source.unfinished(), True)
-            for task in (reporting, watching, flowing, on_workers.failed, *beside):
+            await fleet.fence_the_rest()
+            for task in (reporting, watching, flowing, replicas, on_workers.failed, *beside):
                 task.cancel()
             self._observe(fleet, on_progress)
 
@@ -275,7 +280,7 @@ class LiveRun:
             alerts, exposures = channels.of_scope("alert"), channels.of_scope("exposure")
             shipped = alerts.to_bytes()
             await fleet.prepare(prepare, shipped, self._config.schemas)
-            await asyncio.to_thread(announce_now, self._config, channels)
+            await asyncio.to_thread(self._place.change, channels)
             self._in_force.switch(alerts, shipped)
             self._in_force.forgive_changed(self._all.of_scope("exposure"), exposures)
             self._all = channels
@@ -284,6 +289,16 @@ class LiveRun:
             self._membership.read_others(alerts.inputs)
             self.statistics.channels = channels
             self._tell_suspended()
+
+    async def _watch_group(self) -> None:
+        """After each rebalance, end what replicas that have gone have left open."""
+        known: object = None
+        while True:
+            now = self._membership.metadata
+            if known and now != known:
+                await asyncio.to_thread(self._place.fence_departed)
+            known = now
+            await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _until_stopped(self) -> None:
         """Let the source run until it stops by itself or a signal comes; a second signal is not caught."""
@@ -342,24 +357,25 @@ class LiveRun:
         self.statistics.alarms = dict(self._in_force.alarms)
 
     def _make_work(self, partition: Partition, low: int, high: int, flight: int) -> Work:
-        limits = self._config.limits
+        limits, channels = self._config.limits, self._in_force.channels
         return Work(
             partition=partition,
             low=low,
             high=high,
             attempt=1,
-            fence=False,
+            ask=True,
             run=self._run,
             flight=flight,
             group=self._config.group,
             membership=self._membership.metadata,
             kafka=self._kafka,
             channels=self._in_force.shipped,
-            version=self._in_force.channels.version,
+            version=channels.version,
             filter_seconds=limits.filter_seconds,
             failing_alerts=limits.failing_alerts,
             schemas=self._config.schemas,
             suspended=dict(self._recovery.suspended),
+            own_slot=any(channel.limits.once for channel in channels.readers(partition.topic)),
         )
 
     def _renew(self, work: Work) -> Work:
@@ -389,7 +405,7 @@ class LiveRun:
 
     def _prepare_topics(self) -> None:
         _ = self._all.version, self._in_force.channels.version  # reads every filter's sources, up to a second
-        take_place(self._config, self._all, self._again)
+        self._place.announce(self._all, self._again)
         self._suspend(self._prepare_channels(self._all))
         self._ensure([DEAD_LETTERS_TOPIC], DEAD_LETTERS_SETTINGS)
         self._ensure([GAPS_TOPIC], GAPS_SETTINGS)

@@ -42,6 +42,7 @@ class Progress:
     """Where one of our partitions stands."""
 
     next: int | None = None  # first offset not done; None: ask Kafka
+    known: bool = False  # from a worker, who has waited for what was pending
     end: int | None = None  # last stable offset, as seen last; None: not seen yet
     topic_id: str = ""
     lost: str = ""  # what can no longer be read; goes into the next commit
@@ -108,8 +109,6 @@ class KafkaRanges(Source):
         self._patience = milliseconds / 1000
         self._look_again = 0.0
         self._retries: list[tuple[float, Work]] = []
-        self._open: set[Partition] = set()  # whose last attempt may have left a transaction open
-        self._dropped: set[Partition] = set()  # ... and has no successor here
         self.progress: dict[Partition, Progress] = {}
         self._targets: dict[Partition, int] | None = None
         self._reached = asyncio.Event()
@@ -137,7 +136,6 @@ class KafkaRanges(Source):
         try:
             await self._see_whether_anybody_answers()
             await self._see_which_topics_these_are()
-            await self._end_what_was_dropped()
             await self._ask_where_we_stand()
             await self._see_how_far_it_goes()
             drained = await self._drained()
@@ -156,7 +154,7 @@ class KafkaRanges(Source):
 
     async def _send(self, work: Work) -> None:
         await asyncio.gather(*self._emit(work))
-        self._membership.poll()
+        self._follow(self._membership.poll())  # no work of another generation for what was ours in this one
 
     async def reach(self, targets: dict[Partition, int]) -> None:
         """Return when everything below these offsets has been done, by us or by another replica."""
@@ -183,18 +181,17 @@ class KafkaRanges(Source):
         """
         progress = self.progress.get(work.partition)
         if progress is None or progress.flight != work.flight:  # no longer ours, or assigned to us again
-            if not isinstance(following, Done):
-                self._dropped.add(work.partition)
             return  # its present owner asks Kafka
-        (self._open.discard if isinstance(following, Done) else self._open.add)(work.partition)
         if isinstance(following, Again):
             self._retries.append((self._clock() + following.seconds, following.work))
             return
         progress.flight = 0
         if isinstance(following, Done):
             progress.next, progress.lost, progress.beyond = following.offset, lost, False
+            progress.known = True
         elif isinstance(following, Resume):
             progress.next, progress.not_before = None, self._clock() + following.seconds
+            progress.known = False
 
     def _follow(self, assigned: set[Partition]) -> None:
         """Begin with partitions that are new to us, forget those that are no longer ours."""
@@ -202,10 +199,11 @@ class KafkaRanges(Source):
             return
         self._membership.changed = False
         log.info("partitions assigned: %d", len(assigned))
-        self._dropped |= self._open - assigned
         self.progress = {
             partition: self.progress.get(partition, Progress()) for partition in sorted(assigned)
         }
+        for progress in self.progress.values():
+            progress.known = False
         self._look_again = 0.0
 
     async def _see_whether_anybody_answers(self) -> None:
@@ -235,20 +233,6 @@ class KafkaRanges(Source):
                 progress.topic_id = topic_id
         self._tell_set_aside()
 
-    async def _end_what_was_dropped(self) -> None:
-        """What the last attempts of partitions that we work on no more have left open."""
-        self._dropped |= self._open & self.set_aside.keys()
-        again = {p for p in self._dropped if p in self.progress and self.progress[p].busy}
-        if dropped := self._dropped - again:  # who takes it again ends it
-            await asyncio.to_thread(self._membership.end_transactions, dropped)
-        self._open -= dropped
-        self._dropped.clear()
-
-    def unfinished(self) -> set[Partition]:
-        """Partitions whose last attempt may have left a transaction open, when no other follows."""
-        busy = {partition for partition, progress in self.progress.items() if progress.busy}
-        return busy | self._open | self._dropped
-
     def _was_made_again(self, partition: Partition, progress: Progress) -> None:
         if partition.topic not in self.made_again:
             log.warning("topic %s was deleted and made again: reading from its beginning", partition.topic)
@@ -258,7 +242,6 @@ class KafkaRanges(Source):
             words = "%s: %d records were deleted before they were read"
             log.error(words, partition, progress.waiting, extra=about(partition, offset=progress.next))
         self.progress[partition] = Progress(topic_id=self._ids[partition.topic])
-        self._dropped |= self._open & {partition}
 
     def _tell_set_aside(self) -> None:
         """Which partitions cannot be read; the others go on."""
@@ -336,6 +319,7 @@ class KafkaRanges(Source):
             words = f"the committed offset {progress.next} is beyond the end of the topic, going on at {end}"
             log.error("%s: %s", partition, words, extra=about(partition, offset=progress.next))
             progress.next, progress.beyond, progress.lost = end, True, words
+            progress.known = False
 
     def _next_ready(self) -> Work | None:
         """Of the batches that are due and find room, the one that has waited longest.
@@ -357,7 +341,8 @@ class KafkaRanges(Source):
             if due and self._has_room(partition, high - progress.next):
                 progress.flight, progress.waiting_since = next(self._flights), None
                 work = self._make_work(partition, progress.next, high, progress.flight)
-                return replace(work, topic_id=progress.topic_id, beyond=progress.beyond)
+                known, beyond = progress.known, progress.beyond
+                return replace(work, topic_id=progress.topic_id, ask=not known, beyond=beyond)
         return None
 
     def _due_retries(self) -> list[Work]:

@@ -30,8 +30,8 @@ from pipeline.channels.gaps import GAPS_TOPIC, Counted, Gap, open_gaps
 from pipeline.channels.ledger import ChannelCounts, Entry, Page, SourceCounts
 from pipeline.worker.deliver import Outgoing
 from pipeline.worker.evaluate import Evaluator
-from pipeline.worker.lane import transactional_id
 from pipeline.worker.remembered import NOTHING_REMEMBERED, Admission, memory_of
+from pipeline.worker.slot import transactional_id
 from pipeline.worker.tally import tally
 from pipeline.worker.verdicts import Verdicts
 from pipeline.worker.work import ChannelFailure

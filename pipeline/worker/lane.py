@@ -1,44 +1,34 @@
-"""A worker's hold on one partition: a consumer that stays on it and a transactional producer.
+"""A worker's hold on one partition: a consumer that stays on it, and what is known of it.
 
-EXACTLY ONCE, the worker's half. The transactional id is made from the group and the partition, so the next
-owner of the partition fences the one before (KIP-98). That alone does not remove duplicates: a predecessor
-may have committed just before it died. So a worker that takes a partition fences first and then asks what is
-committed; only if that is where its range begins does it read.
+EXACTLY ONCE, the worker's half. Transactions are a slot's (pipeline.worker.slot). By the time that a
+coordinator gives a partition to a worker, nobody else can begin to commit for it any more, but somebody may
+have done so just before. So a worker that takes a partition asks what is committed, and waits for offsets
+that are pending; only if that is where its range begins does it read.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
 import threading
 import time
-from collections.abc import Callable
 
-from confluent_kafka import KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaException, Message, TopicPartition
 
-from pipeline.broker.client import MESSAGE_MAX_BYTES
-from pipeline.broker.paced import Paced, fence, paced_settings
 from pipeline.broker.partition import Partition
-from pipeline.broker.ranges import RangeReader, Stalled
+from pipeline.broker.ranges import RangeReader
 from pipeline.channels.channel import is_older
 from pipeline.channels.ledger import Entry
 from pipeline.worker.position import Standing, as_topic_partition, metadata_of, standing
 from pipeline.worker.remembered import NOTHING_REMEMBERED, Changes, memory_of
+from pipeline.worker.slot import Slot, transactional_id
 from pipeline.worker.work import Work
 
 log = logging.getLogger(__name__)
 
 _KAFKA_SECONDS = 10.0
 
-_ROUND_SECONDS = 20.0
 MOST_LANES = 160
-"""Partitions that a worker holds at a time: some 1,300 threads and 2,600 handles."""
-TRANSACTION_SECONDS = 60.0
-
-
-def transactional_id(group: str, partition: Partition) -> str:
-    """Of whoever holds the partition for the group."""
-    return f"{group}/{partition}"
+"""Partitions that a worker holds at a time: some 700 threads and 1,400 handles."""
 
 
 class Moved(Exception):
@@ -54,38 +44,30 @@ class Behind(Exception):
 
 
 class Lane:
-    """One partition, held by this process until another fences it."""
+    """One partition, held by this process for as long as the coordinator gives it."""
 
     def __init__(self, work: Work) -> None:
         self.partition = work.partition
-        self.group = work.group
+        self.group, self.run = work.group, work.run
         self.version = ""  # of the channel set, as committed last
         self.topic_id = work.topic_id
-        self.committed = -1  # where the group stands, for as long as nobody fences us
+        self.committed = -1  # where the group stands, for as long as nobody else moves it
         self.stood = Standing(-1)  # when we took it
         self.memory = NOTHING_REMEMBERED  # what limits remember of the partition
         self._settings = work.client
         self.used = time.monotonic()
-        self.began = 0.0  # when the transaction now open was begun
         self.entry = Entry(work.group, *work.partition, work.topic_id, work.low, work.low)  # of the ledger
         self._reader = RangeReader(work.client, work.group, work.partition)
-        self._producer = Producer(
-            {
-                **paced_settings(work.client),
-                "transactional.id": transactional_id(work.group, work.partition),
-                "transaction.timeout.ms": int(TRANSACTION_SECONDS * 1000),
-                "retry.backoff.ms": 10,  # the default, 100, is paid by each transaction that follows at once
-                "message.max.bytes": MESSAGE_MAX_BYTES,
-            }
-        )
+        self.slot = Slot(work.client, transactional_id(work.group, work.partition)) if work.own_slot else None
 
     def take(self, work: Work) -> None:
-        """Fence every earlier holder, then make sure that the range begins where the group stands.
+        """Make sure that the range begins where the group stands; with a slot of its own, fence before that.
 
         Raises Moved(offset) when it does not, Behind when the channels have changed since the work was
-        made, KafkaException when the broker does not answer.
+        made, KafkaException when the broker does not answer, or offsets are pending for too long.
         """
-        fence(self._producer, _KAFKA_SECONDS)
+        if self.slot is not None:
+            self.slot.take()
         committed = self._reader.consumer.committed([TopicPartition(*self.partition)], _KAFKA_SECONDS)[0]
         if committed.error is not None:
             raise KafkaException(committed.error)
@@ -100,6 +82,12 @@ class Lane:
         self.committed = self.stood.offset
         self.entry.low = self.stood.low if self.stood.loss else self.stood.offset
 
+    def stands_before(self, work: Work) -> bool:
+        """Whether this work can go on here without asking Kafka where the group stands."""
+        own = self.slot is not None and self.slot.open
+        same = (self.run, self.topic_id, own) == (work.run, work.topic_id, work.own_slot)
+        return same and not work.ask and self.committed == work.low
+
     def refuse_older(self, work: Work) -> None:
         """Raise Behind for work whose channels are of an earlier state of the registry than the committed."""
         if is_older(work.version, self.version):
@@ -109,63 +97,25 @@ class Lane:
         """The records with low <= offset < high, in order (see RangeReader.read)."""
         return self._reader.read(low, high, self.stood.epoch)
 
-    def commit(self, work: Work, produce: Callable[[Paced], Changes]) -> None:
-        """One transaction: whatever `produce` sends, and the input offset with the version in force.
+    def position(self, work: Work, changes: Changes) -> TopicPartition:
+        """Where the group stands when this work is done, with the version in force and what limits remember.
 
-        `produce` returns what the limits are to remember from now on.
-
-        Raises KafkaException (NotTaken for a record that is not known to be taken) or Stalled; the lane is
-        then not to be used again, and whoever takes the partition next aborts the transaction.
+        changes: to what they remember.
         """
-        self._producer.begin_transaction()
-        self.began = time.monotonic()
-        paced = Paced(self._producer, seconds=_ROUND_SECONDS)
-        changes = produce(paced)
-        paced.flush()
         metadata = metadata_of(work.version, work.topic_id, self.memory.text_with(changes))
-        position = as_topic_partition(self.partition, work.high, self._reader.epoch, metadata)
+        return as_topic_partition(self.partition, work.high, self._reader.epoch, metadata)
 
-        def finish() -> None:
-            self._producer.send_offsets_to_transaction([position], work.membership, _KAFKA_SECONDS)
-            self._producer.commit_transaction(_KAFKA_SECONDS)
-
-        _within(_KAFKA_SECONDS, finish)
+    def went_on(self, work: Work, changes: Changes) -> None:
+        """This work has been committed."""
         self.version, self.committed, self.stood = work.version, work.high, Standing(work.high)
         self.memory.learn(changes)
         self.used = time.monotonic()
 
     def abandon(self) -> None:
         """Close without waiting: librdkafka may take minutes over it when the broker is away."""
-        threading.Thread(target=self.close, name=f"close {self.partition}", daemon=True).start()
-
-    def close(self) -> None:
-        """Let go, leaving an unfinished transaction to whoever fences us."""
-        self._producer.purge()
-        self._reader.close()
-
-
-def _within(seconds: float, function: Callable[[], None]) -> None:
-    """Call `function`; raises what it raises, or Stalled when it has not come back after `seconds`.
-
-    librdkafka 2.16 does not keep the time limit of send_offsets_to_transaction when the broker goes away
-    under it. The call is then left behind in its thread; the next holder's fence makes it harmless.
-    """
-    outcome: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
-
-    def call() -> None:
-        try:
-            function()
-            outcome.put(None)
-        except BaseException as error:  # handed to the waiting thread, which raises it
-            outcome.put(error)
-
-    threading.Thread(target=call, daemon=True).start()
-    try:
-        error = outcome.get(timeout=seconds)
-    except queue.Empty:
-        raise Stalled(f"the broker did not take a transaction within {seconds:g} s") from None
-    if error is not None:
-        raise error
+        if self.slot is not None:
+            self.slot.abandon()
+        threading.Thread(target=self._reader.close, name=f"close {self.partition}", daemon=True).start()
 
 
 class Lanes:
@@ -181,11 +131,10 @@ class Lanes:
         return len(self._held)
 
     def for_work(self, work: Work) -> Lane:
-        """The lane for this work; taken anew when not held, when elsewhere, or when told to fence."""
+        """The lane for this work; taken anew when not held, when elsewhere, or when told to ask."""
         with self._lock:
             lane = self._held.get((work.group, work.partition))
-        ours = lane is not None and not work.fence and lane.topic_id == work.topic_id
-        if lane is not None and ours and lane.committed == work.low:
+        if lane is not None and lane.stands_before(work):
             lane.refuse_older(work)
             lane.used = time.monotonic()
             return lane
@@ -219,7 +168,7 @@ class Lanes:
             self.all_stalled = False
 
     def _close_the_longest_unused(self) -> None:
-        """A lane is two clients: threads and handles. Whoever needs a closed one again takes it anew.
+        """A lane is a client: threads and handles. Whoever needs a closed one again takes it anew.
 
         Those of the bundle that is done now stay, however many they are.
         """

@@ -1,8 +1,9 @@
 """The one task of the live stream: read, decode, filter and publish some ranges, each exactly once.
 
 Runs on a Dask worker and never raises: whatever happens comes back as a Report, since an exception
-inside a task would silently end the stream behind it. Ranges of several partitions are read and published
-each by itself; in between the filters see all of their alerts in one pass.
+inside a task would silently end the stream behind it. Ranges of several partitions are read each by itself;
+the filters see all of their alerts in one pass, and one transaction delivers them. Where that cannot be
+committed, nothing of it is, and each range is tried alone.
 """
 
 from __future__ import annotations
@@ -13,18 +14,19 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import cache, lru_cache, partial
 from typing import Any
 
 import cloudpickle
 import psutil
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 from distributed import Worker, get_worker
 
 from filters.sandbox.trials import in_a_hurry
 from pipeline.broker import logs
-from pipeline.broker.client import BrokerError, admin_client
+from pipeline.broker.client import BrokerError, admin_client, client_settings, sentence
 from pipeline.broker.paced import Paced
 from pipeline.broker.profile import SERVERS
 from pipeline.broker.ranges import Stalled
@@ -33,8 +35,9 @@ from pipeline.worker.deliver import UNREADABLE, Outgoing, applied_record, loss_r
 from pipeline.worker.evaluate import Evaluator
 from pipeline.worker.lane import Behind, Lanes, Moved
 from pipeline.worker.outcome import MadeAgain, Stage, outcome_of
-from pipeline.worker.remembered import Admission, Changes
+from pipeline.worker.remembered import Admission
 from pipeline.worker.running import RunningNote
+from pipeline.worker.slot import Slot, Slots
 from pipeline.worker.tally import tally
 from pipeline.worker.verdicts import Failed, Refusal, Verdicts
 from pipeline.worker.work import Refused, Report, Work
@@ -44,7 +47,7 @@ from schemas.errors import NoSchemaSource
 _SIDE_BY_SIDE = 8
 _PATIENCE = 60.0  # seconds for a schema id that the registry does not have yet
 _KAFKA_SECONDS = 10.0
-_lanes, _failed = Lanes(), Failed()
+_lanes, _slots, _failed = Lanes(), Slots(), Failed()
 
 
 def prepare(channels: bytes, schemas: str) -> None:
@@ -68,10 +71,37 @@ def _held(_: Worker) -> dict[str, int]:
     return {"threads": psutil.Process().num_threads(), "lanes": len(_lanes)}
 
 
-def process(works: Sequence[Work]) -> list[Report]:
-    """Process compatible pieces of work (see Work.kin); return one report for each."""
+def open_slot(kafka: Mapping[str, Any], name: str) -> str:
+    """Take a slot, for work that comes later; "", or why it cannot be taken.
+
+    Parameters
+    ----------
+    kafka
+        Of [kafka] and the broker: no secret.
+    name
+        The slot's.
+    """
+    try:
+        _slots.open(client_settings(kafka[SERVERS], **kafka), name)
+    except KafkaException as error:
+        return sentence(error.args[0])
+    return ""
+
+
+def process(works: Sequence[Work], slot: str) -> list[Report]:
+    """Process compatible pieces of work (see Work.kin); return one report for each.
+
+    Parameters
+    ----------
+    works
+        The work.
+    slot
+        Name of the worker's slot, opened before.
+    """
     _begin()
     _lanes.begin_bundle()
+    if _slots.get(slot) is None and not all(work.own_slot for work in works):
+        return [Report(work, "retry", message=f"slot {slot} is not open here", open=True) for work in works]
     note = RunningNote(works[0])  # one names the filter that is running; the others are just done again
     if (culprit := note.left_by_an_attempt_before()) is not None:
         note.remove()
@@ -92,8 +122,46 @@ def process(works: Sequence[Work]) -> list[Report]:
             _judge(kind, note)
     for step in going:
         step.safely(partial(_refuse_another_topic, step.work, ids))
-    _side_by_side(steps, _Step.publish)
+    _side_by_side(steps, _Step.recall)
+    _publish([step for step in steps if step.going], slot)
     return [step.report for step in steps]
+
+
+def _publish(steps: Sequence[_Step], slot: str) -> None:
+    """One transaction for all, and one for each that has a slot of its own, side by side."""
+    shared = [step for step in steps if step.own_slot is None]
+    groups = [(shared, _slots.get(slot))] if shared else []
+    groups += [([step], step.own_slot) for step in steps if step.own_slot is not None]
+    ended = _all_of([partial(_commit, some, its) for some, its in groups])
+    for (some, _), one in zip(groups, ended, strict=True):
+        for step in some:
+            step.safely(one.result)
+
+
+def _commit(steps: Sequence[_Step], slot: Slot | None) -> None:
+    """Deliver, and go on in all partitions, in one transaction."""
+    began = time.perf_counter()
+    assert slot is not None
+    try:
+        slot.commit([step.send for step in steps], steps[0].work.membership)
+    except Exception as error:
+        _not_committed(steps, slot, error)
+        return
+    seconds = (time.perf_counter() - began) / len(steps)
+    for step in steps:
+        step.safely(partial(step.committed, seconds))
+
+
+def _not_committed(steps: Sequence[_Step], slot: Slot, error: Exception) -> None:
+    """The report on each: what is said of one is said of all, unless it may be another's fault."""
+    first, seconds = steps[0], time.monotonic() - slot.began
+    for step in steps:
+        _lanes.drop(step.work)
+    report = replace(_ended_by(first, error, seconds), open=not slot.open)
+    if len(steps) > 1 and report.outcome not in ("stale", "output", "too much"):
+        report = replace(report, outcome="together", traceback="")
+    for step in steps:
+        step.report, step.going = replace(report, work=step.work), False
 
 
 def _topic_ids(work: Work, topics: Collection[str]) -> Mapping[str, str]:
@@ -132,7 +200,6 @@ class _Step:
     def __init__(self, work: Work) -> None:
         self.work, self.report, self.going = work, Report(work, "committed"), True
         self.stage: Stage = "take"
-        self.began = 0.0  # when its transaction was begun
 
     def safely(self, function: Callable[[], None]) -> None:
         """Call one of our functions, unless something has come between before; note what does now."""
@@ -150,6 +217,11 @@ class _Step:
         """Make sure that the partition is ours."""
         self._lane = _lanes.for_work(self.work)
 
+    @property
+    def own_slot(self) -> Slot | None:
+        """The slot that the partition has for itself."""
+        return self._lane.slot
+
     def read(self) -> None:
         """The records of the range."""
         self.stage = "read"
@@ -164,39 +236,49 @@ class _Step:
         self._verdicts = verdicts
         _fill(self.report, verdicts)
 
-    def publish(self) -> None:
-        """Deliver, and go on in the partition, in one transaction."""
-        work, evaluator = self.work, _evaluator(self.work.channels, self.work.schemas)
-        channels, stood = evaluator.channels, self._lane.stood
-        admission = Admission(self._lane.memory)
-        outgoing = Outgoing(
-            channels, work.partition.topic, self._verdicts, self._records, evaluator.schemas, admission
+    def recall(self) -> None:
+        """Have at hand what limits remember, before there is a transaction that others may wait for."""
+        evaluator = _evaluator(self.work.channels, self.work.schemas)
+        self._admission = Admission(self._lane.memory)
+        self._outgoing = Outgoing(
+            evaluator.channels,
+            self.work.partition.topic,
+            self._verdicts,
+            self._records,
+            evaluator.schemas,
+            self._admission,
         )
+        self._admission.read(channel for channel in self._outgoing.readers if channel.name in self._matched)
 
-        entry = self._lane.entry
+    @property
+    def _matched(self) -> Collection[str]:
+        """The channels that pass something."""
+        return self._verdicts.matches.keys()
 
-        def produce(paced: Paced) -> Changes:
-            nonlocal entry
-            outgoing.produce(paced, (work.partition, work.low, work.high))
-            pages = tally(
-                work.partition.topic, self._verdicts, self._records, outgoing, stood.high - stood.low
-            )
-            entry = entry.and_then(work.high, pages)
-            paced.produce(**entry.record())
-            if stood.loss:
-                for record in loss_records(channels, work.partition, stood):
-                    paced.produce(**record)
-            if self._lane.version != work.version:
-                paced.produce(**applied_record(channels, work))
-            return admission.changes
+    def send(self, paced: Paced) -> TopicPartition:
+        """Send what belongs to the batch, within a transaction; returns where the group then stands."""
+        work, stood, outgoing = self.work, self._lane.stood, self._outgoing
+        channels = _evaluator(work.channels, work.schemas).channels
+        outgoing.produce(paced, (work.partition, work.low, work.high))
+        lost = stood.high - stood.low
+        pages = tally(work.partition.topic, self._verdicts, self._records, outgoing, lost)
+        self._entry = self._lane.entry.and_then(work.high, pages)
+        paced.produce(**self._entry.record())
+        if stood.loss:
+            for record in loss_records(channels, work.partition, stood):
+                paced.produce(**record)
+        if self._lane.version != work.version:
+            paced.produce(**applied_record(channels, work))
+        return self._lane.position(work, self._admission.changes)
 
-        self.began = time.monotonic()
-        with _timed(self.report, "publish"):
-            self._lane.commit(work, produce)
-        self._lane.entry = entry
+    def committed(self, seconds: float) -> None:
+        """Note that it is. seconds: this batch's part of the time it took."""
+        self.report.seconds["publish"] = seconds
+        self.report.lost = self._lane.stood.loss
+        self._lane.went_on(self.work, self._admission.changes)
+        self._lane.entry = self._entry
         self.report.waited = _waited(self._records)
-        _fill_delivered(self.report, outgoing, self._records)
-        self.report.lost = stood.loss
+        _fill_delivered(self.report, self._outgoing, self._records)
 
 
 def _judge(steps: list[_Step], note: RunningNote) -> None:
@@ -255,13 +337,16 @@ def _side_by_side(steps: Sequence[_Step], function: Callable[[_Step], None]) -> 
     What fails is looked at when all have ended: a lane must not be dropped while another thread is in it.
     """
     going = [step for step in steps if step.going]
-    if len(going) == 1:
-        going[0].safely(lambda: function(going[0]))
-        return
-    done = [_threads().submit(function, step) for step in going]
-    wait(done)
-    for step, one in zip(going, done, strict=True):
+    outcomes = _all_of([partial(function, step) for step in going])
+    for step, one in zip(going, outcomes, strict=True):
         step.safely(one.result)
+
+
+def _all_of(calls: Sequence[Callable[[], None]]) -> list[Future[None]]:
+    """Call all of them, several at a time in threads; returns when all have ended."""
+    done = [_threads().submit(call) for call in calls]
+    wait(done)
+    return done
 
 
 @cache
@@ -269,15 +354,17 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="step")
 
 
-def _ended_by(step: _Step, error: Exception) -> Report:
-    """The report on work that an exception has ended; its lane is not used again."""
+def _ended_by(step: _Step, error: Exception, seconds: float = 0.0) -> Report:
+    """The report on work that an exception has ended; its lane is not used again.
+
+    seconds: how long its transaction was open.
+    """
     work = step.work
     if not isinstance(error, Moved | Behind | NoSchemaSource):
         _lanes.drop(work)
     if isinstance(error, BrokerError | Stalled):
         _lanes.all_stalled = True  # what has stalled once has stalled in all of them
         _admin.cache_clear()  # our password may have been rotated
-    seconds = time.monotonic() - step.began if step.began else 0.0
     outputs = _outputs(work) if step.stage == "publish" else {}
     return outcome_of(work, error, step.stage, seconds, outputs, lambda: _unwritable(work, outputs))
 

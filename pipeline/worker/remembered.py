@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -47,6 +47,10 @@ class PartitionMemory:
             return self._of_objects(channel).get(key)
         return self._numbers.get(_short(channel, key))
 
+    def recall(self, channel: str) -> None:
+        """Ask for what is remembered of a channel's objects, unless that was done. Raises as asking does."""
+        self._of_objects(channel)
+
     def text_with(self, changes: Changes) -> str:
         """For the metadata of the commit that these changes come with."""
         return ",".join(f"{name}{_base36(number)}" for name, number in self._with(changes).items())
@@ -79,6 +83,20 @@ class Admission:
 
     def __init__(self, memory: PartitionMemory) -> None:
         self._memory, self.changes = memory, Changes()
+
+    def read(self, channels: Iterable[Channel]) -> None:
+        """Have at hand what these channels remember of objects.
+
+        To be called outside of a transaction: it waits for those of others, and nobody is to wait for us.
+
+        Raises
+        ------
+        KafkaException, Stalled
+            When it cannot be read.
+        """
+        for channel in channels:
+            if channel.limits.once:
+                self._memory.recall(channel.name)
 
     def admits(self, channel: Channel, one: Passing) -> dict[str, float] | None:
         """What to remember if the alert is delivered now, None when a limit stops it."""

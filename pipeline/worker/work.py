@@ -19,14 +19,15 @@ class Work:
     """One batch: the records of `partition` with low <= offset < high.
 
     Ranges may have gaps (transaction markers, compaction), so a range says nothing about how many
-    records it holds. `fence` asks the worker to end every earlier attempt before it reads.
+    records it holds. `ask` has the worker ask Kafka where the group stands before it reads, whatever it
+    remembers: somebody else may have committed meanwhile.
     """
 
     partition: Partition
     low: int
     high: int
     attempt: int
-    fence: bool
+    ask: bool
     run: str  # names the coordinator's run
     flight: int  # the same for all attempts at one batch
     group: str
@@ -42,6 +43,7 @@ class Work:
     beyond: bool = False  # the coordinator has seen for a while that the committed offset is beyond the end
     control: bool = False  # do everything but the records: does a worker that does not see them live?
     unreadable: str = ""  # a single record that ends its workers: dead-letter it unread, for this reason
+    own_slot: bool = False  # the partition has a transactional producer for itself (pipeline.worker.slot)
 
     @property
     def client(self) -> dict[str, Any]:
@@ -57,11 +59,12 @@ class Work:
     def kin(self) -> tuple[object, ...] | None:
         """Equal for pieces of work that may go to a worker as one task; None: it goes alone.
 
-        That is another attempt: what ended the one before must not affect other work again.
+        That is another attempt: what ended the one before must not affect other work again. Kin are of one
+        generation of the group: their offsets are committed together, under one proof of membership.
         """
-        if self.fence or self.unreadable or self.control:
+        if self.attempt > 1 or self.unreadable or self.control:
             return None
-        return (self.version, frozenset(self.suspended))
+        return (self.version, frozenset(self.suspended), self.membership)
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ Outcome = Literal[
     "culprit",
     "control",
     "raised",
+    "together",
     "died",
 ]
 
@@ -117,6 +121,7 @@ class Report:
         while none was (""); nothing was done.
     control: the work without its records went well; nothing was done.
     raised: our own code failed on it; nothing was delivered.
+    together: it could not be committed together with others; nothing was delivered. Alone it may be.
     died: said by the coordinator itself: the worker ended before it answered, perhaps before it began.
     """
 
@@ -146,3 +151,4 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)  # stage -> time used
     filter_seconds: dict[str, float] = field(default_factory=dict)  # channel -> time used
     waited: float | None = None  # the first record, from when it was written to its commit, s
+    open: bool = False  # whoever asks must fence the slot first: its transaction may be open, or committed

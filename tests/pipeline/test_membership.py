@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -20,8 +20,6 @@ from pipeline.broker.partition import Partition
 from pipeline.broker.topics import ensure_topics
 from pipeline.channels.config import RunConfig
 from pipeline.live.membership import Membership, ReplacedError
-from pipeline.worker.lane import transactional_id
-from tests.pipeline import topics
 from tests.pipeline.topics import Transactions
 
 SECONDS = 25.0
@@ -128,36 +126,6 @@ def test_the_end_of_a_topic_is_known_when_its_transactions_are_over(broker: Brok
             end.result(1.0)
         writer.commit()
         assert end.result(SECONDS)[place] >= 2
-
-
-def test_a_transaction_whose_partition_is_gone_is_ended_and_one_that_has_a_next_holder_is_not(
-    broker: Broker,
-) -> None:
-    """It hides all that follows it in a channel's topic for as long as it is open."""
-    servers, name = broker.bootstrap_servers, f"m{uuid.uuid4().hex[:8]}"
-    of_gone, of_theirs = topics.new_topic(servers), topics.new_topic(servers)
-    gone, theirs = Partition(f"{name}_gone", 3), Partition(topics.new_topic(servers), 0)
-    for place, channel in ((gone, of_gone), (theirs, of_theirs)):
-        left = Producer({"bootstrap.servers": servers, "transactional.id": transactional_id(name, place)})
-        left.init_transactions(SECONDS)
-        left.begin_transaction()
-        left.produce(channel, b"of a worker that is gone", partition=0)
-        left.flush(SECONDS)
-    with member(servers, name) as one:
-        ends = [Partition(of_gone, 0), Partition(of_theirs, 0)]
-        assert one.ends(ends) == dict.fromkeys(ends, 0)
-        one.end_transactions([gone, theirs])
-        assert one.settled_ends(ends[:1], _soon_over())[ends[0]] == one.ends(ends)[ends[0]] > 0
-        assert one.ends(ends)[ends[1]] == 0
-        one.end_transactions([theirs], stopping=True)
-        one.settled_ends(ends, _soon_over())
-        assert one.ends(ends)[ends[1]] > 0
-
-
-def _soon_over() -> Callable[[], bool]:
-    """Stops waiting long before a transaction times out by itself."""
-    deadline = time.monotonic() + SECONDS
-    return lambda: time.monotonic() > deadline
 
 
 def test_a_transaction_that_a_dead_worker_left_open_holds_nobody_up(broker: Broker) -> None:

@@ -20,7 +20,7 @@ offsets = st.integers(0, END - 1)
 
 def work(low: int, high: int, attempt: int = 1) -> Work:
     fixed = {
-        "fence": False,
+        "ask": False,
         "run": "r",
         "flight": 1,
         "group": "g",
@@ -102,7 +102,7 @@ def drain(world: World, recovery: Recovery, batch: int, clock: Clock) -> None:
                 break
             assert isinstance(following, Again)
             assert following.work.attempt > todo.attempt
-            assert following.work.fence
+            assert following.work.ask
             todo = following.work
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
@@ -21,9 +22,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.dask.local import local_cluster
+from cluster.kafka.broker import Broker
 from pipeline.broker.partition import Partition
+from pipeline.broker.profile import SERVERS
 from pipeline.channels.config import ChannelConfig, RunConfig, channel_set
 from pipeline.live.fleet import Fleet
+from pipeline.live.slots import Slots, fence_slot
 from pipeline.worker.deliver import UNREADABLE, Outgoing
 from pipeline.worker.evaluate import Evaluator
 from pipeline.worker.verdicts import Refusal, Verdicts
@@ -193,10 +197,9 @@ class At:
 
 
 def work(number: int, span: int = 10, topic: str = TOPIC, **more: object) -> Work:
-    made = Work(
+    return Work(
         Partition(topic, number), 0, span, 1, False, "r", 1, "g", b"", {}, channels=b"", version="v", **more
     )
-    return made if not made.fence else replace(made, attempt=2)
 
 
 def count(works: Sequence[Work]) -> list[Report]:
@@ -231,11 +234,13 @@ def on(cluster: LocalCluster, act: Callable[[Fleet], Awaitable[object]]) -> None
 
 def test_kin_go_together_and_others_apart(one_worker: LocalCluster) -> None:
     async def act(fleet: Fleet) -> None:
-        again = replace(work(5), fence=True, attempt=2)
+        again = replace(work(5), ask=True, attempt=2)
+        of_before = replace(work(6), membership=b"of another generation of the group")
         works = [work(0), work(1), work(2, topic="other"), work(3, suspended={"x": "y"}), again, work(4)]
+        works.append(of_before)
         reports = await asyncio.gather(*[await fleet.take(count, one) for one in works])
         assert [report.work for report in reports] == works
-        assert [report.message for report in reports] == ["4", "4", "4", "1", "1", "4"]
+        assert [report.message for report in reports] == ["4", "4", "4", "1", "1", "4", "1"]
         reports = await asyncio.gather(*[await fleet.take(count, work(n, span=60)) for n in range(3)])
         assert [report.message for report in reports] == ["1", "1", "1"]  # two would be more than full
 
@@ -270,6 +275,58 @@ def test_small_work_waits_for_a_busy_worker_and_full_work_is_at_hand(one_worker:
         assert not fleet.has_room(*full)
         await asyncio.gather(*running)
         assert fleet.has_room(*small)
+
+    on(one_worker, act)
+
+
+class Numbers:
+    """Announces nothing."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+
+    def take(self) -> int:
+        return next(self._numbers)
+
+    def done(self, number: int) -> None:
+        pass
+
+
+def slot_of(works: Sequence[Work], slot: str) -> list[Report]:
+    """Says which slot the worker is to use; dies of work that is named so."""
+    if works[0].run == "dies":
+        os._exit(1)
+    return [Report(one, "committed", message=slot) for one in works]
+
+
+def test_the_slot_of_work_that_did_not_come_back_is_fenced_before_anybody_may_have_the_work(
+    broker: Broker, one_worker: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fenced: list[str] = []
+
+    def fence(kafka: Mapping[str, Any], name: str) -> str:
+        time.sleep(1.0)
+        fenced.append(name)
+        return fence_slot(kafka, name)
+
+    monkeypatch.setattr("pipeline.live.slots.fence_slot", fence)
+
+    async def act(fleet: Fleet) -> None:
+        fleet._slots = Slots({SERVERS: broker.bootstrap_servers}, f"g{os.getpid()}", "0", Numbers())
+        reports = await asyncio.gather(*[await fleet.take(slot_of, work(n)) for n in range(3)])
+        (name,) = {report.message for report in reports}
+        assert not fenced, "who answers is not fenced"
+        dying = [replace(work(n), run="dies") for n in range(3)]
+        reports = await asyncio.gather(*[await fleet.take(slot_of, one) for one in dying])
+        assert {report.outcome for report in reports} == {"died"}
+        assert fenced == [name]
+        for flight in range(2, 100):  # until the nanny has brought another worker
+            (report,) = [await (await fleet.take(slot_of, replace(work(0), flight=flight)))]
+            if report.outcome == "committed":
+                assert report.message != name
+                return
+            await asyncio.sleep(0.2)
+        raise AssertionError("no worker came back")
 
     on(one_worker, act)
 
