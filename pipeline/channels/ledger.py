@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from operator import add
 from typing import Any, NamedTuple
 
@@ -82,6 +83,17 @@ def _unequal(whole: int, name: str, parts: int, names: str) -> list[str]:
     return [] if whole == parts else [f"{whole:,} {name}, {parts:,} {names}"]
 
 
+@lru_cache(maxsize=10_000)
+def _sum(one: ChannelCounts, other: ChannelCounts) -> ChannelCounts:
+    """Of many channels the counts are the same."""
+    return ChannelCounts._make(map(add, one, other))
+
+
+@lru_cache(maxsize=10_000)
+def _json(value: str | ChannelCounts) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
 @dataclass
 class Page:
     """What became of the records of one night of a source."""
@@ -92,17 +104,21 @@ class Page:
     def add(self, other: Page) -> None:
         """Add the counts of another page."""
         self.source = SourceCounts._make(map(add, self.source, other.source))
+        if not self.channels:
+            self.channels = dict(other.channels)
+            return
         for name, counts in other.channels.items():
             before = self.channels.get(name)
-            self.channels[name] = ChannelCounts._make(map(add, before, counts)) if before else counts
+            self.channels[name] = _sum(before, counts) if before else counts
 
-    def as_lists(self) -> list[Any]:
-        """For JSON."""
-        return [self.source, self.channels]
+    def as_json(self) -> str:
+        """A list of the source's counts and those by channel."""
+        channels = ",".join([f"{_json(name)}:{_json(counts)}" for name, counts in self.channels.items()])
+        return f"[{json.dumps(self.source)},{{{channels}}}]"
 
     @classmethod
     def of_lists(cls, lists: list[Any]) -> Page:
-        """From what `as_lists` gave."""
+        """From what `as_json` gave."""
         source, channels = lists
         return cls(SourceCounts(*source), {name: ChannelCounts(*counts) for name, counts in channels.items()})
 
@@ -143,13 +159,10 @@ class Entry:
     def record(self) -> dict[str, Any]:
         """Arguments for Producer.produce."""
         told = {name: value for name, value in vars(self).items() if name != "pages"}
-        told["pages"] = {night: page.as_lists() for night, page in self.pages.items()}
+        pages = ",".join([f"{_json(night)}:{page.as_json()}" for night, page in self.pages.items()])
+        value = f'{json.dumps(told)[:-1]},"pages":{{{pages}}}}}'
         key = f"{self.group}|{self.source}|{self.kind}|{self.name}"
-        return {
-            "topic": LEDGER_TOPIC,
-            "key": key.encode(),
-            "value": json.dumps(told, separators=(",", ":")).encode(),
-        }
+        return {"topic": LEDGER_TOPIC, "key": key.encode(), "value": value.encode()}
 
 
 def entries_of(records: Iterable[tuple[bytes, bytes]]) -> list[Entry]:

@@ -100,11 +100,27 @@ def _page(count: Count, records: int, verdicts: Verdicts, outgoing: Outgoing) ->
     unreadable = {refusal.index for refusal in verdicts.refused if not refusal.channel}
     source = SourceCounts(received, count(verdicts.judged), count(unreadable), count(verdicts.strangers))
     unseen = count({one.index for one in verdicts.refused if one.reason == UNREADABLE})
-    of = {
-        channel.name: _channel(channel.name, count, received, unseen, verdicts, outgoing)
-        for channel in outgoing.readers
-    }
+    busy = _busy(verdicts, outgoing)
+    quiet: dict[tuple[int, int], ChannelCounts] = {}  # by what was seen and rejected: many saw the same
+    of = {}
+    for channel in outgoing.readers:
+        name = channel.name
+        if name in busy:
+            of[name] = _channel(name, count, received, unseen, verdicts, outgoing)
+            continue
+        alike = id(verdicts.seen.get(name)), id(verdicts.rejected.get(name))
+        if alike not in quiet:
+            quiet[alike] = _channel(name, count, received, unseen, verdicts, outgoing)
+        of[name] = quiet[alike]
     return Page(source, of)
+
+
+def _busy(verdicts: Verdicts, outgoing: Outgoing) -> set[str]:
+    """The channels of which more is to be said than what they saw and rejected."""
+    some = {*verdicts.gaps, *(one.channel for one in (*verdicts.refused, *outgoing.refused))}
+    for by_channel in (verdicts.matches, outgoing.delivered, outgoing.stopped, outgoing.sizes):
+        some |= {name for name, found in by_channel.items() if found}
+    return some
 
 
 def _channel(

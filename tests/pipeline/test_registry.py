@@ -252,7 +252,7 @@ def test_nobody_goes_below_the_channels_that_were_committed(broker):
         try:
             lane.take(work)
         finally:
-            lane.close()
+            lane.abandon()
 
     for older in ("t:8:abc", "0123456789ab"):
         with pytest.raises(Behind, match=f"{older} are older than t:9:abc"):
