@@ -9,13 +9,18 @@ import codecs
 import errno
 import importlib
 import io
+import os
 import sys
+import tomllib
+from contextlib import suppress
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from commands.shared.as_user import add_as_user
 from commands.shared.logs import said_in_json
+from commands.shared.options import command_at_work, look_for_lists_in
 
 _COMMANDS = (
     "commands.demo.command",
@@ -78,11 +83,22 @@ def application() -> typer.Typer:
 
 
 def _first(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and end.", is_eager=True, callback=_version)
     ] = False,
 ) -> None:
     """Alerts of sky surveys through Kafka, Python filters on Dask, and out again, each exactly once."""
+    context.with_resource(command_at_work())
+    if "ZADS_EXTERNAL" not in os.environ:
+        look_for_lists_in(_configured_folder())
+
+
+def _configured_folder() -> str:
+    """Of catalogues and lists, by zads.toml of this folder; who needs it tells what is wrong with that."""
+    with suppress(OSError, ValueError):
+        return str(tomllib.loads(Path("zads.toml").read_text()).get("external", ""))
+    return ""
 
 
 def main() -> None:

@@ -19,17 +19,21 @@ import pytest
 from astropy.coordinates import BarycentricMeanEcliptic, SkyCoord
 from astropy.table import Table
 from cdshealpix.nested import lonlat_to_healpix
+from typer.testing import CliRunner
 
 from archive.read.archive import Archive
 from archive.replay.replay import replay
 from archive.write.appender import Appender
 from cluster.kafka.broker import Broker
+from commands import application
 from commands.external.catalogues import add_catalogue
 from commands.external.lists import add_list
 from filters import Filter, expression, load
 from filters.external import Externals, Store
 from filters.external.add import add_notices, add_region
+from filters.external.store import default_root, kept_in
 from pipeline.broker.listen import listen
+from pipeline.channels.definition import ChannelError, Definition
 from pipeline.clients.follow import Follower
 from pipeline.clients.publish import publish_packets
 from schemas.packets.reader import PacketReader
@@ -235,6 +239,39 @@ def test_replay_and_a_notebook_give_the_same(
     assert sorted(frame["candid"][chosen.passes(frame)]) == sorted(lived.candids[name])
     lazy = lived.archive.alerts(columns=chosen.reads)
     assert sorted(lazy["candid"][chosen.on(lazy)].compute()) == sorted(lived.candids[name])
+
+
+@pytest.mark.parametrize("named", ["here", "elsewhere"])
+def test_every_command_looks_in_the_folder_of_the_configuration(
+    lived: Lived, sky: Sky, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    """In that of zads.toml of this folder, or of --config; the answers are those of the stream."""
+    configured(tmp_path, sky, {"catalogue": CHANNELS["catalogue"]})
+    config = [] if named == "here" else ["--config", str(tmp_path / "zads.toml")]
+    monkeypatch.chdir(tmp_path if named == "here" else tmp_path.parent)
+    monkeypatch.delenv("ZADS_EXTERNAL", raising=False)
+    monkeypatch.setenv("ZADS_HOME", str(tmp_path / "home"))
+    archive = lived.archive.path
+
+    def zads(*arguments: str) -> str:
+        done = CliRunner().invoke(application(), list(arguments), catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    where, wanted = CHANNELS["catalogue"], sorted(lived.candids["catalogue"])
+    found = json.loads(zads("replay", where, "--archive", archive, "--json", *config))
+    assert sorted(one["candid"] for one in found["matches"]) == wanted
+    if named == "here":
+        (told,) = json.loads(zads("explain", where, str(wanted[0]), "--archive", archive, "--json"))
+        assert told["passes"]
+        assert "stars.sep" in zads("columns", "stars[.]sep")
+        (tmp_path / "mine.py").write_text(PYTHON)
+        assert "same answer" in zads("filter", "check", "mine.py:near", "--alerts", "60")
+    assert default_root() == tmp_path / "home" / "external"
+    with pytest.raises(ChannelError, match="stars"), kept_in(tmp_path / "home"):
+        Definition(name="c", filter="rb > 0.5", values=("stars.sep",)).completed()
+    with kept_in(sky.root):
+        assert Definition(name="c", filter="rb > 0.5", values=("stars.sep",)).completed().version
 
 
 def test_values_travel_and_replay_finds_the_same(lived: Lived, sky: Sky) -> None:

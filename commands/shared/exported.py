@@ -90,7 +90,8 @@ def filter_named(named: str, config: Path | None = None, bootstrap: str | None =
     named
         As `filters.load` takes it, the file of an exported channel, or a channel: channel.NAME.
     config
-        The configuration file; None: zads.toml of this folder, if any. For a channel.
+        The configuration file, which names the broker and the folder of lists; None: zads.toml of this
+        folder, if any.
     bootstrap
         Address of the broker, host:port; None: as configured. For a channel.
 
@@ -99,8 +100,13 @@ def filter_named(named: str, config: Path | None = None, bootstrap: str | None =
     ZadsError
         When there is no such filter, file or channel.
     """
+    from commands.shared.options import look_for_lists_in
     from filters import load
 
+    if config is not None:
+        from pipeline.channels.config import read_config
+
+        look_for_lists_in(read_config(config).external)
     if names_channel(named):
         return asked_channel(named, config, bootstrap).channel.filter
     if named.endswith(ENDING) and Path(named).is_file():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +16,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 if TYPE_CHECKING:
     from pipeline.channels.config import RunConfig
 
+_COMMAND: ContextVar[ExitStack | None] = ContextVar("command", default=None)
 people = Console(stderr=True)
 """Messages for people; standard output is for pipes."""
 
@@ -116,7 +120,10 @@ def given(**flags: Any) -> dict[str, Any]:
 
 
 def settings_of(config: Path | None, **flags: Any) -> RunConfig:
-    """The configuration; without a broker in it, with the one that runs here."""
+    """The configuration; without a broker in it, with the one that runs here.
+
+    Catalogues and lists are looked for in its folder from now on.
+    """
     from commands.shared.bootstrap import default_bootstrap
     from pipeline.broker.profile import SERVERS, profile
     from pipeline.channels.config import read_config
@@ -125,4 +132,28 @@ def settings_of(config: Path | None, **flags: Any) -> RunConfig:
     settings = read_config(config, **given(bootstrap_servers=named, **flags))
     if "bootstrap_servers" not in settings.model_fields_set:
         settings.bootstrap_servers = default_bootstrap()
+    look_for_lists_in(settings.external)
     return settings
+
+
+def look_for_lists_in(folder: str) -> None:
+    """Until the command ends, catalogues and lists are looked for here, wherever no folder is named.
+
+    folder: "" for the usual one.
+    """
+    command = _COMMAND.get()
+    if folder and command is not None:
+        from filters.external.store import kept_in
+
+        command.enter_context(kept_in(folder))
+
+
+@contextmanager
+def command_at_work() -> Iterator[None]:
+    """While a command runs: what is opened for all of it is closed at its end."""
+    with ExitStack() as stack:
+        token = _COMMAND.set(stack)
+        try:
+            yield
+        finally:
+            _COMMAND.reset(token)

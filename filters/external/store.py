@@ -4,6 +4,7 @@ A version never changes: its name is a hash over its content. So whoever has rea
 
 What a user owns is called OWNER__LIST, and ROOT/NAME/access.json says who may read it. Within `seen_by` the
 lists that a user may not read are as if they were not there; elsewhere (an operator, the pipeline) all are.
+Within `kept_in` everything that names no folder looks into that one.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _CURRENT, _ACCESS = "current", "access.json"
 _APART = "__"
 """Between a user and the name of a list; a list's own name has none."""
 _READER: ContextVar[str | None] = ContextVar("reader", default=None)
+_FOLDER: ContextVar[Path | None] = ContextVar("folder", default=None)
 
 
 class ExternalError(FilterError):
@@ -63,6 +65,19 @@ def seen_by(user: str) -> Iterator[None]:
         _READER.reset(token)
 
 
+@contextmanager
+def kept_in(root: str | Path) -> Iterator[None]:
+    """Within the block, this is the folder wherever none is named: the one that a configuration names.
+
+    root: the folder.
+    """
+    token = _FOLDER.set(Path(root))
+    try:
+        yield
+    finally:
+        _FOLDER.reset(token)
+
+
 def owned(owner: str, name: str) -> str:
     """What a user's list is called: users' names have a "-" where others have a "_"."""
     return f"{owner.replace('-', '_')}{_APART}{name}"
@@ -74,7 +89,9 @@ def is_owned(name: str) -> bool:
 
 
 def default_root() -> Path:
-    """ZADS_EXTERNAL, else `external` in ZADS_HOME (~/.zads)."""
+    """The folder of `kept_in`, else ZADS_EXTERNAL, else `external` in ZADS_HOME (~/.zads)."""
+    if (folder := _FOLDER.get()) is not None:
+        return folder
     home = Path(os.environ.get("ZADS_HOME") or Path.home() / ".zads")
     return Path(os.environ.get("ZADS_EXTERNAL") or home / "external")
 

@@ -23,7 +23,7 @@ from pydantic_settings import (
 
 from filters import filter_or_expression, load, registered
 from filters.external.externals import Externals
-from filters.external.store import seen_by
+from filters.external.store import kept_in, seen_by
 from filters.limits import Limits, Ranking
 from pipeline.broker.profile import refuse_secrets
 from pipeline.channels.channel import (
@@ -289,6 +289,11 @@ def channel_set(
     InputError
         For a channel of the configuration that cannot read its input.
     """
+    with kept_in(config.externals.store.root):
+        return _channel_set(config, names, registry)
+
+
+def _channel_set(config: RunConfig, names: list[str] | None, registry: Registry | None) -> ChannelSet:
     every = registered()
     configured = config.channels or {name: ChannelConfig() for name in every}
     kept = registry.definitions if registry is not None else {}
