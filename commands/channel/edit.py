@@ -241,7 +241,7 @@ def enable(
         return
     admitted = admit(settings, known(settings, name).with_changes(), archive, nights, force)
     if admitted.owned_by and admitted.state == "enabled":
-        admitted = admitted.model_copy(update={"asks": "", "granted": me()})
+        admitted = admitted.model_copy(update={"asks": "", "granted": me(), "beyond": False})
     written = save(settings, [admitted], why or force or "")[0]
     if written.state != "enabled" or not written.is_tested:
         people.print(f"{name} is not enabled (it is {written.state}): --force REASON enables it all the same")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +30,7 @@ def answered(
     config, bootstrap
         Where the broker is.
     wish
-        Other fields of the request; what is None is not asked for.
+        Other fields of the request; what is None is not asked for. raw: bytes of a file that goes with it.
 
     Raises
     ------
@@ -46,32 +45,25 @@ def answered(
         return None
     from commands.channel.ask import done, only_asks, say
     from pipeline.access.lists import ListRequest
-    from pipeline.access.requests import ask
+    from pipeline.access.uploads import ask_with_file
 
     settings = settings_of(config, bootstrap_servers=bootstrap)
     if not only_asks(settings, user):
         return None
+    raw = wish.pop("raw", b"")
     given = {key: value for key, value in wish.items() if value is not None}
     request = ListRequest(action=action, name=name, **given)  # type: ignore[arg-type]
-    answer = ask(request, user, settings.bootstrap_servers, seconds=_SECONDS, **settings.client)
+    answer = ask_with_file(request, raw, user, settings.bootstrap_servers, _SECONDS, **settings.client)
     say(answer)
     return done(answer)
 
 
-def file_of(path: Path) -> dict[str, str]:
-    """Fields of a request for a file. Raises ZadsError."""
-    from pipeline.access.lists import MOST_FILE
-
+def file_of(path: Path) -> dict[str, Any]:
+    """A file to be sent with a request: `raw`, its bytes, and `file_name`. Raises ZadsError."""
     try:
-        raw = path.read_bytes()
+        return {"raw": path.read_bytes(), "file_name": path.name}
     except OSError as error:
         raise ZadsError(f"cannot read {path}: {error.strerror}") from None
-    if len(raw) > MOST_FILE:
-        raise ZadsError(
-            f"{path} has {len(raw) / 1e6:,.1f} MB, {MOST_FILE / 1e6:,.0f} MB may be",
-            hint="an operator can add a larger one",
-        )
-    return {"file": base64.b64encode(raw).decode(), "file_name": path.name}
 
 
 def readers_in_words(readers: str | None) -> tuple[str, ...] | None:

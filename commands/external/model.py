@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def check(
-    file: Annotated[Path, typer.Argument(help="An ONNX file of at most 2 MB.")],
+    file: Annotated[Path, typer.Argument(help="An ONNX file of at most 100 MB.")],
     config: Config = None,
     bootstrap: Bootstrap = None,
 ) -> None:

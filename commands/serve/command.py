@@ -210,6 +210,7 @@ class Desk:
         with self._rights:
             self._looked = time.monotonic()
             notices = self._watch.pause_overrun(self._users)
+            notices += [(user, False, words) for user, words in self._service.expire()]
             if (found := (stand(broker, **kafka), self._service.shared)) != self._seen:
                 for change in enforce_rights(broker, **kafka):
                     log.info("%s", change)

@@ -17,9 +17,10 @@ from commands.external.lists import Content, add_list, content, edit_list
 from commands.serve.seen import Refused
 from filters.external.store import Access, Store, is_owned, owned, seen_by
 from filters.values import as_json
-from pipeline.access.lists import MOST_SEEN, ListRequest
+from pipeline.access.lists import MOST_SEEN, FilePart, ListRequest
 from pipeline.access.requests import ANSWER_BYTES, Answer
 from pipeline.access.roles import COLLABORATION, Role
+from pipeline.access.uploads import Uploads
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +37,8 @@ _MOST_TOGETHER = 300
 """Rows in one cell of the sky about as wide as two radii: each alert there is compared with all of them."""
 _SHOWN, _MOST_ANSWERED = 50, ANSWER_BYTES * 3 // 4
 """Rows that are shown of a list; letters of rows that fit into an answer."""
+_UPLOADS = ".uploads"
+"""Beside the lists: no list has such a name."""
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 
 
@@ -57,7 +60,8 @@ class Lists:
     ) -> None:
         self._settings, self._archive, self._reading = settings, archive, reading
         self._store = Store(settings.externals.store.root)
-        self._writing = threading.Lock()
+        self._writing, self._large = threading.Lock(), threading.Lock()
+        self._uploads = Uploads(self._store.root / _UPLOADS)
 
     def answer(self, user: str, role: Role, request: ListRequest) -> Answer:
         """Do it, and say what was done.
@@ -79,7 +83,8 @@ class Lists:
         if request.action == "list":
             return Answer(id=request.id, done=True, text=self._listed(user))
         if request.action == "check":
-            return _checked(request)
+            with self._large:
+                return _checked(request, self._file(user, request))
         if request.action in ("show", "seen"):
             name = self._readable(user, request.name)
             said, rows = self._shown(name) if request.action == "show" else self._seen(name, role, request)
@@ -95,13 +100,41 @@ class Lists:
             said = actions[request.action]()
         return Answer(id=request.id, done=True, text=said)
 
+    def part(self, user: str, part: FilePart) -> Answer:
+        """Keep a part of a file; what is said to it.
+
+        Parameters
+        ----------
+        user
+            Whose file it is.
+        part
+            The part.
+
+        Raises
+        ------
+        UploadError
+            When it is not kept.
+        """
+        self._uploads.put(user, part)
+        return Answer(id=part.id, done=True, text=f"part {part.number + 1} of the file has come")
+
+    def expire(self) -> list[tuple[str, str]]:
+        """Take away files that nobody has finished; users, and what to tell them."""
+        return self._uploads.expire()
+
+    def _file(self, user: str, request: ListRequest) -> bytes:
+        """The file that a request is about. Raises Refused, UploadError."""
+        if request.file_hash:
+            return self._uploads.whole(user, request.file_hash, request.parts)
+        return _decoded(request.file)
+
     def _add(self, user: str, name: str, request: ListRequest) -> str:
         from filters.files.sandboxed import file_room
 
         mine = [one for one in self._store.names() if _owner(self._store, one) == user]
         if name not in mine and len(mine) >= MOST_LISTS:
             raise Refused(f"{len(mine)} lists are as many as a user may have", hint="remove one of them")
-        frame, described = file_room().table(request.file_name, _decoded(request.file))
+        frame, described = file_room().table(request.file_name, self._file(user, request))
         options = _options(request)
         _refuse_too_much(frame, options)
         said = add_list(
@@ -184,11 +217,11 @@ class Lists:
         return name
 
 
-def _checked(request: ListRequest) -> Answer:
+def _checked(request: ListRequest, raw: bytes) -> Answer:
     """What a model takes and gives. Raises Unreadable, NoSandbox."""
     from filters.files.sandboxed import file_room
 
-    rows = file_room().model(request.file_name, _decoded(request.file))
+    rows = file_room().model(request.file_name, raw)
     inputs = sum(row["what"] == "input" for row in rows)
     words = f"{request.file_name}: a model of {inputs} inputs and {len(rows) - inputs} outputs"
     return Answer(id=request.id, done=True, text=words, preview=tuple(rows))

@@ -15,10 +15,11 @@ from commands.channel.gate import report_lines
 from commands.serve.lists import Lists
 from commands.serve.looks import difference_told, explanation
 from commands.serve.seen import Refused, listed, own, readable, refuse_what_role_forbids, shown
-from filters.external.store import seen_by
-from pipeline.access.limits import Night, use_of
-from pipeline.access.lists import ListRequest
+from filters.external.store import kept_in, seen_by
+from pipeline.access.limits import Night, Use, use_of
+from pipeline.access.lists import FilePart, ListRequest
 from pipeline.access.requests import Answer, Request, read_request
+from pipeline.access.uploads import Missing
 from pipeline.access.users import User
 from pipeline.broker.client import BrokerError
 from schemas.errors import ZadsError
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MOST_BEYOND = 5
+"""Channels of a user that may wait for an operator because they are too many."""
 MOST_ALERTS_PER_HOUR = 1000
 """Of one channel that a user owns, unless an operator has given it more."""
 _READERS = 4
@@ -90,7 +93,10 @@ class Service:
         try:
             if user not in users:
                 raise Refused("there is no such user any more")
-            with seen_by(user):  # of others' lists only those that this user may read
+            # Of others' lists only those that this user may read; each user has a thread of its own.
+            with kept_in(self._settings.externals.store.root), seen_by(user):
+                if isinstance(request, FilePart):
+                    return self._lists.part(user, request)
                 if isinstance(request, ListRequest):
                     return self._of_list(users[user], request)
                 return self._done(users[user], request)
@@ -99,10 +105,18 @@ class Service:
         except ZadsError as error:
             log.warning("user %s, %s of %r: refused: %s", user, request.action, request.channel, error)
             told = str(getattr(error.__cause__, "traceback", ""))  # of the user's code
-            return Answer(id=request.id, done=False, text=str(error), hint=error.hint or "", traceback=told)
+            missing = error.parts if isinstance(error, Missing) else ()
+            refused = Answer(
+                id=request.id, done=False, text=str(error), hint=error.hint or "", traceback=told
+            )
+            return refused.model_copy(update={"missing": missing})
         except Exception:
             log.exception("user %s, %s of %r", user, request.action, request.channel)
             return Answer(id=request.id, done=False, text="the service has failed on this request")
+
+    def expire(self) -> list[tuple[str, str]]:
+        """Take away files that nobody has finished; users, and what to tell them."""
+        return self._lists.expire()
 
     def _of_list(self, who: User, request: ListRequest) -> Answer:
         answer = self._lists.answer(who.name, who.role, request)
@@ -152,10 +166,11 @@ class Service:
         }
         new = actions[request.action]().model_copy(update={"request": request.id})
         refuse_what_role_forbids(new, who.role)
+        before = registry.definitions.get(name)
         written = self._written(user, new, request)
-        if request.action in ("enable", "set") and new.asks:
+        if new.asks and _wishes_more(request, before, new):
             log.warning("user %s: %s waits for an operator: %s", user, name, new.asks)
-            words = f"{name} is {'not enabled' if request.action == 'enable' else 'as it was'}: {new.asks}"
+            words = f"{name} is {_WAITS[request.action]}: {new.asks}"
             return done(done=False, text=words, hint="an operator is asked: `zads channel list` says so")
         if request.action == "test":
             written = "\n".join([written, *report_lines(new.report or {})])
@@ -214,11 +229,9 @@ class Service:
         user, name = who.name, f"{who.name}.{request.channel}"
         if name in registry.definitions:
             raise Refused(f"there is a channel {name} already")
-        if (has := use_of(user, registry.definitions.values(), Night()).channels) >= who.limits.channels:
-            raise Refused(
-                f"{has:,} channels are as many as you may have",
-                hint="retire one of them; an operator can allow more (`zads user limit`)",
-            )
+        asks = _too_many(use := use_of(user, registry.definitions.values(), Night()), who)
+        if asks and use.waiting >= MOST_BEYOND:
+            raise Refused(f"{asks}, and {use.waiting:,} more wait for an operator", hint="retire one of them")
         kept = ("filter", "source", "approved", "drop", "topics", "input", "values")
         like = {key: getattr(source, key) for key in kept}
         made_from = f"{source.name}@{source.revision}" if request.action == "clone" else ""
@@ -226,7 +239,7 @@ class Service:
         draft = Definition(
             name=name, owner=user, of=made_from, access=access, parameters=source.parameters, **like
         )
-        return _with_wishes(draft, request)
+        return _with_wishes(draft, request).model_copy(update={"asks": asks, "beyond": bool(asks)})
 
     def _admitted(self, definition: Definition, who: User, registry: Registry) -> Definition:
         """Enabled, or as it was and with the reasons why an operator is asked."""
@@ -239,11 +252,34 @@ class Service:
         use = use_of(who.name, every.values(), self._delivered.newest())
         problems = [] if tried.is_tested else (tried.report or {}).get("problems", ())
         reasons = [*problems, *use.too_much(who.limits), *use.overrun(who.limits)]
+        reasons += [words] if now.beyond and (words := _too_many(use, who)) else []
         if not reasons:
-            return tried.becoming("enabled", asks="")
+            return tried.becoming("enabled", asks="", beyond=False)
         if definition.state == "enabled":
             raise Refused(f"{definition.name} goes on as it was: {'; '.join(reasons)}")
         return tried.model_copy(update={"asks": "; ".join(reasons)})
+
+
+_WAITS = {
+    "create": "made, and waits",
+    "clone": "made, and waits",
+    "set": "as it was",
+    "enable": "not enabled",
+}
+"""Action -> what a channel is whose owner's wish an operator has to allow."""
+
+
+def _wishes_more(request: Request, before: Definition | None, new: Definition) -> bool:
+    """Whether this request is what waits for an operator, and not another one before it."""
+    asked_before = request.action == "set" and before is not None and before.asks == new.asks
+    return request.action in _WAITS and not asked_before
+
+
+def _too_many(use: Use, who: User) -> str:
+    """Why one more channel of a user waits for an operator; "" where there is room."""
+    if use.channels < who.limits.channels:
+        return ""
+    return f"{use.channels:,} channels are as many as you may have"
 
 
 def _refuse_others(channel: str) -> None:
@@ -280,4 +316,4 @@ def _with_wishes(old: Definition, request: Request) -> Definition:
         changes |= {**_uploaded(request), "parameters": {**still, **request.parameters}}
     new = old.with_changes(**changes)
     same = new.judged == old.judged and new.limits == old.limits
-    return new if same else new.model_copy(update={"granted": "", "asks": ""})
+    return new if same else new.model_copy(update={"granted": "", "asks": new.asks if new.beyond else ""})

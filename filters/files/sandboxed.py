@@ -28,7 +28,7 @@ TABLES = {
 }
 MODELS = {".onnx": "ONNX"}
 """Ending of a file's name -> what it is called."""
-MOST_BYTES = 2_000_000
+MOST_BYTES = 100_000_000
 """Of a file."""
 MEMORY, SECONDS, LONGEST_SECONDS = 768 * 2**20, 10.0, 60.0
 """Memory and processor time that a file may take, and the wait for it on a busy machine."""

@@ -16,9 +16,9 @@ MB = 1_000_000
 class UserLimits(BaseModel):
     """What a user's channels may take together.
 
-    channels: that are not retired. alerts_a_night: delivered by all of them. bytes_a_day: the same in
-    bytes; a day is the night that is observed in it. microseconds: that an alert may cost, over the filters
-    of all of them.
+    channels: that are not retired, without those that wait for an operator because they are too many.
+    alerts_a_night: delivered by all of them. bytes_a_day: the same in bytes; a day is the night that is
+    observed in it. microseconds: that an alert may cost, over the filters of all of them.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -41,12 +41,13 @@ class Night:
 class Use:
     """What a user's channels take together, without those that an operator answers for.
 
-    channels: that are not retired, of any kind. night, alerts, bytes: delivered in the newest night.
-    usual_alerts, usual_bytes: that those which are enabled deliver in a night, and microseconds: that they
-    take for an alert, by their backtests.
+    channels: that are not retired. waiting: more of them, made beyond the limit. night, alerts, bytes:
+    delivered in the newest night. usual_alerts, usual_bytes: that those which are enabled deliver in a
+    night, and microseconds: that they take for an alert, by their backtests.
     """
 
     channels: int = 0
+    waiting: int = 0
     night: str = ""
     alerts: int = 0
     bytes: int = 0
@@ -57,8 +58,9 @@ class Use:
     def beside(self, limits: UserLimits) -> str:
         """In words, beside the limits."""
         night = f" ({self.night})" if self.night else ""
+        more = f", {self.waiting:,} more wait for an operator" if self.waiting else ""
         return (
-            f"use: {self.channels:,} of {limits.channels:,} channels;"
+            f"use: {self.channels:,} of {limits.channels:,} channels{more};"
             f" last night{night} {self.alerts:,} of {limits.alerts_a_night:,} alerts"
             f" and {self.bytes / MB:,.1f} of {limits.bytes_a_day / MB:,.1f} MB;"
             f" {self.microseconds:,.0f} of {limits.microseconds:,.0f} µs an alert"
@@ -107,7 +109,8 @@ def use_of(user: str, definitions: Iterable[Definition], last: Night) -> Use:
     reports = [one.report or {} for one in counted if one.state == "enabled"]
     usual = [_usual_alerts(report) for report in reports]
     return Use(
-        channels=sum(one.state != "retired" for one in own),
+        channels=sum(one.state != "retired" and not one.beyond for one in counted),
+        waiting=sum(one.state != "retired" and one.beyond for one in counted),
         night=last.night,
         alerts=sum(alerts for alerts, _ in sent),
         bytes=sum(size for _, size in sent),

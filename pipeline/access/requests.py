@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 import uuid
+from contextlib import suppress
 from typing import Any, Literal
 
 from confluent_kafka import KafkaError, Producer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from filters.sandbox.uploaded import MOST_TEXT
-from pipeline.access.lists import ListRequest
+from pipeline.access.lists import FilePart, ListRequest
 from pipeline.access.roles import ANSWERS, REQUESTS
 from pipeline.broker.client import BrokerError, producer_settings, sentence
 from pipeline.broker.listen import Listener
@@ -67,7 +68,7 @@ class Request(BaseModel):
 class Answer(BaseModel):
     """What became of the request of this id. traceback: of the user's own code, where that raised.
     preview: what the channel would have delivered last, by the archive. explained: of each alert that was
-    asked about, what each cut saw and said.
+    asked about, what each cut saw and said. missing: parts of a file that have not come.
 
     id "": nobody asked; a channel of the user's has been suspended.
     """
@@ -81,6 +82,7 @@ class Answer(BaseModel):
     traceback: str = ""
     preview: tuple[dict[str, Any], ...] = ()
     explained: tuple[dict[str, Any], ...] = ()
+    missing: tuple[int, ...] = ()
 
     def within(self, size: int) -> Answer:
         """This answer or, when it has more bytes than `size`, that it is too long."""
@@ -111,12 +113,13 @@ def ensure_request_topics(users: list[str], bootstrap: str, **kafka: Any) -> Non
     configure_topics(bootstrap, requests, small, **kafka)
 
 
-def read_request(raw: bytes) -> Request | ListRequest:
+def read_request(raw: bytes) -> Request | ListRequest | FilePart:
     """A request in bytes that anybody may have written. Raises ValidationError."""
-    try:
-        return ListRequest.model_validate_json(raw)
-    except ValidationError:
-        return Request.model_validate_json(raw)
+    kinds: tuple[type[ListRequest | FilePart], ...] = (FilePart, ListRequest)
+    for kind in kinds:
+        with suppress(ValidationError):
+            return kind.model_validate_json(raw)
+    return Request.model_validate_json(raw)
 
 
 def ask(

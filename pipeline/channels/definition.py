@@ -58,8 +58,9 @@ class Definition(BaseModel):
     input: the channel whose alerts are read instead, "" for none. report: what its backtest said. of: the
     channel, with its revision, that it is a clone of. readers: who may read a channel that a user owns
     beside that user, "*" for everybody. request: of the user who asked for this revision. asks: why its
-    owner's wish to enable it waits for an operator. granted: the operator who has enabled it, beyond its
-    owner's limits. who, when, why: of the change that made this revision.
+    owner's wish to enable it waits for an operator. beyond: it was made when its owner had as many channels
+    as they may. granted: the operator who has enabled it, beyond its owner's limits. who,
+    when, why: of the change that made this revision.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -85,6 +86,7 @@ class Definition(BaseModel):
     readers: tuple[str, ...] = ()
     request: str = ""
     asks: str = ""
+    beyond: bool = False
     granted: str = ""
     revision: int = 0
     who: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -16,10 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from commands.external.lists import content
 from filters.external import Store
 from filters.external.store import owned
-from pipeline.access.lists import ListRequest
-from pipeline.access.requests import Answer, ask
+from pipeline.access.lists import MOST_FILE, ListRequest
+from pipeline.access.requests import Answer, ask, write
+from pipeline.access.uploads import ask_with_file, parts_of
 from pipeline.broker.listen import listen
 from pipeline.channels.registry import read_registry
 from pipeline.clients.publish import publish_packets
@@ -239,3 +242,29 @@ def test_a_file_that_is_hostile_or_too_much_is_refused_in_words(world: World) ->
     assert "stamp_real.onnx: a model of 1 inputs and 1 outputs" in good
     assert "small letter" in asked(world, "ben", action="add", name="Bad", **sent(wide)).text
     assert "bad" not in asked(world, "ben", action="list").text
+
+
+def test_a_file_longer_than_a_record_comes_in_parts(world: World, external: Path) -> None:
+    """By a command; and where a part got lost the answer says which, and it is sent again."""
+    rng = np.random.default_rng(7)
+    count = 60_000
+    ra, dec = rng.uniform(0, 360, count), np.degrees(np.arcsin(rng.uniform(-1, 1, count)))
+    many = pd.DataFrame({"name": [f"t{n}" for n in range(count)], "ra": ra, "dec": dec})
+    many.to_csv(world.folder / "many.csv", index=False)
+    raw = (world.folder / "many.csv").read_bytes()
+    assert len(raw) > MOST_FILE
+    said = world.zads("cora", "catalogue", "add", "many.csv", "--name", "many")
+    assert "60,000 sources" in said
+    sha256, topic = hashlib.sha256(raw).hexdigest(), f"zads.requests.{world.user('ben')}"
+    every = list(parts_of(raw, sha256))
+    servers, ben = world.broker.bootstrap_servers, world.settings["ben"]
+    for part in (every[1], every[1]):
+        write(topic, part, servers, **ben)
+    wish: dict[str, Any] = {"action": "add", "name": "many", "file_name": "many.csv"}
+    answer = asked(world, "ben", **wish, file_hash=sha256, parts=len(every))
+    assert answer.missing == tuple(set(range(len(every))) - {1})
+    whole = ask_with_file(ListRequest(**wish), raw, world.user("ben"), servers, **ben)
+    assert whole.done, whole.text
+    cora, ben_has = (content(Store(external), owned(world.user(who), "many")).rows for who in ("cora", "ben"))
+    pd.testing.assert_frame_equal(cora, ben_has)
+    assert len(cora) == count

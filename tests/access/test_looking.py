@@ -132,7 +132,14 @@ def test_what_exceeds_a_users_limits_waits_for_an_operator(world: World) -> None
         change_limits(gil, {"channels": 2, "alerts_a_night": 60}, by="test", **kafka)
         made = world.ask("gil", action="create", channel=channel, where=WHERE)
         assert made.done == (channel != "third"), made.text
-    assert "2 channels are as many as you may have" in made.text
+    too_many = "2 channels are as many as you may have"
+    assert made.text == f"{gil}.third is made, and waits: {too_many}"
+    assert f"{gil}.third waits for an operator: {too_many}" in world.zads("operator", "channel", "list")
+    assert world.ask("gil", action="set", channel="third", parameters={"rb_min": 0.98}).done
+    assert world.ask("gil", action="test", channel="third").done
+    answer = world.ask("gil", action="enable", channel="third")
+    assert answer.text.startswith(f"{gil}.third is not enabled: ")
+    assert too_many in answer.text
     assert world.ask("gil", action="enable", channel="few").done
     answer = world.ask("gil", action="enable", channel="many")
     both = 2 * len(passing(0.97))
@@ -143,7 +150,7 @@ def test_what_exceeds_a_users_limits_waits_for_an_operator(world: World) -> None
     )
     listed = world.zads("gil", "channel", "list")
     assert f"{gil}.many: draft" in listed
-    assert "use: 2 of 2 channels" in listed
+    assert "use: 2 of 2 channels, 1 more wait for an operator" in listed
     world.zads("operator", "channel", "enable", f"{gil}.many", "--archive", world.archive)
     while f"{gil}.many is enabled, alerts_per_hour=1000: an operator" not in said_to(world, "gil"):
         world.ask("gil", action="list")
@@ -155,8 +162,27 @@ def test_what_exceeds_a_users_limits_waits_for_an_operator(world: World) -> None
     world.zads("operator", "channel", "set", f"{gil}.few", "--limit", "alerts_per_hour=5000")
     while f"{gil}.few is enabled, alerts_per_hour=5000: an operator" not in said_to(world, "gil"):
         world.ask("gil", action="list")
+    _channels_beyond_the_limit(world, gil)
     assert world.ask("gil", action="set", channel="few", parameters={"rb_min": 0.98}).done
     assert read_registry(**kafka)[f"{gil}.few"].limits.alerts_per_hour == 5000
+
+
+def _channels_beyond_the_limit(world: World, gil: str) -> None:
+    """An operator lets one run, a raised limit the next; five may wait, no more."""
+    kafka = world.operator()
+    world.zads("operator", "channel", "enable", f"{gil}.third", "--archive", world.archive)
+    assert read_registry(**kafka)[f"{gil}.third"].state == "enabled"
+    assert world.ask("gil", action="set", channel="third", parameters={"rb_min": 0.985}).done
+    assert read_registry(**kafka)[f"{gil}.third"].state == "enabled"
+    change_limits(gil, {"channels": 1, "alerts_a_night": 100_000}, by="test", **kafka)
+    every = [world.ask("gil", action="create", channel=f"more-{n}", where=WHERE) for n in range(6)]
+    assert ["waits" in answer.text for answer in every] == [True] * 5 + [False]
+    assert "5 more wait for an operator" in every[5].text
+    assert f"{gil}.more-5" not in read_registry(**kafka).definitions
+    assert not world.ask("gil", action="enable", channel="more-0").done
+    change_limits(gil, {"channels": 20}, by="test", **kafka)
+    assert world.ask("gil", action="enable", channel="more-0").done
+    assert not read_registry(**kafka)[f"{gil}.more-0"].beyond
 
 
 @pytest.mark.usefixtures("walls")
