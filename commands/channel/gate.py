@@ -135,7 +135,9 @@ def show_preview(alerts: Sequence[Mapping[str, Any]]) -> None:
         people.print("it would have delivered nothing")
         return
     people.print(f"preview, not delivered: the last {counted(len(alerts), 'alert')} of these nights")
-    table = Table(*alerts[0], box=None)
+    table = Table(box=None)
+    for name in alerts[0]:  # what is copied from here is whole on a narrow terminal too
+        table.add_column(name, no_wrap=name in ("candid", "objectId"), overflow="fold")
     for one in alerts:
         table.add_row(*(escape(f"{v:.5f}" if isinstance(v, float) else f"{v}") for v in one.values()))
     people.print(table)

@@ -133,7 +133,7 @@ def _facts(one: Definition) -> list[tuple[str, str]]:
         ),
         ("why", one.why),
         ("owner", one.owner),
-        ("filter", f"{one.filter}, version {now.version}{same}"),
+        ("filter", f"{one.written}, version {now.version}{same}"),
         ("parameters", parameters_text(one)),
         ("reads", f"channel {one.input}" if one.input else one.topics or "every topic of the run"),
         ("access", one.access),

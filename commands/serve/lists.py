@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from commands.external.lists import Content, add_list, content, edit_list
+from commands.serve.models import Models
 from commands.serve.seen import Refused
 from filters.external.store import Access, Store, is_owned, owned, seen_by
 from filters.values import as_json
@@ -21,6 +22,7 @@ from pipeline.access.lists import MOST_SEEN, FilePart, ListRequest
 from pipeline.access.requests import ANSWER_BYTES, Answer
 from pipeline.access.roles import COLLABORATION, Role
 from pipeline.access.uploads import Uploads
+from pipeline.channels.models import model_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,6 +64,7 @@ class Lists:
         self._store = Store(settings.externals.store.root)
         self._writing, self._large = threading.Lock(), threading.Lock()
         self._uploads = Uploads(self._store.root / _UPLOADS)
+        self._models = Models(model_store(self._store.root))
 
     def answer(self, user: str, role: Role, request: ListRequest) -> Answer:
         """Do it, and say what was done.
@@ -80,6 +83,10 @@ class Lists:
         ZadsError
             When it is not done.
         """
+        if request.kind == "model" and request.action != "check":
+            with self._large:
+                name = "" if request.action == "list" else _own_name(user, request.name)
+                return self._models.answer(user, name, request, lambda: self._file(user, request))
         if request.action == "list":
             return Answer(id=request.id, done=True, text=self._listed(user))
         if request.action == "check":
@@ -312,11 +319,15 @@ def _difference(before: Content, after: Content) -> str:
 
 
 def refuse_unreadable(definition: Definition, externals: Externals) -> None:
-    """Raise Refused where a channel reads a list that its owner may not read, or that is gone.
+    """Raise Refused where a channel reads a list or a model that its owner may not read, or that is gone.
 
     definition: as its filter was last tried. externals: where lists are.
     """
     with seen_by(definition.owned_by):
         there = set(externals.store.names())
+        models = set(model_store(externals.store.root).names())
+    asked = (one.partition("@")[0] for one in definition.models.values())
+    if lost := [name for name in asked if name not in models]:
+        raise Refused(f"it asks the model {lost[0]}, which its owner may not use, or which is gone")
     if gone := [name for name in definition.external if is_owned(name) and name not in there]:
         raise Refused(f"it reads {gone[0]}, which its owner may not read, or which is gone")

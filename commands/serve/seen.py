@@ -97,10 +97,11 @@ def _line(one: Definition, user: str) -> str:
         if one.asks and one.owned_by == user and one.state != "retired"
         else ""
     )
-    return f"{one.name}: {one.state}, {one.filter}{waits}"
+    return f"{one.name}: {one.state}, {one.written}{waits}"
 
 
 def shown(definition: Definition) -> str:
     """All about one's own channel but its text and its backtest."""
     facts = definition.model_dump(exclude={"source", "report"}, exclude_defaults=True)
+    facts["filter"] = definition.written
     return "\n".join(f"{key}: {value}" for key, value in facts.items())

@@ -22,6 +22,7 @@ from pipeline.access.requests import Answer, Request, read_request
 from pipeline.access.uploads import Missing
 from pipeline.access.users import User
 from pipeline.broker.client import BrokerError
+from pipeline.channels.models import asked_by, asked_in, pinned, text_of
 from schemas.errors import ZadsError
 
 if TYPE_CHECKING:
@@ -154,11 +155,11 @@ class Service:
         if any(one.request == request.id for one in registry.history):
             return done(text=f"{name}: done already")
         actions: dict[str, Callable[[], Definition]] = {
-            "create": lambda: self._new(who, request, registry, self._chosen(request)),
+            "create": lambda: self._new(who, request, registry, self._chosen(user, request)),
             "clone": lambda: self._new(
                 who, request, registry, readable(self._settings, registry, user, who.role, request.source)
             ),
-            "set": lambda: _with_wishes(own(registry, name), request),
+            "set": lambda: _with_wishes(own(registry, name), request, user),
             "test": lambda: self._tested(own(registry, name)),
             "enable": lambda: self._admitted(own(registry, name), who, registry),
             "pause": lambda: own(registry, name).becoming("paused"),
@@ -205,13 +206,16 @@ class Service:
         written = self._registry.save(new, request.why, user)
         return f"{written.name}: {difference(before, written)} ({written.state}, {written.topic})"
 
-    def _chosen(self, request: Request) -> Definition:
+    def _chosen(self, user: str, request: Request) -> Definition:
         """A definition from an expression, a filter that comes with zads, or a text for the sandbox."""
         from filters import filter_or_expression, registered
         from pipeline.channels.definition import Definition
 
         if request.text:
-            return Definition(name="new", **_uploaded(request))
+            return Definition(name="new", **_uploaded(user, request))
+        if request.where and (models := asked_in(request.where, user)):
+            text, asked = text_of(request.where, models), pinned(models, user)
+            return Definition(name="new", filter="where.py:where", source=text, models=asked)
         if request.filter and request.filter not in registered():
             raise Refused(
                 f"{request.filter} is no filter that comes with zads",
@@ -232,14 +236,14 @@ class Service:
         asks = _too_many(use := use_of(user, registry.definitions.values(), Night()), who)
         if asks and use.waiting >= MOST_BEYOND:
             raise Refused(f"{asks}, and {use.waiting:,} more wait for an operator", hint="retire one of them")
-        kept = ("filter", "source", "approved", "drop", "topics", "input", "values")
+        kept = ("filter", "source", "approved", "models", "drop", "topics", "input", "values")
         like = {key: getattr(source, key) for key in kept}
         made_from = f"{source.name}@{source.revision}" if request.action == "clone" else ""
         access = request.access or (source.access if request.action == "clone" else "public")
         draft = Definition(
             name=name, owner=user, of=made_from, access=access, parameters=source.parameters, **like
         )
-        return _with_wishes(draft, request).model_copy(update={"asks": asks, "beyond": bool(asks)})
+        return _with_wishes(draft, request, user).model_copy(update={"asks": asks, "beyond": bool(asks)})
 
     def _admitted(self, definition: Definition, who: User, registry: Registry) -> Definition:
         """Enabled, or as it was and with the reasons why an operator is asked."""
@@ -289,15 +293,16 @@ def _refuse_others(channel: str) -> None:
         raise Refused(f"channel name {channel!r}: small letters, digits and -")
 
 
-def _uploaded(request: Request) -> dict[str, Any]:
+def _uploaded(user: str, request: Request) -> dict[str, Any]:
     """Fields of a definition whose filter is a text of the user's: nobody has approved it."""
     if not _FILE.fullmatch(request.filter):
         raise Refused(f"{request.filter!r} names no Python file: letters, digits, _ and -, then .py:FUNCTION")
-    return {"filter": request.filter, "source": request.text, "approved": ""}
+    models = pinned(asked_by(request.text), user)
+    return {"filter": request.filter, "source": request.text, "approved": "", "models": models}
 
 
-def _with_wishes(old: Definition, request: Request) -> Definition:
-    """With what the request gives; a limit is always there."""
+def _with_wishes(old: Definition, request: Request, user: str) -> Definition:
+    """With what the request of a user gives; a limit is always there."""
     most = request.alerts_per_hour or old.limits.alerts_per_hour or MOST_ALERTS_PER_HOUR
     allowed = max(MOST_ALERTS_PER_HOUR, old.limits.alerts_per_hour or 0)  # as an operator has set it
     if most > allowed:
@@ -311,9 +316,10 @@ def _with_wishes(old: Definition, request: Request) -> Definition:
         "readers": old.readers if request.readers is None else request.readers,
     }
     if request.action == "set" and request.text:
-        other = old.model_copy(update={**_uploaded(request), "parameters": {}})
+        uploaded = _uploaded(user, request)
+        other = old.model_copy(update={**uploaded, "parameters": {}})
         still = {name: value for name, value in old.parameters.items() if name in other.loaded().parameters}
-        changes |= {**_uploaded(request), "parameters": {**still, **request.parameters}}
+        changes |= {**uploaded, "parameters": {**still, **request.parameters}}
     new = old.with_changes(**changes)
     same = new.judged == old.judged and new.limits == old.limits
     return new if same else new.model_copy(update={"granted": "", "asks": new.asks if new.beyond else ""})

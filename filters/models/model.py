@@ -49,6 +49,10 @@ ROWS = 32
 _COLUMN = re.compile(r"[\w.]+")
 
 
+_GIVEN: dict[str, Model] = {}
+"""Name -> a model of somebody whose text runs in this process."""
+
+
 class BadModel(FilterError):
     """A model that cannot be used: its file is another one, or its table does not fit the graph."""
 
@@ -103,6 +107,10 @@ class Model:
     def values(self) -> list[str]:
         """The names of what it gives."""
         return [name for one in self.about["outputs"] for name in one["values"]]
+
+    def open(self) -> None:
+        """Load the graph now, and not when it is first asked. Raises BadModel, and what onnxruntime does."""
+        _ = self._session
 
     @cached_property
     def _session(self) -> Any:
@@ -188,13 +196,15 @@ def stamp_pixels(stamps: pd.Series, side: int) -> np.ndarray:
 
 
 def model(where: str | Path) -> Model:
-    """A model by the path of its TOML file, or by the name of one that comes with zads.
+    """A model by the path of its TOML file, or by the name of one that comes with zads, or was uploaded.
 
     Raises
     ------
     BadModel
         For a file that is not there, no TOML, or not the one that its table tells of.
     """
+    if str(where) in _GIVEN:
+        return _GIVEN[str(where)]
     path = Path(where)
     path = path if path.suffix == ".toml" else Path(__file__).parent / f"{where}.toml"
     try:
@@ -202,3 +212,12 @@ def model(where: str | Path) -> Model:
         return Model(path.stem, about, (path.parent / about["file"]).read_bytes())
     except (OSError, KeyError, tomllib.TOMLDecodeError) as error:
         raise BadModel(f"the model {where} cannot be read: {error}") from None
+
+
+def give(models: Mapping[str, Model]) -> None:
+    """These models, and no others, are known by name from now on: a stranger's text reads no file.
+
+    models: name -> model.
+    """
+    _GIVEN.clear()
+    _GIVEN.update(models)

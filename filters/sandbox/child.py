@@ -18,9 +18,12 @@ import traceback
 from types import ModuleType
 from typing import Any
 
+import pyarrow as pa
+
 from filters import cuts
 from filters.contract import BROKEN, Filter
 from filters.load import filters_of, pick
+from filters.models.model import Model, give
 from filters.sandbox.batch import frame_of
 from filters.sandbox.wire import (
     DONE,
@@ -66,7 +69,10 @@ def serve(channel: socket.socket) -> None:
                 shelf = _shelf(file)
             asked = json.loads(body)
             if kind == LOAD:
+                models = _given(asked, shelf)
                 known[asked["key"]] = load_text(asked["text"], asked["file"], asked["function"])
+                for one in models:
+                    one.open()  # else the first batch would wait for it
                 answer = described(known[asked["key"]])
                 set_up.clear()
             elif kind == JUDGE and shelf is not None:
@@ -83,6 +89,20 @@ def serve(channel: socket.socket) -> None:
         else:
             send(channel, DONE, answer)
         gc.collect(1)  # histories know the batch that knows them
+
+
+def _given(asked: dict[str, Any], shelf: mmap.mmap | None) -> list[Model]:
+    """The models that come with a text, which are known to it by name."""
+    if "models" not in asked or shelf is None:
+        return []
+    with pa.ipc.open_stream(pa.py_buffer(shelf[: asked["bytes"]])) as stream:
+        graphs = stream.read_next_batch().column(0).to_pylist()
+    given = {
+        one["name"]: Model(one["name"], one["about"], graph)
+        for one, graph in zip(asked["models"], graphs, strict=True)
+    }
+    give(given)
+    return list(given.values())
 
 
 def _shelf(file: int) -> mmap.mmap:

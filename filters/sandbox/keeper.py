@@ -26,6 +26,7 @@ import pyarrow as pa
 from filters.sandbox.batch import packed
 from filters.sandbox.confine import MEMORY
 from filters.sandbox.errors import Changed, Ended, NoSandbox, OnTrial, Raised, TooSlow
+from filters.sandbox.models import ModelFile, read_models
 from filters.sandbox.processes import Child, Zygote
 from filters.sandbox.trials import Trials, nobody_waits
 from filters.sandbox.wire import (
@@ -40,7 +41,7 @@ from filters.sandbox.wire import (
 
 SECONDS, SECONDS_AN_ALERT = 0.3, 1e-4
 """Processor time that a filter may use on a batch: so much, and so much for each alert."""
-_LOAD_SECONDS = 1.0
+_LOAD_SECONDS, _LOAD_SECONDS_A_BYTE = 1.0, 5e-8
 CREDIT_BATCH, CREDIT_ALERT, _MOST_CREDIT = 5e-3, 3e-4, 2.0
 """Processor time in the long run: each batch and each alert give so much; so much may be saved."""
 _LAST_SECONDS = 0.1
@@ -57,18 +58,20 @@ class Program:
     """A stranger's filter.
 
     owner: whose child judges it; what of the data a child may see belongs into this name. file: the name of
-    the text; function: of the filter, "" for the only one.
+    the text; function: of the filter, "" for the only one. models: that the text asks for by name.
     """
 
     owner: str
     text: str
     file: str
     function: str
+    models: tuple[ModelFile, ...] = ()
 
     @cached_property
     def key(self) -> str:
-        """Names text and function."""
-        return f"{content_hash(self.text)}:{self.function}"
+        """Names text, function and models."""
+        models = "".join(f" {one.name}={one.version}" for one in self.models)
+        return f"{content_hash(self.text)}:{self.function}{models}"
 
 
 def content_hash(text: str) -> str:
@@ -81,6 +84,8 @@ class Sandbox:
 
     Parameters
     ----------
+    zygote
+        Module of the zygote.
     memory
         Bytes that a child may take beside what it begins with.
     seconds
@@ -89,8 +94,15 @@ class Sandbox:
         Share of the batches that are judged again in two parts.
     """
 
-    def __init__(self, *, memory: int = MEMORY, seconds: float = SECONDS, twice: float = TWICE) -> None:
-        self._memory, self._seconds, self._twice = memory, seconds, twice
+    def __init__(
+        self,
+        zygote: str = "filters.sandbox.zygote",
+        *,
+        memory: int = MEMORY,
+        seconds: float = SECONDS,
+        twice: float = TWICE,
+    ) -> None:
+        self._memory, self._seconds, self._twice, self._module = memory, seconds, twice, zygote
         self._lock = threading.Lock()
         self._zygote: Zygote | None = None
         self._seats: dict[str, _Seat] = {}
@@ -100,7 +112,7 @@ class Sandbox:
         """Start the zygote, unless it runs. Raises NoSandbox."""
         with self._lock:
             if self._zygote is None or not self._zygote.runs:
-                self._zygote = Zygote("filters.sandbox.zygote", "strangers' Python does not run here")
+                self._zygote = Zygote(self._module, "strangers' Python does not run here")
 
     def load(self, program: Program) -> dict[str, Any]:
         """What a filter declares, as its process says: nothing of it is checked.
@@ -191,8 +203,13 @@ class Sandbox:
             yield seat
 
     def _loaded(self, seat: _Seat, program: Program) -> dict[str, Any]:
-        asked = {"key": program.key, "text": program.text, "file": program.file, "function": program.function}
-        body = self._asked(seat, program, LOAD, asked, _LOAD_SECONDS)
+        names = ("key", "text", "file", "function")
+        asked: dict[str, Any] = {name: getattr(program, name) for name in names}
+        batch, seconds = None, _LOAD_SECONDS
+        if program.models:
+            asked["models"], batch = read_models(program.models)
+            seconds += _LOAD_SECONDS_A_BYTE * batch.nbytes
+        body = self._asked(seat, program, LOAD, asked, seconds, batch)
         try:
             about = json.loads(body)
         except (ValueError, RecursionError):
@@ -316,6 +333,12 @@ class Sandbox:
 def sandbox() -> Sandbox:
     """The one of this process."""
     return Sandbox()
+
+
+@cache
+def with_models() -> Sandbox:
+    """The one for filters that ask models: importing what runs these takes time and memory."""
+    return Sandbox("filters.sandbox.modelled")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from filters.contract import SCOPES, Filter, complete
 from filters.errors import FilterError
 from filters.parameters import KINDS, Parameter, with_values
-from filters.sandbox.keeper import Program, sandbox
+from filters.sandbox.keeper import Program, Sandbox, sandbox, with_models
 from filters.sandbox.wire import Verdicts
 from filters.values import declared
 from filters.view import arrays_of, index_of
@@ -47,18 +47,23 @@ class Uploaded:
     def __call__(self, alerts: pd.DataFrame, **values: Any) -> Any:
         """The cuts, and the values if there are any, as the sandbox says."""
         whole = "exposure" if self.scope == "exposure" else ""
-        found = sandbox().judge(self.program, values, arrays_of(alerts), index_of(alerts), whole)
+        found = _room(self.program).judge(self.program, values, arrays_of(alerts), index_of(alerts), whole)
         return (found.cuts, _spread(found, len(alerts))) if found.numbers or found.words else found.cuts
 
     def prepare(self) -> None:
         """Start the owner's process and load the filter there. Raises NoSandbox, Raised, Ended."""
-        sandbox().load(self.program)
+        _room(self.program).load(self.program)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Uploaded, (self.program, self.__name__, self.__doc__, self.scope)
 
     def __repr__(self) -> str:
         return f"uploaded 1: {self.program.key}"
+
+
+def _room(program: Program) -> Sandbox:
+    """Where a filter is judged."""
+    return with_models() if program.models else sandbox()
 
 
 def _spread(found: Verdicts, rows: int) -> dict[str, Any]:
@@ -110,7 +115,7 @@ def uploaded(program: Program) -> Filter:
     if len(program.text) > MOST_TEXT:
         raise FilterError(f"{program.file} has {len(program.text):,} characters, {MOST_TEXT:,} may be")
     try:
-        about = _Description.model_validate(_listed(sandbox().load(program)))
+        about = _Description.model_validate(_listed(_room(program).load(program)))
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

@@ -17,19 +17,20 @@ Value = float | int | str | bool | None
 
 
 class ListRequest(BaseModel):
-    """One wish about a catalogue or watchlist, or about a file.
+    """One wish about a catalogue or watchlist, about a model, or about a file.
 
-    name: of the list, without its owner's. file, file_name: a table, or a model to be checked, base64; the
-    ending of its name says which kind. file_hash, parts: of a file that has come in parts. radius, ra, dec,
-    columns, nulls, units, radius_column, motion, footprint: as for `add_catalogue`; object_column: of
-    objectIds, for a list that has no positions. rows: to be put into it, or changed, by the column `name` (or
-    the one of objectIds); drop: such names to be taken out. readers: who may read it beside its owner, "*"
-    for everybody. nights, days: of the archive, to look for what was seen.
+    name: of the list, without its owner's. file, file_name: a table, or a model, base64; the ending of its
+    name says which kind. file_hash, parts: of a file that has come in parts. table: of a model, the text of
+    its TOML file. radius, ra, dec, columns, nulls, units, radius_column, motion, footprint: as for
+    `add_catalogue`; object_column: of objectIds, for a list that has no positions. rows: to be put into it,
+    or changed, by the column `name` (or the one of objectIds); drop: such names to be taken out. readers: who
+    may read it beside its owner, "*" for everybody. nights, days: of the archive, to look for what was seen.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     about: Literal["list"] = "list"
+    kind: Literal["list", "model"] = "list"
     action: ListAction
     name: str = Field(default="", max_length=100)
     id: str = Field(default_factory=lambda: uuid.uuid4().hex, max_length=64)
@@ -37,6 +38,7 @@ class ListRequest(BaseModel):
     file_name: str = Field(default="", max_length=100)
     file_hash: str = Field(default="", pattern="^([0-9a-f]{64})?$")
     parts: int = Field(default=0, ge=0, le=_MOST_PARTS)
+    table: str = Field(default="", max_length=50_000)
     radius: float = Field(default=3.0, gt=0)
     ra: str | None = Field(default=None, max_length=100)
     dec: str | None = Field(default=None, max_length=100)

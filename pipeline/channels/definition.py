@@ -27,6 +27,7 @@ from filters.sandbox.keeper import Program, content_hash
 from filters.sandbox.uploaded import uploaded
 from pipeline.channels.channel import NAME, Access, Channel, topic_of
 from pipeline.channels.expected import Expected
+from pipeline.channels.models import expression_of, files_of
 from schemas.avro.public import refuse_dropping_programid
 from schemas.errors import ZadsError
 from schemas.surveys.registry import SURVEYS
@@ -52,15 +53,15 @@ class Definition(BaseModel):
     """One revision of a channel.
 
     filter: as `filters.load` takes it; for a file FILE.py:FUNCTION, and `source` is the file's text.
-    approved: the hash of the text that an operator answers for; another text runs in the sandbox. version:
-    of the filter when this revision was made. external: the versions of the catalogues, regions and sky
-    maps that it reads, when it was last tried. topics: a regular expression, "" for all that is read.
-    input: the channel whose alerts are read instead, "" for none. report: what its backtest said. of: the
-    channel, with its revision, that it is a clone of. readers: who may read a channel that a user owns
-    beside that user, "*" for everybody. request: of the user who asked for this revision. asks: why its
-    owner's wish to enable it waits for an operator. beyond: it was made when its owner had as many channels
-    as they may. granted: the operator who has enabled it, beyond its owner's limits. who,
-    when, why: of the change that made this revision.
+    approved: the hash of the text that an operator answers for; another text runs in the sandbox. models:
+    that the text asks for by name, STORED@VERSION each. version: of the filter when this revision was made.
+    external: the versions of the catalogues, regions and sky maps that it reads, when it was last tried.
+    topics: a regular expression, "" for all that is read. input: the channel whose alerts are read instead,
+    "" for none. report: what its backtest said. of: the channel, with its revision, that it is a clone of.
+    readers: who may read a channel that a user owns beside that user, "*" for everybody. request: of the user
+    who asked for this revision. asks: why its owner's wish to enable it waits for an operator. beyond: it was
+    made when its owner had as many channels as they may. granted: the operator who has enabled it, beyond its
+    owner's limits. who, when, why: of the change that made this revision.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -70,6 +71,7 @@ class Definition(BaseModel):
     owner: str = ""
     source: str = ""
     approved: str = ""
+    models: dict[str, str] = Field(default_factory=dict)
     version: str = ""
     external: dict[str, str] = Field(default_factory=dict)
     parameters: dict[str, Any] = Field(default_factory=dict)
@@ -102,7 +104,12 @@ class Definition(BaseModel):
     @property
     def trusted(self) -> bool:
         """Whether its filter may run in the pipeline's own processes."""
-        return not self.source or self.approved == content_hash(self.source)
+        return not self.source or (not self.models and self.approved == content_hash(self.source))
+
+    @property
+    def written(self) -> str:
+        """Its filter as its owner wrote it: an expression that asks models is kept as a text."""
+        return expression_of(self.source) or self.filter
 
     @property
     def topic(self) -> str:
@@ -188,7 +195,7 @@ class Definition(BaseModel):
         file, _, function = self.filter.partition(":")
         # What a collaboration's channel sees, a public one must not find in the memory of their process.
         owner = f"{self.owned_by or self.name}, {self.access}"
-        return uploaded(Program(owner, self.source, file, function))
+        return uploaded(Program(owner, self.source, file, function, files_of(self.models)))
 
     def channel(self) -> Channel:
         """Ready to run. Raises ChannelError."""
@@ -354,6 +361,7 @@ def _changed(old: Definition, new: Definition) -> set[str]:
         "owner",
         "filter",
         "source",
+        "models",
         "parameters",
         "access",
         "drop",

@@ -191,7 +191,7 @@ def _refuse_outdated(definitions: Sequence[Definition], now: Registry) -> None:
 def difference(old: Definition | None, new: Definition) -> str:
     """What a change has done, in a few words: "set rb_min 0.65 → 0.7, drop → cutoutScience"."""
     if old is None:
-        return f"created it with {new.filter}"
+        return f"created it with {new.written}"
     said = [
         f"{name} {text_of(old.parameters.get(name))} → {text_of(new.parameters.get(name))}"
         for name in sorted({*old.parameters, *new.parameters})

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,15 +18,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from archive.read.archive import Archive
+from archive.replay.replay import replay
 from commands.external.lists import content
 from filters.external import Store
+from filters.external.externals import frames_of
 from filters.external.store import owned
+from filters.models import model
 from pipeline.access.lists import MOST_FILE, ListRequest
 from pipeline.access.requests import Answer, ask, write
 from pipeline.access.uploads import ask_with_file, parts_of
 from pipeline.broker.listen import listen
+from pipeline.channels.models import model_store
 from pipeline.channels.registry import read_registry
 from pipeline.clients.publish import publish_packets
+from schemas.packets.packet import read_packet
 from tests.access.world import World
 from tests.pipeline.night import REPOSITORY, night, running
 
@@ -268,3 +275,87 @@ def test_a_file_longer_than_a_record_comes_in_parts(world: World, external: Path
     cora, ben_has = (content(Store(external), owned(world.user(who), "many")).rows for who in ("cora", "ben"))
     pd.testing.assert_frame_equal(cora, ben_has)
     assert len(cora) == count
+
+
+def judged_in_process(least: float) -> set[int]:
+    """Who passes `rb > 0.2 and snn.supernova > least`, by the model without the sandbox."""
+    ours = model("light_curve_class")
+    columns = list(dict.fromkeys(["candid", "rb", "programid", *ours.reads]))
+    frame = frames_of(columns, public=True).of_packets([read_packet(a.packet)[0] for a in night()])
+    frame = frame[(frame["programid"] == 1).to_numpy()]
+    wanted = (frame["rb"].to_numpy() > 0.2) & (ours(frame)["supernova"].to_numpy() > least)
+    return set(frame["candid"][wanted].tolist())
+
+
+def of_model(raw: bytes, **more: Any) -> dict[str, Any]:
+    """A request to add a model."""
+    table = (MODELS / "light_curve_class.toml").read_text()
+    wish = {"kind": "model", "action": "add", "name": "snn", "file_name": "snn.onnx", "table": table}
+    return {**wish, "file": base64.b64encode(raw).decode(), **more}
+
+
+@pytest.mark.usefixtures("walls")
+def test_a_users_own_model_judges_their_channel(world: World, external: Path) -> None:
+    """Live as in process and in a replay, by the version that it was made with."""
+    ann, raw = world.user("ann"), (MODELS / "light_curve_class.onnx").read_bytes()
+    name, where = owned(ann, "snn"), "rb > 0.2 and snn.supernova > 0.3"
+    for ending in (".toml", ".onnx"):
+        shutil.copy(MODELS / f"light_curve_class{ending}", world.folder)
+    said = world.zads("ann", "model", "add", "light_curve_class.toml", "--name", "snn")
+    assert "snn.supernova" in said
+    made = world.ask("ann", action="create", channel="mine", where=where)
+    assert f"created it with {where}" in made.text
+    assert world.ask("ann", action="enable", channel="mine").done
+    pinned = read_registry(**world.operator())[f"{ann}.mine"]
+    assert pinned.models == {"snn": f"{name}@{model_store(external).current(name)}"}
+    assert f"{ann}.mine: enabled, {where}" in world.ask("ann", action="list").text
+    newer = of_model(raw)["table"].replace('version = "1"', 'version = "2"')
+    assert asked(world, "ann", **of_model(raw, table=newer)).done
+    assert len(model_store(external).versions(name)) == 2
+
+    raws = [alert.packet for alert in night() if alert.programid == 1]
+    publish_packets(raws, world.broker.bootstrap_servers, partitions=2, **world.settings["pipe"])
+    world.zads("pipe", "run", "--until-drained", "--plain", "--channels", f"{ann}.mine", "--workers", "1")
+    wanted = judged_in_process(0.3)
+    assert len(wanted) > 5
+    assert set(world.heard("ann", f"channel.{ann}.mine")) == wanted
+    again = replay(pinned.channel().filter, Archive(world.archive), public=True)
+    assert set(again.of(0)["candid"]) == wanted
+
+
+@pytest.mark.usefixtures("walls")
+def test_nobody_else_uses_a_private_model(world: World) -> None:
+    """What is no model is refused in words; one that is shared no more pauses the channels that ask it."""
+    raw, ben = (MODELS / "light_curve_class.onnx").read_bytes(), world.user("ben")
+    name, kafka = owned(world.user("cora"), "own"), world.operator()
+    stamps, table = (MODELS / "stamp_real.onnx").read_bytes(), of_model(raw)["table"]
+    wrong = {
+        "its graph has the inputs": of_model(stamps),
+        "cannot be read as ONNX": of_model(raw[:100]),
+        "its table is no TOML": of_model(raw, table="]"),
+        "Extra inputs": of_model(raw, table=f"{table}\n[more]\nx = 1\n"),
+        "its table: inputs": of_model(raw, table="outputs = []"),
+    }
+    for words, wish in wrong.items():
+        answer = asked(world, "cora", **{**wish, "name": "bad"})
+        assert not answer.done
+        assert words in answer.text, answer.text
+    assert asked(world, "cora", **of_model(raw, name="own")).done
+    theirs = {"action": "create", "channel": "stolen", "where": f"{name}.supernova > 0.3"}
+    text = f"from zads import alert_filter, model\n\nm = model('{name}')\n"
+    for wish in (theirs, {**theirs, "where": "", "filter": "f.py:f", "text": text}):
+        refused = world.ask("ben", **wish)
+        assert not refused.done
+        assert "that you may read" in refused.text
+    assert name not in asked(world, "ben", kind="model", action="list").text
+    share = {"kind": "model", "action": "share", "name": "own"}
+    assert asked(world, "cora", **share, readers=(ben,)).done
+    assert world.ask("ben", **theirs).done
+    assert world.ask("ben", action="enable", channel="stolen").done
+    assert asked(world, "cora", **share, readers=()).done
+    kept = read_registry(**kafka)[f"{ben}.stolen"]
+    assert (kept.state, kept.who) == ("paused", "zads serve")
+    assert f"the model {name}" in kept.why
+    assert not world.ask("ben", action="enable", channel="stolen").done
+    assert asked(world, "cora", kind="model", action="remove", name="own").done
+    assert "no models" in asked(world, "cora", kind="model", action="list").text
