@@ -44,6 +44,9 @@ def approve(
     found = known(settings, name)
     if not found.source:
         raise ZadsError(f"channel {name} has no Python of its own: {found.filter}")
+    if found.models:
+        asked = ", ".join(found.models)
+        raise ZadsError(f"channel {name} asks models of users ({asked}): these run in the sandbox alone")
     now = content_hash(found.source)
     if digits is None:
         Console().print(printable(found.source), markup=False, highlight=False, soft_wrap=True)

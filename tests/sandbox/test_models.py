@@ -16,13 +16,15 @@ from onnx import TensorProto, helper
 from filters import Filter
 from filters.errors import FilterError
 from filters.external.externals import frames_of
+from filters.external.store import kept_in
 from filters.models import model
 from filters.sandbox.errors import Ended, Raised
-from filters.sandbox.keeper import Program, with_models
+from filters.sandbox.keeper import Program, content_hash, with_models
 from filters.sandbox.models import GRAPH, TABLE, ModelFile
 from filters.sandbox.uploaded import uploaded
 from filters.testing import packet
-from pipeline.channels.models import asked_by, text_of
+from pipeline.channels.definition import Definition
+from pipeline.channels.models import asked_by, asked_in, expression_of, model_store, text_of
 from schemas.packets.packet import read_packet
 from tests.pipeline.night import REPOSITORY, night
 
@@ -53,6 +55,7 @@ def light_curves(folder: Path) -> ModelFile:
 def by(where: str, one: ModelFile) -> Filter:
     text = text_of(where, [one.name])
     assert asked_by(text) == [one.name]
+    assert expression_of(text) == where
     return uploaded(Program("ann, public", text, "where.py", "where", (one,)))
 
 
@@ -164,3 +167,24 @@ def test_what_an_expression_cannot_ask(tmp_path: Path, where: str) -> None:
 def test_a_model_that_is_gone_is_said(tmp_path: Path) -> None:
     with pytest.raises(FilterError, match="the model snn, version 0123, is gone"):
         by("snn.a > 0", ModelFile("snn", str(tmp_path / "0123")))
+
+
+def test_an_approved_text_that_asks_a_model_stays_in_the_sandbox() -> None:
+    """The hash that an operator answers for is of the text alone."""
+    text = text_of("snn.a > 0", ["snn"])
+    approved = Definition(name="ann.x", filter="where.py:where", source=text, approved=content_hash(text))
+    assert approved.trusted
+    assert not approved.model_copy(update={"models": {"snn": "ann__snn@1"}}).trusted
+
+
+def test_which_models_are_asked(tmp_path: Path) -> None:
+    """By a text as far as it writes them out; by an expression those that are there."""
+    text = "from zads import model\na, b = model('one'), model('two')\nc = model('one')\nd = print('no')"
+    assert asked_by(text) == ["one", "two"]
+    assert asked_by("def (") == []
+    assert expression_of(text) == ""
+    with kept_in(tmp_path):
+        model_store().add("ann__snn", "1", {"what": "model", "values": ["a"]}, lambda folder: None)
+        assert asked_in("rb > 0.5 and snn.a > 1 and other.sep < 2", "ann") == ["snn"]
+        assert asked_in("ann__snn.a > 1", "ben") == ["ann__snn"]
+        assert asked_in("snn.a > 1", "ben") == []
