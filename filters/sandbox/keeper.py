@@ -190,7 +190,7 @@ class Sandbox:
     @contextlib.contextmanager
     def _seat(self, owner: str) -> Iterator[_Seat]:
         with self._lock:
-            seat = self._seats.setdefault(owner, _Seat())
+            seat = self._seats.setdefault(owner, _Seat(owner))
             seat.used = time.monotonic()
             idle = sorted(self._seats.items(), key=lambda item: item[1].used)[:-_MOST_CHILDREN]
             for name, one in idle:
@@ -232,7 +232,7 @@ class Sandbox:
 
     def _tried(self, seat: _Seat, batch: _Batch, _: pa.RecordBatch) -> None:
         """Judge a batch with a child that lets everybody else go first. Raises what `judge` does."""
-        place = _Seat(gently=True)
+        place = _Seat(batch.program.owner, gently=True)
         try:
             self._judged(place, batch)
         except Ended as ended:
@@ -376,12 +376,12 @@ class _Batch:
 class _Seat:
     """An owner's place: the child that sits there now, and what is known of the owner's filters.
 
-    gently: whether its children let everybody else go first.
+    owner: the name. gently: whether its children let everybody else go first.
     """
 
-    def __init__(self, gently: bool = False) -> None:
+    def __init__(self, owner: str, gently: bool = False) -> None:
         self.lock, self.used, self.gently = threading.Lock(), 0.0, gently
-        self.trials = Trials()
+        self.trials = Trials(owner)
         self.child: Child | None = None
         self.known: set[str] = set()
         self.batches, self._most = 0, 0

@@ -3,25 +3,35 @@
 Each of them first has to judge a batch in time: a new process does that beside the stream, and gives way to
 everybody else. Until it has, the filter has no verdicts, which its channel sees as a gap. So an owner whose
 filters loop holds up a stream once, however many of them there are and whenever they begin to.
+
+The processes of one machine tell each other by a file that each owner has in a folder of theirs.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from hashlib import sha256
+from pathlib import Path
 
 from filters.errors import FilterError
 from filters.sandbox.errors import Ended, NoSandbox
 
-_HURRY = ContextVar("hurry", default=False)
+_TOLD_SECONDS = 600.0
+"""So long an owner is remembered by other processes: as long as a strike counts."""
+_HURRY: ContextVar[Path | None] = ContextVar("hurry", default=None)
 
 
 @contextlib.contextmanager
-def in_a_hurry() -> Iterator[None]:
-    """Within, nobody waits for the filters of an owner whose process had to be ended."""
-    token = _HURRY.set(True)
+def in_a_hurry(folder: Path) -> Iterator[None]:
+    """Within, nobody waits for the filters of an owner whose process had to be ended.
+
+    folder: that the processes of this machine share which must not be held up.
+    """
+    token = _HURRY.set(folder)
     try:
         yield
     finally:
@@ -30,14 +40,15 @@ def in_a_hurry() -> Iterator[None]:
 
 def nobody_waits() -> bool:
     """Whether the caller is in a hurry."""
-    return _HURRY.get()
+    return _HURRY.get() is not None
 
 
 class Trials:
-    """Of the filters of one owner."""
+    """Of the filters of one owner. owner: the name."""
 
-    def __init__(self) -> None:
-        self._doubts = 0
+    def __init__(self, owner: str) -> None:
+        self._file = f"struck-{sha256(owner.encode()).hexdigest()[:16]}"
+        self._doubts, self._heard = 0, 0.0
         self._cleared: dict[str, int] = {}  # filter -> doubts when it last showed that it comes to an end
         self._running: set[str] = set()
         self._ended: dict[str, Ended] = {}
@@ -45,11 +56,25 @@ class Trials:
     def doubt(self) -> None:
         """The owner's process had to be ended: from now on each filter has to show what it is."""
         self._doubts += 1
+        if (folder := _HURRY.get()) is not None:
+            with contextlib.suppress(OSError):  # others learn it by themselves
+                (folder / self._file).touch()
+                self._heard = (folder / self._file).stat().st_mtime
+
+    def _listen(self) -> None:
+        """Whether another process of this machine had to end the owner's, since we have heard of it."""
+        if (folder := _HURRY.get()) is None:
+            return
+        with contextlib.suppress(OSError):  # nobody has
+            told = (folder / self._file).stat().st_mtime
+            if told > self._heard and time.time() - told < _TOLD_SECONDS:
+                self._heard, self._doubts = told, self._doubts + 1
 
     def wanted(self, key: str) -> bool:
         """Whether a filter has still to show it. Raises Ended when its trial has ended so."""
         if (ended := self._ended.pop(key, None)) is not None:
             raise ended
+        self._listen()
         return self._cleared.get(key, 0) < self._doubts
 
     def begin(self, key: str, judge: Callable[[], None]) -> None:

@@ -36,7 +36,7 @@ from pipeline.worker.evaluate import Evaluator
 from pipeline.worker.lane import Behind, Lanes, Moved
 from pipeline.worker.outcome import MadeAgain, Stage, outcome_of
 from pipeline.worker.remembered import Admission
-from pipeline.worker.running import RunningNote
+from pipeline.worker.running import RunningNote, scratch_folder
 from pipeline.worker.slot import Slot, Slots
 from pipeline.worker.tally import tally
 from pipeline.worker.verdicts import Failed, Refusal, Verdicts
@@ -315,7 +315,7 @@ def _verdicts(work: Work, batches: list[list[bytes]], note: RunningNote) -> list
         every = range(len(packets))
         return [Verdicts(refused=[Refusal(i, "decode", UNREADABLE, work.unreadable) for i in every])]
     failed = _failed.under((work.run, work.version))
-    with in_a_hurry():
+    with in_a_hurry(scratch_folder()):
         found = _evaluator(work.channels, work.schemas).evaluate(
             batches,
             work.partition.topic,

@@ -73,16 +73,22 @@ def test_what_it_says_is_what_it_says_in_process(tmp_path: Path) -> None:
     assert np.array_equal(judged.values["score"].to_numpy(), says[wanted])
     parts = [there.judge(frame.iloc[rows]).mask for rows in (slice(0, 7), slice(7, 300))]
     assert np.array_equal(np.concatenate(parts), wanted)
-    other = by("rb > 0.2 and snn.supernova > 0.3; score = (snn.supernova, '')", _relu(tmp_path))
-    assert other.version != there.version
 
 
-def _relu(folder: Path) -> ModelFile:
+def test_another_version_of_a_model_is_another_filter(tmp_path: Path) -> None:
+    """Of the same table and the same text: the child gets the new one, and the filter has another version."""
+    wet, dry = (by("snn.supernova > 0", _relu(tmp_path, operator)) for operator in ("Abs", "Neg"))
+    frame = frames_of(wet.require_reads(), "ztf").of_packets([packet("ztf", rb=0.5, magpsf=18.0)])
+    assert [one.judge(frame).mask.tolist() for one in (wet, dry, wet)] == [[True], [False], [True]]
+    assert wet.version != dry.version
+
+
+def _relu(folder: Path, operator: str = "Relu") -> ModelFile:
     about = {
         "inputs": [{"name": "x", "columns": ["rb", "magpsf"]}],
         "outputs": [{"name": "y", "values": ["supernova", "other"]}],
     }
-    return kept(folder, about, graph([helper.make_node("Relu", ["x"], ["y"])]))
+    return kept(folder, about, graph([helper.make_node(operator, ["x"], ["y"])]))
 
 
 def graph(nodes: list[Any], constants: list[Any] = ()) -> bytes:  # type: ignore[assignment]

@@ -8,13 +8,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from filters.sandbox.errors import Ended, OnTrial
 from filters.sandbox.keeper import Sandbox
-from filters.sandbox.trials import in_a_hurry
+from filters.sandbox.trials import Trials, in_a_hurry
 from filters.sandbox.wire import DONE, LOAD, Patience, receive_until, send
 from tests.sandbox.conftest import WELL, Judge, text_of
 
@@ -32,9 +34,9 @@ def until_judged(judge: Judge, body: str, owner: str, rb: tuple[float, ...] = GO
     raise AssertionError("its trial does not end")
 
 
-def test_the_stream_waits_once_and_who_comes_to_an_end_is_back(judge: Judge) -> None:
+def test_the_stream_waits_once_and_who_comes_to_an_end_is_back(judge: Judge, tmp_path: Path) -> None:
     """On trial is each filter of the owner, nobody else's; a batch in time, beside the stream, ends it."""
-    with in_a_hurry():
+    with in_a_hurry(tmp_path):
         assert judge(LOOPS, "ann").cuts["real"].tolist() == [False, True]
         with pytest.raises(Ended, match="took more than"):
             judge(LOOPS, "ann", BAD)
@@ -46,15 +48,42 @@ def test_the_stream_waits_once_and_who_comes_to_an_end_is_back(judge: Judge) -> 
     assert judge(WELL, "ann").cuts["real"].tolist() == [False, True]
 
 
-def test_who_does_not_is_ended_for_the_second_time_without_being_waited_for(judge: Judge) -> None:
+def test_who_does_not_is_ended_for_the_second_time_without_being_waited_for(
+    judge: Judge, tmp_path: Path
+) -> None:
     """Nor is any other batch waited for meanwhile: the process of the stream's own place is not made anew."""
-    with in_a_hurry():
+    with in_a_hurry(tmp_path):
         with pytest.raises(Ended) as first:
             judge(LOOPS, "cat", BAD)
         with pytest.raises(Ended) as second:
             until_judged(judge, LOOPS, "cat", BAD)
     assert (first.value.strike, second.value.strike) == (1, 2)
     assert "line 7 in f" in second.value.traceback
+
+
+def test_another_process_of_the_machine_is_told(tmp_path: Path) -> None:
+    """It does not wait once for the owner's filters, for ten minutes, until they come to an end."""
+    ended = Trials("fay, public")
+    here, other, late = (Trials(name) for name in ("fay, public", "gus, public", "fay, public"))
+    with in_a_hurry(tmp_path):
+        assert not here.wanted("a")
+        ended.doubt()
+        assert [one.wanted("a") for one in (ended, here, other)] == [True, True, False]
+        here.begin("a", lambda: None)
+        wait_until(lambda: not here.wanted("a"))
+        assert here.wanted("b")
+        assert Trials("fay, public").wanted("a")
+        (file,) = tmp_path.iterdir()
+        os.utime(file, (time.time() - 700,) * 2)
+        assert not late.wanted("a")
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it does not come")
 
 
 def test_who_can_wait_waits(judge: Judge) -> None:
@@ -109,7 +138,9 @@ def test_the_kernel_says_how_long_a_child_was_kept_from_a_processor(strict: Sand
         child.end()
 
 
-def test_a_trial_gives_way(judge: Judge, strict: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_gives_way(
+    judge: Judge, strict: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its process is the last one to get a processor."""
     nice: list[int] = []
     assert strict._zygote is not None
@@ -121,7 +152,7 @@ def test_a_trial_gives_way(judge: Judge, strict: Sandbox, monkeypatch: pytest.Mo
         return child
 
     monkeypatch.setattr(strict._zygote, "fork", noted)
-    with in_a_hurry():
+    with in_a_hurry(tmp_path):
         with pytest.raises(Ended):
             judge(LOOPS, "eve", BAD)
         until_judged(judge, WELL, "eve")
