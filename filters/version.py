@@ -17,6 +17,7 @@ import textwrap
 import tokenize
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
@@ -131,11 +132,23 @@ def _origin(name: str) -> Path | None:
     module = sys.modules.get(name)
     if module is not None:
         return _file(module)
+    spec = _spec(name)
+    return Path(spec.origin) if spec is not None and spec.origin and spec.origin.endswith(".py") else None
+
+
+@lru_cache(maxsize=1024)
+def _spec(name: str) -> ModuleSpec | None:
+    """Where a module is. Nothing is imported, as `importlib.util.find_spec` does with the packages above it:
+    every worker would load what catalogues need only to tell the version of a filter without one."""
+    package = name.rpartition(".")[0]
     try:
-        spec = importlib.util.find_spec(name)
+        if not package:
+            return importlib.util.find_spec(name)
+        above = _spec(package)
+        places = above.submodule_search_locations if above is not None else None
+        return None if places is None else PathFinder.find_spec(name, list(places))
     except (ImportError, ValueError, AttributeError):
         return None
-    return Path(spec.origin) if spec is not None and spec.origin and spec.origin.endswith(".py") else None
 
 
 def _file(module: ModuleType) -> Path | None:

@@ -65,6 +65,22 @@ def version(folder: Path, code: str, data: str = "[1]", name: str = "mine.py") -
     return load(f"{folder / name}:mine").version
 
 
+IMPORTED = """
+import sys
+from filters import registered
+filters = registered().values()
+before = set(sys.modules)
+assert len({one.version for one in filters}) == len(filters) > 10
+print(*set(sys.modules) - before)
+"""
+
+
+def test_to_tell_a_version_imports_nothing() -> None:
+    """Every worker tells those of its channels: it must not load what only other filters need."""
+    run = [sys.executable, "-c", IMPORTED]
+    assert not subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+
+
 @pytest.mark.parametrize("change", SAME.values(), ids=SAME)
 def test_what_cannot_change_a_verdict(tmp_path: Path, change: tuple[str, str]) -> None:
     assert change[0] in CODE
