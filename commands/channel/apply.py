@@ -2,44 +2,23 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import BaseModel, ConfigDict, ValidationError
 from rich.markup import escape
 from rich.table import Table
 
 from commands.channel.edit import Force, Nights, Why, admit, me, save
 from commands.channel.show import registry_of
 from commands.shared.options import Archive, Bootstrap, Config, counted, people, settings_of
-from filters.limits import Limits
 
 if TYPE_CHECKING:
+    from commands.channel.file import Wanted
     from pipeline.channels.definition import Definition
     from pipeline.channels.registry import Registry
-
-
-class Wanted(BaseModel):
-    """[channels.NAME] of the file; what is not said is the default, as for a new channel."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    filter: str = ""
-    where: str = ""
-    parameters: dict[str, float | int | str | bool | dict[str, Any]] = {}
-    access: Literal["public", "collaboration"] = "public"
-    drop: tuple[str, ...] = ()
-    topics: str = ""
-    values: tuple[str, ...] = ()
-    annotate: bool = False
-    input: str = ""
-    limits: Limits = Limits()
-    owner: str = ""
-    state: Literal["draft", "enabled", "paused", "retired"] = "enabled"
 
 
 @dataclass(frozen=True)
@@ -79,6 +58,8 @@ def apply(
 
     Example: `zads channel apply channels.toml --yes`
     """
+    from commands.channel.file import read_channels
+
     settings = settings_of(config, bootstrap_servers=bootstrap)
     registry = registry_of(settings)
     steps = list(plan(read_channels(file), registry, file.parent))
@@ -96,23 +77,6 @@ def apply(
         done.append(new if new.state == step.state else _moved(new, step.state))
     save(settings, done, why or f"{file.name}")
     people.print(f"{counted(len(done), 'channel')} changed")
-
-
-def read_channels(file: Path) -> dict[str, Wanted]:
-    """The channels of a file. Raises ConfigError naming the key."""
-    from pipeline.channels.config import ConfigError
-
-    try:
-        tables = tomllib.loads(file.read_text()).get("channels", {})
-        return {name: Wanted.model_validate(table) for name, table in tables.items()}
-    except OSError as error:
-        raise ConfigError(f"cannot read {file}: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{file} is not TOML: {error}") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"`{key}` of a channel in {file}: {first['msg']}, got {first['input']!r}") from None
 
 
 def plan(wanted: dict[str, Wanted], registry: Registry, folder: Path) -> Iterator[Step]:

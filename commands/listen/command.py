@@ -15,7 +15,6 @@ import typer
 
 from commands.shared.options import Bootstrap, Config, Schemas, counted, people
 from schemas.json_text import to_json
-from schemas.time import datetime_of_jd
 
 if TYPE_CHECKING:
     from commands.listen.digest import Digester
@@ -199,6 +198,8 @@ def _time(jd: float | None) -> str | None:
     """UTC of a Julian date, to the second."""
     if jd is None:
         return None
+    from schemas.time import datetime_of_jd
+
     try:
         return f"{datetime_of_jd(jd):%Y-%m-%d %H:%M:%S}"
     except OverflowError:

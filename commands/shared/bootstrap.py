@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from schemas.avro.framing import SchemaSource, schema_source
 from schemas.errors import ZadsError
+
+if TYPE_CHECKING:
+    from schemas.avro.framing import SchemaSource
 
 _LAST_RESORT = "localhost:9092"
 _VARIABLE = "ZADS_BOOTSTRAP_SERVERS"
@@ -53,6 +55,8 @@ def schemas(named: str | None, config: Path | None, patience: float = 0) -> Sche
     patience
         Seconds to wait for an id that a registry does not have yet.
     """
+    from schemas.avro.framing import schema_source
+
     where = named or _settings(config).get("schemas")
     return schema_source(where, patience) if where else None
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from commands.shared.alerts import first_of
 from commands.shared.options import settings_of
-from schemas.surveys.registry import survey_named
 
 if TYPE_CHECKING:
     from pipeline.channels.channel import Channel
@@ -85,6 +84,8 @@ def asked_channels(settings: RunConfig, names: Iterable[str] | None = None) -> l
 
 def source_of(archive: str | None, candid: int) -> dict[str, Any]:
     """Where the alert came from: the columns _SOURCE, and `public`; None where missing."""
+    from schemas.surveys.registry import survey_named
+
     part, _ = first_of(archive, lambda one: one.packet(candid))
     field = survey_named(part.survey).public.field
     columns = [*_SOURCE, *([field] if field else [])]
@@ -95,6 +96,8 @@ def source_of(archive: str | None, candid: int) -> dict[str, Any]:
 
 def obstacles(asked: Asked, source: dict[str, Any]) -> list[str]:
     """What kept, or keeps, the alert out of the channel whatever its filter says; a sentence each."""
+    from schemas.surveys.registry import survey_named
+
     channel, topic = asked.channel, source["_topic"]
     found = []
     public = survey_named(source["survey"]).public
