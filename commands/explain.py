@@ -14,12 +14,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from commands.shared.alerts import What, is_candid, is_public_packet, packets_named
-from commands.shared.exposed import Find, in_archive, in_stream, judged_beside
 from commands.shared.options import Archive, Bootstrap, Config, Json, Schemas, counted, settings_of
 from commands.shared.why import Asked, asked_channels, names_channel, obstacles, source_of
 from schemas.json_text import to_json
 
 if TYPE_CHECKING:
+    from commands.shared.exposed import Find
     import pandas as pd
 
     from filters import Filter
@@ -115,6 +115,7 @@ def _of_filter(
 ) -> list[dict[str, Any]]:
     """What a filter says of the alerts that are meant."""
     from commands.shared.exported import filter_named
+    from commands.shared.exposed import in_archive
 
     chosen = filter_named(named).using(**parameters(param or []))
     public = not collaboration and not Path(what).is_file()
@@ -176,6 +177,8 @@ def told_of(
     PacketError, FilterError, BrokerError
         As `explained` and the broker do.
     """
+    from commands.shared.exposed import in_archive, in_stream
+
     chosen, topic, public = asked.channel.filter, asked.channel.topic, asked.channel.public
     alerts: list[Explained] = []
     for raw in packets:
@@ -336,6 +339,8 @@ def explained(
     if survey not in chosen.surveys:
         raise FilterError(f"{name} is of {survey}; {chosen.name} is for {chosen.of}")
     if chosen.scope == "exposure":
+        from commands.shared.exposed import judged_beside
+
         assert find is not None
         for one in judged_beside(chosen, raw, public, find, schemas):
             yield Explained(one.candid, one.objectId, one.cuts, one.gives, beside=one.told)
