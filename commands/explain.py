@@ -19,9 +19,9 @@ from commands.shared.why import Asked, asked_channels, names_channel, obstacles,
 from schemas.json_text import to_json
 
 if TYPE_CHECKING:
-    from commands.shared.exposed import Find
     import pandas as pd
 
+    from commands.shared.exposed import Find
     from filters import Filter
     from pipeline.channels.config import RunConfig
     from schemas.avro.framing import SchemaSource
