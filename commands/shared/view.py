@@ -96,6 +96,7 @@ def _figures(statistics: Statistics) -> dict[str, Any]:
         "objects": len(statistics.objects),
         "rate": round(statistics.rate, 1),
         "lag": statistics.lag,
+        "partitions_unknown": statistics.unknown,
         "workers": statistics.workers,
         "dead_letters": dict(statistics.dead_letters),
         "attempts_lost": dict(statistics.attempts_lost),
@@ -111,7 +112,7 @@ def _headline(statistics: Statistics) -> Text:
     parts = [
         f"{counted(statistics.alerts, 'alert')} of {counted(len(statistics.objects), 'object')}",
         f"{statistics.rate:,.0f} alerts/s",
-        f"lag {statistics.lag:,}",
+        f"lag {statistics.lag:,}" + (" or more" if statistics.unknown else ""),
         f"{statistics.workers} workers",
         f"{dead:,} dead letters",
     ]

@@ -81,6 +81,8 @@ def _waited(now: Statistics) -> Metric:
 def _state(now: Statistics) -> Iterator[Metric]:
     yield GaugeMetricFamily("zads_lag_records", "Offsets that wait, of all partitions.", now.lag)
     yield GaugeMetricFamily("zads_partitions", "Partitions that are this replica's.", now.partitions)
+    words = "Partitions of which it is not known how much of them waits."
+    yield GaugeMetricFamily("zads_partitions_unknown", words, now.unknown)
     yield GaugeMetricFamily(
         "zads_partitions_set_aside", "Partitions that cannot be read.", len(now.set_aside)
     )

@@ -427,7 +427,9 @@ class LiveRun:
     def _observe(self, fleet: Fleet, on_progress: Callable[[Statistics], None]) -> None:
         self.statistics.workers, self.statistics.taken = fleet.workers, fleet.taken
         self.statistics.partitions = len(self._source.progress)
-        self.statistics.lag = sum(progress.lag for progress in self._source.progress.values())
+        places = self._source.progress.values()
+        self.statistics.lag = sum(progress.lag for progress in places)
+        self.statistics.unknown = sum(progress.is_unknown for progress in places)
         self.statistics.set_aside = {str(p): why for p, why in self._source.set_aside.items()}
         self.statistics.made_again = dict(self._source.made_again)
         on_progress(self.statistics)

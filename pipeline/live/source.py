@@ -42,6 +42,7 @@ class Progress:
     """Where one of our partitions stands."""
 
     next: int | None = None  # first offset not done; None: ask Kafka
+    stood: int | None = None  # where it was before Kafka has to be asked
     known: bool = False  # from a worker, who has waited for what was pending
     end: int | None = None  # last stable offset, as seen last; None: not seen yet
     topic_id: str = ""
@@ -63,8 +64,15 @@ class Progress:
 
     @property
     def lag(self) -> int:
-        """Offsets between where the group stands and the end: never 0 when the group stands beyond it."""
-        return abs(self.end - self.next) if self.next is not None and self.end is not None else 0
+        """Offsets between where the group stands, or stood last, and the end: never 0 when the group stands
+        beyond it, nor while a broker is away."""
+        stands = self.stood if self.next is None else self.next
+        return abs(self.end - stands) if stands is not None and self.end is not None else 0
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether it was never told where the group stands or where the partition ends."""
+        return self.end is None or (self.next is None and self.stood is None)
 
 
 class KafkaRanges(Source):
@@ -190,7 +198,8 @@ class KafkaRanges(Source):
             progress.next, progress.lost, progress.beyond = following.offset, lost, False
             progress.known = True
         elif isinstance(following, Resume):
-            progress.next, progress.not_before = None, self._clock() + following.seconds
+            progress.stood, progress.next = progress.next, None
+            progress.not_before = self._clock() + following.seconds
             progress.known = False
 
     def _follow(self, assigned: set[Partition]) -> None:

@@ -20,7 +20,7 @@ from pipeline.broker.client import topic_names
 from pipeline.broker.partition import Partition
 from pipeline.live.fleet import Fleet
 from pipeline.live.recovery import Recovery
-from pipeline.live.source import KafkaRanges
+from pipeline.live.source import KafkaRanges, Progress
 from pipeline.worker.position import Standing
 from pipeline.worker.work import Outcome, Report, Work
 from tests.pipeline import topics
@@ -194,6 +194,22 @@ def test_a_partition_that_was_lost_and_came_back_is_asked_for_its_offset() -> No
         stage.source.settle(late, stage.recovery.after(Report(late, "committed")))  # nobody waits for it
         await stage.pass_time(1.0)
         assert [(work.low, work.high) for work in stage.sent] == [(5, 8)]
+
+    asyncio.run(act())
+
+
+def test_what_waits_is_not_0_while_kafka_must_be_asked_where_the_group_stands() -> None:
+    """A broker that is away must not look like a night that is done."""
+
+    async def act() -> None:
+        assert Progress().is_unknown
+        stage = Stage({PLACES[0]: 8, PLACES[1]: 0})
+        await stage.pass_time(1.0)
+        progress = stage.source.progress
+        assert not progress[PLACES[0]].is_unknown
+        stage.settle("stale")
+        assert progress[PLACES[0]].next is None
+        assert (progress[PLACES[0]].lag, progress[PLACES[0]].is_unknown) == (8, False)
 
     asyncio.run(act())
 
