@@ -217,7 +217,7 @@ class Fleet:
             await self._slots.retire(address, slot)
         # Of what is stale, somebody else has the name.
         await self._slots.fence(_own_slots(one.work for one in left_open if one.outcome != "stale"))
-        if len(works) > 1 and any(report.outcome == "too much" for report in reports):
+        if len(works) > 1 and any(report.outcome == "together" for report in reports):
             self._fewer_offsets = max(1, bundle.offsets // 2)
             self._fewer_until = time.monotonic() + _LESS_SECONDS
         self._sent.discard(bundle)

@@ -120,7 +120,7 @@ class Recovery:
                 self.suspend(channel, f"its topic does not take records ({report.message})")
             return Again(_anew(work))
         if report.outcome == "together":
-            return Again(_anew(work))
+            return Again(replace(_anew(work), party=report.party))
         if report.outcome in ("input", "setup"):  # the source sets it aside, the run ends
             return Resume(_LOOK_AGAIN_SECONDS)
         if report.outcome == "culprit" and report.culprit:
@@ -233,4 +233,4 @@ class Recovery:
 
 def _anew(work: Work) -> Work:
     """The next attempt: its worker asks Kafka whether an earlier one was committed."""
-    return replace(work, attempt=work.attempt + 1, ask=True)
+    return replace(work, attempt=work.attempt + 1, ask=True, party="")

@@ -154,8 +154,9 @@ class KafkaRanges(Source):
             return
         for retry in self._due_retries():
             await self._send(retry)
-        while (work := self._next_ready()) is not None:
-            await self._send(work)
+        for partition in self._waiting_longest():
+            if (work := self._ready(partition)) is not None:
+                await self._send(work)
         if drained:
             self._targets = None
             self._reached.set()
@@ -295,6 +296,8 @@ class KafkaRanges(Source):
         Less and less often while nothing comes, so that a quiet run costs little.
         """
         now = self._clock()
+        if now < self._look_again:
+            return
         idle = {
             p: progress
             for p, progress in self.progress.items()
@@ -303,7 +306,7 @@ class KafkaRanges(Source):
         hungry = any(
             progress.waiting < self._batch_limit(p, progress.next or 0) for p, progress in idle.items()
         )
-        if now < self._look_again or not hungry:
+        if not hungry:
             return
         ends = await asyncio.to_thread(self._membership.ends, list(self.progress))
         for partition, end in ends.items():
@@ -330,29 +333,37 @@ class KafkaRanges(Source):
             progress.next, progress.beyond, progress.lost = end, True, words
             progress.known = False
 
-    def _next_ready(self) -> Work | None:
-        """Of the batches that are due and find room, the one that has waited longest.
+    def _waiting_longest(self) -> list[Partition]:
+        """The partitions with something to do and nothing in flight, the one that waits longest first."""
+        now = self._clock()
+        some = [
+            (progress.waiting_since or now, partition)
+            for partition, progress in self.progress.items()
+            if not progress.busy and (progress.waiting or progress.lost)
+        ]
+        return [partition for _, partition in sorted(some)]
+
+    def _ready(self, partition: Partition) -> Work | None:
+        """The next batch of a partition, if it is due and finds room.
 
         What finds no room stays here and grows, instead of waiting small behind others at its worker.
         """
+        progress = self.progress.get(partition)  # which may be lost meanwhile
+        if progress is None or progress.busy or progress.next is None or progress.end is None:
+            return None
+        if not progress.topic_id or partition in self.set_aside:
+            return None
         now = self._clock()
-        by_waiting = sorted(self.progress.items(), key=lambda item: item[1].waiting_since or now)
-        for partition, progress in by_waiting:
-            nothing = not progress.waiting and not progress.lost  # a loss is committed by itself, if need be
-            if progress.busy or progress.next is None or progress.end is None or nothing:
-                continue
-            if not progress.topic_id or partition in self.set_aside:
-                continue
-            limit = self._batch_limit(partition, progress.next)
-            waited = now - (progress.waiting_since or now) >= self._patience
-            due = progress.waiting >= limit or waited or bool(progress.lost)
-            high = max(progress.next, min(progress.end, progress.next + limit))
-            if due and self._has_room(partition, high - progress.next):
-                progress.flight, progress.waiting_since = next(self._flights), None
-                work = self._make_work(partition, progress.next, high, progress.flight)
-                known, beyond = progress.known, progress.beyond
-                return replace(work, topic_id=progress.topic_id, ask=not known, beyond=beyond)
-        return None
+        limit = self._batch_limit(partition, progress.next)
+        waited = now - (progress.waiting_since or now) >= self._patience
+        due = progress.waiting >= limit or waited or bool(progress.lost)  # a loss is committed by itself
+        high = max(progress.next, min(progress.end, progress.next + limit))
+        if not due or not self._has_room(partition, high - progress.next):
+            return None
+        progress.flight, progress.waiting_since = next(self._flights), None
+        work = self._make_work(partition, progress.next, high, progress.flight)
+        known, beyond = progress.known, progress.beyond
+        return replace(work, topic_id=progress.topic_id, ask=not known, beyond=beyond)
 
     def _due_retries(self) -> list[Work]:
         """Attempts whose time has come, as of now; those that are no longer ours are dropped."""

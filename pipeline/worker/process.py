@@ -3,7 +3,7 @@
 Runs on a Dask worker and never raises: whatever happens comes back as a Report, since an exception
 inside a task would silently end the stream behind it. Ranges of several partitions are read each by itself;
 the filters see all of their alerts in one pass, and one transaction delivers them. Where that cannot be
-committed, nothing of it is, and each range is tried alone.
+committed, nothing of it is, and its halves are tried.
 """
 
 from __future__ import annotations
@@ -158,10 +158,17 @@ def _not_committed(steps: Sequence[_Step], slot: Slot, error: Exception) -> None
     for step in steps:
         _lanes.drop(step.work)
     report = replace(_ended_by(first, error, seconds), open=not slot.open)
-    if len(steps) > 1 and report.outcome not in ("stale", "output", "too much"):
+    if len(steps) > 1 and report.outcome not in ("stale", "output"):
         report = replace(report, outcome="together", traceback="")
-    for step in steps:
-        step.report, step.going = replace(report, work=step.work), False
+    for step, party in zip(steps, _halves([step.work for step in steps]), strict=True):
+        step.report, step.going = replace(report, work=step.work, party=party), False
+
+
+def _halves(works: Sequence[Work]) -> list[str]:
+    """The name of the half that each belongs to; "" where that is one alone."""
+    first = (len(works) + 1) // 2
+    halves = works[:first], works[first:]
+    return [half[0].key if len(half) > 1 else "" for half in halves for _ in half]
 
 
 def _topic_ids(work: Work, topics: Collection[str]) -> Mapping[str, str]:

@@ -44,6 +44,7 @@ class Work:
     control: bool = False  # do everything but the records: does a worker that does not see them live?
     unreadable: str = ""  # a single record that ends its workers: dead-letter it unread, for this reason
     own_slot: bool = False  # the partition has a transactional producer for itself (pipeline.worker.slot)
+    party: str = ""  # another attempt that may go with others of this name: half of what failed together
 
     @property
     def client(self) -> dict[str, Any]:
@@ -59,12 +60,13 @@ class Work:
     def kin(self) -> tuple[object, ...] | None:
         """Equal for pieces of work that may go to a worker as one task; None: it goes alone.
 
-        That is another attempt: what ended the one before must not affect other work again. Kin are of one
-        generation of the group: their offsets are committed together, under one proof of membership.
+        That is another attempt: what ended the one before must not affect other work again. Where a bundle
+        could only not be committed, its halves are tried. Kin are of one generation of the group, since their
+        offsets are committed together, under one proof of membership.
         """
-        if self.attempt > 1 or self.unreadable or self.control:
+        if (self.attempt > 1 and not self.party) or self.unreadable or self.control:
             return None
-        return (self.version, frozenset(self.suspended), self.membership)
+        return (self.version, frozenset(self.suspended), self.membership, self.party)
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,8 @@ class Report:
         while none was (""); nothing was done.
     control: the work without its records went well; nothing was done.
     raised: our own code failed on it; nothing was delivered.
-    together: it could not be committed together with others; nothing was delivered. Alone it may be.
+    together: it could not be committed together with others, or not in time; nothing was delivered. With
+        fewer of them, those of `party`, it may be, or alone.
     died: said by the coordinator itself: the worker ended before it answered, perhaps before it began.
     """
 
@@ -151,4 +154,5 @@ class Report:
     seconds: dict[str, float] = field(default_factory=dict)  # stage -> time used
     filter_seconds: dict[str, float] = field(default_factory=dict)  # channel -> time used
     waited: float | None = None  # the first record, from when it was written to its commit, s
+    party: str = ""  # of the next attempt
     open: bool = False  # whoever asks must fence the slot first: its transaction may be open, or committed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import os
 import sys
 import threading
@@ -27,9 +28,11 @@ from pipeline.broker.partition import Partition
 from pipeline.broker.profile import SERVERS
 from pipeline.channels.config import ChannelConfig, RunConfig, channel_set
 from pipeline.live.fleet import Fleet
+from pipeline.live.recovery import Recovery
 from pipeline.live.slots import Slots, fence_slot
 from pipeline.worker.deliver import UNREADABLE, Outgoing
 from pipeline.worker.evaluate import Evaluator
+from pipeline.worker.process import _halves
 from pipeline.worker.verdicts import Refusal, Verdicts
 from pipeline.worker.work import Report, Work
 from tests.pipeline import packets as small
@@ -277,6 +280,33 @@ def test_small_work_waits_for_a_busy_worker_and_full_work_is_at_hand(one_worker:
         assert fleet.has_room(*small)
 
     on(one_worker, act)
+
+
+@given(st.integers(2, 40), st.data())
+def test_what_cannot_be_committed_together_is_tried_in_halves_until_the_bad_one_is_alone(
+    number: int, data: st.DataObject
+) -> None:
+    bad = data.draw(st.integers(0, number - 1))
+    recovery, committed, alone = Recovery(), set[int](), set[int]()
+    waiting, fails = [[work(n) for n in range(number)]], 0
+    while waiting:
+        bundle = waiting.pop()
+        numbers = {one.partition.number for one in bundle}
+        if bad not in numbers or len(bundle) == 1:
+            (committed if bad not in numbers else alone).update(numbers)
+            continue
+        fails += 1
+        reports = [
+            Report(one, "together", party=half) for one, half in zip(bundle, _halves(bundle), strict=True)
+        ]
+        again = [recovery.after(report).work for report in reports]
+        assert all(one.attempt == two.attempt + 1 for one, two in zip(again, bundle, strict=True))
+        kin = {one.kin for one in again}
+        waiting += [[one] for one in again if one.kin is None]
+        waiting += [[one for one in again if one.kin == this] for this in kin - {None}]
+    assert alone == {bad}
+    assert committed == set(range(number)) - alone
+    assert fails <= math.ceil(math.log2(number))
 
 
 class Numbers:
