@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 Process = Callable[..., list[Report]]
 """Given pieces of work, and the name of the worker's slot where there are slots."""
 Again = Callable[[], Awaitable[Client]]
-_LOOK_SECONDS = 0.2
+_LOOK_SECONDS = 0.4
 _GATHER_SECONDS = 0.002
 _PREPARE_SECONDS = 20.0
 _OPEN_SECONDS = 60.0  # on a worker that has just begun, our code is loaded first
@@ -45,6 +45,7 @@ _NO_WORKER_SECONDS = 60.0
 _ANSWER_SECONDS = 5.0
 _STILL_SO_SECONDS = 60.0
 _LESS_SECONDS = 60.0
+_PARTIES = 8
 
 
 class NoWorkersError(ZadsError):
@@ -444,8 +445,19 @@ def _answer(answer: asyncio.Future[Any], works: list[Work]) -> list[Report]:
 
 
 def _open(works: Sequence[Work], outcome: Outcome, why: str) -> list[Report]:
-    """Reports on work of which nobody knows what became of it."""
-    return [Report(work, outcome, message=why, open=True) for work in works]
+    """Reports on work of which nobody knows what became of it.
+
+    What was with a worker that ended is done again in some parties, and from then on alone: alone at once,
+    many partitions would wait for long where a worker was only killed. The first goes alone at once: of it
+    the worker has left a note.
+    """
+    first, *others = works
+    parties = min(_PARTIES, len(others) // 2) if first.attempt == 1 else 0
+    names = ["", *(others[n % parties].key if parties else "" for n in range(len(others)))]
+    return [
+        Report(work, outcome, message=why, party=name, open=True)
+        for work, name in zip(works, names, strict=True)
+    ]
 
 
 def _own_slots(works: Iterable[Work]) -> set[str]:

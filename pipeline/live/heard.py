@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-_SILENT_LOOKS = 25  # at five looks a second
-_RECENT_LOOKS = 10
+_SILENT_LOOKS = 12  # at two and a half looks a second
+_RECENT_LOOKS = 5
 _WORKERS_A_LOOK = 20  # the more workers there are, the more seldom Dask lets each of them report
 
 

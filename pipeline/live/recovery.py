@@ -129,7 +129,7 @@ class Recovery:
             return self._unexplained_death(report)
         self._silent[work.partition] += 1
         if self._silent[work.partition] < DEATHS_WITHOUT_A_NOTE:
-            return Again(_anew(work))
+            return Again(replace(_anew(work), party=report.party))
         return self._unexplained_death(report)
 
     def _blame(self, report: Report) -> Next:

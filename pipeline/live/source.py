@@ -26,7 +26,7 @@ from pipeline.worker.work import Work
 log = logging.getLogger(__name__)
 
 _TICK_SECONDS = 0.005
-_QUIET_TICK_SECONDS = 0.05
+_QUIET_TICK_SECONDS = 0.1
 _REPLICA_LOOK_SECONDS = 1.0
 _BROKER_AWAY_SECONDS = 1.0
 _LONGEST_LOOK_SECONDS = 0.1  # between two looks at topics in which nothing comes ...
@@ -121,6 +121,7 @@ class KafkaRanges(Source):
         self._targets: dict[Partition, int] | None = None
         self._reached = asyncio.Event()
         self._looked_at_replicas = 0.0
+        self._topics: set[str] = set()  # of our partitions
         self._ids: dict[str, str] = {}
         self._looked_at_ids = -_IDENTITY_SECONDS
         self._asked = clock()
@@ -214,6 +215,7 @@ class KafkaRanges(Source):
         }
         for progress in self.progress.values():
             progress.known = False
+        self._topics = {partition.topic for partition in self.progress}
         self._look_again = 0.0
 
     async def _see_whether_anybody_answers(self) -> None:
@@ -228,8 +230,7 @@ class KafkaRanges(Source):
     async def _see_which_topics_these_are(self) -> None:
         """Once a second, less often while nothing comes: a topic that was made again is read from its
         beginning."""
-        topics = {partition.topic for partition in self.progress}
-        now = self._clock()
+        topics, now = self._topics, self._clock()
         pause = _QUIET_IDENTITY_SECONDS if self._is_quiet else _IDENTITY_SECONDS
         if now - self._looked_at_ids < pause and topics <= self._ids.keys():
             return

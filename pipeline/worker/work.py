@@ -44,7 +44,7 @@ class Work:
     control: bool = False  # do everything but the records: does a worker that does not see them live?
     unreadable: str = ""  # a single record that ends its workers: dead-letter it unread, for this reason
     own_slot: bool = False  # the partition has a transactional producer for itself (pipeline.worker.slot)
-    party: str = ""  # another attempt that may go with others of this name: half of what failed together
+    party: str = ""  # another attempt that may go with others of this name, part of what was together
 
     @property
     def client(self) -> dict[str, Any]:
@@ -60,9 +60,9 @@ class Work:
     def kin(self) -> tuple[object, ...] | None:
         """Equal for pieces of work that may go to a worker as one task; None: it goes alone.
 
-        That is another attempt: what ended the one before must not affect other work again. Where a bundle
-        could only not be committed, its halves are tried. Kin are of one generation of the group, since their
-        offsets are committed together, under one proof of membership.
+        That is another attempt: what ended the one before must not affect much other work again. Only parts
+        of a bundle that has failed go together, once where its worker ended. Kin are of one generation of the
+        group, since their offsets are committed together, under one proof of membership.
         """
         if (self.attempt > 1 and not self.party) or self.unreadable or self.control:
             return None

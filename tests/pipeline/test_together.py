@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -27,7 +28,7 @@ from cluster.kafka.broker import Broker
 from pipeline.broker.partition import Partition
 from pipeline.broker.profile import SERVERS
 from pipeline.channels.config import ChannelConfig, RunConfig, channel_set
-from pipeline.live.fleet import Fleet
+from pipeline.live.fleet import Fleet, _open
 from pipeline.live.recovery import Recovery
 from pipeline.live.slots import Slots, fence_slot
 from pipeline.worker.deliver import UNREADABLE, Outgoing
@@ -307,6 +308,23 @@ def test_what_cannot_be_committed_together_is_tried_in_halves_until_the_bad_one_
     assert alone == {bad}
     assert committed == set(range(number)) - alone
     assert fails <= math.ceil(math.log2(number))
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 20, 160])
+def test_what_was_with_a_worker_that_died_is_done_again_in_parties_and_then_alone(number: int) -> None:
+    """The first alone at once, since a note says what was running for it."""
+    recovery = Recovery()
+    bundle = [work(n) for n in range(number)]
+    again = [recovery.after(report).work for report in _open(bundle, "died", "it ended")]
+    assert again[0].kin is None
+    parties = Counter(one.kin for one in again[1:])
+    assert sum(parties.values()) == number - 1
+    assert len(parties) <= 8
+    assert all(parties[kin] > 1 for kin in parties if kin is not None)
+    assert number < 20 or (None not in parties and max(parties.values()) <= math.ceil((number - 1) / 8))
+    for party in parties:
+        members = [one for one in again[1:] if one.kin == party]
+        assert all(recovery.after(one).work.kin is None for one in _open(members, "died", "it ended"))
 
 
 class Numbers:
