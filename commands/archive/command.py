@@ -12,7 +12,7 @@ from rich.table import Table
 
 from commands.archive import care as archive_care
 from commands.shared.dask_cluster import asked_for, dask_cluster
-from commands.shared.logs import Form, LogFormat, log_in, say
+from commands.shared.logs import Form, LogFormat, log_for_people, log_in, say
 from commands.shared.metrics import Health, MetricsPort, served
 from commands.shared.options import (
     EXIT_INCOMPLETE,
@@ -186,7 +186,8 @@ def follow(
     from schemas.surveys.registry import topics_pattern
 
     os.nice(NICENESS)
-    log_in(log_format)
+    if not log_in(log_format):
+        log_for_people(people)
     broker, kafka = connection(bootstrap, config)
     address = archive_at(archive)
     source, limits = schemas(None, config, _PATIENCE), Limits(seconds=seconds)

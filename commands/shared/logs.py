@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.logging import RichHandler
 from rich.text import Text
 
 from commands.shared.options import people
 
 log = logging.getLogger("zads")
+# librdkafka says so of each first transaction, and then succeeds.
+_HARMLESS = (": retrying",)
 
 
 class Form(StrEnum):
@@ -40,6 +45,24 @@ def log_in(form: Form) -> bool:
     if form is Form.json:
         log_as_json(logging.INFO)
     return form is Form.json
+
+
+def log_for_people(console: Console) -> None:
+    """Log from now on for people: in colours on a terminal, else one line each with its time in UTC, for a
+    file or a service's journal.
+
+    console: the terminal, or what stands in its place.
+    """
+    if console.is_terminal:
+        handler: logging.Handler = RichHandler(console=console, show_path=False, markup=False)
+        handler.setFormatter(logging.Formatter("%(message)s", "%H:%M:%S"))
+    else:
+        handler = logging.StreamHandler(console.file)
+        lines = logging.Formatter("%(asctime)sZ %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S")
+        lines.converter = time.gmtime
+        handler.setFormatter(lines)
+    handler.addFilter(lambda record: not record.getMessage().endswith(_HARMLESS))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def say(words: str, **fields: Any) -> None:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from types import TracebackType
 from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.logging import RichHandler
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from commands.shared.logs import say
+from commands.shared.logs import log_for_people, say
 from commands.shared.options import counted
 from pipeline.channels.channel import ChannelSet
 from pipeline.live.statistics import Matches, Statistics
 
 _PLAIN_SECONDS = 5.0
-# librdkafka says so of each first transaction, and then succeeds.
-_HARMLESS = (": retrying",)
 EXIT_SUSPENDED = 3
 
 
@@ -48,15 +44,11 @@ class LiveView:
         self._live = Live(
             Text("starting the Dask workers …"), console=console, refresh_per_second=4, transient=True
         )
-        self._handler = RichHandler(console=console, show_path=False, markup=False)
-        self._handler.addFilter(lambda record: not record.getMessage().endswith(_HARMLESS))
         self._last_line = 0.0
 
     def __enter__(self) -> LiveView:
         if not self._as_json:
-            logging.basicConfig(
-                level=logging.INFO, format="%(message)s", datefmt="%H:%M:%S", handlers=[self._handler]
-            )
+            log_for_people(self._console)
         if not self._plain:
             self._live.start()
         return self
@@ -77,7 +69,7 @@ class LiveView:
             if self._as_json:
                 say("progress", **_figures(statistics))
             else:
-                self._console.print(_headline(statistics))
+                self._console.print(_headline(statistics), soft_wrap=True)
 
     def end(self, statistics: Statistics) -> None:
         """Say what was done, when the run has ended."""
