@@ -15,6 +15,8 @@ import cloudpickle
 from filters.contract import BROKEN, Filter
 from filters.errors import BadFile, FilterError, UnknownFilter
 from filters.expressions.filter import expression, is_expression
+from filters.external.externals import Externals, external_names
+from filters.external.store import NoSuchExternal
 from schemas.errors import ZadsError, near_names
 from schemas.surveys.registry import SURVEYS
 
@@ -47,7 +49,8 @@ def filters_of(module: ModuleType) -> dict[str, Filter]:
 def load(where: str) -> Filter:
     """A filter by "name", "path/to/file.py:function", "package.module:function", or an expression.
 
-    The function's name may be left out of a file or module that defines one filter only.
+    The function's name may be left out of a file or module that defines one filter only. A name that is no
+    filter and no module, but a column, is an expression of this flag alone: `positive`, `targets.match`.
     Raises UnknownFilter, which lists the names that are near, BadExpression, and BadFile for what a user's
     file raises, with its line; a function of the file that is no filter does not harm the others.
     """
@@ -57,15 +60,40 @@ def load(where: str) -> Filter:
     if place.endswith(".py"):
         module, broken = _module_of_file(Path(place))
         return pick(where, filters_of(module), name, broken)
-    if name or "." in place:
+    if name:
         return pick(where, filters_of(_module(where, place)), name)
+    try:
+        return pick(where, filters_of(_module(where, place)), "") if "." in place else _registered(where)
+    except UnknownFilter:
+        if not _is_column(where):
+            raise
+    return expression(f"({where})")
+
+
+def _registered(name: str) -> Filter:
     known = registered()
-    if where not in known:
+    if name not in known:
         raise UnknownFilter(
-            f"no filter '{where}'; {near_names(where, known)}",
+            f"no filter '{name}'; {near_names(name, known)}",
             hint="`zads filters` lists them; a filter of your own is path/to/file.py:function",
         )
-    return known[where]
+    return known[name]
+
+
+def _is_column(name: str) -> bool:
+    """Whether a survey has this column, or a list, catalogue, region or sky map that is here.
+
+    Raises NoSuchColumn for a column that a list or catalogue of this name does not have.
+    """
+    if any(name in survey.names() for survey in SURVEYS.values()):
+        return True
+    if not external_names([name]):
+        return False
+    try:
+        Externals().check([name])
+    except NoSuchExternal:
+        return False
+    return True
 
 
 def filter_or_expression(named: str, where: str) -> str:
@@ -118,7 +146,8 @@ def _module(where: str, name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
             raise  # the module is there, and imports one that is not
-        raise UnknownFilter(f"no module '{name}' for the filter '{where}'") from error
+        hint = None if ":" in where else f"nor is there a list or catalogue for a flag ({where}) here"
+        raise UnknownFilter(f"no module '{name}' for the filter '{where}'", hint=hint) from error
 
 
 def _module_of_file(path: Path) -> tuple[ModuleType, dict[str, ZadsError]]:

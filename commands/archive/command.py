@@ -164,6 +164,7 @@ def follow(
     ] = False,
     survey: Survey = None,
     metrics_port: MetricsPort = None,
+    plain: Annotated[bool, typer.Option("--plain", help="Log lines only, no line of status.")] = False,
     log_format: LogFormat = Form.text,
     bootstrap: Bootstrap = None,
     config: Config = None,
@@ -202,7 +203,8 @@ def follow(
     metrics, health = FollowMetrics(), Health()
 
     def show(followed: Followed) -> None:
-        status.update(f"archive {address}: {told(followed)}")
+        if status is not None:
+            status.update(f"archive {address}: {told(followed)}")
         metrics.update(followed, appender.appended)
         health.beat(ready=bool(followed.partitions))
 
@@ -210,7 +212,7 @@ def follow(
     beside = nullcontext() if ranked is None or until_drained else ranked
     with (
         beside,
-        people.status(f"following {broker} into {address}") as status,
+        nullcontext() if plain else people.status(f"following {broker} into {address}") as status,
         stopped_by_signals(follower),
         page,
     ):

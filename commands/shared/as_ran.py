@@ -45,7 +45,8 @@ def matches_as_ran(
     Raises
     ------
     ZadsError
-        For what is no channel, or one that never ran.
+        For what is no channel, or one that never ran; for an archive none of whose records came from a
+        topic that it ran on.
     """
     from pipeline.clients.in_force import in_force
 
@@ -56,7 +57,58 @@ def matches_as_ran(
     told = in_force(settings, channel.name)
     if not told:
         raise ZadsError(f"{named} has not run yet: zads.applied does not name it")
+    say_what_is_missing(named, told, archive, nights, channel.public)
     return repeated(channel, told, archive, settings.externals, nights)
+
+
+_HINT = "a replay as it ran goes by the offsets of records: `zads archive follow` keeps them"
+
+
+def say_what_is_missing(
+    named: str, told: Sequence[InForce], archive: Archive, nights: str | None, public: bool
+) -> None:
+    """Say which nights and topics of a channel a replay as it ran cannot find in an archive.
+
+    Parameters
+    ----------
+    named
+        The channel: channel.NAME or collab.NAME.
+    told
+        What was in force where.
+    archive, nights, public
+        What is to be replayed.
+
+    Raises
+    ------
+    ZadsError
+        When none of the records came from a topic that the channel ran on.
+    """
+    from archive.replay.as_ran import recorded
+
+    there = recorded(archive, nights, public)
+    kept = {topic for night in there for topic in night.topics}
+    ran_on = sorted({one.topic for one in told if one.version})
+    if there and not kept:
+        raise ZadsError(f"no record of the archive {archive.path} came from Kafka", hint=_HINT)
+    if there and not kept & set(ran_on):
+        raise ZadsError(
+            f"no record of the archive is of a topic that {named} ran on: it ran on {', '.join(ran_on)}, the"
+            f" archive has {', '.join(sorted(kept))}",
+            hint=_HINT,
+        )
+    lacking = [
+        f"night {one.night}: {one.from_files:,} of {counted(one.alerts, 'alert')} came from files only"
+        for one in there
+        if one.from_files
+    ]
+    if nights is None:  # of some nights only it is not known which topics they should have
+        lacking += [
+            f"topic {topic}: the archive has no record of it" for topic in ran_on if topic not in kept
+        ]
+    for words in lacking:
+        people.print(f"[yellow]not in what follows: {words}[/]", soft_wrap=True)
+    if lacking:
+        people.print(_HINT, soft_wrap=True)
 
 
 def repeated(

@@ -47,7 +47,7 @@ def report(found: Replay, truth: pd.DataFrame | None = None, seeks: list[str] | 
 
 
 def _report_unjudged(found: Replay) -> None:
-    """Alerts that a filter raised on: how many, in which nights, and the first errors."""
+    """Alerts that a filter raised on: how many, in which nights, and the first errors, each once."""
     table = found.nights()
     for label, rows in table[table["unjudged"] > 0].groupby("filter", sort=False):
         nights = ", ".join(str(night)[:10] for night in rows["night"])
@@ -56,10 +56,20 @@ def _report_unjudged(found: Replay) -> None:
             f" {rows['of'].sum():,} alerts: not judged are {nights}[/]",
             soft_wrap=True,
         )
-    for failure in found.failures.head(_EXAMPLES).to_dict("records"):
-        where = f"candid {failure['candid']}" if isinstance(failure["candid"], int) else "a whole batch"
-        words = f"{failure['filter']} raised on {where}: {failure['error']}"
+    alike = found.failures.groupby(["filter", "error"], sort=False)["candid"]
+    for (name, error), candids in list(alike)[:_EXAMPLES]:
+        words = f"{name} raised on {_where(candids)}: {error}"
         people.print(f"[red]{escape(words)}[/]", soft_wrap=True)
+
+
+def _where(candids: pd.Series) -> str:
+    """On what a filter raised the same error: the candid of an alert, missing for a whole batch."""
+    alerts = candids.dropna().tolist()
+    batches = len(candids) - len(alerts)
+    told = [f"candid {alerts[0]}"] if alerts else []
+    told += [f"{len(alerts) - 1:,} more"] if len(alerts) > 1 else []
+    told += ["a whole batch" if batches == 1 else f"{batches:,} whole batches"] if batches else []
+    return " and ".join(told)
 
 
 def _report_truth(found: Replay, truth: pd.DataFrame, seeks: list[str] | None) -> None:

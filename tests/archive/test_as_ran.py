@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from archive.read.archive import Archive
 from archive.replay.as_ran import Span, as_ran
+from archive.write.appender import Appender
+from archive.write.ingest import ingest
+from commands.shared.as_ran import say_what_is_missing
 from filters.errors import FilterError
 from pipeline.clients.in_force import InForce, exposures_of, spans_of
+from pipeline.clients.keeper import Received
+from schemas.errors import ZadsError
+from tests.archive.helpers import night, write_packets
 
 
 def applied(partition: int, offset: int, *channels: tuple[str, float]) -> dict[str, Any]:
@@ -93,3 +101,37 @@ def test_what_was_judged_together_and_what_came_late() -> None:
     ]
     assert exposures_of(meaning, told, "nobody") == []
     assert spans_of(meaning, "calm") == []
+
+
+def test_what_of_an_archive_did_not_come_from_kafka_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where, packets = tmp_path / "archive", [alert.packet for alert in night(60)]
+    ran = [InForce(topic, 0, 0, None, "v", {}) for topic in ("ztf_a", "ztf_b")]
+
+    def said(*on: InForce, nights: str | None = None) -> str:
+        say_what_is_missing("channel.c", on, Archive(where), nights, public=False)
+        return capsys.readouterr().err
+
+    ingest(write_packets(tmp_path / "first", packets[:5]), where)
+    with pytest.raises(ZadsError, match="came from Kafka") as nothing:
+        said(*ran)
+    assert "archive follow" in str(nothing.value.hint)
+    records = [
+        Received(raw, "ztf_a", 0, offset, 1_700_000_000_000, None, ())
+        for offset, raw in enumerate(packets[3:])
+    ]
+    appender = Appender(str(where))
+    appender.append("test", records, len(records))
+    appender.flush()
+    table = Archive(where).alerts(columns=["night"]).compute()
+    alike = table[table["candid"].isin([alert.candid for alert in night(60)[:3]])]
+    assert alike["night"].nunique() == 1
+    told = said(*ran)
+    assert f": 3 of {(table['night'] == alike['night'].iloc[0]).sum()} alerts came from files only" in told
+    assert "topic ztf_b: the archive has no record of it" in told
+    assert told.count("not in what follows") == 2
+    last = str(Archive(where).nights()["night"].iloc[-1])
+    assert said(*ran, nights=last) == ""
+    with pytest.raises(ZadsError, match="ran on: it ran on ztf_b, the archive has ztf_a"):
+        said(ran[1])

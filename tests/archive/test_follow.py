@@ -116,7 +116,7 @@ def test_killed_twice_in_the_middle_of_a_night(own_broker: Broker, tmp_path: Pat
 
 def test_tonights_topic_is_picked_up(own_broker: Broker, tmp_path: Path) -> None:
     alerts = night(300, 14, 1)
-    with following(own_broker, tmp_path, "--seconds", "1", "--survey", "ztf") as process:
+    with following(own_broker, tmp_path, "--seconds", "1", "--survey", "ztf", "--plain") as process:
         process.until(lambda: DeltaTable.is_deltatable(f"{tmp_path}/archive/ztf"))  # it is up
         publish_packets([alert.packet for alert in alerts], own_broker.bootstrap_servers, partitions=2)
         process.until(lambda: archived(tmp_path) == len(alerts))

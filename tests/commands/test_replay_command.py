@@ -77,6 +77,17 @@ def test_a_filter_that_gives_up_is_said_and_fails(archive: Path, tmp_path: Path)
     assert "not judged are" in result.stderr
 
 
+def test_the_same_error_is_said_once(archive: Path, tmp_path: Path) -> None:
+    own = tmp_path / "mine.py"
+    own.write_text(
+        "from zads import alert_filter\n\n@alert_filter(survey='ztf', reads=['rb'])\n"
+        "def mine(alerts):\n    return {'near': alerts['distnr'] < 1}\n"
+    )
+    said = run(archive, f"{own}:mine", expect=1).stderr
+    assert said.count("NotDeclared") == 1
+    assert "mine raised on 2 whole batches: NotDeclared" in said
+
+
 def error_of(archive: Path, *arguments: str) -> ZadsError:
     error = run(archive, *arguments, expect=1).exception
     assert isinstance(error, ZadsError)

@@ -12,8 +12,11 @@ import pandas as pd
 import pytest
 
 import filters.errors as wrong
-from filters import alert_filter, history, load, registered
+from commands.external.lists import add_list
+from filters import alert_filter, expression, history, load, registered
+from filters.external import Store
 from filters.external.externals import to_frame
+from filters.external.store import kept_in
 from schemas.errors import NoSuchColumn
 from tests.filters.examples import NIGHT, as_designed
 from tests.filters.packets import alert, detection
@@ -200,6 +203,21 @@ class TestLoading:
         with pytest.raises(wrong.UnknownFilter) as caught:
             load(where)
         assert says in str(caught.value)
+
+    def test_the_name_of_a_column_is_an_expression_of_this_flag(self, tmp_path: Path) -> None:
+        assert load("positive").version == expression("(positive)").version
+        with pytest.raises(wrong.FilterError, match="`rb` is a number"):
+            load("rb")
+        with kept_in(tmp_path / "lists"):
+            with pytest.raises(wrong.UnknownFilter, match=r"no module 'targets.match'") as nothing:
+                load("targets.match")
+            assert "(targets.match)" in str(nothing.value.hint)
+            add_list(
+                pd.DataFrame({"name": ["M31"], "ra": [10.7], "dec": [41.3]}), "targets", Store(), radius=5.0
+            )
+            assert load("targets.match").version == expression("(targets.match)").version
+            with pytest.raises(NoSuchColumn, match=r"targets.mach"):
+                load("targets.mach")
 
     def test_a_broken_file_says_what_is_wrong_with_it(self, tmp_path: Path) -> None:
         file = tmp_path / "bad.py"

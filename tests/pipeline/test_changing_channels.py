@@ -150,6 +150,7 @@ def repeated(servers: str, folder: Path) -> Counter[Place]:
     told = ["--archive", str(folder / "archive"), "--bootstrap", servers, "--out", str(folder / "as_ran.csv")]
     done = CliRunner().invoke(application(), ["replay", "channel.bright", "--as-ran", *told])
     assert done.exit_code == 0, done.output
+    assert "not in what follows" not in done.output
     matches = pd.read_csv(folder / "as_ran.csv")
     return Counter(zip(matches["_topic"], matches["_partition"], matches["_offset"], strict=True))
 
