@@ -172,7 +172,7 @@ def _watchlist(truth: pd.DataFrame, external: Path) -> Kind | None:
         name=[f"{kind} {number}" for number, kind in enumerate(targets["class"], start=1)],
         radius=_TARGET_RADIUS,
     )
-    add_catalogue(listed, "targets", _TARGET_RADIUS, radius_column="radius", root=external)
+    add_catalogue(listed, "targets", _TARGET_RADIUS, radius_column="radius", root=external, listed=True)
     return Kind(
         "watchlist",
         "my_targets",

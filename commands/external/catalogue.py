@@ -152,11 +152,11 @@ def remove(name: Name, root: Root = None, config: Config = None, bootstrap: Boot
 
     Example: `zads catalogue remove galex`
     """
-    if answered("remove", name, config, bootstrap):
+    if answered("remove", name, config, bootstrap, kind="catalogue"):
         return
     from filters.external import Store
 
-    Store(settled_externals(root, config)).remove(name)
+    Store(settled_externals(root, config)).remove(name, "catalogue")
     people.print(f"{name} is gone")
 
 
@@ -175,7 +175,7 @@ def _asked(file: Path, name: str, wish: dict[str, Any], config: Path | None, boo
         return False
     if wish["footprint"] not in ("all", "sources"):
         raise typer.BadParameter("a footprint of one's own is for operators: --footprint all, or sources")
-    return answered("add", name, config, bootstrap, **wish, **file_of(file)) is not None
+    return answered("add", name, config, bootstrap, kind="catalogue", **wish, **file_of(file)) is not None
 
 
 def _reach(about: Description) -> str:

@@ -17,6 +17,7 @@ from filters.catalogues.description import CatalogueColumn, Kind, Motion
 from filters.catalogues.match import healpix
 from filters.external import Store
 from filters.external.store import NAME, ExternalError
+from filters.files.tables import delimiter, header
 from schemas.errors import near_names
 
 RA_NAMES = ("ra", "raj2000", "ra_icrs", "_raj2000", "alpha_j2000", "ra_deg", "radeg", "ramean", "s_ra")
@@ -59,6 +60,7 @@ def add_catalogue(
     root: str | Path | None = None,
     described: Mapping[str, tuple[str, str]] | None = None,
     origin: str = "",
+    listed: bool = False,
 ) -> Description:
     """Add a catalogue, or a new version of one, that filters read as `name.column`.
 
@@ -94,6 +96,8 @@ def add_catalogue(
         Of a frame: column -> unit and meaning, as its file said.
     origin
         Of a frame: where it came from.
+    listed
+        Whether it is a watchlist, which people edit row by row.
 
     Returns
     -------
@@ -103,12 +107,15 @@ def add_catalogue(
     Raises
     ------
     ExternalError
-        For a file that cannot be read, a name that cannot be used, positions that are not there.
+        For a file that cannot be read, a name that cannot be used or that something else has, positions
+        that are not there.
     """
     if not NAME.fullmatch(name):
         raise ExternalError(f"catalogue name {name!r}: a lower-case letter, then letters, digits and _")
     if radius <= 0:
         raise ExternalError(f"the radius of {name} is {radius} arcsec; it must be more than 0")
+    store = Store(root)
+    store.refuse_other(name, {"watchlist" if listed else "catalogue"})
     frame, said = read_table(source)
     frame = _renamed(frame, columns, {c for c in (ra, dec, radius_column, *(motion or ())[:2]) if c})
     ra, dec = _position(frame, ra, RA_NAMES), _position(frame, dec, DEC_NAMES)
@@ -131,10 +138,10 @@ def add_catalogue(
         "source": (origin or "a frame") if isinstance(source, pd.DataFrame) else Path(source).name,
         "added": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         "owner": owner,
+        "listed": listed,
     }
     covered = _footprint(footprint, frame[ra].to_numpy(), frame[dec].to_numpy())
     made = Description(**about, primary=name, footprint="all" if covered is None else _FOOTPRINT)
-    store = Store(root)
     store.add(name, made.version, made.plain(), lambda folder: _write(folder, frame, made, covered))
     return describe(store, name)
 
@@ -150,7 +157,9 @@ def read_table(source: str | Path | pd.DataFrame) -> tuple[pd.DataFrame, dict[st
         if path.suffix.lower() in (".parquet", ".pq"):
             return exact(pd.read_parquet(path, dtype_backend="numpy_nullable")), {}
         if path.suffix.lower() in (".csv", ".txt", ".tsv"):
-            read = pd.read_csv(path, sep=None, engine="python", comment="#", dtype_backend="numpy_nullable")
+            with path.open(encoding="utf-8-sig") as lines:
+                mark = delimiter(header(lines))
+            read = pd.read_csv(path, sep=mark, comment="#", dtype_backend="numpy_nullable", low_memory=False)
             return exact(read), {}
         return _by_astropy(path)
     except Exception as error:  # a parser of any format may raise anything

@@ -81,10 +81,11 @@ def add_list(
     """
     by = object_column or _object_column(frame, options)
     if not by:
-        options.setdefault("radius", 3.0)
+        options = {"radius": 3.0, "listed": True, **options}
         options |= {"described": described, "origin": origin, "owner": owner, "root": store.root}
         about = add_catalogue(frame, name, **options)
         return f"{about.rows:,} source{'s' * (about.rows != 1)}, {reach(about)}, version {about.version}"
+    store.refuse_other(name, {"watchlist"})
     rows = _objects(frame, by, name)
     return _write_objects(rows, plain_name(by), name, store, described or {}, origin, owner)
 
@@ -138,6 +139,7 @@ def edit_list(
     ExternalError
         For a column or row that it has not, and for a list whose rows have no names.
     """
+    store.refuse_other(name, {"watchlist"})
     now = content(store, name)
     if not now.key:
         raise ExternalError(f"the rows of {name} have no column '{NAME}' by which they could be told")
@@ -202,7 +204,7 @@ def _objects(frame: pd.DataFrame, by: str, name: str) -> pd.DataFrame:
         raise ExternalError(f"no column {by!r}; {near_names(by, frame.columns)}")
     rows = frame.rename(columns={c: plain_name(str(c)) for c in frame.columns})
     key = plain_name(by)
-    words = rows[key].map(lambda one: None if one is None or one is pd.NA or one != one else str(one).strip())
+    words = rows[key].map(lambda one: None if pd.isna(one) else str(one).strip())
     kept = rows.assign(**{key: words})[words.notna() & (words != "")]
     if kept.empty:
         raise ExternalError(f"no row of {name} has an objectId in {by}")
@@ -221,9 +223,7 @@ def _write_objects(
     meant = column_meanings(rows, described)
     for column, one in meant.items():
         if one.kind == "text":
-            rows[column] = (
-                rows[column].map(lambda v: None if v is None or v != v else str(v)).astype("string")
-            )
+            rows[column] = rows[column].map(lambda v: None if pd.isna(v) else str(v)).astype("string")
     version = version_of(rows, repr((name, key, meant)))
     about = {
         "what": "objects",

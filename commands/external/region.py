@@ -66,5 +66,5 @@ def remove(name: Name, root: Root = None) -> None:
     """
     from filters.external import Store
 
-    Store(root).remove(name)
+    Store(root).remove(name, "region")
     people.print(f"{name} is gone")

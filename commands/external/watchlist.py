@@ -81,7 +81,7 @@ def add(
     """
     own: dict[str, Any] = {"radius": radius, "radius_column": radius_column, "object_column": object_column}
     more = {**own, "ra": ra, "dec": dec, "readers": readers_in_words(readers)}
-    if answered("add", name, config, bootstrap, **more, **file_of(file)):
+    if answered("add", name, config, bootstrap, kind="watchlist", **more, **file_of(file)):
         return
     refuse_readers(readers)
     from commands.external.catalogues import read_table
@@ -233,11 +233,11 @@ def remove(name: Name, root: Root = None, config: Config = None, bootstrap: Boot
 
     Example: `zads watchlist remove targets --as ann`
     """
-    if answered("remove", name, config, bootstrap):
+    if answered("remove", name, config, bootstrap, kind="watchlist"):
         return
     from filters.external import Store
 
-    Store(settled_externals(root, config)).remove(name)
+    Store(settled_externals(root, config)).remove(name, "watchlist")
     people.print(f"{name} is gone")
 
 
@@ -249,7 +249,7 @@ def _edit(
     config: Path | None,
     bootstrap: str | None,
 ) -> None:
-    if answered("edit", name, config, bootstrap, rows=tuple(rows), drop=tuple(gone)):
+    if answered("edit", name, config, bootstrap, kind="watchlist", rows=tuple(rows), drop=tuple(gone)):
         return
     from commands.external.lists import edit_list
     from filters.external import Store

@@ -16,7 +16,7 @@ import numpy as np
 from commands.external.lists import Content, add_list, content, edit_list
 from commands.serve.models import Models
 from commands.serve.seen import Refused
-from filters.external.store import Access, Store, is_owned, owned, seen_by
+from filters.external.store import Access, Store, is_owned, kinds_of, owned, refuse_name, seen_by
 from filters.values import as_json
 from pipeline.access.lists import MOST_SEEN, FilePart, ListRequest
 from pipeline.access.requests import ANSWER_BYTES, Answer
@@ -86,6 +86,9 @@ class Lists:
         if request.kind == "model" and request.action != "check":
             with self._large:
                 name = "" if request.action == "list" else _own_name(user, request.name)
+                if request.action == "add":
+                    refuse_name(_short(user, name), "model")
+                    _refuse_taken(user, name, self._store, "catalogue or watchlist")
                 return self._models.answer(user, name, request, lambda: self._file(user, request))
         if request.action == "list":
             return Answer(id=request.id, done=True, text=self._listed(user))
@@ -101,7 +104,7 @@ class Lists:
             "add": lambda: self._add(user, name, request),
             "edit": lambda: self._edit(user, name, request),
             "share": lambda: self._share(user, name, request),
-            "remove": lambda: self._remove(name),
+            "remove": lambda: self._remove(name, request),
         }
         with self._writing, seen_by(""):
             said = actions[request.action]()
@@ -141,8 +144,9 @@ class Lists:
         mine = [one for one in self._store.names() if _owner(self._store, one) == user]
         if name not in mine and len(mine) >= MOST_LISTS:
             raise Refused(f"{len(mine)} lists are as many as a user may have", hint="remove one of them")
+        kind = self._kind(user, name, request)
         frame, described = file_room().table(request.file_name, self._file(user, request))
-        options = _options(request)
+        options = _options(request) | {"listed": kind == "watchlist"}
         _refuse_too_much(frame, options)
         said = add_list(
             frame, name, self._store, described=described, origin=request.file_name, owner=user, **options
@@ -152,6 +156,16 @@ class Lists:
             access = access._replace(readers=request.readers)
         self._store.share(name, access)
         return f"{name}: {said}; filters read {name}.match, {_readers(access)}"
+
+    def _kind(self, user: str, name: str, request: ListRequest) -> str:
+        """What is to be added. Raises ExternalError, Refused where the name is something else's."""
+        wanted: set[str] = {"watchlist", "catalogue"} if request.kind == "list" else {request.kind}
+        self._store.refuse_other(name, wanted)
+        _refuse_taken(user, name, model_store(self._store.root), "model")
+        there = kinds_of(self._store.about(name)) & wanted if name in self._store.names() else wanted
+        kind = "watchlist" if "watchlist" in there else "catalogue"
+        refuse_name(_short(user, name), kind)
+        return kind
 
     def _edit(self, user: str, name: str, request: ListRequest) -> str:
         self._store.current(name)
@@ -166,8 +180,8 @@ class Lists:
         self._store.share(name, access)
         return f"{name}: {_readers(access)}"
 
-    def _remove(self, name: str) -> str:
-        self._store.remove(name)
+    def _remove(self, name: str, request: ListRequest) -> str:
+        self._store.remove(name, "" if request.kind == "list" else request.kind)
         return f"{name} is gone; channels that read it are paused"
 
     def _listed(self, user: str) -> str:
@@ -235,12 +249,22 @@ def _checked(request: ListRequest, raw: bytes) -> Answer:
 
 
 def _own_name(user: str, named: str) -> str:
-    short = named.removeprefix(owned(user, ""))
+    short = _short(user, named)
     if is_owned(short):
         raise Refused(f"{named} is not yours: name a list of your own")
     if not _NAME.fullmatch(short):
         raise Refused(f"list name {named!r}: a small letter, then small letters, digits and _, no two _")
     return owned(user, short)
+
+
+def _short(user: str, name: str) -> str:
+    return name.removeprefix(owned(user, ""))
+
+
+def _refuse_taken(user: str, name: str, others: Store, what: str) -> None:
+    """Raise Refused where a user has something else by this name: `snn.real` would have two meanings."""
+    if name in others.names():
+        raise Refused(f"you have a {what} called '{_short(user, name)}': choose another name")
 
 
 def _owner(store: Store, name: str) -> str:

@@ -45,7 +45,8 @@ class Description:
     name, version: "galex" and twelve digits of a hash over its content. radius, margin: arcsec; sources
     farther than the radius do not match, the margin cache reaches as far as the margin. primary: the HATS
     folder below the catalogue's own. radius_column: each source's own radius in arcsec ("" for none).
-    footprint: "all" or a file of HEALPix ranges. source: where it came from.
+    footprint: "all" or a file of HEALPix ranges. source: where it came from. listed: whether it is a
+    watchlist, which people edit row by row; None where nobody has said.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Description:
     source: str = ""
     added: str = ""
     owner: str = ""
+    listed: bool | None = None
     folder: str = field(default="", compare=False)
 
     def path(self, part: str) -> Path:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from filters.external.store import ExternalError, Store
+from filters.external.store import Store
 from filters.regions.area import read_area
 from filters.regions.circles import read_gcn
 from filters.regions.skymap import Notice, SkyMap, read_fits, read_notice
@@ -77,10 +77,11 @@ def add_notices(
     ------
     BadSkyMap
         For what is neither.
+    ExternalError
+        For a name that cannot be used, or that something else has.
     """
     store = Store(root)
-    if name in store.names() and store.about(name)["what"] != "skymaps":
-        raise ExternalError(f"'{name}' is a {store.about(name)['what']}: give the sky maps another name")
+    store.refuse_other(name, {"skymaps"})
     kept = _kept(store, name)
     notices = []
     for content in contents:

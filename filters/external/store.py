@@ -10,11 +10,12 @@ Within `kept_in` everything that names no folder looks into that one.
 from __future__ import annotations
 
 import json
+import keyword
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -23,10 +24,14 @@ from typing import Any, NamedTuple
 from filters.errors import FilterError
 from schemas.errors import near_names
 from schemas.frame import may_be_external
+from schemas.surveys.registry import SURVEYS
 
 FILE = "zads.json"
 NAME = re.compile(r"[a-z][a-z0-9_]{0,90}")
 _CURRENT, _ACCESS = "current", "access.json"
+_RESERVED = {"coords": "", "annotations": "", "skymaps": "skymaps"}
+"""Names that filters know without anybody adding them -> the only kind that may have one."""
+_IN_WORDS = {"skymaps": "collection of sky maps"}
 _APART = "__"
 """Between a user and the name of a list; a list's own name has none."""
 _READER: ContextVar[str | None] = ContextVar("reader", default=None)
@@ -86,6 +91,33 @@ def owned(owner: str, name: str) -> str:
 def is_owned(name: str) -> bool:
     """Whether a name is that of a user's list."""
     return _APART in name
+
+
+def refuse_name(name: str, kind: str) -> None:
+    """Raise ExternalError for a name that filters could not tell from what alerts have.
+
+    name: of the list, without its owner's. kind: as `kinds_of` calls it.
+    """
+    if not NAME.fullmatch(name):
+        raise ExternalError(f"the name {name!r}: a lower-case letter, then letters, digits and _")
+    alike = {column.lower() for survey in SURVEYS.values() for column in survey.names()}
+    taken = name in alike or keyword.iskeyword(name) or not may_be_external(f"{name}.x")
+    if taken or _RESERVED.get(name, kind) != kind:
+        raise ExternalError(f"the name {name!r} is too near to one that alerts have: choose another")
+
+
+def kinds_of(about: Mapping[str, Any]) -> set[str]:
+    """What a version may be taken for: "catalogue", "watchlist", "region", "skymaps" or "model".
+
+    about: what it says of itself. A catalogue of which nobody has said whether people edit it may be both.
+    """
+    what = about["what"]
+    if what == "objects":
+        return {"watchlist"}
+    if what != "catalogue":
+        return {what}
+    listed = about.get("listed")
+    return {"catalogue", "watchlist"} if listed is None else {"watchlist" if listed else "catalogue"}
 
 
 def default_root() -> Path:
@@ -161,12 +193,11 @@ class Store:
         Raises
         ------
         ExternalError
-            For a name that cannot be used.
+            For a name that cannot be used, or that something of another kind has.
         """
-        if not NAME.fullmatch(name):
-            raise ExternalError(f"the name {name!r}: a lower-case letter, then letters, digits and _")
-        if name == "coords" or not may_be_external(f"{name}.x"):
-            raise ExternalError(f"the name {name!r} is too near to one that alerts have: choose another")
+        kinds = kinds_of(about)
+        refuse_name(name, min(kinds))
+        self.refuse_other(name, kinds)
         place = self.root / name
         if version not in self.versions(name):
             place.mkdir(parents=True, exist_ok=True)
@@ -214,8 +245,41 @@ class Store:
         fresh.write_text(version + "\n")
         fresh.replace(pointer)
 
-    def remove(self, name: str) -> None:
-        """Take it away with all its versions. Raises NoSuchExternal."""
+    def refuse_other(self, name: str, kinds: set[str]) -> None:
+        """Raise ExternalError where something of another kind has this name.
+
+        name: of the list. kinds: what it should be, as `kinds_of` calls it.
+        """
+        try:
+            there = kinds_of(self.about(name))
+        except ExternalError:
+            return  # nothing has this name, or nobody can tell any more what it was
+        if not there & kinds:
+            own, wanted = (_IN_WORDS.get(one, one) for one in (min(there), min(kinds)))
+            raise ExternalError(
+                f"'{name}' is a {own}, not a {wanted}; nothing was changed",
+                hint=f"`zads {min(there)} list` shows it; choose another name",
+            )
+
+    def remove(self, name: str, kind: str = "") -> None:
+        """Take it away with all its versions.
+
+        Parameters
+        ----------
+        name
+            What it is called.
+        kind
+            What it should be, as `kinds_of` calls it; "" for whatever it is.
+
+        Raises
+        ------
+        NoSuchExternal
+            When nothing has this name.
+        ExternalError
+            When it is something else.
+        """
         self.current(name)
+        if kind:
+            self.refuse_other(name, {kind})
         (self.root / name / _CURRENT).unlink()
         shutil.rmtree(self.root / name)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,10 @@ import pandas as pd
 
 from filters.files.columns import MOST_COLUMNS, MOST_LETTERS, MOST_ROWS, Column
 
-_BEGINNING, _COMMENTS = 4096, 1000
-"""Letters by which a table's marks are told; lines that may be comments."""
+_COMMENTS = 1000
+"""Lines that may be comments."""
+_MARKS = ",\t;|"
+"""What may be between two columns, beside white space."""
 
 
 class BadFile(Exception):
@@ -37,24 +38,38 @@ def parquet(raw: bytes) -> list[Column]:
     return list(_columns(table.to_pandas(types_mapper=whole.get, use_threads=False), {}))
 
 
+def header(lines: Iterable[str]) -> str:
+    """The first of some lines that has more than a comment; "" for none."""
+    return next((line for line in lines if line.partition("#")[0].strip()), "")
+
+
+def delimiter(first: str) -> str:
+    """What is between the columns of a table in text, as pandas takes it.
+
+    first: the line with the names. Of comma, tab, semicolon and bar the one that it has most, outside quotes;
+    white space where it has none of them; a comma where it has one name only.
+    """
+    bare = re.sub(r'"[^"]*"', "quoted", first.partition("#")[0]).strip(" \r\n")
+    most = max(_MARKS, key=bare.count)
+    if most in bare:
+        return most
+    return r"\s+" if len(bare.split()) > 1 else ","
+
+
 def comma_separated(raw: bytes) -> list[Column]:
     """A table in text: separated by commas, tabs, semicolons, bars or spaces. Raises BadFile."""
     text = raw.decode("utf-8-sig")
     if "\0" in text:
         raise BadFile("it holds zero bytes: it is no text")
-    first = next((line for line in text.splitlines() if line.strip() and not line.startswith("#")), "")
-    if not first:
+    if not (first := header(text.splitlines())):
         raise BadFile("it has no line with names of columns")
     _refuse_more_than(text.count("\n"), MOST_ROWS + _COMMENTS, "lines")
-    try:
-        mark = csv.Sniffer().sniff(first[:_BEGINNING], ",\t;| ").delimiter
-    except csv.Error:
-        mark = ","
-    _refuse_more_than(1 + first.count(mark), 2 * MOST_COLUMNS, "columns")  # some may be within quotes
-    apart = r"\s+" if mark == " " else mark
+    mark = delimiter(first)
+    columns = len(first.split()) if mark == r"\s+" else 1 + first.count(mark)
+    _refuse_more_than(columns, 2 * MOST_COLUMNS, "columns")  # some may be within quotes
     frame = pd.read_csv(
         io.StringIO(text),
-        sep=apart,
+        sep=mark,
         engine="c",
         comment="#",
         dtype_backend="numpy_nullable",

@@ -19,8 +19,9 @@ Value = float | int | str | bool | None
 class ListRequest(BaseModel):
     """One wish about a catalogue or watchlist, about a model, or about a file.
 
+    kind: what it should be; "list" for a catalogue or a watchlist, whichever has the name, else a watchlist.
     name: of the list, without its owner's. file, file_name: a table, or a model, base64; the ending of its
-    name says which kind. file_hash, parts: of a file that has come in parts. table: of a model, the text of
+    name says which format. file_hash, parts: of a file that has come in parts. table: of a model, the text of
     its TOML file. radius, ra, dec, columns, nulls, units, radius_column, motion, footprint: as for
     `add_catalogue`; object_column: of objectIds, for a list that has no positions. rows: to be put into it,
     or changed, by the column `name` (or the one of objectIds); drop: such names to be taken out. readers: who
@@ -30,7 +31,7 @@ class ListRequest(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     about: Literal["list"] = "list"
-    kind: Literal["list", "model"] = "list"
+    kind: Literal["list", "catalogue", "watchlist", "model"] = "list"
     action: ListAction
     name: str = Field(default="", max_length=100)
     id: str = Field(default_factory=lambda: uuid.uuid4().hex, max_length=64)

@@ -251,6 +251,31 @@ def test_a_file_that_is_hostile_or_too_much_is_refused_in_words(world: World) ->
     assert "bad" not in asked(world, "ben", action="list").text
 
 
+def test_a_request_replaces_or_removes_nothing_of_another_kind(world: World) -> None:
+    table = sent(pd.DataFrame({"name": ["a"], "ra": [10.0], "dec": [5.0]}))
+    assert asked(world, "ben", kind="catalogue", action="add", name="stars", **table).done
+    raw = (MODELS / "light_curve_class.onnx").read_bytes()
+    refused: dict[str, list[dict[str, Any]]] = {
+        "is a catalogue, not a watchlist": [
+            {"kind": "watchlist", "action": "add", "name": "stars", **table},
+            {"kind": "watchlist", "action": "edit", "name": "stars", "drop": ("a",)},
+            {"kind": "watchlist", "action": "remove", "name": "stars"},
+        ],
+        "you have a catalogue or watchlist called 'stars'": [of_model(raw, name="stars")],
+        "choose another": [
+            {"action": "add", "name": "skymaps", **table},
+            of_model(raw, name="annotations"),
+        ],
+    }
+    for words, wishes in refused.items():
+        for wish in wishes:
+            answer = asked(world, "ben", **wish)
+            assert not answer.done
+            assert words in answer.text
+    assert asked(world, "ben", action="add", name="stars", **table).done
+    assert asked(world, "ben", kind="catalogue", action="remove", name="stars").done
+
+
 def test_a_file_longer_than_a_record_comes_in_parts(world: World, external: Path) -> None:
     """By a command; and where a part got lost the answer says which, and it is sent again."""
     rng = np.random.default_rng(7)

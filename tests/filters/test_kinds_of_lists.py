@@ -1,0 +1,111 @@
+"""What lists are called and how they are told apart; what stands between the columns of a file in text."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from commands import application
+from commands.external.catalogues import read_table
+from commands.external.lists import add_list, content, edit_list
+from filters.external import Store
+from filters.external.store import ExternalError, refuse_name
+from filters.files.tables import comma_separated
+
+PLACES = "name,ra,dec\nM31,10.68,41.27\nM33,23.46,30.66\n"
+
+
+def zads(root: Path, *arguments: str) -> str:
+    """What a command says, or how it refuses."""
+    done = CliRunner().invoke(application(), [*arguments, "--root", str(root)])
+    return done.output if done.exit_code == 0 else str(done.exception)
+
+
+IN_TEXT = {
+    "objectId\nZTF24wnzhkff\nZTF24abc\n": ["objectId"],
+    "# of June\nobjectId# theirs\nZTF1\n": ["objectId"],
+    "objectId,why\nZTF1,\nZTF2,odd\n": ["objectId", "why"],
+    "a name;ra;dec\nM 31;1;2\n": ["a name", "ra", "dec"],
+    "a name|ra|dec\nM 31|1|2\n": ["a name", "ra", "dec"],
+    "name\tra\tdec\nM 31\t1\t2\n": ["name", "ra", "dec"],
+    "  ra   dec\n  1   2\n": ["ra", "dec"],
+    '"a, b" ra dec\nx 1 2\n': ["a, b", "ra", "dec"],
+}
+
+
+@pytest.mark.parametrize("text", IN_TEXT)
+def test_the_columns_of_a_file_in_text_are_told_by_usual_marks(text: str, tmp_path: Path) -> None:
+    """By an operator's reader and by the one for users' files alike; no letter is a mark."""
+    (tmp_path / "t.csv").write_text(text)
+    assert list(read_table(tmp_path / "t.csv")[0].columns) == IN_TEXT[text]
+    assert [column.name for column in comma_separated(text.encode())] == IN_TEXT[text]
+
+
+def test_an_object_goes_into_a_list_with_gaps(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    frame = pd.DataFrame({"objectId": ["ZTF1"], "why": pd.array(["odd"], "string")})
+    add_list(frame, "fo", store)
+    edit_list("fo", store, [{"objectId": "ZTF2"}])
+    rows = content(store, "fo").rows
+    assert rows["objectId"].tolist() == ["ZTF1", "ZTF2"]
+    assert rows["why"].isna().tolist() == [False, True]
+
+
+def test_nothing_replaces_or_removes_what_is_of_another_kind(tmp_path: Path) -> None:
+    """Each command against each kind: all versions are as they were."""
+    (tmp_path / "places.csv").write_text(PLACES)
+    (tmp_path / "objects.csv").write_text("objectId\nZTF1\n")
+    root, places, objects = tmp_path / "root", str(tmp_path / "places.csv"), str(tmp_path / "objects.csv")
+    add = {
+        "catalogue": lambda name: ("catalogue", "add", places, "--name", name),
+        "watchlist": lambda name: ("watchlist", "add", places, "--name", name),
+        "objects": lambda name: ("watchlist", "add", objects, "--name", name),
+        "region": lambda name: ("region", "add", name, "cone 10 20 1"),
+        "skymaps": lambda name: ("skymaps", "add", places, "--name", name),
+    }
+    change = {
+        "catalogue": [lambda name: ("catalogue", "remove", name)],
+        "watchlist": [
+            lambda name: ("watchlist", "remove", name),
+            lambda name: ("watchlist", "set", name, "name=M31", "ra=1"),
+            lambda name: ("watchlist", "drop", name, "M31"),
+        ],
+        "region": [lambda name: ("region", "remove", name)],
+        "skymaps": [],
+    }
+    for there in ("catalogue", "watchlist", "objects", "region"):
+        zads(root, *add[there](f"{there}_x"))
+    before = sorted(path.relative_to(root) for path in root.rglob("*"))
+    kind_of = {"objects": "watchlist"}
+    for there, other in itertools.product(("catalogue", "watchlist", "objects", "region"), add):
+        kind, asked = kind_of.get(there, there), kind_of.get(other, other)
+        if kind != asked:
+            for words in (add[other], *change[asked]):
+                said = zads(root, *words(f"{there}_x"))
+                assert f"'{there}_x' is a {kind}, not a" in said, (words(f"{there}_x"), said)
+    assert sorted(path.relative_to(root) for path in root.rglob("*")) == before
+    assert "is gone" in zads(root, "region", "remove", "region_x")
+    assert "is gone" in zads(root, "watchlist", "remove", "objects_x")
+
+
+def test_a_list_of_which_nobody_has_said_what_it_is_may_be_both(tmp_path: Path) -> None:
+    """As they were written before catalogues and watchlists were told apart."""
+    store = Store(tmp_path)
+    about = {"what": "catalogue", "name": "old"}
+    store.add("old", "1", about, lambda folder: None)
+    for kind in ("catalogue", "watchlist"):
+        store.refuse_other("old", {kind})
+    with pytest.raises(ExternalError, match="not a region"):
+        store.remove("old", "region")
+
+
+@pytest.mark.parametrize("name", ["skymaps", "annotations", "coords", "magpsf", "psfflux", "class"])
+@pytest.mark.parametrize("kind", ["catalogue", "watchlist", "region", "model"])
+def test_no_kind_has_a_name_that_filters_know(name: str, kind: str) -> None:
+    with pytest.raises(ExternalError, match="choose another"):
+        refuse_name(name, kind)
+    refuse_name("skymaps", "skymaps")
