@@ -65,6 +65,10 @@ class Externals:
         there = set(self.store.names())
         return any(name in there and self.store.current(name) != v for name, v in self.versions.items())
 
+    def in_use(self) -> dict[str, str]:
+        """Name -> the version in use now, of all that there are."""
+        return {name: self.store.current(name) for name in self.store.names()}
+
     def check(self, names: Sequence[str]) -> None:
         """Raise NoSuchExternal or NoSuchColumn when one of these columns is not there."""
         nothing = np.zeros(0)

@@ -50,13 +50,14 @@ def channels_to_come(
         The set in force now.
     """
     seen, now, latest = begun_with.registered, begun_with, None
-    looked = time.monotonic()
+    looked, there = time.monotonic(), begun_with.externals.in_use()
     for registry in _followed(config):
         latest = registry or latest
         news = registry is not None and registry.is_news_after(seen)
         if not news and time.monotonic() - looked > _EXTERNAL_SECONDS:
-            looked = time.monotonic()
-            news = now.externals.have_moved()
+            looked, before, there = time.monotonic(), there, now.externals.in_use()
+            # What a refused channel lacked may be there now.
+            news = now.externals.have_moved() or (bool(now.refused) and there != before)
         if not news:
             yield None
             continue

@@ -34,6 +34,7 @@ class Delivering:
     topics: the pattern of the topics that it reads. whole: patterns of the topics whose exposures it judges
     whole; none where it has no channel that does. slots: the numbers of the transactional producers of its
     workers that may have something open, now or soon. numbered: the first number that none has had.
+    suspended: channels that do not run now, and why.
     """
 
     group: str
@@ -43,6 +44,7 @@ class Delivering:
     whole: tuple[str, ...] = ()
     slots: tuple[int, ...] = ()
     numbered: int = 0
+    suspended: tuple[tuple[str, str], ...] = ()
 
 
 def groups(bootstrap: str, **kafka: Any) -> list[Delivering]:
@@ -59,6 +61,7 @@ def groups(bootstrap: str, **kafka: Any) -> list[Delivering]:
 
 def _delivering(told: dict[str, Any]) -> Delivering:
     lists = {name: tuple(told.get(name, ())) for name in ("channels", "whole", "slots")}
+    lists["suspended"] = tuple((name, why) for name, why in told.get("suspended", ()))
     return Delivering(**{**told, **lists})
 
 

@@ -17,10 +17,11 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from pipeline.broker.client import BrokerError, admin_client, client_settings, sentence, topic_names
 from pipeline.broker.dead_letters import TOPIC as DEAD_LETTERS
 from pipeline.broker.faults import Fault, fault_of
-from pipeline.broker.members import committed
+from pipeline.broker.members import committed, replicas
 from pipeline.broker.partition import Partition
 from pipeline.broker.topics import offsets, partitions_of, topic_ids
 from pipeline.channels.config import RunConfig
+from pipeline.channels.groups import groups as groups_known
 from pipeline.clients.ranked_nights import lacking
 from pipeline.worker.backfill import gaps_of
 from pipeline.worker.position import standing
@@ -98,12 +99,12 @@ def status(config: RunConfig, groups: Iterable[str], patience: float = 60.0) -> 
     BrokerError
         When no broker answers.
     """
-    bootstrap, kafka = config.bootstrap_servers, config.client
+    bootstrap, kafka, asked = config.bootstrap_servers, config.client, list(groups)
     topics = topic_names(bootstrap, config.topics, **kafka)
     admin = admin_client(bootstrap, **kafka)
     found = Status()
     try:
-        for number, group in enumerate(groups):
+        for number, group in enumerate(asked):
             told = _group(config, admin, group, topics)
             if number == 0 or any(one.offset is not None for one in told.partitions):
                 found.groups.append(told)
@@ -112,10 +113,20 @@ def status(config: RunConfig, groups: Iterable[str], patience: float = 60.0) -> 
     except KafkaException as error:
         raise BrokerError(f"the broker at {bootstrap} does not say: {sentence(error.args[0])}") from None
     found.problems = [problem for group in found.groups for problem in _problems(group, patience)]
+    found.problems += _suspended(config, admin, asked)
     found.problems += [f"channel {name} misses records: {n} open gaps" for name, n in found.gaps.items()]
     late = [str(one) for one in lacking(config) if one.late]
     found.problems += _shortened(late, "nights of ranked channels")
     return found
+
+
+def _suspended(config: RunConfig, admin: AdminClient, asked: Iterable[str]) -> list[str]:
+    """The channels that the replicas that run now have suspended."""
+    problems = set()
+    for one in groups_known(config.bootstrap_servers, **config.client):
+        if one.suspended and one.group in asked and one.replica in replicas(admin, one.group):
+            problems |= {f"channel {name} is suspended: {why}" for name, why in one.suspended}
+    return _shortened(sorted(problems), "suspended channels")
 
 
 def _group(config: RunConfig, admin: AdminClient, group: str, topics: list[str]) -> GroupStatus:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from confluent_kafka import KafkaException
@@ -89,11 +89,29 @@ class Place:
         """Announce other channels under way; a broker that is away hears of it with the next change."""
         with self._lock:
             mine = delivering(self._config, channels)
-            self._mine = replace(mine, slots=self._mine.slots, numbered=self._mine.numbered)
+            before = self._mine
+            self._mine = replace(
+                mine, slots=before.slots, numbered=before.numbered, suspended=before.suspended
+            )
             try:
                 self._write()
             except BrokerError as error:
                 log.warning("the channels could not be announced to other groups: %s", error)
+
+    def suspend(self, channels: Mapping[str, str]) -> None:
+        """Announce which channels do not run now, and why, for who asks from elsewhere (`zads status`).
+
+        channels: by name. A broker that is away hears of it with the next change.
+        """
+        with self._lock:
+            told = tuple(sorted(channels.items()))
+            if told == self._mine.suspended:
+                return
+            self._mine = replace(self._mine, suspended=told)
+            try:
+                self._write()
+            except BrokerError as error:
+                log.warning("which channels are suspended could not be announced: %s", error)
 
     def take(self) -> int:
         """A number that no slot of this replica has had; it is announced. Raises BrokerError."""

@@ -291,13 +291,14 @@ class LiveRun:
             self._tell_suspended()
 
     async def _watch_group(self) -> None:
-        """After each rebalance, end what replicas that have gone have left open."""
+        """After each rebalance, end what replicas that have gone have left open; tell who is suspended."""
         known: object = None
         while True:
             now = self._membership.metadata
             if known and now != known:
                 await asyncio.to_thread(self._place.fence_departed)
             known = now
+            await asyncio.to_thread(self._place.suspend, self._recovery.suspended.copy())
             await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _until_stopped(self) -> None:

@@ -25,6 +25,7 @@ from pipeline.broker.client import topic_names
 from pipeline.channels.config import RunConfig
 from pipeline.channels.definition import Definition
 from pipeline.channels.registry import write_registry
+from pipeline.clients.status import status
 from pipeline.worker.backfill import gaps_of
 from tests.pipeline.night import delivered, expected, night, publish_night, publish_packets, running
 
@@ -55,6 +56,12 @@ def forbid(admin: AdminClient, topic: str, operation: AclOperation) -> list[AclB
     return [AclBindingFilter(*where, AclOperation.ANY, AclPermissionType.ANY)]
 
 
+def said_to_be_suspended(config: RunConfig) -> set[str]:
+    """Names of channels, as `zads status` tells them from any machine."""
+    problems = status(config, [config.group]).problems
+    return {words.split()[1] for words in problems if " is suspended: " in words}
+
+
 def test_a_bad_channel_is_suspended_alone(guarded: Broker, tmp_path: Path) -> None:
     """A topic with too small a limit, one that may not be written to, one whose name Kafka refuses, and a
     filter that no longer loads."""
@@ -73,11 +80,16 @@ def test_a_bad_channel_is_suspended_alone(guarded: Broker, tmp_path: Path) -> No
     write_registry([broken], servers, who="a test")
     publish_night(servers)
     names = "real_bogus,pure_transient,solar_system,asteroid,broken"
-    with running(servers, tmp_path, "--channels", names, "--workers", "1", "--until-drained") as run:
+    bad = {"pure_transient", "solar_system", "asteroid", "broken"}
+    config = RunConfig(bootstrap_servers=servers)
+    with running(servers, tmp_path, "--channels", names, "--workers", "1") as run:
+        run.until(lambda: "channel.real_bogus" in topic_names(servers), "a channel's topic")
+        wanted = expected("real_bogus")
+        run.until(lambda: delivered(servers, "channel.real_bogus") == wanted, "what can be delivered")
+        run.until(lambda: said_to_be_suspended(config) == bad, "zads status to name them")
+        run.process.send_signal(signal.SIGINT)
         assert run.wait() == EXIT_SUSPENDED, run.text()
-    assert delivered(servers, "channel.real_bogus") == expected("real_bogus")
-    gaps = gaps_of(RunConfig(bootstrap_servers=servers))
-    assert {gap.channel for gap in gaps} == {"pure_transient", "solar_system", "asteroid", "broken"}
+    assert {gap.channel for gap in gaps_of(config)} == bad
     for word in ("channel.pure_transient", "channel.solar_system", "channel.asteroid", "no_such_package"):
         assert word in run.text().replace("\n", "")
 

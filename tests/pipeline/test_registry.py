@@ -8,7 +8,10 @@ import threading
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from filters.external import Store
+from filters.external.add import add_region
 from pipeline.broker.partition import Partition
+from pipeline.channels.changes import channels_to_come
 from pipeline.channels.channel import is_older
 from pipeline.channels.config import ConfigError, channel_set, read_config
 from pipeline.channels.definition import ChannelError, Definition, by_value
@@ -259,3 +262,21 @@ def test_nobody_goes_below_the_channels_that_were_committed(broker):
             take(older)
     for version in ("t:9:abc", "t:12:abc", "another:3:abc"):
         take(version)
+
+
+def test_a_channel_whose_region_comes_back_runs_again(servers, tmp_path, monkeypatch):
+    """Also in the same version: what was lacking is looked for again, though no version in use has moved."""
+    monkeypatch.setenv("ZADS_EXTERNAL", str(tmp_path))
+    add_region("patch", "cone 80 20 5 deg")
+    near = Definition(name="near", filter="patch.inside and rb > 0.5").completed()
+    write_registry([near.model_copy(update={"state": "enabled"})], servers, who="ann")
+    Store().remove("patch")
+    config = read_config(bootstrap_servers=servers)
+    begun = channel_set(config, ["near"], read_registry(servers))
+    assert [name for name, _ in begun.refused] == ["near"]
+    coming = channels_to_come(config, ["near"], begun)
+    assert next(coming) is None
+    add_region("patch", "cone 80 20 5 deg")
+    found = next(one for one in coming if one is not None)
+    assert found.refused == ()
+    assert found.version != begun.version
