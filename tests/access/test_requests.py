@@ -128,7 +128,13 @@ def test_use_is_of_all_channels_but_those_that_an_operator_answers_for() -> None
     )
     use = use_of("ann", every, last)
     assert use == Use(
-        5, "2026-01-02", alerts=8, bytes=80, usual_alerts=52, usual_bytes=52_000, microseconds=110
+        channels=4,
+        night="2026-01-02",
+        alerts=8,
+        bytes=80,
+        usual_alerts=52,
+        usual_bytes=52_000,
+        microseconds=110,
     )
     assert not use.too_much(UserLimits()) + use.overrun(UserLimits())
     tight = UserLimits(alerts_a_night=51, bytes_a_day=51_000, microseconds=109)
