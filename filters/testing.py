@@ -11,7 +11,7 @@ import time
 import traceback
 import tracemalloc
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import pandas as pd
 
 from filters.contract import Filter
 from filters.external.externals import frames_of
-from schemas.errors import one_line
+from schemas.errors import NoSuchColumn, one_line
 from schemas.surveys.registry import survey_having, survey_named
 
 _JD = 2460236.7
@@ -75,7 +75,7 @@ def _names(survey: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check came to. ok: None where it only tells a figure."""
+    """What one check came to. ok: None where it only tells a figure, or could not tell."""
 
     check: str
     ok: bool | None
@@ -116,7 +116,42 @@ def check(f: Filter, packets: Sequence[Mapping[str, Any]], survey: str = "") -> 
         ("memory", lambda: _memory(f, frame)),
     ]
     first = _tried(*checks[0])
-    return [first, *(_tried(name, one) for name, one in checks[1:] if first.ok)]
+    if first.ok is False and (names := missing_reads(f, packets, maker.survey.name)):
+        words = (
+            f"it reads columns that it does not declare: {', '.join(names)}: write"
+            f" reads={[*(f.declared or ()), *names]!r}; in a notebook, of the filter without reads,"
+            f" {f.name}.suggest_reads(frame) lists what it used"
+        )
+        return [replace(first, detail=words)]
+    return [first, *(_tried(name, one) for name, one in checks[1:] if first.ok is not False)]
+
+
+def missing_reads(f: Filter, packets: Sequence[Mapping[str, Any]], survey: str) -> list[str]:
+    """Every column of the survey that a filter reads of some packets and that its `reads` do not name.
+
+    Parameters
+    ----------
+    f
+        With declared `reads`.
+    packets
+        As plain dictionaries.
+    survey
+        Whose packets.
+    """
+    found: list[str] = []
+    known = set(survey_named(survey).names())
+    while True:  # the filter ends at the first: each is added, and it is tried again
+        wider = replace(f, declared=(*(f.declared or ()), *found))
+        try:
+            wider.passes(frames_of(wider.require_reads(), survey).of_packets(packets))
+        except NoSuchColumn as error:
+            if error.name in found or error.name not in known:
+                return found
+            found.append(error.name)
+        except Exception:  # a user's code may raise anything: the check tells it when this is mended
+            return found
+        else:
+            return found
 
 
 def _tried(name: str, one: Callable[[], Finding]) -> Finding:
@@ -143,7 +178,10 @@ def _is_ours(file: Path) -> bool:
 def _runs(f: Filter, frame: pd.DataFrame) -> Finding:
     passing = int(f.passes(frame).sum())
     cuts = ", ".join(map(str, f(frame).columns))
-    return Finding("runs on these alerts", True, f"{passing:,} of {len(frame):,} pass; cuts: {cuts}")
+    words = f"{passing:,} of {len(frame):,} pass; cuts: {cuts}"
+    if not passing:
+        words += "; nothing passed, so little was tried: use --packets FOLDER, with packets that pass"
+    return Finding("runs on these alerts", True if passing else None, words)
 
 
 def _nothing(f: Filter, empty: pd.DataFrame) -> Finding:

@@ -91,7 +91,7 @@ for _name in [*_ARITHMETIC, *(f"r{word}" for word in _ARITHMETIC), "eq", "ne", "
     setattr(TracedSeries, f"__{_name}__", _tracing(f"__{_name}__"))
 
 
-def answer(alerts: pd.DataFrame, values: np.ndarray, sources: Iterable[str]) -> pd.Series:
+def answer(alerts: pd.DataFrame, values: np.ndarray, sources: Iterable[str], called: str = "") -> pd.Series:
     """Computed values, one an alert, as a column of the alerts that knows what it was made from.
 
     Parameters
@@ -102,17 +102,28 @@ def answer(alerts: pd.DataFrame, values: np.ndarray, sources: Iterable[str]) -> 
         (n,), in the alerts' order.
     sources
         Names of the columns that they were computed from.
+    called
+        What to call the values in what `explain` tells of a cut made of them; "": nothing.
     """
     if isinstance(alerts, TracedFrame):
+        if called:
+            told = alerts.__dict__.setdefault("told", {}).setdefault(called, {})
+            told.update(zip(alerts.index, values.tolist(), strict=True))
+            sources = [*sources, called]
         return TracedSeries(values, index=alerts.index).seeing(frozenset(sources))
     return pd.Series(values, index=index_of(alerts), copy=False)
 
 
 class TracedFrame(pd.DataFrame):
-    """A frame that notes which of its columns were read (`used`, shared with what is selected from it)."""
+    """A frame that notes which of its columns were read, and what was computed of its alerts.
 
-    _metadata: ClassVar[list[str]] = ["used"]
+    used: names of columns; told: what is computed, such as `rise_rate()` -> label of the alert -> its value.
+    Both are shared with what is selected from it.
+    """
+
+    _metadata: ClassVar[list[str]] = ["used", "told"]
     used: set[str]
+    told: dict[str, dict[Any, Any]]
 
     @property
     def _constructor(self) -> Any:
@@ -137,6 +148,7 @@ def traced(frame: pd.DataFrame) -> TracedFrame:
     """The frame, noting what is read."""
     noted = TracedFrame(dict(frame.items()), index=frame.index)
     object.__setattr__(noted, "used", set())
+    object.__setattr__(noted, "told", {})
     return noted
 
 
@@ -151,7 +163,8 @@ def explain(f: Evaluates, alerts: pd.DataFrame, beside: int | None = None) -> pd
     """One row a cut of each alert: candid, cut, passed, stopped (this cut was the first false), saw.
 
     passed is missing for a callable cut that was not reached. saw: column -> value (a list for a history),
-    and for an expression the text of each part that is computed -> its value.
+    the features of the light curve (`rise_rate()`) -> their values, and for an expression the text of each
+    part that is computed -> its value.
 
     Parameters
     ----------
@@ -188,6 +201,7 @@ def _explained(f: Evaluates, alerts: pd.DataFrame, row: int) -> list[dict[str, A
         elif not lazy:
             sources = getattr(value, "sources", NOTHING)
         saw = {name: plain(view[name].iloc[row]) for name in view.columns if name in sources}
+        saw |= {text: plain(told[view.index[row]]) for text, told in view.told.items() if text in sources}
         saw |= {text: plain(value) for text, value in computed.get(str(cut), {}).items()}
         here = passed is False and not stopped
         rows.append(

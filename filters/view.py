@@ -201,7 +201,7 @@ class NotDeclared(NoSuchColumn):
         there = [n for n in self.known if n not in ("candid", "objectId")]
         near = near_names(name, there)
         self.message = f"the filter reads the column {name!r} without declaring it: add it to reads; {near}"
-        self.hint = f"reads={[*there, name]!r}"
+        self.hint = f"reads={[*there, name]!r}; `zads filter check` lists all that are missing"
 
     def __str__(self) -> str:
         return self.message

@@ -29,12 +29,22 @@ def test_the_code_of_the_page(capsys: pytest.CaptureFixture[str]) -> None:
     assert int(shown.split()[-1]) > 0
     for block in others:
         exec(block, names)
+    assert names["brightening"].passes(names["night"]).any()
     assert names["deep"].gives == {"excess": "mag", "near": "pix", "rate": "mag/d"}
 
 
 @pytest.mark.parametrize("text", [text for text in EXAMPLES if text not in WORDS])
 def test_each_example_is_an_expression(text: str) -> None:
     assert expression(text if re.search("[<>=!]|in |missing|positive", text) else f"{text} > 0").reads
+
+
+def test_what_a_filter_in_python_declares_for_each_word() -> None:
+    told = re.findall(r"^\| `(\w+)` \| (.+) \| (.+) \|$", PAGE[PAGE.index("| of the history |") :], re.M)
+    named = {name: (re.findall(r"\w+", own), re.findall(r"\w+", rows)) for name, own, rows in told}
+    assert named == {name: ([*f.own], [*f.rows]) for name, f in FEATURES.items()}
+    for name, f in FEATURES.items():
+        reads = f"Reads {', '.join(f.own)} of the alert; {', '.join(f.rows)} of the history."
+        assert reads in str(f.function.__doc__), name
 
 
 def test_every_function_is_on_the_page() -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from filters import expression, history
+from filters import alert_filter, expression, history
 from filters.features import FEATURES
 from schemas.frame import frame_maker
 from schemas.packets.reader import PacketReader
@@ -156,6 +156,31 @@ def test_expressions_know_them_for_every_survey(survey: str) -> None:
     f = expression(f"{text} and detections_tonight() >= 2 and not (limit_before_first() > 3)", survey)
     empty = frame_maker(f.require_reads(), survey).of_packets([])
     assert f(empty).shape == (0, 7)
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_explain_shows_the_same_of_a_filter_in_python_as_of_an_expression(name: str) -> None:
+    texts = ("g", "r")[: FEATURES[name].texts]
+    called = f"{name}({', '.join(map(repr, texts))})"
+
+    @alert_filter(survey="ztf", reads=reads_of(name, "ztf"))
+    def one(alerts: pd.DataFrame) -> Any:
+        past = history(alerts, "prv_candidates")
+        return {"cut": FEATURES[name].function(alerts, past, *texts) > -99, "other": alerts["jd"] > 0}
+
+    packets = [
+        {**alert([limit(5760), detection(2880, magpsf=19.0)]), "candid": 1},
+        {**alert([detection(1440, magpsf=18.0, fid=2)]), "candid": 2},
+    ]
+    asked = expression(f"{called} > -99", "ztf")
+    frame = frame_maker(asked.require_reads(), "ztf").of_packets(packets)
+    for candid in (1, 2):
+        cut, other = one.explain(frame, candid)["saw"]
+        (wanted,) = asked.explain(frame, candid)["saw"]
+        shown = called.replace("'", '"')
+        assert cut.pop(shown) == wanted.pop(called, wanted.pop(shown, "")), (cut, wanted)
+        assert cut == wanted
+        assert set(other) == {"jd"}
 
 
 def test_on_real_packets(real_alerts: Any) -> None:

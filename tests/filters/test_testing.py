@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from commands import application
-from filters import alert_filter, registered
+from filters import alert_filter, history, registered
 from filters.errors import FilterError
-from filters.testing import Finding, check, kept, packet
+from filters.features import FEATURES, rise_rate
+from filters.testing import Finding, check, kept, missing_reads, packet
 from schemas.errors import NoSuchColumn
 from tests.filters.packets import alert, detection
 
@@ -62,6 +64,38 @@ def test_what_breaks_a_law_is_named() -> None:
     assert "the same answer twice" in broken(check(fickle, BATCH))
     assert "runs on these alerts" in broken(check(undeclared, BATCH))
     assert broken(check(never_empty, BATCH)) == {"nothing in, nothing out"}
+
+
+def test_every_column_that_is_not_declared_is_said_at_once() -> None:
+    needed = ["jd", "mag", "band", *(f"prv_candidates.{name}" for name in FEATURES["rise_rate"].rows)]
+
+    @alert_filter(reads=["rb"])
+    def fast(alerts: pd.DataFrame) -> dict[str, Any]:
+        return {
+            "real": alerts["rb"] > 0.5,
+            "fast": rise_rate(alerts, history(alerts, "prv_candidates")) > 0,
+            "near": alerts.distnr < 5,
+        }
+
+    (only,) = check(fast, BATCH)
+    assert only.ok is False
+    assert "suggest_reads" in only.detail
+    names = missing_reads(fast, BATCH, "ztf")
+    assert f"does not declare: {', '.join(names)}: write" in only.detail
+    assert set(names) | {"jd", "prv_candidates.jd"} == {*needed, "distnr"}
+    assert kept(check(replace(fast, declared=("rb", *names)), BATCH))
+
+
+def test_a_check_in_which_nothing_passes_says_so() -> None:
+    @alert_filter(reads=["magpsf"])
+    def nothing(alerts: pd.DataFrame) -> dict[str, Any]:
+        return {"brighter than Venus": alerts["magpsf"] < -5}
+
+    first, *others = check(nothing, BATCH)
+    assert first.ok is None
+    assert "use --packets FOLDER" in first.detail
+    assert others
+    assert "--packets" not in check(registered()["real_bogus"], BATCH)[0].detail
 
 
 def test_a_packet_by_hand() -> None:
