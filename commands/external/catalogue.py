@@ -92,7 +92,7 @@ def add(
     refuse_users_name(name, Store(settled_externals(root, config)))
     people.print(f"reading {file} and sorting it by place …", style="dim", highlight=False, soft_wrap=True)
     about = add_catalogue(
-        file, name, owner=owner or getpass.getuser(), root=settled_externals(root, config), **own
+        file, name, owner=owner or getpass.getuser(), root=settled_externals(root, config), tell=_tell, **own
     )
     people.print(f"{about.name}: {counted(about.rows, 'source')}, version {about.version}, {_reach(about)}")
     people.print(
@@ -176,6 +176,10 @@ def _asked(file: Path, name: str, wish: dict[str, Any], config: Path | None, boo
     if wish["footprint"] not in ("all", "sources"):
         raise typer.BadParameter("a footprint of one's own is for operators: --footprint all, or sources")
     return answered("add", name, config, bootstrap, kind="catalogue", **wish, **file_of(file)) is not None
+
+
+def _tell(text: str) -> None:
+    people.print(text, style="yellow", highlight=False, soft_wrap=True)
 
 
 def _reach(about: Description) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ def add_catalogue(
     described: Mapping[str, tuple[str, str]] | None = None,
     origin: str = "",
     listed: bool = False,
+    tell: Callable[[str], None] = warnings.warn,
 ) -> Description:
     """Add a catalogue, or a new version of one, that filters read as `name.column`.
 
@@ -98,6 +100,8 @@ def add_catalogue(
         Of a frame: where it came from.
     listed
         Whether it is a watchlist, which people edit row by row.
+    tell
+        Told in words which rows are left out, if any.
 
     Returns
     -------
@@ -108,7 +112,7 @@ def add_catalogue(
     ------
     ExternalError
         For a file that cannot be read, a name that cannot be used or that something else has, positions
-        that are not there.
+        that are not there, a row whose own radius is no number above 0.
     """
     if not NAME.fullmatch(name):
         raise ExternalError(f"catalogue name {name!r}: a lower-case letter, then letters, digits and _")
@@ -119,7 +123,8 @@ def add_catalogue(
     frame, said = read_table(source)
     frame = _renamed(frame, columns, {c for c in (ra, dec, radius_column, *(motion or ())[:2]) if c})
     ra, dec = _position(frame, ra, RA_NAMES), _position(frame, dec, DEC_NAMES)
-    frame = _with_places(frame, ra, dec, name)
+    frame = _with_places(frame, ra, dec, name, tell)
+    frame = _with_radii(frame, radius_column, name).reset_index(drop=True)
     meant = column_meanings(frame, described or said, nulls, units or {})
     moving = Motion(*motion) if motion else None
     margin = max(LEAST_MARGIN, _widest(frame, radius, radius_column), radius) + _travel(frame, moving)
@@ -220,13 +225,55 @@ def _position(frame: pd.DataFrame, named: str | None, usual: Sequence[str]) -> s
     )
 
 
-def _with_places(frame: pd.DataFrame, ra: str, dec: str, name: str) -> pd.DataFrame:
-    """The rows that have a place on the sky. Raises ExternalError when that is none, or not degrees."""
+def in_words_left_out(gone: pd.Series, why: str) -> str:
+    """ "2 rows are left out: … (the first is row 4)"; "" for none.
+
+    gone: of each row, counted from 1, whether it is left out. why: what they have not.
+    """
+    count = int(gone.sum())
+    if not count:
+        return ""
+    rows = "1 row is" if count == 1 else f"{count:,} rows are"
+    return f"{rows} left out, without {why} (the first is row {int(gone.to_numpy(bool).argmax()) + 1:,})"
+
+
+def without_place(frame: pd.DataFrame, ra: str, dec: str) -> pd.Series:
+    """Of each row whether it has no place on the sky: (n,) flags.
+
+    Parameters
+    ----------
+    frame
+        A row a source.
+    ra, dec
+        Its columns of places, degrees.
+    """
     places = frame[[ra, dec]].apply(pd.to_numeric, errors="coerce")
     usable = places[ra].between(0, 360) & places[dec].between(-90, 90)
-    if not usable.any():
-        raise ExternalError(f"no row of {name} has {ra} from 0 to 360 and {dec} from -90 to 90 degrees")
-    kept = frame[usable].reset_index(drop=True)
+    return ~usable.fillna(False).astype(bool)
+
+
+def without_radius(frame: pd.DataFrame, column: str) -> pd.Series:
+    """Of each row whether its own radius is no number above 0: (n,) flags.
+
+    frame: a row a source. column: the name of its radii, arcsec.
+    """
+    radii = pd.to_numeric(frame[column], errors="coerce").to_numpy(float, na_value=np.nan)
+    return pd.Series(~((radii > 0) & np.isfinite(radii)), index=frame.index)
+
+
+def _with_places(
+    frame: pd.DataFrame, ra: str, dec: str, name: str, tell: Callable[[str], None]
+) -> pd.DataFrame:
+    """The rows that have a place on the sky. Raises ExternalError when that is none, or not degrees."""
+    gone = without_place(frame, ra, dec)
+    wanted = f"{ra} from 0 to 360 and {dec} from -90 to 90 degrees"
+    if gone.all():
+        raise ExternalError(f"no row of {name} has {wanted}")
+    if said := in_words_left_out(gone, wanted):
+        tell(f"{name}: {said}")
+    usable = ~gone
+    places = frame[[ra, dec]].apply(pd.to_numeric, errors="coerce")
+    kept = frame[usable].copy()
     kept[ra], kept[dec] = places[ra][usable].to_numpy(float) % 360, places[dec][usable].to_numpy(float)
     return kept
 
@@ -275,11 +322,26 @@ def _kind(column: pd.Series) -> Kind:
     return "number" if pd.api.types.is_float_dtype(column.dtype) else "text"
 
 
+def _with_radii(frame: pd.DataFrame, column: str, name: str) -> pd.DataFrame:
+    """The rows with their own radii as numbers. Raises ExternalError for a row that has none above 0."""
+    if not column:
+        return frame
+    if column not in frame.columns:
+        raise ExternalError(f"no column {column!r}; {near_names(column, frame.columns)}")
+    if (wrong := without_radius(frame, column)).any():
+        row, value = int(frame.index[wrong][0]), frame.loc[wrong, column].iloc[0]
+        told = "empty" if pd.isna(value) else repr(value) if isinstance(value, str) else f"{value}"
+        raise ExternalError(
+            f"{name}: {column} of row {row + 1:,} is {told}; a radius is a number of arcsec above 0",
+            hint=f"{int(wrong.sum()):,} such rows: give each a radius, or leave out the column of radii",
+        )
+    numbers = pd.api.types.is_numeric_dtype(frame[column].dtype)
+    return frame if numbers else frame.assign(**{column: pd.to_numeric(frame[column])})
+
+
 def _widest(frame: pd.DataFrame, radius: float, radius_column: str) -> float:
     if not radius_column:
         return radius
-    if radius_column not in frame.columns:
-        raise ExternalError(f"no column {radius_column!r}; {near_names(radius_column, frame.columns)}")
     return float(frame[radius_column].max())
 
 

@@ -19,8 +19,11 @@ from commands.external.catalogues import (
     add_catalogue,
     column_meanings,
     exact,
+    in_words_left_out,
     plain_name,
     version_of,
+    without_place,
+    without_radius,
 )
 from filters.catalogues.description import Description, describe
 from filters.catalogues.objects import ROWS
@@ -79,15 +82,18 @@ def add_list(
     ExternalError
         For a table that is no list.
     """
-    by = object_column or _object_column(frame, options)
+    by, told = object_column or _object_column(frame, options), list[str]()
     if not by:
         options = {"radius": 3.0, "listed": True, **options}
         options |= {"described": described, "origin": origin, "owner": owner, "root": store.root}
+        options["tell"] = told.append
         about = add_catalogue(frame, name, **options)
-        return f"{about.rows:,} source{'s' * (about.rows != 1)}, {reach(about)}, version {about.version}"
+        said = f"{about.rows:,} source{'s' * (about.rows != 1)}, {reach(about)}, version {about.version}"
+        return "; ".join([said, *told])
     store.refuse_other(name, {"watchlist"})
-    rows = _objects(frame, by, name)
-    return _write_objects(rows, plain_name(by), name, store, described or {}, origin, owner)
+    rows = _objects(frame, by, name, told)
+    said = _write_objects(rows, plain_name(by), name, store, described or {}, origin, owner)
+    return "; ".join([said, *told])
 
 
 def content(store: Store, name: str) -> Content:
@@ -137,7 +143,8 @@ def edit_list(
     Raises
     ------
     ExternalError
-        For a column or row that it has not, and for a list whose rows have no names.
+        For a column or row that it has not, for a name that several rows have, for a row without a place or
+        radius, and for a list whose rows have no names.
     """
     store.refuse_other(name, {"watchlist"})
     now = content(store, name)
@@ -147,11 +154,13 @@ def edit_list(
     for gone in drop:
         if gone not in kept.index:
             raise ExternalError(f"{name} has no row {gone}; {near_names(gone, kept.index)}")
+        _refuse_several(kept, gone, name)
         kept = kept.drop(index=gone)
     for row in rows:
         kept = _with_row(kept, row, now.key, name)
     if kept.empty:
         raise ExternalError(f"nothing would be left of {name}: remove it instead")
+    _refuse_incomplete(kept, now.options, name)
     whole = kept.reset_index(drop=True)
     check(whole, now.options)
     return add_list(whole, name, store, origin=now.origin, owner=owner, **now.options)
@@ -162,6 +171,31 @@ def reach(about: Description) -> str:
     if about.radius_column:
         return f"radius of each in {about.radius_column}"
     return f"within {about.radius:g} arcsec"
+
+
+def _refuse_several(kept: pd.DataFrame, label: str, name: str) -> None:
+    """Raise ExternalError where several rows have this name: it does not say which one is meant."""
+    if (count := int((kept.index == label).sum())) > 1:
+        raise ExternalError(
+            f"{count} rows of {name} are called {label}: it cannot be told which one is meant",
+            hint="add the list anew, with a name of its own for each row",
+        )
+
+
+def _refuse_incomplete(kept: pd.DataFrame, options: Mapping[str, Any], name: str) -> None:
+    """Raise ExternalError for a row without a place or a radius, which no alert would ever match."""
+    if "ra" not in options:
+        return  # a list of objects
+    ra, dec, radius = options["ra"], options["dec"], options["radius_column"]
+    if (wrong := without_place(kept, ra, dec)).any():
+        raise ExternalError(
+            f"{kept.index[wrong][0]} of {name} has no place: {ra}=… from 0 to 360, {dec}=… from -90 to 90"
+        )
+    if radius and (wrong := without_radius(kept, radius)).any():
+        raise ExternalError(
+            f"{kept.index[wrong][0]} of {name} has no radius: {radius}=… in arcsec, above 0",
+            hint="each row of this list has a radius of its own",
+        )
 
 
 def _with_row(kept: pd.DataFrame, row: Row, key: str, name: str) -> pd.DataFrame:
@@ -175,6 +209,7 @@ def _with_row(kept: pd.DataFrame, row: Row, key: str, name: str) -> pd.DataFrame
         fresh = pd.DataFrame([{column: row.get(column) for column in kept.columns}], index=[label])
         fitted = {c: _fitting(fresh[c], kept[c].dtype, name, c, row.get(c)) for c in kept.columns}
         return pd.concat([kept, pd.DataFrame(fitted, index=[label])])
+    _refuse_several(kept, label, name)
     changed = kept.copy()
     for column, value in row.items():
         changed[column] = changed[column].astype(object)
@@ -199,7 +234,8 @@ def _object_column(frame: pd.DataFrame, options: Mapping[str, Any]) -> str:
     return "" if placed or options.get("ra") else lower.get(OBJECT, "")
 
 
-def _objects(frame: pd.DataFrame, by: str, name: str) -> pd.DataFrame:
+def _objects(frame: pd.DataFrame, by: str, name: str, told: list[str]) -> pd.DataFrame:
+    """The rows that have an objectId, each once; what is left out is said in `told`."""
     if by not in frame.columns:
         raise ExternalError(f"no column {by!r}; {near_names(by, frame.columns)}")
     rows = frame.rename(columns={c: plain_name(str(c)) for c in frame.columns})
@@ -208,7 +244,12 @@ def _objects(frame: pd.DataFrame, by: str, name: str) -> pd.DataFrame:
     kept = rows.assign(**{key: words})[words.notna() & (words != "")]
     if kept.empty:
         raise ExternalError(f"no row of {name} has an objectId in {by}")
-    return kept.drop_duplicates(key, keep="last").reset_index(drop=True)
+    once = kept.drop_duplicates(key, keep="last").reset_index(drop=True)
+    if said := in_words_left_out(words.isna() | (words == ""), f"an objectId in {by}"):
+        told.append(said)
+    if again := len(kept) - len(once):
+        told.append(f"{again:,} more had the objectId of a later row, which counts")
+    return once
 
 
 def _write_objects(

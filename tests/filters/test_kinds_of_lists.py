@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from commands import application
-from commands.external.catalogues import read_table
+from commands.external.catalogues import add_catalogue, read_table
 from commands.external.lists import add_list, content, edit_list
 from filters.external import Store
 from filters.external.store import ExternalError, refuse_name
@@ -109,3 +109,59 @@ def test_no_kind_has_a_name_that_filters_know(name: str, kind: str) -> None:
     with pytest.raises(ExternalError, match="choose another"):
         refuse_name(name, kind)
     refuse_name("skymaps", "skymaps")
+
+
+LEFT_OUT = {
+    "name,ra,dec\nA,1,2\nB,,3\nC,400,3\nD,5,x\n": "3 rows are left out, without ra from 0 to 360 and",
+    "objectId,why\nZTF1,a\n,b\nZTF1,c\n": "1 row is left out, without an objectId in objectId",
+}
+
+
+@pytest.mark.parametrize("text", LEFT_OUT)
+def test_rows_that_are_left_out_are_said(text: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    told = " ".join(
+        zads(tmp_path / "root", "watchlist", "add", str(tmp_path / "t.csv"), "--name", "t").split()
+    )
+    assert LEFT_OUT[text] in told
+    assert "(the first is row 2)" in told
+    if "objectId" in text:
+        assert "1 more had the objectId of a later row" in told
+    else:
+        add = ("catalogue", "add", str(tmp_path / "t.csv"), "--name", "c")
+        assert LEFT_OUT[text] in " ".join(zads(tmp_path / "root", *add).split())
+        with pytest.warns(UserWarning, match="the first is row 2"):
+            add_catalogue(tmp_path / "t.csv", "c", 3.0, root=tmp_path / "root")
+
+
+@pytest.mark.parametrize("wrong", ["abc", "", "0", "-3", "inf"])
+def test_a_row_without_a_usable_radius_is_refused_by_its_number(wrong: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(f"name,ra,dec,radius\nA,,,7\nB,1,2,5\nC,3,4,{wrong}\n")
+    own: list[str] = []
+    with pytest.raises(ExternalError, match=r"radius of row 3 is .*above 0"):
+        add_catalogue(tmp_path / "t.csv", "t", 3.0, radius_column="radius", root=tmp_path, tell=own.append)
+    assert "(the first is row 1)" in own[0]
+    assert not (tmp_path / "t").exists()
+
+
+INCOMPLETE: dict[str, list[dict[str, object]]] = {
+    "Q of targets has no place": [{"name": "Q", "radius": 3}],
+    "M31 of targets has no place": [{"name": "M31", "dec": 95}],
+    "Z of targets has no radius": [{"name": "Z", "ra": 1, "dec": 2}],
+    "M33 of targets has no radius": [{"name": "M33", "radius": -1}],
+    "2 rows of targets are called twin": [{"name": "twin", "ra": 1}],
+}
+
+
+@pytest.mark.parametrize("words", INCOMPLETE)
+def test_an_edit_leaves_no_row_that_nothing_could_match(words: str, tmp_path: Path) -> None:
+    """Nor does it touch two rows that have one name."""
+    store, places = Store(tmp_path), [1.0, 2.0, 3.0, 4.0]
+    names = ["M31", "M33", "twin", "twin"]
+    frame = pd.DataFrame({"name": names, "ra": places, "dec": places, "radius": places})
+    add_list(frame, "targets", store, radius_column="radius")
+    with pytest.raises(ExternalError, match=words):
+        edit_list("targets", store, INCOMPLETE[words])
+    with pytest.raises(ExternalError, match="2 rows of targets are called twin"):
+        edit_list("targets", store, drop=["twin"])
+    assert len(store.versions("targets")) == 1
