@@ -36,10 +36,11 @@ def test_the_pace_is_that_of_the_night_times_the_speed(broker: Broker) -> None:
     raw = [alert.packet for alert in night()[:3]]
     went: list[float] = []
     timed = [(one, 1_000.0 + 30 * number) for number, one in enumerate(raw)]
+    began = time.monotonic()
     rehearse(
         timed, broker.bootstrap_servers, "rehearsed_pace", 60.0, 1, lambda _: went.append(time.monotonic())
     )
     heard = list(listen("rehearsed_pace", broker.bootstrap_servers, until_drained=True))
     assert [alert.raw for alert in heard] == raw
-    assert went[1] - went[0] > 0.4  # never early; late only by what the machine has to do
-    assert went[2] - went[0] > 0.9
+    assert went[1] - began >= 0.5  # never early; late by what the machine has to do
+    assert went[2] - began >= 1.0
