@@ -150,7 +150,7 @@ def change(night: Night, external: Path) -> None:
     """Other targets, and another event."""
     variables = night.public[night.public["class"] == "RR Lyrae"].drop_duplicates("objectId").iloc[-10:]
     named = variables[["ra", "dec"]].assign(name="new " + variables["objectId"], radius=1.0)
-    add_catalogue(named, "targets", 1.0, radius_column="radius", root=external)
+    add_catalogue(named, "targets", 1.0, radius_column="radius", root=external, listed=True)
     add_notices("skymaps", notices(night, 1), external, window=30)
 
 
