@@ -233,6 +233,7 @@ def test_ctrl_c_keeps_what_was_found(archive: Path, tmp_path: Path) -> None:
         while not ready.exists():
             assert process.poll() is None
             time.sleep(0.02)
+        time.sleep(1.0)  # of the two seconds that each part takes: the first are under way by then
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=120)
     finally:
