@@ -11,16 +11,16 @@ import importlib
 import io
 import os
 import sys
-import tomllib
 from contextlib import suppress
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from commands.shared.as_user import add_as_user
+from commands.shared.bootstrap import unchecked_settings
 from commands.shared.logs import said_in_json
 from commands.shared.options import command_at_work, look_for_lists_in
+from schemas.errors import ZadsError
 
 _COMMANDS = (
     "commands.demo.command",
@@ -96,8 +96,8 @@ def _first(
 
 def _configured_folder() -> str:
     """Of catalogues and lists, by zads.toml of this folder; who needs it tells what is wrong with that."""
-    with suppress(OSError, ValueError):
-        return str(tomllib.loads(Path("zads.toml").read_text()).get("external", ""))
+    with suppress(ZadsError, OSError, ValueError):
+        return str(unchecked_settings(None).get("external", ""))
     return ""
 
 
@@ -171,7 +171,6 @@ _OF_THE_MACHINE = {
 def _sentence(error: Exception) -> str:
     """What to say of an error of ours, of Kafka or of the machine; "" for a bug: it needs its traceback."""
     from cluster.errors import ClusterError
-    from schemas.errors import ZadsError
 
     if isinstance(error, (ZadsError, ClusterError)):
         return str(error)

@@ -15,9 +15,9 @@ from archive.read.fragments import Piece, chosen, nights_of, pieces
 from archive.read.versions import superseded
 from archive.read.view import View
 from archive.tables.files import DataFile, data_files
-from archive.tables.store import is_table, open_table
+from archive.tables.store import NoSuchArchive, open_table, surveys_in
 from schemas.errors import ZadsError
-from schemas.surveys.registry import SURVEYS, survey_named
+from schemas.surveys.registry import survey_named
 
 Versions = Literal["newest", "all"]
 PARTITION_ROWS = 131_072
@@ -49,7 +49,10 @@ class Table:
         self._files: tuple[int, list[DataFile]] | None = None
 
     def _only_survey(self) -> str:
-        there = [name for name in SURVEYS if is_table(table_of(self._where, name))]
+        try:
+            there = surveys_in(self._where)
+        except NoSuchArchive:
+            there = []
         return there[0] if len(there) == 1 else "ztf"
 
     def __repr__(self) -> str:

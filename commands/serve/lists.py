@@ -141,7 +141,7 @@ class Lists:
     def _add(self, user: str, name: str, request: ListRequest) -> str:
         from filters.files.sandboxed import file_room
 
-        mine = [one for one in self._store.names() if _owner(self._store, one) == user]
+        mine = [one for one in self._store.names() if self._store.owner(one) == user]
         if name not in mine and len(mine) >= MOST_LISTS:
             raise Refused(f"{len(mine)} lists are as many as a user may have", hint="remove one of them")
         kind = self._kind(user, name, request)
@@ -155,7 +155,7 @@ class Lists:
         if request.readers is not None:
             access = access._replace(readers=request.readers)
         self._store.share(name, access)
-        return f"{name}: {said}; filters read {name}.match, {_readers(access)}"
+        return f"{name}: {said}; filters read {name}.match, {access.told()}"
 
     def _kind(self, user: str, name: str, request: ListRequest) -> str:
         """What is to be added. Raises ExternalError, Refused where the name is something else's."""
@@ -178,7 +178,7 @@ class Lists:
         self._store.current(name)
         access = Access(user, request.readers or ())
         self._store.share(name, access)
-        return f"{name}: {_readers(access)}"
+        return f"{name}: {access.told()}"
 
     def _remove(self, name: str, request: ListRequest) -> str:
         self._store.remove(name, "" if request.kind == "list" else request.kind)
@@ -190,9 +190,9 @@ class Lists:
             about = self._store.about(name)
             if about["what"] not in ("catalogue", "objects"):
                 continue
-            whose = f" of {owner}" if (owner := _owner(self._store, name)) else ""
+            whose = f" of {owner}" if (owner := self._store.owner(name)) else ""
             access = self._store.access(name)
-            shared = f", {_readers(access)}" if access and owner == user else ""
+            shared = f", {access.told()}" if access and owner == user else ""
             lines.append(f"{name}: {about['rows']:,} rows{whose}{shared}")
         return "\n".join(lines) or "no lists"
 
@@ -201,7 +201,7 @@ class Lists:
         kinds = self._settings.externals.opened(name).kinds
         lines = [f"{name}: {about['rows']:,} rows of {about['source']}, version {about['version']}"]
         if access := self._store.access(name):
-            lines.append(f"of {access.owner}, {_readers(access)}")
+            lines.append(f"of {access.owner}, {access.told()}")
         for column, (kind, unit, meaning) in kinds.items():
             lines.append(f"  {name}.{column}: {', '.join(filter(None, (kind, unit, meaning)))}")
         rows = as_json(content(self._store, name).rows.head(_SHOWN)) if access else []
@@ -265,17 +265,6 @@ def _refuse_taken(user: str, name: str, others: Store, what: str) -> None:
     """Raise Refused where a user has something else by this name: `snn.real` would have two meanings."""
     if name in others.names():
         raise Refused(f"you have a {what} called '{_short(user, name)}': choose another name")
-
-
-def _owner(store: Store, name: str) -> str:
-    access = store.access(name)
-    return access.owner if access else ""
-
-
-def _readers(access: Access) -> str:
-    if not access.readers:
-        return "private"
-    return "read by everybody" if "*" in access.readers else f"read by {', '.join(access.readers)}"
 
 
 def _decoded(file: str) -> bytes:

@@ -124,7 +124,7 @@ class Models:
         )
 
     def _refuse_too_many(self, user: str, name: str, more: int) -> None:
-        mine = [one for one in self._store.names() if (a := self._store.access(one)) and a.owner == user]
+        mine = [one for one in self._store.names() if self._store.owner(one) == user]
         if name not in mine and len(mine) >= MOST_MODELS:
             raise Refused(f"{len(mine)} models are as many as a user may have", hint="remove one of them")
         taken = sum(file.stat().st_size for one in mine for file in (self._store.root / one).rglob(GRAPH))
@@ -138,7 +138,7 @@ class Models:
     def _share(self, user: str, name: str, request: ListRequest) -> str:
         access = Access(user, request.readers or ())
         self._store.share(name, access)
-        return f"{name}: {_readers(access)}"
+        return f"{name}: {access.told('used')}"
 
     def _remove(self, name: str) -> str:
         self._store.remove(name)
@@ -149,7 +149,7 @@ class Models:
         for name in self._store.names():
             access = self._store.access(name)
             values = ", ".join(self._store.about(name)["values"])
-            shared = f", {_readers(access)}" if access and access.owner == user else ""
+            shared = f", {access.told('used')}" if access and access.owner == user else ""
             lines.append(f"{name}: gives {values}; version {self._store.current(name)}{shared}")
         return "\n".join(lines) or "no models"
 
@@ -199,9 +199,3 @@ def _values_and_reads(name: str, about: dict[str, Any], raw: bytes) -> tuple[lis
         if ("stamp" in one) == ("columns" in one):
             raise Refused(f"its input {one['name']} needs either columns or a stamp with its side")
     return made.values, complete(made.reads, (about["survey"],), "alert")
-
-
-def _readers(access: Access) -> str:
-    if not access.readers:
-        return "private"
-    return "used by everybody" if "*" in access.readers else f"used by {', '.join(access.readers)}"

@@ -36,7 +36,7 @@ def connection(bootstrap: str | None, config: Path | None) -> tuple[str, dict[st
     """
     from pipeline.broker.profile import SERVERS, profile, refuse_secrets
 
-    settings = _settings(config)
+    settings = unchecked_settings(config)
     kafka = dict(settings.get("kafka", {}))
     refuse_secrets(kafka, "[kafka] of the configuration")
     named = bootstrap or profile().get(SERVERS) or os.environ.get(_VARIABLE)
@@ -57,12 +57,15 @@ def schemas(named: str | None, config: Path | None, patience: float = 0) -> Sche
     """
     from schemas.avro.framing import schema_source
 
-    where = named or _settings(config).get("schemas")
+    where = named or unchecked_settings(config).get("schemas")
     return schema_source(where, patience) if where else None
 
 
-def _settings(config: Path | None) -> dict[str, Any]:
-    """The configuration, unchecked: what else is in it is for `zads run` to judge."""
+def unchecked_settings(config: Path | None) -> dict[str, Any]:
+    """The configuration, unchecked: what else is in it is for `zads run` to judge. Raises ZadsError, OSError.
+
+    config: the file; None: zads.toml of this folder, if any.
+    """
     file = config if config is not None else Path("zads.toml")
     return _read(file) if config is not None or file.is_file() else {}
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pipeline.channels.channel import Channel
     from pipeline.channels.config import RunConfig
     from schemas.avro.framing import SchemaSource
+    from schemas.frame import FrameMaker
+    from schemas.packets.reader import Batch
 
 
 @dataclass(frozen=True)
@@ -134,18 +136,30 @@ def _frame(
     reads: Sequence[str], survey: str, packets: Sequence[bytes], public: bool, schemas: SchemaSource | None
 ) -> tuple[pd.DataFrame, int]:
     """What a filter sees of packets, those of the first one first; and how many others cannot be read."""
+    maker, batch, seen = _read(reads, survey, packets, public, schemas)
+    keep = (batch.packet == 0) | seen
+    return maker.frame(batch.table.filter(pa.array(keep))), len(batch.refused)
+
+
+def _read(
+    reads: Sequence[str], survey: str, packets: Sequence[bytes], public: bool, schemas: SchemaSource | None
+) -> tuple[FrameMaker, Batch, np.ndarray]:
+    """What makes frames with these columns, the packets as a table, and which of its rows may be seen.
+
+    Raises PacketError for what is wrong with the first packet.
+    """
     from filters.external.externals import frames_of
     from schemas.frame import is_public
     from schemas.packets.reader import PacketReader
     from schemas.surveys.registry import survey_named
 
-    maker, field = frames_of(reads, survey, public), survey_named(survey).public.field
-    columns = list(dict.fromkeys([*maker.columns, *([field] if field else [])]))
+    of, maker = survey_named(survey), frames_of(reads, survey, public)
+    columns = list(dict.fromkeys([*maker.columns, *([of.public.field] if of.public.field else [])]))
     batch = PacketReader(columns, survey, schemas).read(packets)
     if own := [one.error for one in batch.refused if one.index == 0]:
         raise own[0]
-    keep = (batch.packet == 0) | (is_public(batch.table, survey_named(survey)) if public else True)
-    return maker.frame(batch.table.filter(pa.array(keep))), len(batch.refused)
+    seen = is_public(batch.table, of) if public else np.ones(batch.table.num_rows, bool)
+    return maker, batch, seen
 
 
 def in_archive(archive: str | None, public: bool) -> Find:
@@ -229,20 +243,10 @@ def stopped_by(
     PacketError
         What is wrong with the packet.
     """
-    from filters.external.externals import frames_of
-    from schemas.frame import is_public
     from schemas.packets.packet import packet_survey
-    from schemas.packets.reader import PacketReader
-    from schemas.surveys.registry import survey_named
 
-    survey = survey_named(packet_survey(raw, schemas))
-    maker = frames_of(channel.filter.require_reads(), survey.name, channel.public)
-    field = survey.public.field
-    columns = list(dict.fromkeys([*maker.columns, *([field] if field else [])]))
-    batch = PacketReader(columns, survey.name, schemas).read([raw, *others])
-    if own := [one.error for one in batch.refused if one.index == 0]:
-        raise own[0]
-    keep = is_public(batch.table, survey) if channel.public else np.ones(batch.table.num_rows, bool)
-    cuts = channel.filter(maker.frame(batch.table.filter(pa.array(keep))))
-    rows = cuts.to_numpy()[batch.packet[keep] == 0]
+    reads, survey = channel.filter.require_reads(), packet_survey(raw, schemas)
+    maker, batch, seen = _read(reads, survey, [raw, *others], channel.public, schemas)
+    cuts = channel.filter(maker.frame(batch.table.filter(pa.array(seen))))
+    rows = cuts.to_numpy()[batch.packet[seen] == 0]
     return [str(cuts.columns[int(np.argmin(row))]) for row in rows if not row.all()]

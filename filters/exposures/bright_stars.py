@@ -130,7 +130,7 @@ def _beside_stars(
     scale = 2 ** ((10.0 - number["bright.mag"]) / 2)
     near = number["bright.sep"] <= halo * scale
     on_spike = (across <= width) & (along <= spike * scale) & ~near
-    star = alerts[["exposure"]].assign(ra=number["bright.ra"], dec=number["bright.dec"])
+    star = _stars(alerts, number)
     around, spiked = (_others(star, mask) for mask in (near, on_spike))
     values = {"around_star": around, "on_spike": spiked, "star_mag": number["bright.mag"]}
     return {name: pd.Series(value, alerts.index) for name, value in values.items()}
@@ -173,7 +173,7 @@ def _on_detector(
     scale[known] = np.sqrt(np.abs(np.linalg.det(matrices[known])))  # arcsec a pixel
     inverse[known] = np.linalg.inv(matrices[known])
     apart = np.einsum("nij,nj->ni", inverse, np.column_stack([east, north]))
-    star = alerts[["exposure"]].assign(ra=number["bright.ra"], dec=number["bright.dec"])
+    star = _stars(alerts, number)
     places = {axis: number[axis] - apart[:, place] for place, axis in enumerate("xy")}
     keys = list(star.columns)
     middle = star.assign(**{f"at_{axis}": at for axis, at in places.items()}).groupby(keys, sort=False)
@@ -181,13 +181,14 @@ def _on_detector(
         (number[axis] - middle[f"at_{axis}"].transform("median").to_numpy(float)) * scale for axis in "xy"
     )
     turn = np.radians(angle)
-    first, second = (
-        np.abs(dx * np.cos(turn) + dy * np.sin(turn)),
-        np.abs(dy * np.cos(turn) - dx * np.sin(turn)),
-    )
     spike = matrices @ (np.cos(turn), np.sin(turn))
     position = np.degrees(np.arctan2(spike[:, 0], spike[:, 1])) % 90
-    return (np.fmax(first, second), np.fmin(first, second)), position
+    return _along_and_across(dx, dy, angle), position
+
+
+def _stars(alerts: pd.DataFrame, number: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Which star of which exposure each alert is near."""
+    return alerts[["exposure"]].assign(ra=number["bright.ra"], dec=number["bright.dec"])
 
 
 def _offsets(number: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -208,9 +209,14 @@ def from_star(number: dict[str, np.ndarray], angle: float) -> tuple[np.ndarray, 
         Of one of the four spikes from north towards east, degrees.
     """
     east, north = _offsets(number)
+    return _along_and_across(north, east, angle)
+
+
+def _along_and_across(x: np.ndarray, y: np.ndarray, angle: float) -> tuple[np.ndarray, np.ndarray]:
+    """How far places are along the nearest of four spikes, and from its axis. angle: of one from x to y."""
     turn = np.radians(angle)
-    first = np.abs(north * np.cos(turn) + east * np.sin(turn))
-    second = np.abs(east * np.cos(turn) - north * np.sin(turn))
+    first = np.abs(x * np.cos(turn) + y * np.sin(turn))
+    second = np.abs(y * np.cos(turn) - x * np.sin(turn))
     return np.fmax(first, second), np.fmin(first, second)
 
 

@@ -56,6 +56,12 @@ class Access(NamedTuple):
         """Whether a user may read it."""
         return bool({user, "*"} & {self.owner, *self.readers})
 
+    def told(self, verb: str = "read") -> str:
+        """Who may read it besides, in words. verb: what they do with it."""
+        if not self.readers:
+            return "private"
+        return f"{verb} by everybody" if "*" in self.readers else f"{verb} by {', '.join(self.readers)}"
+
 
 @contextmanager
 def seen_by(user: str) -> Iterator[None]:
@@ -221,6 +227,11 @@ class Store:
             return Access(str(plain["owner"]), tuple(map(str, plain["readers"])))
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def owner(self, name: str) -> str:
+        """Whose list it is; "" for nobody's."""
+        access = self.access(name)
+        return access.owner if access else ""
 
     def share(self, name: str, access: Access) -> None:
         """Say who may read a list from now on. It need not be there yet."""

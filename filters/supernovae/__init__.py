@@ -2,7 +2,7 @@
 alert."""
 
 from filters.supernovae.epochs import Measured, measured_by_rubin, measured_by_ztf
-from filters.supernovae.fit import FITTED, FREE, fits
+from filters.supernovae.fit import FITTED, FREE, fits, gives
 from filters.supernovae.templates import Templates, templates
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Measured",
     "Templates",
     "fits",
+    "gives",
     "measured_by_rubin",
     "measured_by_ztf",
     "templates",

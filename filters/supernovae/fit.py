@@ -39,6 +39,13 @@ known. peak_jd: of the maximum in rest-frame B, days UTC. phase: rest-frame days
 amplitude: flux of that maximum, without dust, in the survey's unit."""
 
 
+def gives(flux: str) -> dict[str, str]:
+    """What filters give of a fit: name -> unit. flux: the survey's unit of flux."""
+    units = {"peak_jd": "d", "phase": "d", "amplitude": flux, "dust": "mag"}
+    names = ("chi2_dof", "dof", "peak_jd", "phase", "amplitude", "redshift", "stretch", "dust")
+    return {name: units.get(name, "") for name in names}
+
+
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     try:
         return njit(nogil=True, cache=True)(function)

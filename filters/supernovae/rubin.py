@@ -10,7 +10,7 @@ from filters.blocks.lsst import RELIABLE, first_jd, known_object, reliable_cuts
 from filters.contract import alert_filter
 from filters.history import History, history
 from filters.stamps.once import Remembered
-from filters.supernovae import FREE, fits, measured_by_rubin
+from filters.supernovae import FREE, fits, gives, measured_by_rubin
 from filters.traced import answer
 
 EPOCHS = [
@@ -23,16 +23,7 @@ READS = [
     *("jd", "band", "positive", "mag", "flux", "fluxerr"),
     *EPOCHS,
 ]
-GIVES = {
-    "chi2_dof": "",
-    "dof": "",
-    "peak_jd": "d",
-    "phase": "d",
-    "amplitude": "nJy",
-    "redshift": "",
-    "stretch": "",
-    "dust": "mag",
-}
+GIVES = gives("nJy")
 
 
 @alert_filter(survey="lsst", reads=READS, gives=GIVES)

@@ -10,7 +10,7 @@ from filters.blocks.ztf import known_object, real, star
 from filters.contract import alert_filter
 from filters.history import history
 from filters.stamps.once import Remembered
-from filters.supernovae import FREE, fits, measured_by_ztf
+from filters.supernovae import FREE, fits, gives, measured_by_ztf
 from filters.traced import answer
 
 SEEN = [f"prv_candidates.{name}" for name in ("jd", "band", "exposure", "mag", "flux", "magerr", "positive")]
@@ -23,16 +23,7 @@ READS = [
     *SEEN,
     *FORCED,
 ]
-GIVES = {
-    "chi2_dof": "",
-    "dof": "",
-    "peak_jd": "d",
-    "phase": "d",
-    "amplitude": "10^(-0.4 (mag - 25))",
-    "redshift": "",
-    "stretch": "",
-    "dust": "mag",
-}
+GIVES = gives("10^(-0.4 (mag - 25))")
 
 
 @alert_filter(survey="ztf", reads=READS, gives=GIVES)

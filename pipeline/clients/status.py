@@ -221,15 +221,12 @@ def _problems(group: GroupStatus, patience: float) -> list[str]:
     if group.age is not None and group.age > patience:
         problems.append(f"group {group.group}: a record has waited for {group.age:,.0f} s")
     wrong = [one for one in group.partitions if one.state not in ("up to date", "waiting")]
-    problems += [
-        f"group {group.group}: {one.partition} is {one.state} (offset {one.offset}, end {one.end})"
-        for one in wrong[:_MOST_PROBLEMS]
-    ]
-    if len(wrong) > _MOST_PROBLEMS:
-        problems.append(f"group {group.group}: and {len(wrong) - _MOST_PROBLEMS} partitions more")
-    return problems
+    of = f"group {group.group}: "
+    told = [f"{of}{one.partition} is {one.state} (offset {one.offset}, end {one.end})" for one in wrong]
+    return problems + _shortened(told, "partitions", of)
 
 
-def _shortened(problems: list[str], what: str) -> list[str]:
+def _shortened(problems: list[str], what: str, of: str = "") -> list[str]:
+    """The first of some problems, and how many more there are. of: begins that sentence."""
     more = len(problems) - _MOST_PROBLEMS
-    return problems if more <= 0 else [*problems[:_MOST_PROBLEMS], f"and {more} {what} more"]
+    return problems if more <= 0 else [*problems[:_MOST_PROBLEMS], f"{of}and {more} {what} more"]

@@ -87,16 +87,10 @@ class Place:
 
     def change(self, channels: ChannelSet) -> None:
         """Announce other channels under way; a broker that is away hears of it with the next change."""
+        now = delivering(self._config, channels)
         with self._lock:
-            mine = delivering(self._config, channels)
-            before = self._mine
-            self._mine = replace(
-                mine, slots=before.slots, numbered=before.numbered, suspended=before.suspended
-            )
-            try:
-                self._write()
-            except BrokerError as error:
-                log.warning("the channels could not be announced to other groups: %s", error)
+            self._mine = replace(self._mine, channels=now.channels, whole=now.whole)
+            self._try_to_write("the channels")
 
     def suspend(self, channels: Mapping[str, str]) -> None:
         """Announce which channels do not run now, and why, for who asks from elsewhere (`zads status`).
@@ -108,10 +102,7 @@ class Place:
             if told == self._mine.suspended:
                 return
             self._mine = replace(self._mine, suspended=told)
-            try:
-                self._write()
-            except BrokerError as error:
-                log.warning("which channels are suspended could not be announced: %s", error)
+            self._try_to_write("which channels are suspended")
 
     def take(self) -> int:
         """A number that no slot of this replica has had; it is announced. Raises BrokerError."""
@@ -138,6 +129,12 @@ class Place:
             self._mine = before
             raise
         self._free += more
+
+    def _try_to_write(self, what: str) -> None:
+        try:
+            self._write()
+        except BrokerError as error:
+            log.warning("%s could not be announced: %s", what, error)
 
     def _write(self, more: Iterable[int] = ()) -> None:
         self._mine = replace(self._mine, slots=tuple(sorted({*self._used, *self._free, *more})))
