@@ -265,14 +265,14 @@ def _with_places(
     frame: pd.DataFrame, ra: str, dec: str, name: str, tell: Callable[[str], None]
 ) -> pd.DataFrame:
     """The rows that have a place on the sky. Raises ExternalError when that is none, or not degrees."""
-    gone = without_place(frame, ra, dec)
+    places = frame[[ra, dec]].apply(pd.to_numeric, errors="coerce")
+    gone = without_place(places, ra, dec)
     wanted = f"{ra} from 0 to 360 and {dec} from -90 to 90 degrees"
     if gone.all():
         raise ExternalError(f"no row of {name} has {wanted}")
     if said := in_words_left_out(gone, wanted):
         tell(f"{name}: {said}")
     usable = ~gone
-    places = frame[[ra, dec]].apply(pd.to_numeric, errors="coerce")
     kept = frame[usable].copy()
     kept[ra], kept[dec] = places[ra][usable].to_numpy(float) % 360, places[dec][usable].to_numpy(float)
     return kept

@@ -166,7 +166,8 @@ class Sandbox:
         with self._seat(program.owner) as seat:
             self._refuse_the_often_ended(seat, program)
             if nobody_waits() and seat.trials.wanted(program.key):
-                seat.trials.begin(program.key, partial(self._tried, seat, batch, batch.packed))
+                _ = batch.packed  # now: the columns are the caller's, who goes on with them
+                seat.trials.begin(program.key, partial(self._tried, seat, batch))
                 raise OnTrial(
                     f"filter {program.file} is not waited for: a filter of {program.owner} had to be ended;"
                     " it is tried beside the stream"
@@ -230,7 +231,7 @@ class Sandbox:
             self._refuse_another(found, [(again, np.arange(len(batch.index)))], "in a new process")
         return found
 
-    def _tried(self, seat: _Seat, batch: _Batch, _: pa.RecordBatch) -> None:
+    def _tried(self, seat: _Seat, batch: _Batch) -> None:
         """Judge a batch with a child that lets everybody else go first. Raises what `judge` does."""
         place = _Seat(batch.program.owner, gently=True)
         try:

@@ -229,6 +229,16 @@ class ChannelSet:
         return self._readers[topic]
 
     @cached_property
+    def _remembered(self) -> dict[str, bool]:
+        return {}
+
+    def remembers_objects(self, topic: str) -> bool:
+        """Whether a channel that reads a topic delivers an object once; found out once for each topic."""
+        if topic not in self._remembered:
+            self._remembered[topic] = any(channel.limits.once for channel in self.readers(topic))
+        return self._remembered[topic]
+
+    @cached_property
     def expecting(self) -> tuple[Channel, ...]:
         """The channels of which it is known how many alerts they should pass."""
         return tuple(channel for channel in self.channels if channel.expected is not None)

@@ -376,7 +376,7 @@ class LiveRun:
             failing_alerts=limits.failing_alerts,
             schemas=self._config.schemas,
             suspended=dict(self._recovery.suspended),
-            own_slot=any(channel.limits.once for channel in channels.readers(partition.topic)),
+            own_slot=channels.remembers_objects(partition.topic),
         )
 
     def _renew(self, work: Work) -> Work:
