@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import random
 import threading
 import time
@@ -34,6 +35,7 @@ from filters.sandbox.wire import (
     LOAD,
     RAISED,
     BadAnswer,
+    NoLonger,
     Verdicts,
     unpack_said,
     unpack_verdicts,
@@ -44,6 +46,9 @@ SECONDS, SECONDS_AN_ALERT = 0.3, 1e-4
 _LOAD_SECONDS, _LOAD_SECONDS_A_BYTE = 1.0, 5e-8
 CREDIT_BATCH, CREDIT_ALERT, _MOST_CREDIT = 5e-3, 3e-4, 2.0
 """Processor time in the long run: each batch and each alert give so much; so much may be saved."""
+_SURPRISE_SECONDS, _SURPRISE, _FADES = 0.05, 10.0, 0.98
+"""During an alarm a stream waits so long, and so many times what the alerts of the filter have cost so far.
+The share of a dear batch that is remembered after another."""
 _LAST_SECONDS = 0.1
 TWICE = 1 / 50
 """Share of the batches that are judged twice."""
@@ -51,6 +56,11 @@ BATCHES = 1000
 """After about so many a child is replaced; the last of them is judged by both."""
 _STRIKES_SECONDS, _MOST_STRIKES = 600.0, 3
 _MOST_CHILDREN = 64
+
+
+def _never(used: float) -> bool:
+    """Of a wait that goes on for as long as a filter has time."""
+    return False
 
 
 @dataclass(frozen=True)
@@ -166,17 +176,18 @@ class Sandbox:
         with self._seat(program.owner) as seat:
             self._refuse_the_often_ended(seat, program)
             if nobody_waits() and seat.trials.wanted(program.key):
-                _ = batch.packed  # now: the columns are the caller's, who goes on with them
-                seat.trials.begin(program.key, partial(self._tried, seat, batch))
-                raise OnTrial(
-                    f"filter {program.file} is not waited for: a filter of {program.owner} had to be ended;"
-                    " it is tried beside the stream"
-                )
+                raise self._on_trial(seat, batch)
             try:
                 return _once_more(lambda: self._checked(seat, batch))
             except Ended:
                 seat.trials.doubt()
+                seat.trials.alarm()
                 raise
+            except NoLonger:
+                seat.leave()
+                if not seat.trials.wanted(program.key):  # else another process has said so
+                    seat.trials.doubt()
+                raise self._on_trial(seat, batch) from None
 
     def close(self) -> None:
         """End all children and the zygote."""
@@ -231,6 +242,16 @@ class Sandbox:
             self._refuse_another(found, [(again, np.arange(len(batch.index)))], "in a new process")
         return found
 
+    def _on_trial(self, seat: _Seat, batch: _Batch) -> OnTrial:
+        """Have the batch judged beside the stream; what to raise."""
+        program = batch.program
+        _ = batch.packed  # now: the columns are the caller's, who goes on with them
+        seat.trials.begin(program.key, partial(self._tried, seat, batch))
+        return OnTrial(
+            f"filter {program.file} is not waited for: a filter of {program.owner} took far longer than it"
+            " does, or had to be ended; it is tried beside the stream"
+        )
+
     def _tried(self, seat: _Seat, batch: _Batch) -> None:
         """Judge a batch with a child that lets everybody else go first. Raises what `judge` does."""
         place = _Seat(batch.program.owner, gently=True)
@@ -248,7 +269,8 @@ class Sandbox:
             self._loaded(seat, program)
         asked = {"key": program.key, "values": batch.values}
         seconds = self._seconds + SECONDS_AN_ALERT * rows
-        body = self._asked(seat, program, JUDGE, asked, seconds, batch.packed)
+        enough = seat.enough(program.key, rows) if nobody_waits() else _never
+        body = self._asked(seat, program, JUDGE, asked, seconds, batch.packed, enough)
         seat.batches += 1
         if not seat.pay(program.key, rows):
             raise TooSlow(
@@ -268,11 +290,12 @@ class Sandbox:
         asked: dict[str, Any],
         seconds: float,
         batch: pa.RecordBatch | None = None,
+        enough: Callable[[float], bool] = _never,
     ) -> bytes:
-        """The body of a child's answer. Raises Raised, Ended, NoSandbox."""
+        """The body of a child's answer. Raises Raised, Ended, NoSandbox, NoLonger."""
         child = self._child(seat)
         try:
-            answer, body = child.ask(kind, asked, batch, seconds)
+            answer, body = child.ask(kind, asked, batch, seconds, enough=enough)
             if answer != RAISED:
                 return body
             said = unpack_said(body)
@@ -388,10 +411,21 @@ class _Seat:
         self.batches, self._most = 0, 0
         self._strikes: dict[str, deque[float]] = {}
         self._credit: dict[str, float] = {}
+        self._usual: dict[str, float] = {}
+
+    def enough(self, key: str, rows: int) -> Callable[[float], bool]:
+        """Says of the processor time that a filter has used on a batch whether a stream waits no longer.
+
+        That is when another process has ended the owner's, or, during an alarm, when this is far more than
+        such a batch has ever cost.
+        """
+        most = _SURPRISE_SECONDS + _SURPRISE * self._usual.get(key, math.inf) * max(rows, 1)
+        return lambda used: self.trials.told() or (used > most and self.trials.is_alarm())
 
     def pay(self, key: str, rows: int) -> bool:
         """For the batch that a filter has just judged; False when it has used up its time."""
         assert self.child is not None
+        self._usual[key] = max(_FADES * self._usual.get(key, 0.0), self.child.took / max(rows, 1))
         left = self._credit.get(key, _MOST_CREDIT) + CREDIT_BATCH + CREDIT_ALERT * rows - self.child.took
         self._credit[key] = min(left, _MOST_CREDIT) if left >= 0 else _MOST_CREDIT
         return left >= 0

@@ -179,6 +179,7 @@ class Child:
         batch: pa.RecordBatch | None,
         seconds: float,
         longest: float = _LONGEST_WAIT,
+        enough: Callable[[float], bool] = lambda used: False,
     ) -> tuple[int, bytes]:
         """A question and its answer.
 
@@ -192,11 +193,15 @@ class Child:
             Processor time for the answer.
         longest
             Seconds that it may be idle or at work at most.
+        enough
+            Of the processor time used so far: whether the caller waits no longer.
 
         Raises
         ------
         TimeoutError
             When the time is up.
+        NoLonger
+            When the caller has had enough.
         EOFError, OSError
             When the process has ended.
         BadAnswer
@@ -207,7 +212,7 @@ class Child:
             file, size = self._put(batch)
             asked = {**asked, "bytes": size}
         begun, most = self._used(), min(_WAITING * seconds, longest)
-        patience = Patience(seconds, lambda: self._used() - begun, most, self._waiting())
+        patience = Patience(seconds, lambda: self._used() - begun, most, self._waiting(), enough)
         send(self._channel, kind, json.dumps(asked).encode(), file)
         answer = receive_until(self._channel, self._handle, patience)
         self.took = self._used() - begun

@@ -4,7 +4,11 @@ Each of them first has to judge a batch in time: a new process does that beside 
 everybody else. Until it has, the filter has no verdicts, which its channel sees as a gap. So an owner whose
 filters loop holds up a stream once, however many of them there are and whenever they begin to.
 
-The processes of one machine tell each other by a file that each owner has in a folder of theirs.
+For some seconds after that there is an alarm: who of the others takes far longer than ever before is not
+waited for until its time is up. So many owners whose filters loop at one moment do not add up.
+
+The processes of one machine tell each other by files in a folder of theirs, one for each owner and one for
+the alarm. Who is just waiting for such an owner goes on too.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from filters.sandbox.errors import Ended, NoSandbox
 
 _TOLD_SECONDS = 600.0
 """So long an owner is remembered by other processes: as long as a strike counts."""
+_ALARM, _ALARM_SECONDS = "alarm", 10.0
 _HURRY: ContextVar[Path | None] = ContextVar("hurry", default=None)
 
 
@@ -54,27 +59,38 @@ class Trials:
         self._ended: dict[str, Ended] = {}
 
     def doubt(self) -> None:
-        """The owner's process had to be ended: from now on each filter has to show what it is."""
+        """From now on each filter of the owner has to show what it is."""
         self._doubts += 1
         if (folder := _HURRY.get()) is not None:
             with contextlib.suppress(OSError):  # others learn it by themselves
-                (folder / self._file).touch()
-                self._heard = (folder / self._file).stat().st_mtime
+                self._heard = _touched(folder / self._file)
 
-    def _listen(self) -> None:
+    def alarm(self) -> None:
+        """The owner's process had to be ended: for a while nobody is waited for as usual."""
+        if (folder := _HURRY.get()) is not None:
+            with contextlib.suppress(OSError):
+                _touched(folder / _ALARM)
+
+    def is_alarm(self) -> bool:
+        """Whether a process of any owner had to be ended on this machine just now."""
+        folder = _HURRY.get()
+        return folder is not None and time.time() - _when(folder / _ALARM) < _ALARM_SECONDS
+
+    def told(self) -> bool:
         """Whether another process of this machine had to end the owner's, since we have heard of it."""
         if (folder := _HURRY.get()) is None:
-            return
-        with contextlib.suppress(OSError):  # nobody has
-            told = (folder / self._file).stat().st_mtime
-            if told > self._heard and time.time() - told < _TOLD_SECONDS:
-                self._heard, self._doubts = told, self._doubts + 1
+            return False
+        told = _when(folder / self._file)
+        if told <= self._heard or time.time() - told > _TOLD_SECONDS:
+            return False
+        self._heard, self._doubts = told, self._doubts + 1
+        return True
 
     def wanted(self, key: str) -> bool:
         """Whether a filter has still to show it. Raises Ended when its trial has ended so."""
         if (ended := self._ended.pop(key, None)) is not None:
             raise ended
-        self._listen()
+        self.told()
         return self._cleared.get(key, 0) < self._doubts
 
     def begin(self, key: str, judge: Callable[[], None]) -> None:
@@ -106,3 +122,17 @@ class Trials:
             self._cleared[key] = doubts
         finally:
             self._running.discard(key)
+
+
+def _touched(file: Path) -> float:
+    """Say that it happened now; when that was. Raises OSError."""
+    file.touch()
+    return file.stat().st_mtime
+
+
+def _when(file: Path) -> float:
+    """When it last happened (Unix time, s); 0 where it never did."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return 0.0

@@ -26,7 +26,7 @@ MOST_BYTES = 64 * 2**20
 """Of an answer."""
 MOST_CUTS = 200
 _MOST_NAME, _MOST_TEXT = 500, 16_000
-_AT_ONCE, _REST_SECONDS = 1 << 16, 0.01
+_AT_ONCE, _REST_SECONDS, _LOOK_SECONDS = 1 << 16, 0.01, 0.02
 _HEAD = struct.Struct("<BI")
 _COUNT = struct.Struct("<I")
 _MISSING = 0xFFFFFFFF
@@ -34,6 +34,10 @@ _MISSING = 0xFFFFFFFF
 
 class BadAnswer(Exception):
     """Bytes that are no answer."""
+
+
+class NoLonger(Exception):
+    """Who waits for an answer has a reason of their own to wait no longer."""
 
 
 class Verdicts(NamedTuple):
@@ -97,13 +101,15 @@ class Patience(NamedTuple):
 
     seconds: processor time that the other side may use; used: how much it has used so far. most: seconds that
     it may be idle or at work; waited: how many of them have gone. Time that the machine kept it waiting for a
-    processor counts in neither.
+    processor counts in neither. enough: of the processor time used so far, whether the caller waits no longer
+    for a reason of its own.
     """
 
     seconds: float
     used: Callable[[], float]
     most: float
     waited: Callable[[], float]
+    enough: Callable[[float], bool] = lambda used: False
 
 
 def receive_until(channel: socket.socket, process: int, patience: Patience) -> tuple[int, bytes]:
@@ -122,6 +128,8 @@ def receive_until(channel: socket.socket, process: int, patience: Patience) -> t
     ------
     TimeoutError
         When the time is up.
+    NoLonger
+        When the caller has had enough.
     EOFError
         When the process has ended.
     BadAnswer
@@ -174,17 +182,20 @@ def where(channel: socket.socket, file: str, seconds: float = 0.1) -> str:
 
 
 def _wait(waiting: select.poll, channel: socket.socket, patience: Patience) -> None:
-    """Until something can be read. Raises TimeoutError, EOFError."""
+    """Until something can be read. Raises TimeoutError, NoLonger, EOFError."""
     left = min(patience.seconds, patience.most)
     while True:
-        ready = dict(waiting.poll(1000 * max(0.001, left)))
+        ready = dict(waiting.poll(1000 * max(0.001, min(left, _LOOK_SECONDS))))
         if ready.get(channel.fileno(), 0) & select.POLLIN:
             return
         if ready:
             raise EOFError
-        left = min(patience.seconds - patience.used(), patience.most - patience.waited())
+        used = patience.used()
+        left = min(patience.seconds - used, patience.most - patience.waited())
         if left <= 0:
             raise TimeoutError
+        if patience.enough(used):
+            raise NoLonger
 
 
 def pack_verdicts(rows: int, found: Verdicts) -> bytes:

@@ -12,14 +12,16 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 
 from filters.sandbox.confine import confine
 from filters.sandbox.modules import STANDARD, USEFUL
 
 READY = b"ready"
-_GENTLY = 15
-"""Steps down in priority: about a thirtieth of a processor that others want, all of one that they do not."""
+_LAST = 19
+"""The lowest priority: about a sixtieth of a processor that another wants, all of one that nobody does."""
+_AUTOGROUP, _TRIES, _REST_SECONDS = "/proc/self/autogroup", 50, 0.1
 _CHANNEL = 3
 """The child's socket, beside standard input, output and errors, which lead nowhere."""
 
@@ -55,9 +57,7 @@ def run(control: int, warm: Callable[[], None], child_of: str) -> None:
         child = os.fork()
         if child == 0:
             memory, gently = map(int, asked.split())
-            if gently:
-                os.nice(_GENTLY)
-            _become_child(files[0], memory, child_of)
+            _become_child(files[0], memory, bool(gently), child_of)
         os.close(files[0])
         handle = os.pidfd_open(child)
         socket.send_fds(requests, [b"forked"], [handle])
@@ -77,7 +77,7 @@ def warm() -> None:
     rehearse()
 
 
-def _become_child(channel: int, memory: int, child_of: str) -> None:
+def _become_child(channel: int, memory: int, gently: bool, child_of: str) -> None:
     """Serve as a child; never comes back."""
     serve = importlib.import_module(child_of).serve  # loaded before, by `warm`
     from filters.sandbox.wire import DONE, RAISED, Said, pack_said, send
@@ -87,6 +87,8 @@ def _become_child(channel: int, memory: int, child_of: str) -> None:
         _leave_only(channel)
         ours = socket.socket(fileno=_CHANNEL)
         try:
+            if gently:
+                _give_way()
             confine(memory)
         except OSError as error:
             send(ours, RAISED, pack_said(Said("OSError", str(error), "")))
@@ -105,6 +107,30 @@ def _leave_only(channel: int) -> None:
     if channel != _CHANNEL:
         os.dup2(channel, _CHANNEL, inheritable=False)
     os.closerange(_CHANNEL + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def _give_way() -> None:
+    """Everybody else goes first where processors are scarce. Raises OSError when the kernel stays busy.
+
+    A kernel that groups processes by their session shares processors out among the sessions, however low the
+    priority is within one. So this process gets a session for itself, and that the lowest priority too. The
+    kernel lets this be said ten times a second on the whole machine.
+
+    Source: sched(7), "The autogroup feature".
+    """
+    os.nice(_LAST)
+    os.setsid()
+    if not os.path.exists(_AUTOGROUP):
+        return
+    for left in reversed(range(_TRIES)):
+        try:
+            with open(_AUTOGROUP, "w") as file:
+                file.write(str(_LAST))
+            return
+        except BlockingIOError:
+            if not left:
+                raise
+            time.sleep(_REST_SECONDS)
 
 
 def _be_the_first_to_go() -> None:

@@ -37,7 +37,6 @@ def until_judged(judge: Judge, body: str, owner: str, rb: tuple[float, ...] = GO
 def test_the_stream_waits_once_and_who_comes_to_an_end_is_back(judge: Judge, tmp_path: Path) -> None:
     """On trial is each filter of the owner, nobody else's; a batch in time, beside the stream, ends it."""
     with in_a_hurry(tmp_path):
-        assert judge(LOOPS, "ann").cuts["real"].tolist() == [False, True]
         with pytest.raises(Ended, match="took more than"):
             judge(LOOPS, "ann", BAD)
         with pytest.raises(OnTrial, match="beside the stream"):
@@ -59,6 +58,59 @@ def test_who_does_not_is_ended_for_the_second_time_without_being_waited_for(
             until_judged(judge, LOOPS, "cat", BAD)
     assert (first.value.strike, second.value.strike) == (1, 2)
     assert "line 7 in f" in second.value.traceback
+
+
+def test_who_waits_goes_on_when_another_process_has_ended_the_owners(
+    judge: Judge, strict: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that workers which come to the same owner at the same time do not each wait to the end."""
+    monkeypatch.setattr(strict, "_seconds", 60.0)
+
+    def elsewhere() -> None:
+        with in_a_hurry(tmp_path):
+            Trials("hal").doubt()
+
+    later = threading.Timer(0.3, elsewhere)
+    with in_a_hurry(tmp_path):
+        later.start()
+        with pytest.raises(OnTrial):
+            judge("while True: pass", "hal")
+    later.join()
+
+
+def test_during_an_alarm_who_takes_far_longer_than_ever_is_not_waited_for_to_the_end(
+    judge: Judge, strict: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So owners that attack at one moment do not add up. That alone is no strike."""
+    monkeypatch.setattr(strict, "_seconds", 3.0)
+    with in_a_hurry(tmp_path):
+        for owner in ("kim", "lou"):
+            for _ in range(3):
+                judge(LOOPS, owner)
+        with pytest.raises(Ended, match="took more than 3 s"):
+            judge(LOOPS, "kim", BAD)
+        with pytest.raises(OnTrial, match="far longer than it does"):
+            judge(LOOPS, "lou", BAD)
+        with pytest.raises(Ended) as ended:
+            until_judged(judge, LOOPS, "lou", BAD)
+        assert ended.value.strike == 1
+        until_judged(judge, LOOPS, "lou")
+        os.utime(tmp_path / "alarm", (time.time() - 11,) * 2)
+        judge(LOOPS, "mia")
+        with pytest.raises(Ended, match="took more than 3 s"):
+            judge(LOOPS, "mia", BAD)
+
+
+def test_nobody_goes_on_without_a_filter_that_takes_as_long_as_it_does(
+    judge: Judge, strict: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has cost is what it may cost, within its limits; the first batch has no measure."""
+    monkeypatch.setattr(strict, "_seconds", 5.0)
+    (tmp_path / "alarm").touch()
+    slow = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n" + WELL
+    with in_a_hurry(tmp_path):
+        for _ in range(3):
+            assert judge(slow, "ida").cuts["real"].tolist() == [False, True]
 
 
 def test_another_process_of_the_machine_is_told(tmp_path: Path) -> None:
@@ -140,14 +192,18 @@ def test_the_kernel_says_how_long_a_child_was_kept_from_a_processor(strict: Sand
 def test_a_trial_gives_way(
     judge: Judge, strict: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its process is the last one to get a processor."""
-    nice: list[int] = []
+    """Its process is the last one to get a processor, also where the kernel shares them out by session."""
+    children: set[tuple[bool, int, bool]] = set()
+    sessions: set[tuple[bool, str]] = set()
     assert strict._zygote is not None
     fork = strict._zygote.fork
 
     def noted(memory: int, gently: bool = False) -> object:
         child = fork(memory, gently)
-        nice.append(os.getpriority(os.PRIO_PROCESS, child._number))
+        number = child._number
+        children.add((gently, os.getpriority(os.PRIO_PROCESS, number), os.getsid(number) == number))
+        with suppress(FileNotFoundError):  # a kernel that does not group by session
+            sessions.add((gently, Path(f"/proc/{number}/autogroup").read_text().split()[-1]))
         return child
 
     monkeypatch.setattr(strict._zygote, "fork", noted)
@@ -155,6 +211,5 @@ def test_a_trial_gives_way(
         with pytest.raises(Ended):
             judge(LOOPS, "eve", BAD)
         until_judged(judge, WELL, "eve")
-    own = os.getpriority(os.PRIO_PROCESS, 0)
-    assert nice[0] == own
-    assert max(nice) == min(19, own + 15)
+    assert children == {(False, os.getpriority(os.PRIO_PROCESS, 0), False), (True, 19, True)}
+    assert sessions <= {(False, "0"), (True, "19")}
