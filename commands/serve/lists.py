@@ -16,6 +16,7 @@ import numpy as np
 from commands.external.lists import Content, add_list, content, edit_list
 from commands.serve.models import Models
 from commands.serve.seen import Refused
+from filters.expressions.syntax import with_heads
 from filters.external.store import Access, Store, is_owned, kinds_of, owned, refuse_name, seen_by
 from filters.values import as_json
 from pipeline.access.lists import MOST_SEEN, FilePart, ListRequest
@@ -155,7 +156,8 @@ class Lists:
         if request.readers is not None:
             access = access._replace(readers=request.readers)
         self._store.share(name, access)
-        return f"{name}: {said}; filters read {name}.match, {access.told()}"
+        short = f"your expressions {_short(user, name)}.match too"
+        return f"{name}: {said}; filters read {name}.match, {short}, {access.told()}"
 
     def _kind(self, user: str, name: str, request: ListRequest) -> str:
         """What is to be added. Raises ExternalError, Refused where the name is something else's."""
@@ -246,6 +248,27 @@ def _checked(request: ListRequest, raw: bytes) -> Answer:
     inputs = sum(row["what"] == "input" for row in rows)
     words = f"{request.file_name}: a model of {inputs} inputs and {len(rows) - inputs} outputs"
     return Answer(id=request.id, done=True, text=words, preview=tuple(rows))
+
+
+def in_full(where: str, user: str, store: Store) -> str:
+    """An expression with the full names of a user's lists, which the user calls by their short names.
+
+    Parameters
+    ----------
+    where
+        The expression.
+    user
+        Who writes it.
+    store
+        Where lists are kept.
+
+    Raises
+    ------
+    BadExpression
+        For what is none.
+    """
+    mine = (name for name in store.names() if store.owner(name) == user)
+    return with_heads(where, {_short(user, name): name for name in mine})
 
 
 def _own_name(user: str, named: str) -> str:

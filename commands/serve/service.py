@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from commands.channel.gate import report_lines
-from commands.serve.lists import Lists
+from commands.serve.lists import Lists, in_full
 from commands.serve.looks import difference_told, explanation
 from commands.serve.seen import Refused, listed, own, readable, refuse_what_role_forbids, shown
-from filters.external.store import kept_in, seen_by
+from filters.external.store import Store, kept_in, seen_by
 from pipeline.access.limits import Night, Use, use_of
 from pipeline.access.lists import FilePart, ListRequest
 from pipeline.access.requests import Answer, Request, read_request
@@ -213,15 +213,16 @@ class Service:
 
         if request.text:
             return Definition(name="new", **_uploaded(user, request))
-        if request.where and (models := asked_in(request.where, user)):
-            text, asked = text_of(request.where, models), pinned(models, user)
+        where = request.where and in_full(request.where, user, Store(self._settings.externals.store.root))
+        if where and (models := asked_in(where, user)):
+            text, asked = text_of(where, models), pinned(models, user)
             return Definition(name="new", filter="where.py:where", source=text, models=asked)
         if request.filter and request.filter not in registered():
             raise Refused(
                 f"{request.filter} is no filter that comes with zads",
                 hint="`zads filters` lists them; Python of your own is --filter FILE.py:FUNCTION",
             )
-        chosen = filter_or_expression(request.filter, request.where)
+        chosen = filter_or_expression(request.filter, where)
         if not chosen:
             raise Refused("neither a filter nor an expression", hint="--filter NAME or --where EXPRESSION")
         return Definition(name="new", filter=chosen)

@@ -7,6 +7,7 @@ below is refused, so that no expression can read a file, import a module or call
 import ast
 import re
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,7 +101,7 @@ def parse(text: str) -> Parsed:
     """What a text holds. Raises BadExpression with the place of what is wrong."""
     if len(text) > MOST_CHARACTERS:
         raise BadExpression(f"the expression has {len(text):,} characters; {MOST_CHARACTERS:,} are allowed")
-    source = re.sub(r"\s+", " ", text).strip()
+    source = _source(text)
     condition, *others = _parsed(source)
     if not isinstance(condition, ast.Expr):
         raise BadExpression(
@@ -113,6 +114,37 @@ def parse(text: str) -> Parsed:
         again = sum(1 for term in terms if term.text.split(" (#")[0] == name)
         terms.append(Term(f"{name} (#{again + 1})" if again else name, node))
     return Parsed(tuple(terms), _values(others, source))
+
+
+def with_heads(text: str, called: Mapping[str, str]) -> str:
+    """An expression in which what stands before a dot is called otherwise: `near.sep < 2`, `x.near` not.
+
+    Parameters
+    ----------
+    text
+        The expression.
+    called
+        Name before the dot -> what it is called.
+
+    Raises
+    ------
+    BadExpression
+        For what is none.
+    """
+    parse(text)
+    source = _source(text)
+    raw = source.encode()
+    nodes = (node for statement in _parsed(source) for node in ast.walk(statement))
+    heads = (node.value for node in nodes if isinstance(node, ast.Attribute))
+    named = [one for one in heads if isinstance(one, ast.Name) and one.id in called]
+    for one in sorted(named, key=lambda one: one.col_offset, reverse=True):
+        raw = raw[: one.col_offset] + called[one.id].encode() + raw[one.end_col_offset :]
+    return raw.decode()
+
+
+def _source(text: str) -> str:
+    """The text as it is parsed: one line."""
+    return re.sub(r"\s+", " ", text).strip()
 
 
 def _values(statements: list[ast.stmt], source: str) -> tuple[Given, ...]:

@@ -101,8 +101,10 @@ def test_from_a_file_to_alerts_and_an_edit_while_they_flow(world: World, externa
     said = world.zads("ann", "watchlist", "add", "targets.csv", "--name", "targets", "--radius-column", "r")
     assert f"{name}: {len(targets)} sources, radius of each in r" in said
     assert "private" in said
-    where = f"{name}.match and rb >= 0"
-    assert world.ask("ann", action="create", channel="near", where=where).done
+    made = world.ask("ann", action="create", channel="near", where="targets.match and rb >= 0")
+    assert made.done
+    assert f"{name}.match and rb >= 0" in world.ask("ann", action="list").text
+    assert not world.ask("ben", action="create", channel="near", where="targets.match").done
     assert world.ask("ann", action="enable", channel="near").done
     first = Store(external).current(name)
     half = len(public) // 2

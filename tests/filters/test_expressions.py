@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from filters import alert_filter, expression, filter_or_expression, history, load
 from filters.errors import FilterError
 from filters.expressions import BadExpression, is_expression
+from filters.expressions.syntax import with_heads
 from filters.expressions.terms import Shared
 from filters.external.externals import external_names, frames_of, to_frame
 from filters.testing import packet
@@ -476,3 +477,24 @@ def test_values_of_an_expression_travel_with_those_that_pass() -> None:
 def test_what_is_no_value(text: str, says: str) -> None:
     with pytest.raises(BadExpression, match=says):
         expression(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("near.sep < 2 and rb > 0.5", "ann__near.sep < 2 and rb > 0.5"),
+        ("near.match and  not near.a.b", "ann__near.match and not ann__near.a.b"),
+        ("rb > 0.5; x = (near.sep, 'arcsec')", "rb > 0.5; x = (ann__near.sep, 'arcsec')"),
+        ("x.near > 1 and near > 2 and nearer.sep < 1", "x.near > 1 and near > 2 and nearer.sep < 1"),
+        ("name == 'near.sep < é' and near.match", "name == 'near.sep < é' and ann__near.match"),
+        ("any(prv_candidates.magpsf < near.mag)", "any(prv_candidates.magpsf < ann__near.mag)"),
+    ],
+)
+def test_what_stands_before_a_dot_is_called_otherwise(text: str, told: str) -> None:
+    assert with_heads(text, {"near": "ann__near"}) == told
+    assert with_heads(told, {}) == told
+
+
+def test_a_text_that_is_none_is_refused_before_it_is_changed() -> None:
+    with pytest.raises(BadExpression, match="not an expression"):
+        with_heads("near.sep <", {"near": "ann__near"})
