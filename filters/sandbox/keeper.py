@@ -46,7 +46,7 @@ SECONDS, SECONDS_AN_ALERT = 0.3, 1e-4
 _LOAD_SECONDS, _LOAD_SECONDS_A_BYTE = 1.0, 5e-8
 CREDIT_BATCH, CREDIT_ALERT, _MOST_CREDIT = 5e-3, 3e-4, 2.0
 """Processor time in the long run: each batch and each alert give so much; so much may be saved."""
-_SURPRISE_SECONDS, _SURPRISE, _FADES = 0.05, 10.0, 0.98
+_SURPRISE_SECONDS, _SURPRISE, _FADES = 0.05, 5.0, 0.9
 """During an alarm a stream waits so long, and so many times what the alerts of the filter have cost so far.
 The share of a dear batch that is remembered after another."""
 _LAST_SECONDS = 0.1
@@ -245,8 +245,9 @@ class Sandbox:
     def _on_trial(self, seat: _Seat, batch: _Batch) -> OnTrial:
         """Have the batch judged beside the stream; what to raise."""
         program = batch.program
-        _ = batch.packed  # now: the columns are the caller's, who goes on with them
-        seat.trials.begin(program.key, partial(self._tried, seat, batch))
+        if not seat.trials.is_running(program.key):
+            _ = batch.packed  # now: the columns are the caller's, who goes on with them
+            seat.trials.begin(program.key, partial(self._tried, seat, batch))
         return OnTrial(
             f"filter {program.file} is not waited for: a filter of {program.owner} took far longer than it"
             " does, or had to be ended; it is tried beside the stream"

@@ -101,6 +101,31 @@ def test_during_an_alarm_who_takes_far_longer_than_ever_is_not_waited_for_to_the
             judge(LOOPS, "mia", BAD)
 
 
+def test_who_passes_trials_and_goes_on_attacking_has_to_pass_more_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Four times as many with each doubt; doubts that are ten minutes old are forgotten."""
+    trials = Trials("nan")
+
+    def passed() -> int:
+        for times in range(1, 100):
+            trials.begin("a", lambda: None)
+            wait_until(lambda: not trials.is_running("a"))
+            if not trials.wanted("a"):
+                return times
+        raise AssertionError("it is never cleared")
+
+    found = []
+    for _ in range(3):
+        trials.doubt()
+        found.append(passed())
+    assert found == [1, 4, 16]
+    now = time.monotonic()
+    monkeypatch.setattr("filters.sandbox.trials.time.monotonic", lambda: now + 601)
+    trials.doubt()
+    assert passed() == 1
+
+
 def test_nobody_goes_on_without_a_filter_that_takes_as_long_as_it_does(
     judge: Judge, strict: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
