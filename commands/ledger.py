@@ -25,7 +25,7 @@ from schemas.errors import ZadsError
 from schemas.json_text import to_json
 
 if TYPE_CHECKING:
-    from pipeline.channels.ledger import ChannelCounts
+    from pipeline.channels.counts import ChannelCounts
     from pipeline.clients.ledger import NightLedger
 
 

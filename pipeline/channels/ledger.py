@@ -20,11 +20,11 @@ import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from operator import add
-from typing import Any, NamedTuple
+from typing import Any
 
 from pipeline.broker.partition import Partition
+from pipeline.channels.counts import ByChannel, ChannelCounts, SourceCounts
 
 LEDGER_TOPIC = "zads.ledger"
 LEDGER_SETTINGS = {
@@ -38,89 +38,28 @@ _DATE = re.compile(r"(?:^|_)(\d{4})(\d\d)(\d\d)(?:_|$)")
 _HALF_A_DAY = timedelta(hours=12)
 
 
-class SourceCounts(NamedTuple):
-    """Records of a source. lost: offsets that were deleted before they were read, no part of `received`."""
-
-    received: int = 0
-    judged: int = 0
-    unreadable: int = 0
-    unknown: int = 0
-    lost: int = 0
-
-    @property
-    def imbalances(self) -> list[str]:
-        """What does not add up, a sentence each."""
-        parts = self.judged + self.unreadable + self.unknown
-        return _unequal(self.received, "received", parts, "judged, unreadable or of an unknown survey")
-
-
-class ChannelCounts(NamedTuple):
-    """Records of a source as one channel received them. bytes: of those that were delivered."""
-
-    received: int = 0
-    passed: int = 0
-    rejected: int = 0
-    not_for_it: int = 0
-    failed: int = 0
-    gaps: int = 0
-    delivered: int = 0
-    undeliverable: int = 0
-    limited: int = 0
-    bytes: int = 0
-
-    @property
-    def imbalances(self) -> list[str]:
-        """What does not add up, a sentence each."""
-        parts = self.passed + self.rejected + self.not_for_it + self.failed + self.gaps
-        sent = self.delivered + self.undeliverable + self.limited
-        return [
-            *_unequal(self.received, "received", parts, "passed, rejected, not for it, failed or in gaps"),
-            *_unequal(self.passed, "passed", sent, "delivered, undeliverable or limited"),
-        ]
-
-
-def _unequal(whole: int, name: str, parts: int, names: str) -> list[str]:
-    return [] if whole == parts else [f"{whole:,} {name}, {parts:,} {names}"]
-
-
-@lru_cache(maxsize=10_000)
-def _sum(one: ChannelCounts, other: ChannelCounts) -> ChannelCounts:
-    """Of many channels the counts are the same."""
-    return ChannelCounts._make(map(add, one, other))
-
-
-@lru_cache(maxsize=10_000)
-def _json(value: str | ChannelCounts) -> str:
-    return json.dumps(value, separators=(",", ":"))
-
-
 @dataclass
 class Page:
     """What became of the records of one night of a source."""
 
     source: SourceCounts = field(default_factory=SourceCounts)
-    channels: dict[str, ChannelCounts] = field(default_factory=dict)
+    channels: ByChannel = field(default_factory=ByChannel)
 
     def add(self, other: Page) -> None:
         """Add the counts of another page."""
         self.source = SourceCounts._make(map(add, self.source, other.source))
-        if not self.channels:
-            self.channels = dict(other.channels)
-            return
-        for name, counts in other.channels.items():
-            before = self.channels.get(name)
-            self.channels[name] = _sum(before, counts) if before else counts
+        self.channels.add(other.channels)
 
     def as_json(self) -> str:
         """A list of the source's counts and those by channel."""
-        channels = ",".join([f"{_json(name)}:{_json(counts)}" for name, counts in self.channels.items()])
-        return f"[{json.dumps(self.source)},{{{channels}}}]"
+        return f"[{json.dumps(self.source)},{self.channels.as_json()}]"
 
     @classmethod
     def of_lists(cls, lists: list[Any]) -> Page:
         """From what `as_json` gave."""
         source, channels = lists
-        return cls(SourceCounts(*source), {name: ChannelCounts(*counts) for name, counts in channels.items()})
+        counts = {name: ChannelCounts(*counts) for name, counts in channels.items()}
+        return cls(SourceCounts(*source), ByChannel(counts))
 
 
 @dataclass
@@ -159,7 +98,7 @@ class Entry:
     def record(self) -> dict[str, Any]:
         """Arguments for Producer.produce."""
         told = {name: value for name, value in vars(self).items() if name != "pages"}
-        pages = ",".join([f"{_json(night)}:{page.as_json()}" for night, page in self.pages.items()])
+        pages = ",".join([f"{json.dumps(night)}:{page.as_json()}" for night, page in self.pages.items()])
         value = f'{json.dumps(told)[:-1]},"pages":{{{pages}}}}}'
         key = f"{self.group}|{self.source}|{self.kind}|{self.name}"
         return {"topic": LEDGER_TOPIC, "key": key.encode(), "value": value.encode()}

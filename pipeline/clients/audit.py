@@ -19,7 +19,8 @@ from pipeline.broker.partition import Partition
 from pipeline.broker.topics import offsets, topic_ids
 from pipeline.channels.channel import COLLABORATION_PREFIX, PUBLIC_PREFIX
 from pipeline.channels.config import RunConfig
-from pipeline.channels.ledger import Entry, SourceCounts, night_of_arrival, night_of_topic
+from pipeline.channels.counts import SourceCounts
+from pipeline.channels.ledger import Entry, night_of_arrival, night_of_topic
 from pipeline.clients.ledger import NightLedger
 from schemas.avro.framing import schema_source
 from schemas.time import night_date

@@ -17,7 +17,8 @@ from pipeline.access.limits import Night
 from pipeline.broker.client import BrokerError, topic_names
 from pipeline.broker.listen import Alert, Listener, listen
 from pipeline.channels.config import RunConfig
-from pipeline.channels.ledger import LEDGER_TOPIC, ChannelCounts
+from pipeline.channels.counts import ChannelCounts
+from pipeline.channels.ledger import LEDGER_TOPIC
 
 log = logging.getLogger(__name__)
 

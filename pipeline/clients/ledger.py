@@ -13,7 +13,8 @@ from pipeline.broker.partition import Partition
 from pipeline.broker.topics import partitions_of, topic_ids
 from pipeline.channels.channel import COLLABORATION_PREFIX, PUBLIC_PREFIX
 from pipeline.channels.config import RunConfig
-from pipeline.channels.ledger import LEDGER_TOPIC, ChannelCounts, Entry, Page, entries_of
+from pipeline.channels.counts import ByChannel, ChannelCounts
+from pipeline.channels.ledger import LEDGER_TOPIC, Entry, Page, entries_of
 
 OF_CHANNELS = (PUBLIC_PREFIX, COLLABORATION_PREFIX)
 """How the topics of channels begin, which may be sources of others."""
@@ -44,10 +45,10 @@ class NightLedger:
     @property
     def channels(self) -> dict[str, ChannelCounts]:
         """Over all sources."""
-        whole = Page()
+        whole = ByChannel()
         for page in self.sources.values():
-            whole.add(Page(channels=page.channels))
-        return dict(sorted(whole.channels.items()))
+            whole.add(page.channels)
+        return dict(sorted(whole.items()))
 
 
 def entries(config: RunConfig) -> list[Entry]:

@@ -36,6 +36,9 @@ _UPLOADED_SECONDS = 2.0  # in which a user's filter may be halved
 _SANDBOX_SECONDS = 120.0  # for the sandbox, which has its own limits, to answer
 
 
+_NO_PACKETS = np.array([], np.int64)
+
+
 class Guard(Protocol):
     """Watches over a filter while it runs (see pipeline.worker.running)."""
 
@@ -78,16 +81,13 @@ class View:
         """Of the rows, each once, ascending."""
         return ascending(self._packet)
 
-    def rejected(self, answer: Answer) -> np.ndarray:
-        """The packets none of whose rows passed, nor failed."""
+    def kept(self, answer: Answer) -> np.ndarray:
+        """The packets some of whose rows passed, or failed."""
         if not answer.failed and not answer.mask.any():
-            return self.packets
+            return _NO_PACKETS
         kept = answer.mask.copy()
         kept[answer.failed] = True
-        rejected: np.ndarray = self._packet[~kept]
-        if len(self.packets) == len(self._packet):
-            return rejected
-        return ascending(rejected[~np.isin(rejected, self._packet[kept])])  # packets of several rows
+        return ascending(self._packet[kept])
 
     def _is_whole(self, start: int, stop: int) -> bool:
         return start == 0 and stop == self.length

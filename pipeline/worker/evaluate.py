@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import sha256
+from itertools import pairwise
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from pipeline.channels.ledger import night_of_topic
 from pipeline.worker.envelope import Envelope, Guard, View
 from pipeline.worker.memory import Kept
 from pipeline.worker.surveyor import Read, Surveyor, describe, named, nights_of
-from pipeline.worker.verdicts import Verdicts
+from pipeline.worker.verdicts import Sight, Verdicts
 from schemas.avro.framing import SchemaSource
 from schemas.packets.reader import Batch, read_by_survey
 from schemas.surveys.registry import SURVEYS
@@ -107,12 +108,13 @@ class Evaluator:
         for one in read:
             self._judge(one.surveyor, one.batch, topic, envelope, suspended)
         verdicts.leave_out_failed()
+        if len(read) > 1:
+            verdicts.in_order()
         ends = np.cumsum([len(packets) for packets in batches]).tolist()
         dated = bool(night_of_topic(topic))
-        each = [
-            self._part(read, verdicts, range(end - len(packets), end), dated)
-            for packets, end in zip(batches, ends, strict=True)
-        ]
+        each = verdicts.parts(ends)
+        for part, (start, stop) in zip(each, pairwise([0, *ends]), strict=True):
+            _describe(part, [one.part(start, stop) for one in read], dated)
         each[0].seconds = verdicts.seconds  # of all of them, told once
         each[0].filter_seconds, each[0].chances = verdicts.filter_seconds, verdicts.chances
         return each
@@ -138,26 +140,28 @@ class Evaluator:
                     view.forget()
 
     def _run(self, channels: list[Channel], view: View, envelope: Envelope) -> None:
+        verdicts, answered = envelope.verdicts, []
         for channel in channels:
-            with _timed(envelope.verdicts.filter_seconds, channel.name):
+            name = channel.name
+            with _timed(verdicts.filter_seconds, name):
                 answer = envelope.passes(channel, view)
-            if answer is not None:
-                verdicts, name = envelope.verdicts, channel.name
+            if answer is None:
+                continue
+            answered.append(name)
+            if answer.mask.any():
                 matches = view.matches(answer.mask, answer.values, channel.values)
                 verdicts.matches.setdefault(name, []).extend(matches)
-                verdicts.saw(name, view.packets, view.rejected(answer))
+            verdicts.keeps(name, view.kept(answer))
+        verdicts.seen.append(Sight(tuple(answered), view.packets))
 
-    def _part(self, read: Sequence[Read], whole: Verdicts, places: range, dated: bool) -> Verdicts:
-        """The verdicts on some of the packets. dated: the topic names their night."""
-        start, stop = places.start, places.stop
-        verdicts = whole.part(start, stop)
-        for one in read:
-            part = one.part(start, stop)
-            describe(part, verdicts)
-            if not dated:
-                verdicts.nights |= nights_of(part.batch, part.surveyor.survey.name)
-        verdicts.judged.sort()
-        return verdicts
+
+def _describe(verdicts: Verdicts, parts: Sequence[Read], dated: bool) -> None:
+    """Note what the packets of a batch held, survey by survey. dated: the topic names their night."""
+    for part in parts:
+        describe(part, verdicts)
+        if not dated:
+            verdicts.nights |= nights_of(part.batch, part.surveyor.survey.name)
+    verdicts.judged.sort()
 
 
 def _mixed(channels: list[Channel]) -> list[Channel]:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
-from pipeline.channels.ledger import ChannelCounts, Page, SourceCounts, night_of_arrival, night_of_topic
+from pipeline.channels.counts import ByChannel, ChannelCounts, SourceCounts
+from pipeline.channels.ledger import Page, night_of_arrival, night_of_topic
 from pipeline.worker.deliver import UNREADABLE, Outgoing
 from pipeline.worker.verdicts import Verdicts
 
@@ -100,26 +101,22 @@ def _page(count: Count, records: int, verdicts: Verdicts, outgoing: Outgoing) ->
     unreadable = {refusal.index for refusal in verdicts.refused if not refusal.channel}
     source = SourceCounts(received, count(verdicts.judged), count(unreadable), count(verdicts.strangers))
     unseen = count({one.index for one in verdicts.refused if one.reason == UNREADABLE})
-    busy = _busy(verdicts, outgoing)
-    quiet: dict[tuple[int, int], ChannelCounts] = {}  # by what was seen and rejected: many saw the same
-    of = {}
-    for channel in outgoing.readers:
-        name = channel.name
-        if name in busy:
-            of[name] = _channel(name, count, received, unseen, verdicts, outgoing)
-            continue
-        alike = id(verdicts.seen.get(name)), id(verdicts.rejected.get(name))
-        if alike not in quiet:
-            quiet[alike] = _channel(name, count, received, unseen, verdicts, outgoing)
-        of[name] = quiet[alike]
+    of = ByChannel()
+    readers = tuple(channel.name for channel in outgoing.readers)
+    of.add_to_each(readers, ChannelCounts(received, not_for_it=received - unseen, gaps=unseen))
+    for names, packets in verdicts.seen:
+        saw = count(packets)
+        of.add_to_each(names, ChannelCounts(rejected=saw, not_for_it=-saw))
+    for name in _busy(verdicts, outgoing).intersection(readers):
+        of[name] = _channel(name, count, received, unseen, verdicts, outgoing)
     return Page(source, of)
 
 
 def _busy(verdicts: Verdicts, outgoing: Outgoing) -> set[str]:
-    """The channels of which more is to be said than what they saw and rejected."""
+    """The channels of which more is to be said than what they saw."""
     some = {*verdicts.gaps, *(one.channel for one in (*verdicts.refused, *outgoing.refused))}
-    for by_channel in (verdicts.matches, outgoing.delivered, outgoing.stopped, outgoing.sizes):
-        some |= {name for name, found in by_channel.items() if found}
+    for by_channel in (verdicts.matches, verdicts.kept, outgoing.delivered, outgoing.stopped, outgoing.sizes):
+        some |= by_channel.keys()
     return some
 
 
@@ -132,11 +129,12 @@ def _channel(
     passed = {match.index for match in verdicts.matches.get(name, ())}
     failed = {one.index for one in verdicts.refused if one.channel == name} - passed
     undeliverable = {one.index for one in outgoing.refused if one.channel == name and one.stage == "publish"}
+    saw = sum(count(packets) for packets in verdicts.seen_by(name))
     return ChannelCounts(
         received,
         passed=count(passed),
-        rejected=count(verdicts.rejected.get(name, ())),
-        not_for_it=received - count(verdicts.seen.get(name, ())) - unseen,
+        rejected=saw - count(verdicts.kept.get(name, ())),
+        not_for_it=received - saw - unseen,
         failed=count(failed),
         gaps=unseen,
         delivered=count([match.index for match in outgoing.delivered.get(name, ())]),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -66,6 +68,20 @@ class Failed:
 _Found = TypeVar("_Found", Refusal, Match)
 
 
+class Sight(NamedTuple):
+    """Packets that the filters of some channels saw.
+
+    names: of the channels, none twice. packets: ascending, (n,) int.
+    """
+
+    names: tuple[str, ...]
+    packets: np.ndarray
+
+    def without(self, channels: Container[str]) -> Sight:
+        """The same packets, seen by fewer channels."""
+        return self._replace(names=tuple(name for name in self.names if name not in channels))
+
+
 @dataclass
 class Verdicts:
     """What a batch came to."""
@@ -83,36 +99,38 @@ class Verdicts:
     not_public: int = 0
     judged: list[int] = field(default_factory=list)  # packets with alerts, ascending
     strangers: list[int] = field(default_factory=list)  # packets of surveys that are not known
-    seen: dict[str, np.ndarray] = field(default_factory=dict)  # channel -> packets that its filter saw
-    rejected: dict[str, np.ndarray] = field(default_factory=dict)  # of these, none of whose rows passed
+    seen: list[Sight] = field(default_factory=list)
+    kept: dict[str, list[int]] = field(default_factory=dict)  # channel -> packets that it did not reject
     nights: dict[int, str] = field(default_factory=dict)  # packet -> its night, in topics that name none
     seconds: dict[str, float] = field(default_factory=dict)
     filter_seconds: dict[str, float] = field(default_factory=dict)  # by channel
 
-    def saw(self, channel: str, packets: np.ndarray, rejected: np.ndarray) -> None:
-        """Note what a channel's filter saw, and what of it was rejected; of each survey once.
+    def keeps(self, channel: str, packets: np.ndarray) -> None:
+        """Note what a channel did not reject.
 
         Parameters
         ----------
         channel
             Its name.
         packets
-            That the filter saw, ascending.
-        rejected
-            Of these, none of whose rows passed.
+            Some of whose rows passed, or failed; of each survey once.
         """
-        for of_channel, some in ((self.seen, packets), (self.rejected, rejected)):
-            before = of_channel.get(channel)
-            of_channel[channel] = some if before is None else np.sort(np.concatenate([before, some]))
+        if len(packets):
+            self.kept.setdefault(channel, []).extend(packets.tolist())
+
+    def seen_by(self, channel: str) -> list[np.ndarray]:
+        """The packets that a channel's filter saw, of each survey by themselves."""
+        return [sight.packets for sight in self.seen if channel in sight.names]
 
     def leave_out_failed(self) -> None:
         """A channel that failed on the alerts of one survey delivers none of the other's: all is its gap."""
+        if not self.gaps:
+            return
         for name in self.gaps:
-            for of_channel in (self.matches, self.seen, self.rejected):
-                of_channel.pop(name, None)
+            self.matches.pop(name, None)
+            self.kept.pop(name, None)
+        self.seen = [sight.without(self.gaps) for sight in self.seen]
         self.refused = [one for one in self.refused if one.channel not in self.gaps]
-        for matches in self.matches.values():
-            matches.sort(key=lambda match: match.index)
 
     def leave_out_before(self, first: int) -> None:
         """Only what is said of the packets from `first` on; what is wrong with a packet is said elsewhere."""
@@ -121,31 +139,40 @@ class Verdicts:
             name: [match for match in found if match.index >= first] for name, found in self.matches.items()
         }
 
-    def part(self, start: int, stop: int) -> Verdicts:
-        """What concerns the packets from `start` up to `stop`, which are counted from there."""
-        return Verdicts(
-            matches={name: _within(found, start, stop) for name, found in self.matches.items()},
-            refused=_within(self.refused, start, stop),
-            gaps=dict(self.gaps),
-            failures=list(self.failures),
-            seen=_from(self.seen, start, stop),
-            rejected=_from(self.rejected, start, stop),
-        )
+    def in_order(self) -> None:
+        """The matches of each channel by their packets; those of several surveys were found one by one."""
+        for matches in self.matches.values():
+            matches.sort(key=lambda match: match.index)
+
+    def parts(self, ends: Sequence[int]) -> list[Verdicts]:
+        """What concerns each of several batches, its packets counted from its first.
+
+        Parameters
+        ----------
+        ends
+            Of each batch: the packet after its last.
+        """
+        parts = [Verdicts(gaps=dict(self.gaps), failures=list(self.failures)) for _ in ends]
+        bounds = [0, *ends]
+        for refusal in self.refused:
+            part = bisect_right(ends, refusal.index)
+            parts[part].refused.append(_counted_from(bounds[part], refusal))
+        for name, matches in self.matches.items():
+            for match in matches:
+                part = bisect_right(ends, match.index)
+                parts[part].matches.setdefault(name, []).append(_counted_from(bounds[part], match))
+        for name, kept in self.kept.items():
+            for packet in kept:
+                part = bisect_right(ends, packet)
+                parts[part].kept.setdefault(name, []).append(packet - bounds[part])
+        for names, packets in self.seen:
+            cuts = np.searchsorted(packets, bounds).tolist()
+            for part, (low, high) in enumerate(pairwise(cuts)):
+                if low < high:
+                    parts[part].seen.append(Sight(names, packets[low:high] - bounds[part]))
+        return parts
 
 
-def _within(found: list[_Found], start: int, stop: int) -> list[_Found]:
-    """What concerns the packets from `start` up to `stop`, counted from there."""
-    if not found:
-        return []
-    here = [one for one in found if start <= one.index < stop]
-    return [replace(one, index=one.index - start) for one in here] if start else here
-
-
-def _from(found: Mapping[str, np.ndarray], start: int, stop: int) -> dict[str, np.ndarray]:
-    """Of each channel's packets those from `start` up to `stop`, counted from there."""
-    cuts: dict[int, np.ndarray] = {}  # many channels have seen the same packets
-    for some in found.values():
-        if id(some) not in cuts:
-            low, high = np.searchsorted(some, (start, stop))
-            cuts[id(some)] = some[low:high] - start if start else some[low:high]
-    return {name: cuts[id(some)] for name, some in found.items()}
+def _counted_from(first: int, found: _Found) -> _Found:
+    """As seen from the batch whose first packet this is."""
+    return replace(found, index=found.index - first) if first else found

@@ -13,8 +13,9 @@ from pipeline.access.limits import Night, Use, UserLimits, use_of
 from pipeline.access.requests import ANSWER_BYTES, REQUEST_BYTES, Answer, ensure_request_topics
 from pipeline.broker.listen import Alert
 from pipeline.broker.topics import configure_topics, ensure_topics
+from pipeline.channels.counts import ByChannel, ChannelCounts
 from pipeline.channels.definition import Definition
-from pipeline.channels.ledger import ChannelCounts, Entry, Page
+from pipeline.channels.ledger import Entry, Page
 from pipeline.clients.delivered import Delivered
 
 
@@ -94,7 +95,7 @@ def entry(partition: str, counts: dict[str, dict[str, tuple[int, int]]]) -> list
     one = Entry("g", partition, 0, "id", 0, 9, name=partition)
     for night, channels in counts.items():
         one.pages[night] = Page(
-            channels={n: ChannelCounts(9, delivered=d, bytes=b) for n, (d, b) in channels.items()}
+            channels=ByChannel({n: ChannelCounts(9, delivered=d, bytes=b) for n, (d, b) in channels.items()})
         )
     record = one.record()
     return [Alert(record["topic"], 0, 0, {}, None, record["value"], record["key"])]

@@ -20,7 +20,8 @@ from filters import load
 from pipeline.broker.partition import Partition
 from pipeline.channels.channel import ChannelSet
 from pipeline.channels.config import ChannelConfig, RunConfig, channel_set
-from pipeline.channels.ledger import ChannelCounts, Entry, Page, SourceCounts, entries_of, night_of_topic
+from pipeline.channels.counts import ByChannel, ChannelCounts, SourceCounts
+from pipeline.channels.ledger import Entry, Page, entries_of, night_of_topic
 from pipeline.worker.deliver import Outgoing
 from pipeline.worker.evaluate import Evaluator
 from pipeline.worker.tally import tally
@@ -171,7 +172,7 @@ def test_every_record_stands_in_the_ledger_once_as_what_it_has_come_to(cuts: lis
     for night_, page in entry.pages.items():
         told.update({name: counts.bytes for name, counts in page.channels.items()})
         bare = {name: counts._replace(bytes=0) for name, counts in page.channels.items()}
-        assert Page(page.source, bare) == expected()[night_]
+        assert Page(page.source, ByChannel(bare)) == expected()[night_]
     assert entry.pages.keys() == expected().keys()
     assert +told == {one.name: sink.bytes[one.topic] for one in channels().channels if sink.bytes[one.topic]}
     sums = [page.source for page in entry.pages.values()]
