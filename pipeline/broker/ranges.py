@@ -10,7 +10,29 @@ from pipeline.broker.partition import Partition
 
 _STALL_SECONDS = 20.0
 _MOST_AT_ONCE = 500
+_MOST_A_FETCH = 16 << 20  # bytes; a record that is larger comes all the same
 _MOST_SKIPPED = 500  # offsets that are read and left out rather than sought
+
+AHEAD = 64 << 20
+"""Bytes that a reader has ready while its process works on what came before: most of a full batch."""
+_LEAST_AHEAD = 1 << 20
+BUDGET = 256 << 20
+"""Bytes that many readers of a process share, where nothing else limits them."""
+
+
+def ahead_of(held: int, budget: int = BUDGET) -> int:
+    """Bytes that another reader may have ready, where some are held: the more there are, the fewer.
+
+    A thousand of them together have at most six times the budget, and 1 MiB more for each.
+
+    Parameters
+    ----------
+    held
+        How many readers the process has.
+    budget
+        Bytes.
+    """
+    return min(AHEAD, max(_LEAST_AHEAD, budget // (held + 1)))
 
 
 class Stalled(Exception):
@@ -30,9 +52,11 @@ class RangeReader:
         Consumer group whose committed offsets `consumer` can be asked for; reading does not move them.
     partition
         The partition.
+    ahead
+        Bytes that may wait here before anybody asks for them.
     """
 
-    def __init__(self, kafka: dict[str, str], group: str, partition: Partition) -> None:
+    def __init__(self, kafka: dict[str, str], group: str, partition: Partition, ahead: int = AHEAD) -> None:
         self.partition = partition
         self._arrived: list[Message] = []  # read past the end of the last range
         self._position = -1
@@ -49,8 +73,8 @@ class RangeReader:
                 # An idle partition asks so often; what comes is answered at once.
                 "fetch.wait.max.ms": 2_000,
                 "fetch.queue.backoff.ms": 10,  # 0 spins, the default second stalls a caught-up reader
-                "max.partition.fetch.bytes": 16_000_000,
-                "queued.max.messages.kbytes": 65_536,
+                "max.partition.fetch.bytes": min(_MOST_A_FETCH, ahead),
+                "queued.max.messages.kbytes": ahead // 1024,
             }
         )
 

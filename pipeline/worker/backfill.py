@@ -21,13 +21,14 @@ from pipeline.broker.client import MESSAGE_MAX_BYTES, SIZED, client_settings, se
 from pipeline.broker.listen import listen
 from pipeline.broker.paced import Paced, fence, paced_settings
 from pipeline.broker.partition import Partition
-from pipeline.broker.ranges import RangeReader, Stalled
+from pipeline.broker.ranges import RangeReader, Stalled, ahead_of
 from pipeline.broker.topics import ensure_topics
 from pipeline.channels.channel import Channel, ChannelSet
 from pipeline.channels.config import RunConfig
+from pipeline.channels.counts import ChannelCounts, SourceCounts
 from pipeline.channels.definition import ChannelError
 from pipeline.channels.gaps import GAPS_TOPIC, Counted, Gap, open_gaps
-from pipeline.channels.ledger import ChannelCounts, Entry, Page, SourceCounts
+from pipeline.channels.ledger import Entry, Page
 from pipeline.worker.deliver import Outgoing
 from pipeline.worker.evaluate import Evaluator
 from pipeline.worker.remembered import NOTHING_REMEMBERED, Admission, memory_of
@@ -352,5 +353,6 @@ class Backfill:
 
     def _reader(self, source: Partition) -> RangeReader:
         if source not in self._readers:
-            self._readers[source] = RangeReader(self._kafka, _GROUP, source)
+            ahead = ahead_of(len(self._readers))
+            self._readers[source] = RangeReader(self._kafka, _GROUP, source, ahead)
         return self._readers[source]

@@ -11,13 +11,15 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from functools import cached_property
 
 from confluent_kafka import KafkaException, Message, TopicPartition
 
 from pipeline.broker.partition import Partition
-from pipeline.broker.ranges import RangeReader
+from pipeline.broker.ranges import AHEAD, BUDGET, RangeReader, ahead_of
 from pipeline.channels.channel import is_older
 from pipeline.channels.ledger import Entry
+from pipeline.worker.memory import limit_of_worker
 from pipeline.worker.position import Standing, as_topic_partition, metadata_of, standing
 from pipeline.worker.remembered import NOTHING_REMEMBERED, Changes, memory_of
 from pipeline.worker.slot import Slot, transactional_id
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 
 _KAFKA_SECONDS = 10.0
 
+_PART_OF_MEMORY = 16
 MOST_LANES = 160
 """Partitions that a worker holds at a time: some 700 threads and 1,400 handles."""
 
@@ -44,9 +47,17 @@ class Behind(Exception):
 
 
 class Lane:
-    """One partition, held by this process for as long as the coordinator gives it."""
+    """One partition, held by this process for as long as the coordinator gives it.
 
-    def __init__(self, work: Work) -> None:
+    Parameters
+    ----------
+    work
+        Of the partition.
+    ahead
+        Bytes of its records that may wait here.
+    """
+
+    def __init__(self, work: Work, ahead: int = AHEAD) -> None:
         self.partition = work.partition
         self.group, self.run = work.group, work.run
         self.version = ""  # of the channel set, as committed last
@@ -57,7 +68,7 @@ class Lane:
         self._settings = work.client
         self.used = time.monotonic()
         self.entry = Entry(work.group, *work.partition, work.topic_id, work.low, work.low)  # of the ledger
-        self._reader = RangeReader(work.client, work.group, work.partition)
+        self._reader = RangeReader(work.client, work.group, work.partition, ahead)
         self.slot = Slot(work.client, transactional_id(work.group, work.partition)) if work.own_slot else None
 
     def take(self, work: Work) -> None:
@@ -127,6 +138,12 @@ class Lanes:
         self.all_stalled = False
         self._since = 0.0  # when the bundle began that is done now
 
+    @cached_property
+    def _budget(self) -> int:
+        """Bytes that the lanes share for what they read ahead."""
+        limit = limit_of_worker()
+        return limit // _PART_OF_MEMORY if limit else BUDGET
+
     def __len__(self) -> int:
         return len(self._held)
 
@@ -139,7 +156,7 @@ class Lanes:
             lane.used = time.monotonic()
             return lane
         self.drop(work)
-        lane = Lane(work)
+        lane = Lane(work, ahead_of(len(self._held), self._budget))
         try:
             lane.take(work)
         except BaseException:

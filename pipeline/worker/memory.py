@@ -33,7 +33,7 @@ class Kept:
     SHARE = 0.4  # of the limit
 
     def __init__(self) -> None:
-        self.limit = _limit_of_worker()
+        self.limit = limit_of_worker()
         self.most = int(self.SHARE * self.limit) if self.limit else _UNLIMITED
         self._kept: Counter[str] = Counter()
         self._statistics = _opened()
@@ -86,7 +86,7 @@ def _at_most(now: _Size, limit: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
-def _limit_of_worker() -> int:
+def limit_of_worker() -> int:
     """Resident bytes that the Dask worker of this process may have; 0 where there is none, or no limit."""
     try:
         return int(_SHARE * (get_worker().memory_manager.memory_limit or 0))

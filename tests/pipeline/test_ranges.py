@@ -4,11 +4,13 @@ import itertools
 
 import pytest
 from confluent_kafka import Producer
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.broker.client import client_settings
 from pipeline.broker.listen import listen
 from pipeline.broker.partition import Partition
-from pipeline.broker.ranges import RangeReader
+from pipeline.broker.ranges import AHEAD, RangeReader, ahead_of
 from tests.pipeline.topics import new_topic
 
 KEPT = (True, False, True, True, False, False, True)
@@ -77,3 +79,12 @@ def test_a_range_can_be_read_again_and_out_of_order(log):
         got = {record.offset(): record.value() for record in reader.read(low, high)}
         assert got == {offset: raw for offset, raw in seen.items() if low <= offset < high}
     reader.close()
+
+
+@given(st.integers(0, 1000), st.integers(1 << 26, 1 << 33))
+def test_many_readers_share_the_memory_for_what_they_read_ahead(readers: int, budget: int) -> None:
+    each = [ahead_of(held, budget) for held in range(readers)]
+    assert all(1 << 20 <= ahead <= AHEAD for ahead in each)
+    assert each == sorted(each, reverse=True), "the more there are, the less for the next"
+    assert sum(each) <= 7 * budget + (readers << 20)
+    assert budget < 8 * AHEAD or set(each[:8]) <= {AHEAD}

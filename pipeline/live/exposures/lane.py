@@ -243,9 +243,10 @@ class ExposureLane:
         found: list[Message] = []
         try:
             for place in sorted(places):
-                partition = Partition(key.topic, place.partition)
-                reader = readers.setdefault(place.partition, RangeReader(self._kafka, self._group, partition))
-                found += reader.read(place.offset, place.offset + 1)
+                if place.partition not in readers:
+                    partition = Partition(key.topic, place.partition)
+                    readers[place.partition] = RangeReader(self._kafka, self._group, partition)
+                found += readers[place.partition].read(place.offset, place.offset + 1)
         except (KafkaException, Stalled) as error:
             log.warning("%s: a late record is judged beside %d of its exposure: %s", key, len(found), error)
         finally:
