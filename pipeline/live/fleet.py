@@ -38,14 +38,13 @@ Process = Callable[..., list[Report]]
 """Given pieces of work, and the name of the worker's slot where there are slots."""
 Again = Callable[[], Awaitable[Client]]
 _LOOK_SECONDS = 0.4
-_GATHER_SECONDS = 0.002
 _PREPARE_SECONDS = 20.0
 _OPEN_SECONDS = 60.0  # on a worker that has just begun, our code is loaded first
 _NO_WORKER_SECONDS = 60.0
 _ANSWER_SECONDS = 5.0
 _STILL_SO_SECONDS = 60.0
 _LESS_SECONDS = 60.0
-_PARTIES = 8
+_PARTIES = {1: 1, 2: 8}  # attempt that did not come back -> tasks of the next one
 
 
 class NoWorkersError(ZadsError):
@@ -59,6 +58,7 @@ class _Bundle:
     address: str
     works: list[Work] = field(default_factory=list)
     reports: list[asyncio.Future[Report]] = field(default_factory=list)
+    complete: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def offsets(self) -> int:
@@ -163,8 +163,9 @@ class Fleet:
         await asyncio.gather(*waiting, return_exceptions=True)
 
     async def take(self, function: Process, work: Work) -> asyncio.Future[Report]:
-        """Hand a piece of work to its worker; the future has its report, or one that says how that ended.
+        """Take a piece of work for its worker; the future has its report, or one that says how that ended.
 
+        It goes there with what else comes before `hand_over`; before that when more would not fit a task.
         Raises NoWorkersError when there has been none for a minute.
         """
         await self._somebody()
@@ -172,21 +173,29 @@ class Fleet:
         place = (address, work.kin)
         bundle = self._gathered.get(place)
         if bundle is None or bundle.offsets + work.high - work.low > self._most_offsets:
+            if bundle is not None:
+                bundle.complete.set()
             bundle = _Bundle(address)
             self._busy[address] += 1
-            task = asyncio.create_task(self._send(function, bundle, place))
+            task = asyncio.create_task(self._send(function, bundle))
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
             if work.kin:
                 self._gathered[place] = bundle
+            else:
+                bundle.complete.set()
         return bundle.add(work)
 
-    async def _send(self, function: Process, bundle: _Bundle, place: tuple[str, object]) -> None:
+    def hand_over(self) -> None:
+        """What was taken goes to the workers: nothing more comes for now."""
+        for bundle in self._gathered.values():
+            bundle.complete.set()
+        self._gathered.clear()
+
+    async def _send(self, function: Process, bundle: _Bundle) -> None:
         """Let a bundle fill, have it done, and give each of its works the report."""
         try:
-            await _filled(bundle)
-            if self._gathered.get(place) is bundle:
-                del self._gathered[place]
+            await bundle.complete.wait()
             reports = await self._done(function, bundle)
         except Exception as error:
             for waiting in bundle.reports:
@@ -406,14 +415,6 @@ class Fleet:
             self._ending.discard(address)
 
 
-async def _filled(bundle: _Bundle) -> None:
-    """Return as soon as nothing more comes for the bundle: handing out much small work takes a while."""
-    held = 0
-    while held < len(bundle.works):
-        held = len(bundle.works)
-        await asyncio.sleep(_GATHER_SECONDS)
-
-
 def _unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """What nobody waits for: that Dask has let go of a task whose worker has ended is no news."""
     if isinstance(context.get("exception"), AllExit):
@@ -447,12 +448,12 @@ def _answer(answer: asyncio.Future[Any], works: list[Work]) -> list[Report]:
 def _open(works: Sequence[Work], outcome: Outcome, why: str) -> list[Report]:
     """Reports on work of which nobody knows what became of it.
 
-    What was with a worker that ended is done again in some parties, and from then on alone: alone at once,
-    many partitions would wait for long where a worker was only killed. The first goes alone at once: of it
-    the worker has left a note.
+    What was with a worker that ended is done again together, then in some parties, and from then on alone:
+    where a worker was only killed, or stands still, many partitions would wait long for as many tasks. The
+    first goes alone at once: of it the worker has left a note.
     """
     first, *others = works
-    parties = min(_PARTIES, len(others) // 2) if first.attempt == 1 else 0
+    parties = min(_PARTIES.get(first.attempt, 0), len(others) // 2)
     names = ["", *(others[n % parties].key if parties else "" for n in range(len(others)))]
     return [
         Report(work, outcome, message=why, party=name, open=True)

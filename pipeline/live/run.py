@@ -223,6 +223,7 @@ class LiveRun:
             lambda partition, low: self._recovery.limit(partition, low, dispatch.messages),
             dispatch.milliseconds,
             fleet.has_room,
+            fleet.hand_over,
             stream_name=f"Kafka {self._config.topics}",
         )
         on_workers = connect(self._source, process, fleet, self.settle)

@@ -31,6 +31,7 @@ _REPLICA_LOOK_SECONDS = 1.0
 _BROKER_AWAY_SECONDS = 1.0
 _LONGEST_LOOK_SECONDS = 0.1  # between two looks at topics in which nothing comes ...
 _LOOK_SECONDS_A_PARTITION = 0.001  # ... and more where there are many: each look asks for all their ends
+_LIVELY_SECONDS_A_PARTITION = 0.0002  # while something comes
 _IDENTITY_SECONDS = 1.0
 _QUIET_IDENTITY_SECONDS = 3.0
 _ASK_SECONDS = 5.0
@@ -92,6 +93,8 @@ class KafkaRanges(Source):
         How long a record may wait before its batch goes out.
     has_room
         Says whether the worker of a partition can take so many offsets now.
+    hand_over
+        Called when all that was ready has been emitted.
     clock
         Seconds, from any beginning.
     kwargs
@@ -106,13 +109,14 @@ class KafkaRanges(Source):
         batch_limit: Callable[[Partition, int], int],
         milliseconds: float,
         has_room: Callable[[Partition, int], bool] = lambda partition, offsets: True,
+        hand_over: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         **kwargs: object,
     ) -> None:
         super().__init__(asynchronous=True, **kwargs)
         self._membership = membership
         self._make_work, self._renew, self._batch_limit = make_work, renew, batch_limit
-        self._has_room, self._clock = has_room, clock
+        self._has_room, self._hand_over, self._clock = has_room, hand_over, clock
         self._flights = itertools.count(1)
         self._patience = milliseconds / 1000
         self._look_again = 0.0
@@ -125,7 +129,7 @@ class KafkaRanges(Source):
         self._ids: dict[str, str] = {}
         self._looked_at_ids = -_IDENTITY_SECONDS
         self._asked = clock()
-        self._pause, self._soonest = 0.0, max(self._patience / 2, _TICK_SECONDS)
+        self._pause = 0.0  # between the last look at the ends and the next, s
         self.made_again: dict[str, int] = {}  # topic -> records that were there and never read
         self.set_aside: dict[Partition, str] = {}  # partitions that cannot be read, and why
         self.lasting = NowAndThen(log, clock)
@@ -133,6 +137,11 @@ class KafkaRanges(Source):
     async def _run(self) -> None:
         await self.look()
         await asyncio.sleep(min(self._pause, _QUIET_TICK_SECONDS) if self._is_quiet else _TICK_SECONDS)
+
+    @property
+    def _soonest(self) -> float:
+        """The shortest time between two looks at the ends, s."""
+        return max(self._patience / 2, _TICK_SECONDS, len(self.progress) * _LIVELY_SECONDS_A_PARTITION)
 
     @property
     def _is_quiet(self) -> bool:
@@ -153,14 +162,20 @@ class KafkaRanges(Source):
             self._membership.reconnect()
             await asyncio.sleep(_BROKER_AWAY_SECONDS)
             return
+        try:
+            await self._send_what_is_ready()
+        finally:
+            self._hand_over()
+        if drained:
+            self._targets = None
+            self._reached.set()
+
+    async def _send_what_is_ready(self) -> None:
         for retry in self._due_retries():
             await self._send(retry)
         for partition in self._waiting_longest():
             if (work := self._ready(partition)) is not None:
                 await self._send(work)
-        if drained:
-            self._targets = None
-            self._reached.set()
 
     async def _send(self, work: Work) -> None:
         await asyncio.gather(*self._emit(work))

@@ -69,6 +69,7 @@ class Stage:
         self.now, self.broker, self.room = 100.0, MadeUp(lengths), True
         self.recovery = Recovery(clock=lambda: self.now)
         self.sent: list[Work] = []
+        self.handed: list[int] = []  # how many had been sent when what was ready was handed over
         self.times: list[float] = []
         self.source = KafkaRanges(
             self.broker,
@@ -77,6 +78,7 @@ class Stage:
             lambda place, low: self.recovery.limit(place, low, LIMIT),
             PATIENCE * 1000,
             lambda place, offsets: self.room,
+            lambda: self.handed.append(len(self.sent)),
             clock=lambda: self.now,
         )
         self.source.sink(self._take)
@@ -115,6 +117,22 @@ def test_a_small_batch_waits_for_as_long_as_patience_says_and_a_full_one_not() -
         stage.broker.lengths[PLACES[0]] = 5
         await stage.pass_time(3 * STEP)
         assert [(work.partition, work.high) for work in stage.sent[1:]] == [(PLACES[0], 5)]
+
+    asyncio.run(act())
+
+
+def test_what_is_ready_at_one_look_is_handed_over_together_also_when_the_look_fails() -> None:
+    async def act() -> None:
+        stage = Stage(dict.fromkeys(PLACES, LIMIT))
+        await stage.pass_time(STEP)
+        assert stage.handed == [len(PLACES)]
+        stage.sent.clear()
+        stage = Stage(dict.fromkeys(PLACES, LIMIT))
+        polls = iter([set(PLACES), set(PLACES)])
+        stage.broker.poll = lambda: next(polls)  # of the second piece of work nobody answers
+        with pytest.raises(RuntimeError):
+            await stage.pass_time(STEP)
+        assert stage.handed == [2]
 
     asyncio.run(act())
 
