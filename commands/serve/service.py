@@ -131,11 +131,14 @@ class Service:
 
     def _looked(self, who: User, request: Request, registry: Registry) -> Answer | None:
         """The answer to who only looks."""
+        from pipeline.clients.status import suspended_channels
+
         done = partial(Answer, id=request.id, done=True)
         about = (self._settings, self._archive, registry, who.name, who.role, request)
         if request.action == "list":
             use = use_of(who.name, registry.definitions.values(), self._delivered.newest())
-            return done(text=f"{listed(who.name, who.role, registry)}\n{use.beside(who.limits)}")
+            stopped = suspended_channels(self._settings, [self._settings.group])
+            return done(text=f"{listed(who.name, who.role, registry, stopped)}\n{use.beside(who.limits)}")
         if request.action == "diff":
             with self._reading:
                 return done(text=difference_told(*about))
