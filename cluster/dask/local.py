@@ -31,6 +31,10 @@ SETTINGS: dict[str, Any] = {
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": 0.95,
     "distributed.worker.profile.enabled": False,  # looks at every thread 100 times a second
+    # What wakes every process up for nothing: work is pinned, and has one copy.
+    "distributed.admin.tick.interval": "500ms",  # by which an event loop is said to stand still; 20 ms
+    "distributed.scheduler.work-stealing": False,
+    "distributed.scheduler.active-memory-manager.start": False,
 }
 # Read whenever a worker begins or ends, long after the cluster has been made.
 LATER: dict[str, Any] = {
