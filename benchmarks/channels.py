@@ -18,6 +18,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,7 +129,8 @@ class Crowd:
     """What a crowd of channels and partitions has shown."""
 
     phases: list[Phase] = field(default_factory=list)
-    idle: dict[str, float] = field(default_factory=dict)  # process -> % of a core
+    busy: dict[str, float] = field(default_factory=dict)  # process -> % of a core
+    idle: dict[str, float] = field(default_factory=dict)
     threads: dict[str, int] = field(default_factory=dict)
     handles: dict[str, int] = field(default_factory=dict)
 
@@ -156,8 +158,10 @@ def crowd(
 def _crowd(bootstrap: str, load: Load, channels: int) -> Crowd:
     wire = Wire(bootstrap, TOPICS[0], "channel.watched", TOPICS[1:])
     make_targets(bootstrap, [wire.channel])
+    warm = load.warm // len(TOPICS)
+    few = load.packets[: max(1, warm // load.partitions)]  # so each partition gets some
     for topic in TOPICS:
-        fill(bootstrap, topic, load.packets, load.warm // len(TOPICS), load.partitions)
+        fill(bootstrap, topic, few, warm, load.partitions)
     quiet = {f"c{index:04d}": _channel(index) for index in range(COUNTS[0], COUNTS[0] + channels - 1)}
     watched = {"watched": ChannelConfig(filter="real_bogus", parameters={"rb_min": 0})}
     pattern = "^ztf_2023101[1-5]_programid1$"
@@ -166,10 +170,11 @@ def _crowd(bootstrap: str, load: Load, channels: int) -> Crowd:
     with local_cluster(workers=WORKERS) as cluster, Watch(wire) as watch:
 
         def feed(_: object) -> None:
-            watch.send(load)
+            found.busy = _shares(cluster, lambda: watch.send(load))
             found.phases.append(Phase("nothing", watch.so_far()))
             _look(found, cluster)
-            found.idle = _idle(cluster)
+            time.sleep(2.0)
+            found.idle = _shares(cluster, lambda: time.sleep(_IDLE_SECONDS))
             for name, strike in STRIKES.items():
                 threading.Timer(1.0 + _STRUCK_AFTER_SECONDS, strike, [cluster]).start()
                 watch.send(load)
@@ -193,13 +198,13 @@ def _processes(cluster: LocalCluster) -> dict[str, int]:
     return {"coordinator": os.getpid()} | {f"worker {n}": pid for n, pid in enumerate(_pids(cluster))}
 
 
-def _idle(cluster: LocalCluster) -> dict[str, float]:
-    """Each process's share of a core while nothing comes, %."""
-    time.sleep(2.0)
-    before = {name: cpu_seconds(pid) for name, pid in _processes(cluster).items()}
-    time.sleep(_IDLE_SECONDS)
+def _shares(cluster: LocalCluster, act: Callable[[], None]) -> dict[str, float]:
+    """Each process's share of a core while something is done, %."""
+    before, began = {name: cpu_seconds(pid) for name, pid in _processes(cluster).items()}, time.monotonic()
+    act()
+    seconds = time.monotonic() - began
     after = {name: cpu_seconds(pid) for name, pid in _processes(cluster).items()}
-    return {name: 100 * (after[name] - before[name]) / _IDLE_SECONDS for name in before}
+    return {name: 100 * (after[name] - before[name]) / seconds for name in before}
 
 
 def _kill(cluster: LocalCluster) -> None:
@@ -226,10 +231,11 @@ def _show(found: Crowd) -> None:
         table.add_row(phase.name, f"{len(phase.seconds):,}", *points)
     people.print(table)
     table = Table(title="Processes")
-    for column in ("", "idle, % of a core", "threads", "handles"):
+    for column in ("% of a core", "busy", "idle", "threads", "handles"):
         table.add_column(column, justify="right" if column else "left")
     for name, percent in found.idle.items():
-        table.add_row(name, f"{percent:.1f}", str(found.threads[name]), str(found.handles[name]))
+        busy = f"{found.busy[name]:.0f}"
+        table.add_row(name, busy, f"{percent:.1f}", str(found.threads[name]), str(found.handles[name]))
     people.print(table)
     quiet, *struck = found.phases
     _verdict("half of the alerts within", float(np.percentile(quiet.seconds, 50)), "p50", " s")
