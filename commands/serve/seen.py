@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pipeline.access.roles import COLLABORATION, Role
@@ -78,7 +77,7 @@ def readable(settings: RunConfig, registry: Registry, user: str, role: Role, nam
     return found
 
 
-def listed(user: str, role: Role, registry: Registry, suspended: Mapping[str, str]) -> str:
+def listed(user: str, role: Role, registry: Registry) -> str:
     """One's own channels, and those that one may read.
 
     Parameters
@@ -87,23 +86,18 @@ def listed(user: str, role: Role, registry: Registry, suspended: Mapping[str, st
         Who, and as what.
     registry
         The registry.
-    suspended
-        The channels that do not run now, and why: only their owners are told why.
     """
     seen = [one for one in registry.definitions.values() if may_read(user, role, one)]
-    return "\n".join(_line(one, user, suspended) for one in seen) or "no channels"
+    return "\n".join(_line(one, user) for one in seen) or "no channels"
 
 
-def _line(one: Definition, user: str, suspended: Mapping[str, str]) -> str:
+def _line(one: Definition, user: str) -> str:
     waits = (
         f"; an operator is asked: {one.asks}"
         if one.asks and one.owned_by == user and one.state != "retired"
         else ""
     )
-    stopped = ", suspended" if one.name in suspended else ""
-    if stopped and one.owned_by == user:
-        stopped += f" ({suspended[one.name]})"
-    return f"{one.name}: {one.state}{stopped}, {one.written}{waits}"
+    return f"{one.name}: {one.state}, {one.written}{waits}"
 
 
 def shown(definition: Definition) -> str:

@@ -29,7 +29,7 @@ from pipeline.broker.partition import Partition
 from pipeline.live.heard import Heard, Taken
 from pipeline.live.slots import Slots
 from pipeline.worker.slot import transactional_id
-from pipeline.worker.work import Outcome, Report, Work
+from pipeline.worker.work import Report, Work, again_together
 from schemas.errors import ZadsError
 
 log = logging.getLogger(__name__)
@@ -108,6 +108,8 @@ class Fleet:
         self._fewer_offsets, self._fewer_until = offsets, 0.0  # where a full task was too much
         self._threads: dict[str, int] = {}  # address of each worker that is there -> task threads
         self._heard, self._silent = Heard(), set[str]()
+        self._ready, self._beginning = set[str](), set[str]()  # who has slot and code, or is getting them
+        self._loads: tuple[Callable[..., None], tuple[Any, ...]] | None = None  # called first on each worker
         self.taken: dict[str, Taken] = {}  # address -> what its worker takes of its machine
         self._homes: dict[Partition, str] = {}
         self._load: Counter[str] = Counter()  # address -> partitions that have it as their home
@@ -151,8 +153,10 @@ class Fleet:
     async def prepare(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call `function` on each worker that is there; returns when all have, or after some seconds.
 
-        The first batches then find everything loaded. What fails here will fail, and be said, there.
+        The first batches then find everything loaded. What fails here will fail, and be said, there. Workers
+        that come later do so before they get work.
         """
+        self._loads = function, arguments
         if self._slots is not None:
             await asyncio.gather(*(self._slots.of(address, self._call) for address in self._threads))
         calls = [self._submit(address, function, *arguments) for address in self._threads]
@@ -218,8 +222,7 @@ class Fleet:
             return await self._reports(function, bundle)
         slot, why = await self._slots.of(address, self._call)
         if why:
-            words = f"worker {address} has no slot: {why}"
-            return [Report(work, "retry", message=words) for work in works]
+            return again_together(works, f"worker {address} has no slot: {why}")
         self._sent.add(bundle)
         reports = await self._reports(function, bundle, slot)
         left_open = [report for report in reports if report.open]
@@ -250,7 +253,7 @@ class Fleet:
         try:
             future = self._submit(address, function, works, *slot, key=works[0].key)
         except Exception as error:  # of a client whose scheduler has just gone
-            return _open(works, "retry", f"the work cannot be handed on: {error}")
+            return again_together(works, f"the work cannot be handed on: {error}", is_open=True)
         answer = asyncio.ensure_future(future.result())
         gone = asyncio.ensure_future(self._gone(address))
         try:
@@ -260,9 +263,9 @@ class Fleet:
             if answer in done:
                 return _answer(answer, works)
             if gone in done:
-                return _open(works, "died", f"worker {address} ended")
+                return _died(works, f"worker {address} ended")
             await self._end(address)
-            return _open(works, "died", f"overran {self._batch_seconds:g} s; its worker was ended")
+            return _died(works, f"overran {self._batch_seconds:g} s; its worker was ended")
         finally:
             gone.cancel()
             if not answer.done():
@@ -270,7 +273,7 @@ class Fleet:
                 if future.client.status == "running":
                     await future.client.cancel([future], force=True)
 
-    async def _call(self, address: str, function: Callable[..., str], *arguments: Any) -> str:
+    async def _call(self, address: str, function: Callable[..., str | None], *arguments: Any) -> str:
         """What a worker answers, or why it does not."""
         if address not in self._threads:
             return "it is not there"
@@ -283,7 +286,7 @@ class Fleet:
             await asyncio.wait({answer, gone}, timeout=_OPEN_SECONDS, return_when="FIRST_COMPLETED")
             if not answer.done():
                 return "it does not answer"
-            return answer.result()
+            return answer.result() or ""
         except (Exception, asyncio.CancelledError) as error:
             if not answer.done():  # it is we who are cancelled
                 raise
@@ -358,6 +361,33 @@ class Fleet:
             async with self._changed:
                 self._threads = threads
                 self._changed.notify_all()
+        self._welcome_newcomers()
+
+    def _welcome_newcomers(self) -> None:
+        if self._slots is None and self._loads is None:  # there is nothing to begin with
+            self._ready = set(self._threads)
+            return
+        self._ready &= self._threads.keys()
+        for address in self._threads.keys() - self._ready - self._beginning:
+            self._beginning.add(address)
+            task = asyncio.create_task(self._welcome(address))
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+
+    async def _welcome(self, address: str) -> None:
+        """A worker that has come gets partitions once it has its slot and our code; until then others do."""
+        try:
+            why = (await self._slots.of(address, self._call))[1] if self._slots is not None else ""
+            if not why and self._loads is not None:
+                function, arguments = self._loads
+                why = await self._call(address, function, *arguments)
+            if not why and address in self._threads:
+                self._ready.add(address)
+            elif address in self._threads:
+                log.debug("worker %s is not ready: %s", address, why)
+                await asyncio.sleep(_ANSWER_SECONDS)
+        finally:
+            self._beginning.discard(address)
 
     def _tell_silent(self, silent: set[str]) -> None:
         """Others do the work of a worker that stands still; it is fenced, so it may go on at any time."""
@@ -391,8 +421,9 @@ class Fleet:
     def home(self, partition: Partition) -> str:
         """The worker that this partition is pinned to; another when that is gone or has far more to do."""
         load, home = self._load, self._homes.get(partition)
-        least = min(self._threads, key=lambda address: load[address])
-        if home not in self._threads or load[home] > load[least] + 1:
+        able = self._ready or self._threads.keys()
+        least = min(able, key=lambda address: load[address])
+        if home is None or home not in able or load[home] > load[least] + 1:
             if home is not None:
                 load[home] -= 1
             self._homes[partition] = home = least
@@ -439,16 +470,16 @@ def _answer(answer: asyncio.Future[Any], works: list[Work]) -> list[Report]:
         return answer.result()
     except (KilledWorker, asyncio.CancelledError) as error:
         log.debug("%s: %s", works[0].key, error)
-        return _open(works, "died", "its worker ended")
+        return _died(works, "its worker ended")
     except Exception as error:  # process() itself never raises: this is Dask failing to run it
         log.debug("batch %s could not be run: %s", works[0].key, error)
-        return _open(works, "retry", f"{type(error).__name__}: {error}")
+        return again_together(works, f"{type(error).__name__}: {error}", is_open=True)
 
 
-def _open(works: Sequence[Work], outcome: Outcome, why: str) -> list[Report]:
-    """Reports on work of which nobody knows what became of it.
+def _died(works: Sequence[Work], why: str) -> list[Report]:
+    """Reports on work whose worker has ended, so that nobody knows what became of it.
 
-    What was with a worker that ended is done again together, then in some parties, and from then on alone:
+    It is done again together, then in some parties, and from then on alone:
     where a worker was only killed, or stands still, many partitions would wait long for as many tasks. The
     first goes alone at once: of it the worker has left a note.
     """
@@ -456,7 +487,7 @@ def _open(works: Sequence[Work], outcome: Outcome, why: str) -> list[Report]:
     parties = min(_PARTIES.get(first.attempt, 0), len(others) // 2)
     names = ["", *(others[n % parties].key if parties else "" for n in range(len(others)))]
     return [
-        Report(work, outcome, message=why, party=name, open=True)
+        Report(work, "died", message=why, party=name, open=True)
         for work, name in zip(works, names, strict=True)
     ]
 

@@ -112,7 +112,8 @@ class Recovery:
             return Resume(_BACKOFF_SECONDS)
         if report.outcome == "retry":
             backoff = _BACKOFF_SECONDS * 2 ** min(work.attempt, 10)
-            return Again(_anew(work), min(backoff, _LONGEST_BACKOFF_SECONDS))
+            anew = replace(_anew(work), party=report.party)
+            return Again(anew, min(backoff, _LONGEST_BACKOFF_SECONDS))
         if report.outcome == "too much":
             return self._halved(work, work.high + _TOO_MUCH_SPANS * (work.high - work.low))
         if report.outcome == "output":

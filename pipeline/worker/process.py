@@ -9,6 +9,7 @@ committed, nothing of it is, and its halves are tried.
 from __future__ import annotations
 
 import logging
+import resource
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -40,7 +41,7 @@ from pipeline.worker.running import RunningNote, scratch_folder
 from pipeline.worker.slot import Slot, Slots
 from pipeline.worker.tally import tally
 from pipeline.worker.verdicts import Failed, Refusal, Verdicts
-from pipeline.worker.work import Refused, Report, Work
+from pipeline.worker.work import Refused, Report, Work, again_together
 from schemas.avro.framing import schema_source
 from schemas.errors import NoSchemaSource
 
@@ -59,11 +60,14 @@ def prepare(channels: bytes, schemas: str) -> None:
 
 @cache
 def _begin() -> None:
-    """Once in each worker: log in the form that is asked for, and have Dask told what we hold."""
+    """Once in each worker: log in the form that is asked for, have Dask told what we hold, and be allowed as
+    many open files as the system lets anybody have: each partition's client takes some."""
     if logs.wanted():
         logs.log_as_json(logging.WARNING)
     with suppress(ValueError):  # not in a worker
         get_worker().metrics["zads"] = _held
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _held(_: Worker) -> dict[str, int]:
@@ -101,7 +105,7 @@ def process(works: Sequence[Work], slot: str) -> list[Report]:
     _begin()
     _lanes.begin_bundle()
     if _slots.get(slot) is None and not all(work.own_slot for work in works):
-        return [Report(work, "retry", message=f"slot {slot} is not open here", open=True) for work in works]
+        return again_together(works, f"slot {slot} is not open here", is_open=True)
     note = RunningNote(works[0])  # one names the filter that is running; the others are just done again
     if (culprit := note.left_by_an_attempt_before()) is not None:
         note.remove()

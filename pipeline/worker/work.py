@@ -6,6 +6,7 @@ descriptor is a few hundred bytes whatever the alerts weigh.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -156,3 +157,19 @@ class Report:
     waited: float | None = None  # the first record, from when it was written to its commit, s
     party: str = ""  # of the next attempt
     open: bool = False  # whoever asks must fence the slot first: its transaction may be open, or committed
+
+
+def again_together(works: Sequence[Work], why: str, is_open: bool = False) -> list[Report]:
+    """Reports on work that could not be begun for a reason that may pass, and is none of its own.
+
+    Parameters
+    ----------
+    works
+        What went to a worker as one task, and is to go as one again.
+    why
+        The reason.
+    is_open
+        Whether somebody may have begun it all the same.
+    """
+    party = works[0].key if len(works) > 1 else ""
+    return [Report(work, "retry", message=why, party=party, open=is_open) for work in works]

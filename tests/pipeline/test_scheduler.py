@@ -6,6 +6,7 @@ A made-up broker (a length for each partition) and made-up workers; time passes 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -384,6 +385,56 @@ def test_partitions_are_spread_evenly_and_move_only_where_they_must(
             assert homes(fleet, number) == settled, "they move without need"
             loads = [settled.count(address) for address in there]
             assert max(loads) - min(loads) <= 1, "not balanced"
+
+    asyncio.run(act())
+
+
+class SlotsThat:
+    """Open the slot of a worker when a test lets them."""
+
+    def __init__(self) -> None:
+        self.let, self.asked = dict[str, str](), Counter[str]()
+
+    async def of(self, address: str, call: object) -> tuple[str, str]:
+        self.asked[address] += 1
+        while address not in self.let:
+            await asyncio.sleep(0)
+        why = self.let[address]
+        return ("", why) if why else (f"slot of {address}", "")
+
+
+def test_a_worker_gets_partitions_when_it_has_its_slot_and_others_do_its_part_until_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that was killed comes back within seconds: what it was given at once waited until it had loaded."""
+    monkeypatch.setattr("pipeline.live.fleet._ANSWER_SECONDS", 0.01)
+    scheduler, slots = Scheduler(), SlotsThat()
+
+    async def look(fleet: Fleet, there: str, wanted: str) -> None:
+        """Look until the partitions are where they are wanted, and then stay there."""
+        scheduler.there, stays = set(there), 0
+        async with asyncio.timeout(30):
+            while stays < 5:
+                scheduler.heard = {address: scheduler.heard.get(address, 0) + 1 for address in there}
+                await fleet.look()
+                await asyncio.sleep(0.005)
+                stays = stays + 1 if set(homes(fleet, 4)) == set(wanted) else 0
+
+    async def act() -> None:
+        fleet = Fleet(scheduler, 60, 2, LIMIT, slots=slots)
+        await look(fleet, "ab", wanted="ab")  # nobody is ready: somebody has to have them
+        slots.let["a"] = ""
+        await look(fleet, "ab", wanted="a")
+        slots.let["b"] = "no broker answers"
+        await look(fleet, "ab", wanted="a")
+        slots.let["b"] = ""
+        await look(fleet, "ab", wanted="ab")  # who could not have one is asked again
+        assert slots.asked["a"] == 1
+        del slots.let["a"]
+        await look(fleet, "b", wanted="b")
+        await look(fleet, "ab", wanted="b")  # one that comes back begins anew
+        slots.let["a"] = ""
+        await look(fleet, "ab", wanted="ab")
 
     asyncio.run(act())
 

@@ -27,14 +27,14 @@ from cluster.kafka.broker import Broker
 from pipeline.broker.partition import Partition
 from pipeline.broker.profile import SERVERS
 from pipeline.channels.config import ChannelConfig, RunConfig, channel_set
-from pipeline.live.fleet import Fleet, Process, _open
+from pipeline.live.fleet import Fleet, Process, _died
 from pipeline.live.recovery import Recovery
 from pipeline.live.slots import Slots, fence_slot
 from pipeline.worker.deliver import UNREADABLE, Outgoing
 from pipeline.worker.evaluate import Evaluator
 from pipeline.worker.process import _halves
 from pipeline.worker.verdicts import Refusal, Verdicts
-from pipeline.worker.work import Report, Work
+from pipeline.worker.work import Report, Work, again_together
 from tests.pipeline import packets as small
 from tests.pipeline.night import night
 
@@ -323,7 +323,7 @@ def test_what_was_with_a_worker_that_died_is_done_again_together_then_in_parties
     recovery, bundles = Recovery(), [[work(n) for n in range(number)]]
     tasks = []  # of each attempt: how many pieces of work each of them has
     for _ in range(4):
-        again = [recovery.after(one).work for some in bundles for one in _open(some, "died", "it ended")]
+        again = [recovery.after(one).work for some in bundles for one in _died(some, "it ended")]
         bundles = [[one] for one in again if one.kin is None]
         bundles += [[one for one in again if one.kin == kin] for kin in {one.kin for one in again} - {None}]
         tasks.append(sorted(map(len, bundles)))
@@ -333,6 +333,20 @@ def test_what_was_with_a_worker_that_died_is_done_again_together_then_in_parties
     assert number < 20 or len(in_parties) == 2 + 8
     assert max(in_parties) <= max(2, math.ceil((number - 2) / 8))
     assert alone == [[1] * number] * 2
+
+
+@pytest.mark.parametrize("number", [1, 2, 160])
+def test_work_that_could_not_be_begun_goes_together_again_however_often(number: int) -> None:
+    """A worker without a slot is no fault of the work: alone, 160 partitions would wait for 160 tasks."""
+    recovery, bundle = Recovery(), [work(n) for n in range(number)]
+    for attempt in range(2, 9):
+        again = [recovery.after(report) for report in again_together(bundle, "no slot")]
+        bundle = [one.work for one in again]
+        assert len({one.seconds for one in again}) == 1
+        assert {one.attempt for one in bundle} == {attempt}
+        kin = {one.kin for one in bundle}
+        assert len(kin) == 1
+        assert (None in kin) == (number == 1)
 
 
 class Numbers:
