@@ -140,6 +140,8 @@ class Filter:
         `band:g=0.7,else=0.65`. Raises BadParameter for a name it has not, or a value of another kind.
         """
         made = replace(self, values=with_values(self.name, self.parameters, self.values, values))
+        if "version" in self.__dict__:  # of the code as it was read, whatever has become of it since
+            made.__dict__["version"] = self.version
         made._check_tables()
         return made
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -41,15 +42,23 @@ def listing(config: Config = None, bootstrap: Bootstrap = None, as_json: Json = 
     Example: `zads channel list`
     """
     from commands.channel.ask import asked
+    from pipeline.clients.status import suspended_channels
 
     settings = settings_of(config, bootstrap_servers=bootstrap)
     if asked(settings, "list"):
         return
     found = registry_of(settings).definitions
+    stopped = suspended_channels(settings, [settings.group]) if found else {}
     if as_json:
-        print(to_json([_plain(found[name]) for name in sorted(found)], indent=2))
+        each = [_plain(found[name]) | {"suspended": stopped.get(name, "")} for name in sorted(found)]
+        print(to_json(each, indent=2))
     elif found:
-        Console().print(_table([found[name] for name in sorted(found)]))
+        Console().print(_table([found[name] for name in sorted(found)], stopped))
+        for name in sorted(stopped.keys() & found.keys()):
+            words = (
+                f"{name} is suspended in the run: {stopped[name]}; `zads channel gaps` tells what it misses"
+            )
+            people.print(escape(words), style="red", soft_wrap=True)
         for one in (
             found[name] for name in sorted(found) if found[name].asks and found[name].state != "retired"
         ):
@@ -109,12 +118,14 @@ def parameters_text(definition: Definition) -> str:
     return " ".join(f"{name}={text_of(value)}" for name, value in definition.parameters.items())
 
 
-def _table(every: list[Definition]) -> Table:
+def _table(every: list[Definition], suspended: Collection[str]) -> Table:
     from commands.channel.gate import expected
 
     table = Table("channel", "state", "filter", "parameters", "alerts a night", "rev", "owner", box=None)
     for one in every:
-        state = f"[{_COLOURS.get(one.state, 'dim')}]{one.state}"
+        state = (
+            "[red]suspended" if one.name in suspended else f"[{_COLOURS.get(one.state, 'dim')}]{one.state}"
+        )
         told = (one.filter, parameters_text(one), expected(one.report), str(one.revision), one.owner)
         table.add_row(f"[bold]{one.name}", state, *map(escape, told))
     return table

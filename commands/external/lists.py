@@ -28,7 +28,7 @@ from commands.external.catalogues import (
 from filters.catalogues.description import Description, describe
 from filters.catalogues.objects import ROWS
 from filters.external import Store
-from filters.external.store import ExternalError
+from filters.external.store import ExternalError, kinds_of
 from schemas.errors import near_names
 
 NAME, OBJECT = "name", "objectid"
@@ -146,6 +146,7 @@ def edit_list(
         For a column or row that it has not, for a name that several rows have, for a row without a place or
         radius, and for a list whose rows have no names.
     """
+    _refuse_catalogue(name, store)
     store.refuse_other(name, {"watchlist"})
     now = content(store, name)
     if not now.key:
@@ -164,6 +165,16 @@ def edit_list(
     whole = kept.reset_index(drop=True)
     check(whole, now.options)
     return add_list(whole, name, store, origin=now.origin, owner=owner, **now.options)
+
+
+def _refuse_catalogue(name: str, store: Store) -> None:
+    """Raise ExternalError for a catalogue that is no list of targets, and tell how it becomes one."""
+    if kinds_of(store.about(name)) == {"catalogue"}:
+        raise ExternalError(
+            f"'{name}' is a catalogue, not a watchlist, whose rows can be edited; nothing was changed",
+            hint="add the file by `zads watchlist add` (in Python: add_catalogue(…, listed=True)),"
+            f" under another name or after `zads catalogue remove {name}`",
+        )
 
 
 def reach(about: Description) -> str:

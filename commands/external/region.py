@@ -8,8 +8,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from commands.external.catalogue import Root
-from commands.shared.options import people
+from commands.external.catalogue import Root, settled_externals
+from commands.shared.options import Config, people
 
 Name = Annotated[str, typer.Argument(help="What filters call it.")]
 
@@ -28,6 +28,7 @@ def add(
         str, typer.Argument(help='"cone RA DEC RADIUS", "polygon RA DEC RA DEC RA DEC …", or a MOC file.')
     ],
     root: Root = None,
+    config: Config = None,
 ) -> None:
     """Add a region, or change one; a run that reads it takes the new one within seconds.
 
@@ -36,19 +37,20 @@ def add(
     from filters.external import Store
     from filters.external.add import add_region
 
-    version = add_region(name, region, root)
-    size = Store(root).about(name)["square_degrees"]
+    where = settled_externals(root, config)
+    version = add_region(name, region, where)
+    size = Store(where).about(name)["square_degrees"]
     people.print(f"{name}: {size} square degrees, version {version}; a filter reads it as {name}.inside")
 
 
-def list_(root: Root = None) -> None:
+def list_(root: Root = None, config: Config = None) -> None:
     """List the regions.
 
     Example: `zads region list`
     """
     from filters.external import Store
 
-    store = Store(root)
+    store = Store(settled_externals(root, config))
     table = Table("region", "square degrees", "version", "made from", box=None)
     for name in store.names("region"):
         about = store.about(name)
@@ -59,12 +61,12 @@ def list_(root: Root = None) -> None:
     Console().print(table)
 
 
-def remove(name: Name, root: Root = None) -> None:
+def remove(name: Name, root: Root = None, config: Config = None) -> None:
     """Take a region away. Channels that read it are refused from then on.
 
     Example: `zads region remove lmc`
     """
     from filters.external import Store
 
-    Store(root).remove(name, "region")
+    Store(settled_externals(root, config)).remove(name, "region")
     people.print(f"{name} is gone")

@@ -11,8 +11,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from commands.external.catalogue import Root
-from commands.shared.options import Bootstrap, people, settings_of
+from commands.external.catalogue import Root, settled_externals
+from commands.shared.options import Bootstrap, Config, people, settings_of
 
 if TYPE_CHECKING:
     from filters.regions.skymap import Notice
@@ -37,6 +37,7 @@ def add(
     window: Window = 30.0,
     tests: Tests = False,
     root: Root = None,
+    config: Config = None,
 ) -> None:
     """Add maps, updates and retractions, in the order given; a run takes them within seconds.
 
@@ -44,7 +45,8 @@ def add(
     """
     from filters.external.add import add_notices
 
-    for notice in add_notices(name, [file.read_bytes() for file in files], root, window, tests):
+    where = settled_externals(root, config)
+    for notice in add_notices(name, [file.read_bytes() for file in files], where, window, tests):
         people.print(_sentence(notice))
 
 
@@ -56,6 +58,7 @@ def follow(
     until_drained: Annotated[bool, typer.Option("--until-drained", help="End with what is there.")] = False,
     tests: Tests = False,
     root: Root = None,
+    config: Config = None,
 ) -> None:
     """Add each notice that arrives, for ever. What cannot be read is said and left out.
 
@@ -64,19 +67,21 @@ def follow(
     from filters.external.add import add_notices
     from filters.regions.skymap import BadSkyMap
 
-    folder = Path(topic)
+    folder, kept = Path(topic), settled_externals(root, config)
     arriving = (
-        _of_folder(folder, until_drained) if folder.is_dir() else _of_topic(topic, bootstrap, until_drained)
+        _of_folder(folder, until_drained)
+        if folder.is_dir()
+        else _of_topic(topic, config, bootstrap, until_drained)
     )
     for where, content in arriving:
         try:
-            for notice in add_notices(name, [content], root, window, tests):
+            for notice in add_notices(name, [content], kept, window, tests):
                 people.print(_sentence(notice))
         except BadSkyMap as error:
             people.print(f"{where}: left out: {error}", style="yellow")
 
 
-def list_(name: NameOption = "skymaps", root: Root = None) -> None:
+def list_(name: NameOption = "skymaps", root: Root = None, config: Config = None) -> None:
     """List the events whose maps are in force.
 
     Example: `zads skymaps list`
@@ -84,7 +89,7 @@ def list_(name: NameOption = "skymaps", root: Root = None) -> None:
     from filters.external import Store
     from filters.regions.skymap import read_fits
 
-    store = Store(root)
+    store = Store(settled_externals(root, config))
     if name not in store.names():
         people.print(f"no sky maps in {store.root} yet: `zads skymaps add FILE`")
         return
@@ -110,10 +115,12 @@ def _of_folder(folder: Path, until_drained: bool) -> Iterator[tuple[str, bytes]]
         time.sleep(_LOOK_SECONDS)
 
 
-def _of_topic(topic: str, bootstrap: str | None, until_drained: bool) -> Iterator[tuple[str, bytes]]:
+def _of_topic(
+    topic: str, config: Path | None, bootstrap: str | None, until_drained: bool
+) -> Iterator[tuple[str, bytes]]:
     from pipeline.broker.listen import listen
 
-    settings: Any = settings_of(None, bootstrap_servers=bootstrap)
+    settings: Any = settings_of(config, bootstrap_servers=bootstrap)
     for one in listen(topic, settings.bootstrap_servers, until_drained, **settings.client):
         yield f"{one.topic}/{one.partition}/{one.offset}", one.raw
 

@@ -7,8 +7,8 @@ import binascii
 import json
 import re
 import threading
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,16 @@ from commands.external.lists import Content, add_list, content, edit_list
 from commands.serve.models import Models
 from commands.serve.seen import Refused
 from filters.expressions.syntax import with_heads
-from filters.external.store import Access, Store, is_owned, kinds_of, owned, refuse_name, seen_by
+from filters.external.store import (
+    KEPT_DAYS,
+    Access,
+    Store,
+    is_owned,
+    kinds_of,
+    owned,
+    refuse_name,
+    seen_by,
+)
 from filters.values import as_json
 from pipeline.access.lists import MOST_SEEN, FilePart, ListRequest
 from pipeline.access.requests import ANSWER_BYTES, Answer
@@ -133,6 +142,35 @@ class Lists:
         """Take away files that nobody has finished; users, and what to tell them."""
         return self._uploads.expire()
 
+    def forget(
+        self, definitions: Callable[[], Iterable[Definition]], now: float | None = None
+    ) -> list[tuple[str, str]] | None:
+        """Remove old versions of users' lists and models that no channel names.
+
+        Parameters
+        ----------
+        definitions
+            Gives the channels there are; what a retired one names is not needed.
+        now
+            As of `Store.forget`.
+
+        Returns
+        -------
+        list of (str, str), or None
+            Owners, and what to tell them; None where somebody is changing a list: nobody waits for that.
+        """
+        with _unless_held(self._writing, self._large) as free:
+            if not free:
+                return None
+            needed = _needed(one for one in definitions() if one.state != "retired")
+            told = []
+            for store in (self._store, model_store(self._store.root)):
+                for name in (one for one in store.names() if store.owner(one)):
+                    if gone := store.forget(name, needed.get(name, ()), now):
+                        words = f"{name}: versions that were not in use for {KEPT_DAYS} days are removed:"
+                        told.append((store.owner(name), f"{words} {', '.join(gone)}"))
+            return told
+
     def _file(self, user: str, request: ListRequest) -> bytes:
         """The file that a request is about. Raises Refused, UploadError."""
         if request.file_hash:
@@ -238,6 +276,29 @@ class Lists:
         name = mine if mine in self._store.names() else named
         self._store.current(name)
         return name
+
+
+@contextmanager
+def _unless_held(*locks: threading.Lock) -> Iterator[bool]:
+    """Within the block the locks are held, where nobody else holds one of them: whether they are."""
+    with ExitStack() as held:
+        for lock in locks:
+            if not lock.acquire(blocking=False):
+                yield False
+                return
+            held.callback(lock.release)
+        yield True
+
+
+def _needed(definitions: Iterable[Definition]) -> dict[str, set[str]]:
+    """Name -> the versions that channels name: lists as they were tried with, models as they are asked."""
+    needed: dict[str, set[str]] = {}
+    for one in definitions:
+        tried = (one.report or {}).get("of", {}).get("external", {})
+        asked = (pinned.split("@") for pinned in one.models.values())
+        for name, version in (*one.external.items(), *tried.items(), *asked):
+            needed.setdefault(name, set()).add(version)
+    return needed
 
 
 def _checked(request: ListRequest, raw: bytes) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from pipeline.access.roles import COLLABORATION, Role
@@ -77,7 +78,7 @@ def readable(settings: RunConfig, registry: Registry, user: str, role: Role, nam
     return found
 
 
-def listed(user: str, role: Role, registry: Registry) -> str:
+def listed(user: str, role: Role, registry: Registry, suspended: Mapping[str, str]) -> str:
     """One's own channels, and those that one may read.
 
     Parameters
@@ -86,18 +87,23 @@ def listed(user: str, role: Role, registry: Registry) -> str:
         Who, and as what.
     registry
         The registry.
+    suspended
+        The channels that do not run now, and why: only their owners are told why.
     """
     seen = [one for one in registry.definitions.values() if may_read(user, role, one)]
-    return "\n".join(_line(one, user) for one in seen) or "no channels"
+    return "\n".join(_line(one, user, suspended) for one in seen) or "no channels"
 
 
-def _line(one: Definition, user: str) -> str:
+def _line(one: Definition, user: str, suspended: Mapping[str, str]) -> str:
     waits = (
         f"; an operator is asked: {one.asks}"
         if one.asks and one.owned_by == user and one.state != "retired"
         else ""
     )
-    return f"{one.name}: {one.state}, {one.written}{waits}"
+    stopped = ", suspended" if one.name in suspended else ""
+    if stopped and one.owned_by == user:
+        stopped += f" ({suspended[one.name]})"
+    return f"{one.name}: {one.state}{stopped}, {one.written}{waits}"
 
 
 def shown(definition: Definition) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,7 @@ MOST_BEYOND = 5
 """Channels of a user that may wait for an operator because they are too many."""
 MOST_ALERTS_PER_HOUR = 1000
 """Of one channel that a user owns, unless an operator has given it more."""
+_FORGETS_SECONDS = 3600.0
 _READERS = 4
 """Requests that may read nights of the archive at once; what reads none does not wait for them."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,59}")
@@ -74,6 +76,7 @@ class Service:
         self._reading = threading.Semaphore(_READERS)
         self._lists = Lists(settings, archive, self._reading)
         self.shared = 0
+        self._forgot: float | None = None  # when it last looked for old versions
 
     def answer(self, user: str, raw: bytes, users: Mapping[str, User]) -> Answer:
         """Do what a record of a user's requests asks for, or say why not.
@@ -116,8 +119,14 @@ class Service:
             return Answer(id=request.id, done=False, text="the service has failed on this request")
 
     def expire(self) -> list[tuple[str, str]]:
-        """Take away files that nobody has finished; users, and what to tell them."""
-        return self._lists.expire()
+        """Take away files that nobody has finished, and now and then old versions of lists and models that
+        nothing needs; users, and what to tell them. Raises BrokerError."""
+        told = self._lists.expire()
+        if self._forgot is None or time.monotonic() - self._forgot > _FORGETS_SECONDS:
+            gone = self._lists.forget(lambda: self._registry.read().definitions.values())
+            told += gone or []
+            self._forgot = self._forgot if gone is None else time.monotonic()
+        return told
 
     def _of_list(self, who: User, request: ListRequest) -> Answer:
         answer = self._lists.answer(who.name, who.role, request)
@@ -131,11 +140,14 @@ class Service:
 
     def _looked(self, who: User, request: Request, registry: Registry) -> Answer | None:
         """The answer to who only looks."""
+        from pipeline.clients.status import suspended_channels
+
         done = partial(Answer, id=request.id, done=True)
         about = (self._settings, self._archive, registry, who.name, who.role, request)
         if request.action == "list":
             use = use_of(who.name, registry.definitions.values(), self._delivered.newest())
-            return done(text=f"{listed(who.name, who.role, registry)}\n{use.beside(who.limits)}")
+            stopped = suspended_channels(self._settings, [self._settings.group])
+            return done(text=f"{listed(who.name, who.role, registry, stopped)}\n{use.beside(who.limits)}")
         if request.action == "diff":
             with self._reading:
                 return done(text=difference_told(*about))

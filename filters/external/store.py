@@ -15,7 +15,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -28,7 +29,9 @@ from schemas.surveys.registry import SURVEYS
 
 FILE = "zads.json"
 NAME = re.compile(r"[a-z][a-z0-9_]{0,90}")
-_CURRENT, _ACCESS = "current", "access.json"
+_CURRENT, _ACCESS, _LEFT = "current", "access.json", ".left-"
+KEPT_DAYS = 30
+"""So long a version of a user's list or model is kept that is not in use, and that no channel names."""
 _RESERVED = {"coords": "", "annotations": "", "skymaps": "skymaps"}
 """Names that filters know without anybody adding them -> the only kind that may have one."""
 _IN_WORDS = {"skymaps": "collection of sky maps"}
@@ -172,7 +175,10 @@ class Store:
         if self._hidden(name) or not (self.root / name / chosen / FILE).is_file():
             self.current(name)
             known = ", ".join(self.versions(name))
-            raise NoSuchExternal(f"'{name}' has no version {chosen} (there are {known})")
+            old = f"of users' lists and models, versions are kept for {KEPT_DAYS} days after their use"
+            raise NoSuchExternal(
+                f"'{name}' has no version {chosen} (there are {known})", hint=old if is_owned(name) else None
+            )
         return self.root / name / chosen
 
     def about(self, name: str, version: str = "") -> dict[str, Any]:
@@ -252,9 +258,47 @@ class Store:
     def use(self, name: str, version: str) -> None:
         """Make a version the one in use, at once for everybody who asks from now on."""
         pointer = self.root / name / _CURRENT
+        before = pointer.read_text().strip() if pointer.exists() else version
         fresh = pointer.with_suffix(f".{os.getpid()}")
         fresh.write_text(version + "\n")
         fresh.replace(pointer)
+        if before != version:
+            self._left(name, before).touch()
+        self._left(name, version).unlink(missing_ok=True)
+
+    def _left(self, name: str, version: str) -> Path:
+        """A file as old as the time for which a version has not been in use."""
+        return self.root / name / f"{_LEFT}{version}"
+
+    def forget(self, name: str, needed: Collection[str], now: float | None = None) -> list[str]:
+        """Remove the versions that have not been in use, nor needed, for `KEPT_DAYS`; which they were.
+
+        Parameters
+        ----------
+        name
+            What it is called.
+        needed
+            Versions that are kept.
+        now
+            Seconds since 1970; the present where it is left out.
+
+        Raises
+        ------
+        NoSuchExternal
+            When nothing has this name.
+        """
+        gone, kept = [], {self.current(name), *needed}
+        for version in self.versions(name):
+            left = self._left(name, version)
+            if version in kept:
+                left.unlink(missing_ok=True)
+            elif not left.exists():  # needed until now, or left before such a file was written
+                left.touch()
+            elif (now or time.time()) - left.stat().st_mtime > KEPT_DAYS * 86400:
+                shutil.rmtree(self.root / name / version)
+                left.unlink()
+                gone.append(version)
+        return gone
 
     def refuse_other(self, name: str, kinds: set[str]) -> None:
         """Raise ExternalError where something of another kind has this name.

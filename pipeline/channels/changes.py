@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from confluent_kafka import KafkaException
 
-from filters import registered
+from filters import filter_or_expression, registered
 from pipeline.broker.client import BrokerError
 from pipeline.broker.logs import NowAndThen
 from pipeline.channels.channel import ChannelSet
@@ -107,5 +107,7 @@ def known_definition(config: RunConfig, registry: Registry, name: str) -> Defini
         return registry[name]
     given = every[name]
     configured_channel(name, given)
-    made = Definition(name=name, filter=name, state="enabled", **given.model_dump(exclude={"filter"}))
-    return made.model_copy(update=by_value(given.filter or name)).completed()
+    like = given.model_dump(exclude={"filter", "where"})
+    made = Definition(name=name, filter=name, state="enabled", **like)
+    chosen = filter_or_expression(given.filter, given.where) or name
+    return made.model_copy(update=by_value(chosen)).completed()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -113,20 +113,35 @@ def status(config: RunConfig, groups: Iterable[str], patience: float = 60.0) -> 
     except KafkaException as error:
         raise BrokerError(f"the broker at {bootstrap} does not say: {sentence(error.args[0])}") from None
     found.problems = [problem for group in found.groups for problem in _problems(group, patience)]
-    found.problems += _suspended(config, admin, asked)
+    stopped = suspended_channels(config, asked)
+    problems = [f"channel {name} is suspended: {why}" for name, why in stopped.items()]
+    found.problems += _shortened(problems, "suspended channels")
     found.problems += [f"channel {name} misses records: {n} open gaps" for name, n in found.gaps.items()]
     late = [str(one) for one in lacking(config) if one.late]
     found.problems += _shortened(late, "nights of ranked channels")
     return found
 
 
-def _suspended(config: RunConfig, admin: AdminClient, asked: Iterable[str]) -> list[str]:
-    """The channels that the replicas that run now have suspended."""
-    problems = set()
-    for one in groups_known(config.bootstrap_servers, **config.client):
-        if one.suspended and one.group in asked and one.replica in replicas(admin, one.group):
-            problems |= {f"channel {name} is suspended: {why}" for name, why in one.suspended}
-    return _shortened(sorted(problems), "suspended channels")
+def suspended_channels(config: RunConfig, asked: Collection[str]) -> dict[str, str]:
+    """The channels that the replicas that run now have suspended, and why, by name.
+
+    Parameters
+    ----------
+    config
+        The broker.
+    asked
+        Consumer groups.
+
+    Raises
+    ------
+    BrokerError
+        When the broker does not answer.
+    """
+    kafka = config.client
+    known = [one for one in groups_known(config.bootstrap_servers, **kafka) if one.group in asked]
+    admin = admin_client(config.bootstrap_servers, **kafka)
+    running = [one for one in known if one.suspended and one.replica in replicas(admin, one.group)]
+    return dict(sorted(pair for one in running for pair in one.suspended))
 
 
 def _group(config: RunConfig, admin: AdminClient, group: str, topics: list[str]) -> GroupStatus:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import uuid
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from pipeline.channels.registry import read_registry, write_registry
 from pipeline.clients.publish import publish_packets
 from tests.access.seat import Seat
 from tests.access.world import World
-from tests.pipeline.night import expected, night
+from tests.pipeline.night import expected, night, running
 
 
 def test_from_clone_to_alerts(world: World) -> None:
@@ -157,11 +159,20 @@ def test_an_owner_is_told_why_a_channel_stands_still(world: World) -> None:
         partitions=2,
         **world.settings["pipe"],
     )
-    run = ("run", "--until-drained", "--plain", "--channels", f"{good},{bad}", "--workers", "1")
-    said = world.zads("pipe", *run, code=EXIT_SUSPENDED)
-    assert f"channel {bad} suspended: ValueError: my mistake" in said
-    (world.folder / "mine.py").write_text(MINE.format(first=""))
-    assert world.heard("ben", f"channel.{good}") == expected(f"{world.folder / 'mine.py'}:mine")
+    flags = ("--channels", f"{good},{bad}", "--as", f"{world.folder}/pipe.ini", "--workers", "1")
+    with running(world.broker.bootstrap_servers, world.folder, *flags) as run:
+        mine = f"{bad}: enabled, suspended (ValueError: my mistake), mine.py:mine"
+        run.until(lambda: mine in world.ask("ben", action="list").text, "its owner's list to say so")
+        assert f"{good}: enabled, mine.py:mine" in world.ask("ben", action="list").text
+        assert bad not in world.ask("ann", action="list").text
+        by_operator = world.zads("operator", "channel", "list")
+        assert f"{bad} is suspended in the run: ValueError: my mistake" in by_operator
+        assert f"{good} is suspended" not in by_operator
+        wanted = expected_of_mine(world)
+        run.until(lambda: world.heard("ben", f"channel.{good}") == wanted, "the good one to go on")
+        run.process.send_signal(signal.SIGINT)
+        assert run.wait() == EXIT_SUSPENDED, run.text()
+    assert f"{bad} suspended: ValueError: my mistake" in run.text().replace("\n", " ")
     told = []
     while not told:
         heard = listen(f"zads.answers.{ben}", **client_of(world, "ben"))
@@ -169,6 +180,12 @@ def test_an_owner_is_told_why_a_channel_stands_still(world: World) -> None:
         told = [one for one in every if one.text.startswith(f"channel {bad} misses alerts from offset")]
     assert told[0].traceback.endswith("ValueError: my mistake\n")
     assert 'File "mine.py", line 9, in mine' in told[0].traceback
+
+
+def expected_of_mine(world: World) -> Counter[int]:
+    """What the uploaded filter passes, judged here."""
+    (world.folder / "mine.py").write_text(MINE.format(first=""))
+    return expected(f"{world.folder / 'mine.py'}:mine")
 
 
 def answers(world: World, who: str) -> list[Answer]:

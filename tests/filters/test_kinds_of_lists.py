@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+from io import StringIO
 from pathlib import Path
 
 import pandas as pd
@@ -165,3 +167,55 @@ def test_an_edit_leaves_no_row_that_nothing_could_match(words: str, tmp_path: Pa
     with pytest.raises(ExternalError, match="2 rows of targets are called twin"):
         edit_list("targets", store, drop=["twin"])
     assert len(store.versions("targets")) == 1
+
+
+def test_rows_of_a_catalogue_are_not_edited_and_it_is_said_what_to_do(tmp_path: Path) -> None:
+    """As a watchlist they are: the way that the refusal tells."""
+    store, frame = Store(tmp_path), pd.read_csv(StringIO(PLACES))
+    add_catalogue(frame, "near", 3.0, root=tmp_path)
+    with pytest.raises(ExternalError, match="not a watchlist, whose rows can") as refused:
+        edit_list("near", store, drop=["M31"])
+    assert "`zads catalogue remove near`" in str(refused.value.hint)
+    assert "listed=True" in str(refused.value.hint)
+    store.remove("near", "catalogue")
+    add_catalogue(frame, "near", 3.0, root=tmp_path, listed=True)
+    edit_list("near", store, drop=["M31"])
+    assert content(store, "near").rows["name"].tolist() == ["M33"]
+
+
+def test_regions_and_sky_maps_lie_where_the_configuration_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As catalogues and watchlists do: a zads.toml in this folder, or one that is named."""
+    monkeypatch.delenv("ZADS_EXTERNAL", raising=False)
+    monkeypatch.setenv("ZADS_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "zads.toml").write_text(f'external = "{tmp_path}/lists"\n')
+    (tmp_path / "other.toml").write_text(f'external = "{tmp_path}/others"\n')
+    circle = json.dumps(
+        {
+            "mission": "IceCube",
+            "id": ["1_2"],
+            "trigger_time": "2023-10-12T05:00:00Z",
+            "ra": 10.0,
+            "dec": 20.0,
+            "ra_dec_error": 0.5,
+        }
+    )
+    (tmp_path / "notice.json").write_text(circle)
+
+    def ran(*arguments: str) -> str:
+        done = CliRunner().invoke(application(), arguments)
+        assert done.exit_code == 0, done.exception
+        return done.output
+
+    for config in ((), ("--config", "other.toml")):
+        ran("region", "add", "circle", "cone 10 20 1", *config)
+        ran("skymaps", "add", "notice.json", *config)
+        assert "circle" in ran("region", "list", *config)
+        assert "IceCube" in ran("skymaps", "list", *config)
+    for folder in ("lists", "others"):
+        assert Store(tmp_path / folder).names() == ["circle", "skymaps"]
+    ran("region", "remove", "circle")
+    assert Store(tmp_path / "lists").names() == ["skymaps"]
+    assert Store().names() == []

@@ -7,11 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cloudpickle
+import pandas as pd
 import pytest
 
+from commands.external.catalogues import add_catalogue
 from filters import load, registered
+from filters.external import Store
 from filters.version import _modules, essence, plainly
 from schemas.surveys.registry import module_of
+from tests.filters.packets import alert
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = '''"""Mine."""
@@ -111,6 +116,36 @@ def test_a_catalogue_says_its_own_version(tmp_path: Path) -> None:
         for n, v in enumerate(['("DR2")', '("DR3")', '("DR2")'])
     ]
     assert told[0] == told[2] != told[1]
+
+
+def test_other_parameters_and_what_was_judged_since_then_change_nothing(tmp_path: Path) -> None:
+    """The file may be another one by now, and a filter may have noted something; elsewhere is no file."""
+    noted = 'NOTED = {}\n\ndef helper(alerts):\n    NOTED["n"] = len(alerts)'
+    before = version(tmp_path / "a", CODE.replace("def helper(alerts):", noted))
+    mine = load(f"{tmp_path}/a/mine.py:mine")
+    assert mine.one(alert(rb=0.9))
+    (tmp_path / "a" / "mine.py").write_text(CODE.replace("LEAST = 0.5", "LEAST = 0.6"))
+    there = cloudpickle.loads(cloudpickle.dumps(mine))
+    assert {one.using(rb_min=0.3).version for one in (mine, there)} == {before}
+
+
+def test_a_catalogue_that_is_replaced_and_put_back_changes_no_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which version of it was read is told beside the filter's."""
+    monkeypatch.setenv("ZADS_EXTERNAL", str(tmp_path))
+    (tmp_path / "mine.py").write_text(CODE.replace('reads=["rb"]', 'reads=["rb", "near.sep"]'))
+    frame = pd.DataFrame({"name": ["a", "b"], "ra": [1.0, 2.0], "dec": [3.0, 4.0], "mag": [1.0, 2.0]})
+    asked = ["near.match and near.mag < 4; m = near.mag", "near.match", f"{tmp_path}/mine.py:mine"]
+    (tmp_path / "data.json").write_text("[1]")
+    first = Store(tmp_path)
+    told, read = [], []
+    for rows in (frame, frame.iloc[:1].assign(mag="faint"), frame):
+        add_catalogue(rows, "near", 3.0, units={"mag": "mag"})
+        read.append(first.current("near"))
+        told.append([load(one).version for one in asked])
+    assert read[0] == read[2] != read[1]
+    assert told[0] == told[1] == told[2]
 
 
 def test_a_module_of_a_package_and_what_it_imports_from_it(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from filters.external import Store
 from filters.external.add import add_region
 from pipeline.broker.partition import Partition
-from pipeline.channels.changes import channels_to_come
+from pipeline.channels.changes import channels_to_come, known_definition
 from pipeline.channels.channel import is_older
 from pipeline.channels.config import ConfigError, channel_set, read_config
 from pipeline.channels.definition import ChannelError, Definition, by_value
@@ -226,6 +226,25 @@ def test_what_runs(tmp_path):
     assert not is_older("", version), "nothing was committed yet"
     assert not is_older(version, elsewhere)
     assert is_older(channel_set(config).version, later)
+
+
+@pytest.mark.parametrize(
+    ("table", "filter_name"),
+    [
+        ('where = "rb > 0.9 and magpsf < 19"', "rb > 0.9 and magpsf < 19"),
+        ('where = "positive"', "(positive)"),
+        ('filter = "asteroid"', "asteroid"),
+        ("drop = []", "pure"),
+    ],
+)
+def test_a_channel_of_the_configuration_is_known_as_it_runs(tmp_path, table, filter_name):
+    """So that it can be cloned, explained and replayed as it ran: an expression too."""
+    (tmp_path / "zads.toml").write_text(f"[channels.pure]\n{table}\n")
+    config = read_config(tmp_path / "zads.toml")
+    known = known_definition(config, Registry("t", {}, (), 0), "pure")
+    (runs,) = channel_set(config).channels
+    assert known.filter == filter_name
+    assert known.channel().describe() == runs.describe()
 
 
 def test_nobody_goes_below_the_channels_that_were_committed(broker):
