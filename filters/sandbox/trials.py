@@ -108,7 +108,7 @@ class Trials:
         return int(_BACKS_OFF ** min(len(self._recent) - 1, _MOST_BACK))
 
     def wanted(self, key: str) -> bool:
-        """Whether a filter has still to show it. Raises Ended when its trial has ended so."""
+        """Whether a filter needs a trial. Raises Ended when its last trial ended its process."""
         if (ended := self._ended.pop(key, None)) is not None:
             raise ended
         self.told()

@@ -165,8 +165,11 @@ def _describe(verdicts: Verdicts, parts: Sequence[Read], dated: bool) -> None:
 
 
 def _mixed(channels: list[Channel]) -> list[Channel]:
-    """Filters of users last, in an order of this process: two that are held up by several owners at once are
-    held up by different ones, and tell each other."""
+    """The channels with filters of users last, and these in an order that each process has for itself.
+
+    So two workers that several slow filters hold up begin with different ones, and what one worker has found
+    out the other need not wait for.
+    """
 
     def place(channel: Channel) -> str:
         if not isinstance(channel.filter.function, Uploaded):

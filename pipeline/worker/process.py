@@ -54,7 +54,7 @@ _lanes, _slots, _failed = Lanes(), Slots(), Failed()
 def prepare(channels: bytes, schemas: str) -> None:
     """Load the code, the filters and the compiled decoder into this worker before there is work."""
     _begin()
-    _failed.under("others")
+    _failed.forget()
     _evaluator(channels, schemas).prepare()
 
 

@@ -57,8 +57,13 @@ class Failed:
     def under(self, of: object) -> Mapping[str, ChannelFailure]:
         """Channel -> how it has failed. of: names the run and its channels; under others all begin anew."""
         if of != self._of:
-            self._of, self._failures = of, {}
+            self.forget()
+            self._of = of
         return self._failures
+
+    def forget(self) -> None:
+        """All begin anew."""
+        self._of, self._failures = None, {}
 
     def note(self, failures: Iterable[ChannelFailure]) -> None:
         """Remember them, until the channels change."""

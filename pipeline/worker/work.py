@@ -61,9 +61,9 @@ class Work:
     def kin(self) -> tuple[object, ...] | None:
         """Equal for pieces of work that may go to a worker as one task; None: it goes alone.
 
-        That is another attempt: what ended the one before must not affect much other work again. Only parts
-        of a bundle that has failed go together, once where its worker ended. Kin are of one generation of the
-        group, since their offsets are committed together, under one proof of membership.
+        A second attempt goes alone, because what failed once must not take much other work with it; or with
+        its party, when they were in one task before. All of one task belong to one generation of the group,
+        since their offsets are committed together, under one proof of membership.
         """
         if (self.attempt > 1 and not self.party) or self.unreadable or self.control:
             return None
