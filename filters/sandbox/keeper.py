@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import random
 import threading
 import time
@@ -418,9 +417,11 @@ class _Seat:
         """Says of the processor time that a filter has used on a batch whether a stream waits no longer.
 
         That is when another process has ended the owner's, or, during an alarm, when this is far more than
-        such a batch has ever cost.
+        such a batch has ever cost; of a filter that has judged none, more than its alerts may cost.
         """
-        most = _SURPRISE_SECONDS + _SURPRISE * self._usual.get(key, math.inf) * max(rows, 1)
+        usual = self._usual.get(key)
+        an_alert = SECONDS_AN_ALERT if usual is None else _SURPRISE * usual
+        most = _SURPRISE_SECONDS + an_alert * max(rows, 1)
         return lambda used: self.trials.told() or (used > most and self.trials.is_alarm())
 
     def pay(self, key: str, rows: int) -> bool:

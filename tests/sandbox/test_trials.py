@@ -25,8 +25,11 @@ GOOD, BAD = (0.1, 0.9), (0.1, 1.0)
 
 
 def until_judged(judge: Judge, body: str, owner: str, rb: tuple[float, ...] = GOOD) -> int:
-    """Ask until nobody is on trial any more; how often the stream has gone on without."""
-    for times in range(3000):
+    """Ask until nobody is on trial any more; how often the stream has gone on without.
+
+    On a busy machine that takes long: a trial is the last to get a processor.
+    """
+    for times in range(60_000):
         with suppress(OnTrial):
             assert judge(body, owner, rb).cuts["real"].tolist() == [False, True]
             return times
@@ -82,12 +85,12 @@ def test_during_an_alarm_who_takes_far_longer_than_ever_is_not_waited_for_to_the
     judge: Judge, strict: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So owners that attack at one moment do not add up. That alone is no strike."""
-    monkeypatch.setattr(strict, "_seconds", 3.0)
+    monkeypatch.setattr(strict, "_seconds", 1.0)
     with in_a_hurry(tmp_path):
         for owner in ("kim", "lou"):
             for _ in range(3):
                 judge(LOOPS, owner)
-        with pytest.raises(Ended, match="took more than 3 s"):
+        with pytest.raises(Ended, match="took more than 1 s"):
             judge(LOOPS, "kim", BAD)
         with pytest.raises(OnTrial, match="far longer than it does"):
             judge(LOOPS, "lou", BAD)
@@ -97,7 +100,7 @@ def test_during_an_alarm_who_takes_far_longer_than_ever_is_not_waited_for_to_the
         until_judged(judge, LOOPS, "lou")
         os.utime(tmp_path / "alarm", (time.time() - 11,) * 2)
         judge(LOOPS, "mia")
-        with pytest.raises(Ended, match="took more than 3 s"):
+        with pytest.raises(Ended, match="took more than 1 s"):
             judge(LOOPS, "mia", BAD)
 
 
@@ -129,13 +132,16 @@ def test_who_passes_trials_and_goes_on_attacking_has_to_pass_more_of_them(
 def test_nobody_goes_on_without_a_filter_that_takes_as_long_as_it_does(
     judge: Judge, strict: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it has cost is what it may cost, within its limits; the first batch has no measure."""
+    """What it has cost is what it may cost, within its limits, during an alarm too."""
     monkeypatch.setattr(strict, "_seconds", 5.0)
-    (tmp_path / "alarm").touch()
     slow = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n" + WELL
     with in_a_hurry(tmp_path):
         for _ in range(3):
             assert judge(slow, "ida").cuts["real"].tolist() == [False, True]
+            (tmp_path / "alarm").touch()
+        with pytest.raises(OnTrial):
+            judge(slow, "one of whom nothing is known")
+        assert judge(WELL, "another").cuts["real"].tolist() == [False, True]
 
 
 def test_another_process_of_the_machine_is_told(tmp_path: Path) -> None:
