@@ -98,7 +98,7 @@ class Watched(TimedRun):
     def settle(self, report: Report) -> None:
         """Note it too."""
         super().settle(report)
-        done = (self.progress[-1][1] if self.progress else 0) + report.records
+        done = self.statistics.records
         self.progress.append((time.monotonic(), done))
         if self._until is None and len(self._recovery.suspended) == len(HOSTILE) - 1:
             self._until = done
