@@ -30,9 +30,6 @@ class Failure:
     seconds: float = 0.0
     of: frozenset[int] | None = None
 
-    def concerns(self, pid: int) -> bool:
-        return self.of is None or pid in self.of
-
 
 WELL = Failure()
 FAILURES = {
@@ -41,6 +38,19 @@ FAILURES = {
     "answers are lost": Failure(answers=False),
     "all comes late": Failure(seconds=0.3),
 }
+
+
+class Ports:
+    """The local ports of some processes. It takes long to find out who has one: only when asked."""
+
+    def __init__(self, pids: Collection[int]) -> None:
+        self._pids = pids
+        self._known: dict[int, bool] = {}
+
+    def __contains__(self, port: int) -> bool:
+        if port not in self._known:
+            self._known[port] = any(port in _ports_of(pid) for pid in self._pids)
+        return self._known[port]
 
 
 class Link:
@@ -55,7 +65,7 @@ class Link:
         self._server = socket.create_server(("127.0.0.1", 0), backlog=500)
         self.port: int = self._server.getsockname()[1]
         self.bootstrap = f"127.0.0.1:{self.port}"
-        self._failure = WELL
+        self._failure, self._concerned = WELL, Ports([])
         self._pairs: list[tuple[socket.socket, socket.socket, int]] = []
 
     def __enter__(self) -> Link:
@@ -69,14 +79,15 @@ class Link:
 
     def fail(self, failure: Failure) -> None:
         """From now on, for connections that are there and that come; what was held back then goes on."""
+        self._concerned = Ports(failure.of or ())
         self._failure = failure
 
     def reset(self, of: Collection[int] | None = None) -> None:
         """Break every connection, or those of some processes."""
-        there, self._pairs = self._pairs, []
-        for client, server, pid in there:
-            if of is not None and pid not in of:
-                self._pairs.append((client, server, pid))
+        (there, self._pairs), theirs = (self._pairs, []), Ports(of or ())
+        for client, server, port in there:
+            if of is not None and port not in theirs:
+                self._pairs.append((client, server, port))
                 continue
             for each in (client, server):
                 with contextlib.suppress(OSError):
@@ -101,10 +112,9 @@ class Link:
                     client.close()
                     return
                 time.sleep(_LOOK_SECONDS)
-        pid = _owner(port)
-        self._pairs.append((client, server, pid))
-        requests = partial(self._pump, client, server, pid, "requests", _some)
-        answers = partial(self._pump, server, client, pid, "answers", self._answer if self._kafka else _some)
+        self._pairs.append((client, server, port))
+        requests = partial(self._pump, client, server, port, "requests", _some)
+        answers = partial(self._pump, server, client, port, "answers", self._answer if self._kafka else _some)
         for pump in (requests, answers):
             threading.Thread(target=pump, daemon=True).start()
 
@@ -112,22 +122,22 @@ class Link:
         self,
         source: socket.socket,
         sink: socket.socket,
-        pid: int,
+        port: int,
         way: str,
         read: Callable[[socket.socket], bytes | None],
     ) -> None:
         with contextlib.suppress(OSError):
             while (data := read(source)) is not None:
-                self._let_through(pid, way)
+                self._let_through(port, way)
                 sink.sendall(data)
         for each in (source, sink):
             with contextlib.suppress(OSError):
                 each.shutdown(socket.SHUT_RDWR)
 
-    def _let_through(self, pid: int, way: str) -> None:
+    def _let_through(self, port: int, way: str) -> None:
         """Wait for as long as the failure of now wants."""
         arrived = time.monotonic()
-        while self._failure.concerns(pid):
+        while self._failure is not WELL and (self._failure.of is None or port in self._concerned):
             failure = self._failure
             if getattr(failure, way) and time.monotonic() - arrived >= failure.seconds:
                 return
@@ -144,9 +154,9 @@ def _some(source: socket.socket) -> bytes | None:
     return source.recv(_AT_ONCE) or None
 
 
-def _owner(port: int) -> int:
-    """The process that has a local port; 0 where nobody is found."""
-    for one in psutil.net_connections("tcp4"):
-        if one.laddr and one.laddr.port == port and one.pid:
-            return int(one.pid)
-    return 0
+def _ports_of(pid: int) -> set[int]:
+    """The local ports that a process has."""
+    try:
+        return {one.laddr.port for one in psutil.Process(pid).net_connections("tcp4") if one.laddr}
+    except psutil.Error:  # it has ended
+        return set()
