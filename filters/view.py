@@ -139,9 +139,10 @@ class AlertView(pd.DataFrame):
         return self.index if self._is_whole_frame else self.__dict__["_batch"].index
 
     def arrays(self) -> dict[str, Any]:
-        """Each column as its pandas array."""
-        batch = self if self._is_whole_frame else self.__dict__["_batch"]
-        return {name: pd.DataFrame.__getitem__(batch, name).array for name in self.names()}
+        """Each column as its NumPy or pandas array."""
+        batch: Any = self if self._is_whole_frame else self.__dict__["_batch"]
+        every = dict(zip(batch.columns, batch._iter_column_arrays(), strict=True))  # no Series of each
+        return {name: every[name] for name in self.names()}
 
     def __len__(self) -> int:
         return len(self.rows())

@@ -6,6 +6,7 @@ pipeline. It never reads a batch or a line of a stranger's text.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import importlib
 import os
@@ -23,6 +24,8 @@ _LAST = 19
 """The lowest priority: about a sixtieth of a processor that another wants, all of one that nobody does."""
 _AUTOGROUP, _TRIES, _REST_SECONDS = "/proc/self/autogroup", 50, 0.1
 _CHANNEL = 3
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+_LARGE = 32 << 20  # bytes; the largest threshold that glibc takes
 """The child's socket, beside standard input, output and errors, which lead nowhere."""
 
 
@@ -68,6 +71,7 @@ def warm() -> None:
     """Import everything, and let pandas and Arrow import what they do when they are first used."""
     import pyarrow as pa
 
+    _keep_memory()
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     for name in (*STANDARD, *USEFUL):
@@ -75,6 +79,17 @@ def warm() -> None:
     from filters.sandbox.rehearsal import rehearse
 
     rehearse()
+
+
+def _keep_memory() -> None:
+    """Large pieces of memory that are freed are not given back to the kernel at once.
+
+    A filter asks for the same again with each batch, and each page would have to be found and cleared anew.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # only glibc has it
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGE)
+        mallopt(_M_TRIM_THRESHOLD, _LARGE)
 
 
 def _become_child(channel: int, memory: int, gently: bool, child_of: str) -> None:
