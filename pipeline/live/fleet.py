@@ -24,7 +24,7 @@ from distributed import Client
 from distributed.client import AllExit
 from distributed.scheduler import KilledWorker
 
-from pipeline.broker.logs import about
+from pipeline.broker.logs import NowAndThen, about
 from pipeline.broker.partition import Partition
 from pipeline.live.heard import Heard, Taken
 from pipeline.live.slots import Slots
@@ -108,6 +108,7 @@ class Fleet:
         self._fewer_offsets, self._fewer_until = offsets, 0.0  # where a full task was too much
         self._threads: dict[str, int] = {}  # address of each worker that is there -> task threads
         self._heard, self._silent = Heard(), set[str]()
+        self._lasting = NowAndThen(log)
         self._ready, self._beginning = set[str](), set[str]()  # who has slot and code, or is getting them
         self._loads: tuple[Callable[..., None], tuple[Any, ...]] | None = None  # called first on each worker
         self.taken: dict[str, Taken] = {}  # address -> what its worker takes of its machine
@@ -384,7 +385,9 @@ class Fleet:
             if not why and address in self._threads:
                 self._ready.add(address)
             elif address in self._threads:
-                log.debug("worker %s is not ready: %s", address, why)
+                self._lasting.warn(
+                    "a worker cannot begin, the others do its work", f"worker {address}: {why}"
+                )
                 await asyncio.sleep(_ANSWER_SECONDS)
         finally:
             self._beginning.discard(address)

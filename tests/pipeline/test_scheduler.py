@@ -404,7 +404,7 @@ class SlotsThat:
 
 
 def test_a_worker_gets_partitions_when_it_has_its_slot_and_others_do_its_part_until_then(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One that was killed comes back within seconds: what it was given at once waited until it had loaded."""
     monkeypatch.setattr("pipeline.live.fleet._ANSWER_SECONDS", 0.01)
@@ -427,6 +427,7 @@ def test_a_worker_gets_partitions_when_it_has_its_slot_and_others_do_its_part_un
         await look(fleet, "ab", wanted="a")
         slots.let["b"] = "no broker answers"
         await look(fleet, "ab", wanted="a")
+        assert "a worker cannot begin, the others do its work: worker b: no broker answers" in caplog.text
         slots.let["b"] = ""
         await look(fleet, "ab", wanted="ab")  # who could not have one is asked again
         assert slots.asked["a"] == 1
