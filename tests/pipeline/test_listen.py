@@ -112,6 +112,7 @@ def test_drained_ends_whatever_a_partition_ends_in(
         else:
             transactions.write(messages, commit=kind == "commit")
         wanted += messages if kind != "abort" else []
+    topics.until_settled(broker.bootstrap_servers, topic)
     if left_open:
         transactions.leave_open([b"not yet decided"])
     try:
@@ -318,6 +319,7 @@ def test_since_a_time_and_the_last_ones(broker: Broker) -> None:
             transactions.write([raw], commit=False)
             transactions.leave_open([raw], timestamp=1_700_000_000_000 + 1000 * number)
             transactions.commit()
+    topics.until_settled(servers, topic)
     for last in (1, 3, 20):
         assert Counter(drained(broker, topic, last=last)) == Counter(RAW[-last:])
     for number in (0, 3, 6, 8):

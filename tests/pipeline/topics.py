@@ -10,13 +10,14 @@ from typing import Any
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
+    IsolationLevel,
     KafkaError,
     KafkaException,
     Message,
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 _number = itertools.count(1)
 
@@ -83,6 +84,23 @@ def write(bootstrap: str, topic: str, *messages: bytes, partition: int = 0, **mo
     for message in messages:
         producer.produce(topic, message, partition=partition, **more)
     assert producer.flush(20) == 0
+
+
+def until_settled(bootstrap: str, topic: str) -> None:
+    """Wait until every transaction in partition 0 of a topic has its marker there.
+
+    It is over for its producer before that, and until then nobody sees its records.
+    """
+    admin, place = AdminClient({"bootstrap.servers": bootstrap}), TopicPartition(topic, 0)
+
+    def end(isolation: IsolationLevel) -> int:
+        asked = admin.list_offsets({place: OffsetSpec.latest()}, isolation_level=isolation)
+        return int(asked[place].result(20).offset)
+
+    deadline = time.monotonic() + 20
+    while end(IsolationLevel.READ_COMMITTED) < end(IsolationLevel.READ_UNCOMMITTED):
+        assert time.monotonic() < deadline, f"a transaction in {topic} does not end"
+        time.sleep(0.01)
 
 
 class Transactions:
