@@ -152,7 +152,7 @@ class Follower:
             while not self._flush() and not self._stop.is_set():
                 pass  # it cannot be kept now: what was read must still be kept
         finally:
-            if not leave(self._consumer):
+            if self._sources and not leave(self._consumer):  # else it may be joining: see Membership.close
                 log.warning("the group was not left in %g s: its session ends by itself", LEAVE_SECONDS)
         return self.followed
 
@@ -187,8 +187,7 @@ class Follower:
 
     def _join_again(self) -> None:
         """As another consumer, with the password of now. What was read and not kept is read again."""
-        before, self._consumer, self._fenced = self._consumer, self._new_consumer(), False
-        leave(before, seconds=0)
+        self._consumer, self._fenced = self._new_consumer(), False  # the one before just ends
         self._asking, self._confirmed = None, False
         self._subscribe()
 

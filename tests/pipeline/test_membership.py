@@ -15,7 +15,7 @@ from confluent_kafka.admin import NewPartitions
 
 from cluster.kafka.broker import Broker
 from pipeline.broker.client import admin_client
-from pipeline.broker.members import leave
+from pipeline.broker.members import leave, replicas
 from pipeline.broker.partition import Partition
 from pipeline.broker.topics import ensure_topics
 from pipeline.channels.config import RunConfig
@@ -98,6 +98,24 @@ def test_whoever_leaves_a_group_is_not_held_up(caplog: pytest.LogCaptureFixture)
     assert not leave(Stuck(), seconds=0.1)
     assert leave(Failing())
     assert "leaving the group: the disk is full" in caplog.text
+
+
+def test_who_is_let_go_of_serves_no_rebalance(broker: Broker) -> None:
+    """librdkafka may never come back from one that waits then, and nobody else in the process runs."""
+    servers, name = broker.bootstrap_servers, f"m{uuid.uuid4().hex[:8]}"
+    topic = f"{name}_1"
+    ensure_topics(servers, [topic], partitions=1)
+    one = Membership({"bootstrap.servers": servers}, name, "0", f"^{name}_")
+    admin, deadline = admin_client(servers), time.monotonic() + 60
+    while replicas(admin, name) != ["0"]:  # it has joined by itself; its partition waits to be taken
+        assert time.monotonic() < deadline, "it does not join"
+        time.sleep(0.1)
+    time.sleep(1.0)
+    one.changed = False
+    one.close()
+    assert not one.changed, "a callback came"
+    with member(servers, name) as again:  # and another has its place at once
+        assert topics_of(again, {topic}) == {topic}
 
 
 def test_a_topic_is_read_by_its_name_alone(broker: Broker) -> None:
