@@ -114,13 +114,19 @@ class Storm:
         producer = Producer({"bootstrap.servers": self.servers, "acks": "all", "max.in.flight": 1})
         for _ in range(CHUNK):
             topic = self.rng.choice(self.topics)
-            place = self.rng.randrange(
-                len(self.admin.list_topics(topic, timeout=20).topics[topic].partitions)
-            )
+            place = self.rng.randrange(self._partitions(topic))
             bad = self.rng.random() < 0.03
             raw = b"bad %d" % next(self.numbers) if bad else self.packets.pop()
             producer.produce(topic, raw, partition=place)
         assert producer.flush(60) == 0
+
+    def _partitions(self, topic: str) -> int:
+        """How many a topic has, as soon as the broker knows of one that was just made."""
+        deadline = time.monotonic() + 20
+        while not (known := len(self.admin.list_topics(topic, timeout=20).topics[topic].partitions)):
+            assert time.monotonic() < deadline, f"nobody knows the partitions of {topic}"
+            time.sleep(0.1)
+        return known
 
     # -- faults -------------------------------------------------------------------------------------
 
@@ -206,8 +212,7 @@ class Storm:
 
     def enlarge_a_topic(self) -> None:
         topic = self.rng.choice(self.topics)
-        now = len(self.admin.list_topics(topic, timeout=20).topics[topic].partitions)
-        self.admin.create_partitions([NewPartitions(topic, now + 1)])[topic].result()
+        self.admin.create_partitions([NewPartitions(topic, self._partitions(topic) + 1)])[topic].result()
 
     def make_a_topic_again(self) -> None:
         topic = self.rng.choice(self.topics)
