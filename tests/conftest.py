@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
@@ -82,6 +83,17 @@ def tests_keep_their_priority() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "nice", lambda increment: 0)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def dask_goes_by_itself() -> Iterator[None]:
+    """No module leaves Dask with a cluster that has ended.
+
+    Of two clients the one that is closed last puts back what the other had set.
+    """
+    yield
+    if dask.config.get("scheduler", None) == "dask.distributed":
+        dask.config.set(scheduler=None)
 
 
 @pytest.fixture(scope="session")

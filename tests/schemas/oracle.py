@@ -26,8 +26,9 @@ HEADER = {
 
 
 def written_with(raw: bytes) -> dict[str, Any]:
-    """The writer schema of a container file."""
-    return json.loads(fastavro.schemaless_reader(io.BytesIO(raw), HEADER)["meta"]["avro.schema"])
+    """The writer schema of a container file, whatever else its header says in letters or not."""
+    header = fastavro.schemaless_reader(io.BytesIO(raw), HEADER, handle_unicode_errors="replace")
+    return json.loads(header["meta"]["avro.schema"])
 
 
 def repaired(schema: Any) -> Any:
@@ -55,10 +56,10 @@ def records_of(raw: bytes) -> list[dict[str, Any]]:
     try:
         if schema_names(schema) == schema_names(written_with(raw)):
             return list(fastavro.reader(io.BytesIO(raw)))
-    except SchemaParseException:
+    except (SchemaParseException, UnicodeDecodeError):  # the latter also of a letter in the header
         pass
     stream = io.BytesIO(raw)
-    fastavro.schemaless_reader(stream, HEADER)
+    fastavro.schemaless_reader(stream, HEADER, handle_unicode_errors="replace")
     parsed, records = fastavro.parse_schema(schema), []
     while stream.tell() < len(raw):
         count = fastavro.schemaless_reader(stream, {"type": "long"})
