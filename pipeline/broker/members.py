@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import threading
 from collections.abc import Sequence
@@ -30,6 +31,16 @@ def is_fence(error: KafkaError) -> bool:
     the next, with a name for each, and fences the first.
     """
     return error.fatal() or error.code() in _FENCES
+
+
+def abandon(consumer: Consumer) -> None:
+    """Leave a static member as it is until its process ends: neither closed nor freed.
+
+    Both would serve a rebalance that is under way. `assign` then waits within librdkafka, for ever where the
+    broker was just away, and does not let go of the GIL (confluent-kafka 2.16): the whole process stands still
+    and hears no signal. A static member keeps its place until its session ends, closed or not.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(consumer))
 
 
 def leave(consumer: Consumer, seconds: float = LEAVE_SECONDS) -> bool:

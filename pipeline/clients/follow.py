@@ -41,7 +41,7 @@ from pipeline.broker.client import (
 from pipeline.broker.faults import Fault, fault_of
 from pipeline.broker.listen import committed_ends
 from pipeline.broker.logs import NowAndThen
-from pipeline.broker.members import LEAVE_SECONDS, SETTLED_SECONDS, is_fence, leave, replicas
+from pipeline.broker.members import LEAVE_SECONDS, SETTLED_SECONDS, abandon, is_fence, leave, replicas
 from pipeline.broker.partition import Partition
 from pipeline.broker.topics import left_out, topic_ids
 from pipeline.clients.keeper import Followed, Keeper, Received, received_of
@@ -152,7 +152,9 @@ class Follower:
             while not self._flush() and not self._stop.is_set():
                 pass  # it cannot be kept now: what was read must still be kept
         finally:
-            if self._sources and not leave(self._consumer):  # else it may be joining: see Membership.close
+            if not self._sources:  # it may be joining
+                abandon(self._consumer)
+            elif not leave(self._consumer):
                 log.warning("the group was not left in %g s: its session ends by itself", LEAVE_SECONDS)
         return self.followed
 
@@ -187,7 +189,8 @@ class Follower:
 
     def _join_again(self) -> None:
         """As another consumer, with the password of now. What was read and not kept is read again."""
-        self._consumer, self._fenced = self._new_consumer(), False  # the one before just ends
+        before, self._consumer, self._fenced = self._consumer, self._new_consumer(), False
+        leave(before, seconds=0)
         self._asking, self._confirmed = None, False
         self._subscribe()
 

@@ -24,7 +24,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from pipeline.broker.client import is_not_let_in, sentence, show_anew, static_member
 from pipeline.broker.faults import Fault, fault_of
 from pipeline.broker.logs import NowAndThen
-from pipeline.broker.members import SETTLED_SECONDS, is_fence, replicas
+from pipeline.broker.members import SETTLED_SECONDS, abandon, is_fence, replicas
 from pipeline.broker.partition import Partition
 from pipeline.broker.profile import ProfileError, credentials
 from pipeline.broker.topics import left_out, partitions_of, topic_ids
@@ -156,6 +156,7 @@ class Membership:
                 hint="give each replica its own --replica NAME",
             )
         log.warning("the group had lost this member, and nobody has its place: joining again")
+        abandon(self._consumer)
         self._consumer, self._fenced_at = self._new_consumer(), None
         self._confirmed = False
         self._subscribe()
@@ -258,14 +259,8 @@ class Membership:
         self._admin = AdminClient(self._kafka)
 
     def close(self) -> None:
-        """Let go of the consumer, without closing it.
-
-        A static member keeps its place until its session ends, for a quick restart, closed or not. To close
-        it would also serve a rebalance that is under way: `assign` then waits within librdkafka, does not let
-        go of the GIL (confluent-kafka 2.16), and may wait for ever where the broker was just away: the whole
-        process stands still and hears no signal. What nobody holds any more ends at once, without a callback.
-        """
-        del self._consumer
+        """Stop polling. A static member keeps its place until its session ends, for a quick restart."""
+        abandon(self._consumer)
 
     def _offsets(
         self,
