@@ -37,8 +37,8 @@ def abandon(consumer: Consumer) -> None:
     """Leave a static member as it is until its process ends: neither closed nor freed.
 
     Both would serve a rebalance that is under way. `assign` then waits within librdkafka, for ever where the
-    broker was just away, and does not let go of the GIL (confluent-kafka 2.16): the whole process stands still
-    and hears no signal. A static member keeps its place until its session ends, closed or not.
+    broker was just away, and does not let go of the GIL (confluent-kafka 2.16): the whole process stands
+    still and hears no signal. A static member keeps its place until its session ends, closed or not.
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(consumer))
 
