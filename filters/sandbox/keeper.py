@@ -36,6 +36,7 @@ from filters.sandbox.wire import (
     BadAnswer,
     NoLonger,
     Verdicts,
+    never,
     unpack_said,
     unpack_verdicts,
 )
@@ -55,11 +56,6 @@ BATCHES = 1000
 """After about so many a child is replaced; the last of them is judged by both."""
 _STRIKES_SECONDS, _MOST_STRIKES = 600.0, 3
 _MOST_CHILDREN = 64
-
-
-def _never(used: float) -> bool:
-    """Of a wait that goes on for as long as a filter has time."""
-    return False
 
 
 @dataclass(frozen=True)
@@ -269,7 +265,7 @@ class Sandbox:
             self._loaded(seat, program)
         asked = {"key": program.key, "values": batch.values}
         seconds = self._seconds + SECONDS_AN_ALERT * rows
-        enough = seat.enough(program.key, rows) if nobody_waits() else _never
+        enough = seat.enough(program.key, rows) if nobody_waits() else never
         body = self._asked(seat, program, JUDGE, asked, seconds, batch.packed, enough)
         seat.batches += 1
         if not seat.pay(program.key, rows):
@@ -290,7 +286,7 @@ class Sandbox:
         asked: dict[str, Any],
         seconds: float,
         batch: pa.RecordBatch | None = None,
-        enough: Callable[[float], bool] = _never,
+        enough: Callable[[float], bool] = never,
     ) -> bytes:
         """The body of a child's answer. Raises Raised, Ended, NoSandbox, NoLonger."""
         child = self._child(seat)

@@ -23,7 +23,17 @@ import pyarrow as pa
 from filters.sandbox.batch import Shelf, size_of
 from filters.sandbox.errors import NoSandbox
 from filters.sandbox.ladder import environment, lacking, outer_shell
-from filters.sandbox.wire import RAISED, TELL, BadAnswer, Patience, receive_until, send, unpack_said, where
+from filters.sandbox.wire import (
+    RAISED,
+    TELL,
+    BadAnswer,
+    Patience,
+    never,
+    receive_until,
+    send,
+    unpack_said,
+    where,
+)
 from filters.sandbox.zygote import READY
 
 _WAITING, _LONGEST_WAIT = 10, 8.0
@@ -179,7 +189,7 @@ class Child:
         batch: pa.RecordBatch | None,
         seconds: float,
         longest: float = _LONGEST_WAIT,
-        enough: Callable[[float], bool] = lambda used: False,
+        enough: Callable[[float], bool] = never,
     ) -> tuple[int, bytes]:
         """A question and its answer.
 

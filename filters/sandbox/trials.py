@@ -60,9 +60,7 @@ class Trials:
         self._file = f"struck-{sha256(owner.encode()).hexdigest()[:16]}"
         self._doubts, self._heard = 0, 0.0
         self._recent: deque[float] = deque()  # when the doubts of the last minutes came up
-        self._passed: dict[
-            str, tuple[int, int]
-        ] = {}  # filter -> doubts, trials that it has passed since then
+        self._passed: dict[str, tuple[int, int]] = {}  # filter -> doubts, trials passed since then
         self._cleared: dict[str, int] = {}  # filter -> doubts when it last showed that it comes to an end
         self._running: set[str] = set()
         self._ended: dict[str, Ended] = {}

@@ -96,6 +96,11 @@ def receive(channel: socket.socket) -> tuple[int, bytes, int | None]:
     return kind, bytes(got[_HEAD.size :]), files[0] if files else None
 
 
+def never(used: float) -> bool:
+    """Whether a caller waits no longer for a reason of its own, who has none."""
+    return False
+
+
 class Patience(NamedTuple):
     """How long an answer is waited for.
 
@@ -109,7 +114,7 @@ class Patience(NamedTuple):
     used: Callable[[], float]
     most: float
     waited: Callable[[], float]
-    enough: Callable[[float], bool] = lambda used: False
+    enough: Callable[[float], bool] = never
 
 
 def receive_until(channel: socket.socket, process: int, patience: Patience) -> tuple[int, bytes]:

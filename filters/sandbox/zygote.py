@@ -24,9 +24,9 @@ _LAST = 19
 """The lowest priority: about a sixtieth of a processor that another wants, all of one that nobody does."""
 _AUTOGROUP, _TRIES, _REST_SECONDS = "/proc/self/autogroup", 50, 0.1
 _CHANNEL = 3
+"""The child's socket, beside standard input, output and errors, which lead nowhere."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 _LARGE = 32 << 20  # bytes; the largest threshold that glibc takes
-"""The child's socket, beside standard input, output and errors, which lead nowhere."""
 
 
 def main(control: int) -> None:

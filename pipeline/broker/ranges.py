@@ -23,7 +23,7 @@ BUDGET = 256 << 20
 def ahead_of(held: int, budget: int = BUDGET) -> int:
     """Bytes that another reader may have ready, where some are held: the more there are, the fewer.
 
-    A thousand of them together have at most six times the budget, and 1 MiB more for each.
+    A thousand of them together have at most seven times the budget, and 1 MiB more for each.
 
     Parameters
     ----------

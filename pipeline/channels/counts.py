@@ -74,11 +74,7 @@ class ByChannel(Mapping[str, ChannelCounts]):
 
     def __init__(self, counts: Mapping[str, ChannelCounts] | None = None) -> None:
         self._groups: dict[Names, ChannelCounts] = {}
-        self._own: dict[str, ChannelCounts] = {}
-        if isinstance(counts, ByChannel):
-            self._groups, self._own = dict(counts._groups), dict(counts._own)
-        elif counts:
-            self._own = dict(counts)
+        self._own = dict(counts or {})
 
     def add_to_each(self, names: Names, counts: ChannelCounts) -> None:
         """Add the same counts to many channels.
@@ -124,7 +120,7 @@ class ByChannel(Mapping[str, ChannelCounts]):
     def as_json(self) -> str:
         """An object: channel -> list of its counts."""
         groups = tuple(self._groups.values())
-        parts = [_quoted((name,))[0] + _text(self[name]) for name in self._own]
+        parts = [_key(name) + _text(self[name]) for name in self._own]
         for places, names in _cells(tuple(self._groups)):
             text = _text(_total(places, groups))
             quoted = zip(names, _quoted(names), strict=True)
@@ -162,7 +158,12 @@ def _cells(groups: tuple[Names, ...]) -> list[tuple[tuple[int, ...], Names]]:
 @lru_cache(maxsize=256)
 def _quoted(names: Names) -> tuple[str, ...]:
     """Keys of a JSON object."""
-    return tuple(f"{json.dumps(name)}:" for name in names)
+    return tuple(map(_key, names))
+
+
+@lru_cache(maxsize=10_000)
+def _key(name: str) -> str:
+    return f"{json.dumps(name)}:"
 
 
 @lru_cache(maxsize=10_000)
