@@ -228,20 +228,23 @@ class _Run:
                     return True
                 for future in pool.next_done(under_way):
                     self._take(future.result(), under_way.pop(future))
+                    self._tell()
         except KeyboardInterrupt:
             for future in pool.give_up(under_way):
-                self._take(future.result(), under_way[future], whole=False)
+                self._take(future.result(), under_way[future])
             return False
 
-    def _take(self, outcome: Outcome, night: date | None, whole: bool = True) -> None:
+    def _take(self, outcome: Outcome, night: date | None) -> None:
         self.tally.add(outcome.tally)
         self._alerts += outcome.alerts
         self._matches += sum(table.num_rows for table in outcome.matches)
-        self._left[night] -= whole
+        self._left[night] -= outcome.whole
         self.sums[night].add(outcome)
         if not self._left[night]:
             self.sums[night].close()
-        if whole and self._on_progress is not None:
+
+    def _tell(self) -> None:
+        if self._on_progress is not None:
             now = time.monotonic() - self._began
             self._on_progress(Progress(self._alerts, self._of, self._matches, now))
 

@@ -96,12 +96,13 @@ class Outcome:
     the number of cuts passed before the first that failed. keys: uint64 (n,), an object each; depths: uint8
     (V, n), the most cuts that one of its alerts passed. matches: a table with the column `variant`.
     unjudged: int64 (V,), alerts for which each filter gave no answer.
-    seconds: float (V,), of each filter.
+    seconds: float (V,), of each filter. whole: whether all of the share was tried.
     """
 
     night: date | None
     variants: int
     alerts: int = 0
+    whole: bool = True
     cuts: list[tuple[str, ...] | None] = field(default_factory=list)
     reached: list[np.ndarray] = field(default_factory=list)
     keys: list[np.ndarray] = field(default_factory=list)
@@ -158,6 +159,7 @@ class Trial:
         for piece in share:
             for frame, table in self._batches(piece, extra, outcome.tally):
                 if stopped():
+                    outcome.whole = False
                     return outcome
                 self._try(outcome, frame, self._with_program(table, piece))
         return outcome

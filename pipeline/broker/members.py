@@ -5,10 +5,11 @@ from __future__ import annotations
 import ctypes
 import logging
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupState, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipeline.broker.client import SESSION_SECONDS, client_settings, instance_of
@@ -21,7 +22,8 @@ _FENCES = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
 LEAVE_SECONDS = 10.0
 _ASK_SECONDS = 10.0
 SETTLED_SECONDS = SESSION_SECONDS + 2.0
-"""After so long a member that does not live is none any more."""
+"""After so long in a stable group a member that does not live is none any more."""
+_LOOK_AGAIN_SECONDS = 1.0
 
 
 def is_fence(error: KafkaError) -> bool:
@@ -84,6 +86,58 @@ def replicas(admin: AdminClient, group: str, timeout: float = 5.0) -> list[str]:
     (answer,) = admin.describe_consumer_groups([group], request_timeout=timeout).values()
     names = [member.group_instance_id or "" for member in answer.result().members]
     return [name.removeprefix(instance_of(group, "")) for name in names]
+
+
+class Takeover:
+    """Whether another has the name of a member that was fenced, or nobody has.
+
+    Its own last request to join may have left a member behind, for which nobody answers any more. The group
+    drops that one after a session, which begins when the group has settled and again when its broker does.
+    So only a member that stays the same one, for longer than that and in a stable group, is alive.
+
+    Parameters
+    ----------
+    group
+        The consumer group.
+    replica
+        The member's name in it.
+    clock
+        Seconds, ever growing.
+    """
+
+    def __init__(self, group: str, replica: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._group, self._name, self._clock = group, instance_of(group, replica), clock
+        self._fenced = clock()
+        self._asked = -_LOOK_AGAIN_SECONDS
+        self._seen, self._since = "", 0.0  # the id of the member that has the name, and since when it does
+
+    def look(self, admin: AdminClient, timeout: float = 5.0) -> bool | None:
+        """True: another has it. False: nobody has. None: not known yet.
+
+        Parameters
+        ----------
+        admin
+            Asks the broker, at most once a second.
+        timeout
+            Seconds to wait for its answer.
+        """
+        if (now := self._clock()) - self._asked < _LOOK_AGAIN_SECONDS:
+            return None
+        self._asked = now
+        try:
+            (answer,) = admin.describe_consumer_groups([self._group], request_timeout=timeout).values()
+            group = answer.result()
+        except KafkaException as error:
+            log.debug("the members of the group are not known yet: %s", error)
+            self._seen = ""
+            return None
+        has = next((m.member_id for m in group.members if m.group_instance_id == self._name), "")
+        if not has:
+            self._seen = ""
+            return False if self._clock() - self._fenced >= SETTLED_SECONDS else None
+        if has != self._seen or group.state != ConsumerGroupState.STABLE:
+            self._seen, self._since = has, self._clock()
+        return True if self._clock() - self._since >= SETTLED_SECONDS else None
 
 
 def committed(group: str, places: Sequence[Partition], bootstrap: str, **kafka: Any) -> list[TopicPartition]:

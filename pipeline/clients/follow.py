@@ -41,7 +41,7 @@ from pipeline.broker.client import (
 from pipeline.broker.faults import Fault, fault_of
 from pipeline.broker.listen import committed_ends
 from pipeline.broker.logs import NowAndThen
-from pipeline.broker.members import LEAVE_SECONDS, SETTLED_SECONDS, abandon, is_fence, leave, replicas
+from pipeline.broker.members import LEAVE_SECONDS, Takeover, abandon, is_fence, leave
 from pipeline.broker.partition import Partition
 from pipeline.broker.topics import left_out, topic_ids
 from pipeline.clients.keeper import Followed, Keeper, Received, received_of
@@ -112,7 +112,7 @@ class Follower:
         replica: str = "0",
         **kafka: Any,
     ) -> None:
-        wait_for_broker(bootstrap, **kafka)
+        wait_for_broker(bootstrap, timeout=_SILENCE, **kafka)
         self._keeper, self._group = keeper, group
         self._bootstrap, self._kafka = bootstrap, kafka
         self._pattern = topics if topics.startswith("^") else f"^{topics}$"
@@ -125,7 +125,7 @@ class Follower:
         self._stop = threading.Event()
         self._lasting = NowAndThen(log)
         self._confirmed = False  # that the group's first answer leaves no topic out
-        self._fenced = False  # somebody has our name, perhaps we ourselves
+        self._fenced: Takeover | None = None  # somebody has our name, perhaps we ourselves
         self._waits = False  # nothing can be kept now, so nothing is read
         self.followed = Followed()
         self._replica = replica
@@ -161,8 +161,8 @@ class Follower:
     def _go_on(self, heard: float) -> float:
         """Once round the loop; when (time.monotonic) the broker was heard of last. Raises _NotNow,
         KafkaException, Unreachable."""
-        if self._fenced:
-            self._see_who_has_our_place()
+        if self._fenced is not None:
+            self._see_who_has_our_place(self._fenced)
         elif self._receive():
             heard = time.monotonic()
         elif time.monotonic() - heard > _SILENCE:
@@ -189,8 +189,11 @@ class Follower:
 
     def _join_again(self) -> None:
         """As another consumer, with the password of now. What was read and not kept is read again."""
-        before, self._consumer, self._fenced = self._consumer, self._new_consumer(), False
-        leave(before, seconds=0)
+        before, self._consumer, self._fenced = self._consumer, self._new_consumer(), None
+        if before.assignment():  # it holds memory for them
+            leave(before, seconds=0)
+        else:
+            abandon(before)
         self._asking, self._confirmed = None, False
         self._subscribe()
 
@@ -207,17 +210,14 @@ class Follower:
                     log.warning("waiting for the broker for %.0f s: %s", said - since, error)
                 self._stop.wait(_AGAIN)
 
-    def _see_who_has_our_place(self) -> None:
-        """Wait until a member that does not live is none any more: end if there is one, else join again.
+    def _see_who_has_our_place(self, fenced: Takeover) -> None:
+        """End if another member lives that has our name; join again when there is none.
 
         What was read and not kept is read again by whoever has the partitions. Raises Replaced.
         """
         self._sources, self._reached, self._unproved = {}, {}, []
-        self._stop.wait(SETTLED_SECONDS)
-        try:
-            taken = self._replica in replicas(self._admin(), self._group)
-        except KafkaException as error:
-            log.debug("the members of the group are not known yet: %s", error)
+        self._stop.wait(_AGAIN)
+        if (taken := fenced.look(self._admin())) is None:
             return
         if taken:
             raise Replaced(
@@ -436,7 +436,7 @@ class Follower:
             return True
         if is_fence(error):
             log.debug("fenced: %s", error.str())
-            self._fenced = True
+            self._fenced = Takeover(self._group, self._replica)
             return False
         if is_not_let_in(error):
             self._lasting.warn("we are not let in, trying again with what our profile has", sentence(error))

@@ -24,7 +24,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from pipeline.broker.client import is_not_let_in, sentence, show_anew, static_member
 from pipeline.broker.faults import Fault, fault_of
 from pipeline.broker.logs import NowAndThen
-from pipeline.broker.members import SETTLED_SECONDS, abandon, is_fence, replicas
+from pipeline.broker.members import Takeover, abandon, is_fence
 from pipeline.broker.partition import Partition
 from pipeline.broker.profile import ProfileError, credentials
 from pipeline.broker.topics import left_out, partitions_of, topic_ids
@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 
 _KAFKA_SECONDS = 10.0
 _SETTLING_SECONDS = 0.1
-_LOOK_AGAIN_SECONDS = 1.0
 
 
 class ReplacedError(ZadsError):
@@ -67,7 +66,7 @@ class Membership:
     ) -> None:
         self._kafka, self._group, self._replica = dict(kafka), group, replica
         self._lasting = NowAndThen(log)
-        self._fenced_at: float | None = None  # somebody has our name, perhaps we ourselves
+        self._fenced: Takeover | None = None  # somebody has our name, perhaps we ourselves
         self._admin = AdminClient(kafka)
         self._assigned: set[Partition] = set()
         self._unproven = False  # of what generation our partitions are
@@ -103,8 +102,8 @@ class Membership:
 
     def poll(self) -> set[Partition]:
         """Stay a member; the partitions that are ours now. Raises ReplacedError when another has our name."""
-        if self._fenced_at is not None:
-            self._see_who_has_our_place(self._fenced_at)
+        if self._fenced is not None:
+            self._see_who_has_our_place(self._fenced)
             return self._assigned
         message = self._consumer.poll(0)
         if self._unproven:
@@ -113,7 +112,8 @@ class Membership:
         if error is not None:
             if is_fence(error):
                 log.debug("fenced: %s", error.str())
-                self._fenced_at, self._assigned, self.changed = time.monotonic(), set(), True
+                self._fenced = Takeover(self._group, self._replica)
+                self._assigned, self.changed = set(), True
                 return self._assigned
             # A pattern that matches no topic yet is usual at the beginning of every night.
             quiet = error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
@@ -137,18 +137,12 @@ class Membership:
         if not self._consumer.memberid():
             self._assigned = set()
 
-    def _see_who_has_our_place(self, since: float) -> None:
-        """When a member that does not live is none any more: end if there is one, else join again.
+    def _see_who_has_our_place(self, fenced: Takeover) -> None:
+        """End if another run lives that has our name; join again when there is none.
 
         A broker that was away may have fenced us for a request of our own (see is_fence).
         """
-        if time.monotonic() - since < SETTLED_SECONDS:
-            return
-        try:
-            taken = self._replica in replicas(self._admin, self._group)
-        except KafkaException as error:
-            log.debug("the members of the group are not known yet: %s", error)
-            self._fenced_at = since + _LOOK_AGAIN_SECONDS
+        if (taken := fenced.look(self._admin)) is None:
             return
         if taken:
             raise ReplacedError(
@@ -157,7 +151,7 @@ class Membership:
             )
         log.warning("the group had lost this member, and nobody has its place: joining again")
         abandon(self._consumer)
-        self._consumer, self._fenced_at = self._new_consumer(), None
+        self._consumer, self._fenced = self._new_consumer(), None
         self._confirmed = False
         self._subscribe()
 

@@ -135,3 +135,21 @@ def test_what_of_an_archive_did_not_come_from_kafka_is_said(
     assert said(*ran, nights=last) == ""
     with pytest.raises(ZadsError, match="ran on: it ran on ztf_b, the archive has ztf_a"):
         said(ran[1])
+
+
+def test_a_topic_that_has_nothing_public_is_not_missing_for_a_public_channel(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where, appender = tmp_path / "archive", Appender(str(tmp_path / "archive"))
+    for programid, topic in ((1, "ztf_a"), (2, "ztf_b")):
+        packets = [alert.packet for alert in night(60) if alert.programid == programid]
+        records = [Received(raw, topic, 0, at, 1_700_000_000_000, None, ()) for at, raw in enumerate(packets)]
+        assert records
+        appender.append(topic, records, len(records))
+    appender.flush()
+    for public in (True, False):
+        ran = [InForce(topic, 0, 0, None, "v", {}) for topic in ("ztf_a", "ztf_b", "ztf_c")]
+        say_what_is_missing("channel.c", ran, Archive(where), None, public=public)
+        told = capsys.readouterr().err
+        assert told.count("not in what follows") == 1
+        assert "topic ztf_c: the archive has no record of it" in told

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -257,10 +258,18 @@ def test_however_often_a_filter_raises_counts_are_matches(
     assert ("not judged" in str(found.compare(0, 1))) == bool(found.unjudged[1])
 
 
+def last_first(pool: Any, under_way: Any) -> list[Any]:
+    """All that is under way, done, in the order in which a slow machine may take it."""
+    return sorted(wait(under_way).done, key=list(under_way).index, reverse=True)
+
+
+@pytest.mark.parametrize("order", [None, last_first])
 def test_what_is_there_by_then_when_it_is_ended_early(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, order: Any
 ) -> None:
     monkeypatch.setattr("archive.replay.replay.SHARE_ROWS", 50)
+    if order is not None:
+        monkeypatch.setattr("archive.replay.replay._Pool.next_done", order)
     seen: list[Progress] = []
 
     def stop(so_far: Progress) -> None:

@@ -5,17 +5,28 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupState,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import NewPartitions
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cluster.kafka.broker import Broker
-from pipeline.broker.client import admin_client
-from pipeline.broker.members import leave, replicas
+from pipeline.broker.client import SESSION_SECONDS, admin_client, instance_of
+from pipeline.broker.members import SETTLED_SECONDS, Takeover, leave, replicas
 from pipeline.broker.partition import Partition
 from pipeline.broker.topics import ensure_topics
 from pipeline.channels.config import RunConfig
@@ -164,3 +175,69 @@ def test_a_transaction_that_a_dead_worker_left_open_holds_nobody_up(broker: Brok
     with member(servers, name) as one:
         assert topics_of(one, {topic}) == {topic}
         assert one.committed([Partition(topic, 0)])[Partition(topic, 0)].offset == 5
+
+
+AWAY = ConsumerGroupState.UNKNOWN
+
+
+class Group:
+    """What a broker would tell of a group, second by second: (state, the id of the member of that name)."""
+
+    def __init__(self, told: Sequence[tuple[ConsumerGroupState, str]]) -> None:
+        self.now, self._told = 0.0, list(told)
+
+    def clock(self) -> float:
+        return self.now
+
+    def describe_consumer_groups(self, names: list[str], **_: Any) -> dict[str, Any]:
+        state, one = self._told[min(int(self.now), len(self._told) - 1)]
+        if state is AWAY:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+        name = instance_of(names[0], "0")
+        members = [SimpleNamespace(member_id=one, group_instance_id=name)] if one else []
+        answer = SimpleNamespace(state=state, members=members)
+        return {names[0]: SimpleNamespace(result=lambda: answer)}
+
+
+STATES = [
+    ConsumerGroupState.PREPARING_REBALANCING,
+    ConsumerGroupState.COMPLETING_REBALANCING,
+    ConsumerGroupState.STABLE,
+]
+SETTLED = int(SETTLED_SECONDS)
+
+
+def verdict(told: Sequence[tuple[ConsumerGroupState, str]], step: float = 0.25) -> tuple[bool | None, float]:
+    """What a member that was fenced finds, and when."""
+    group = Group(told)
+    fenced = Takeover("g", "0", group.clock)
+    while group.now < 200:
+        if (found := fenced.look(group)) is not None:  # type: ignore[arg-type]
+            return found, group.now
+        group.now += step
+    return None, group.now
+
+
+@settings(deadline=None)
+@given(
+    joining=st.lists(st.tuples(st.sampled_from(STATES[:2]), st.sampled_from(["a", "b"])), max_size=60),
+    broken=st.lists(st.integers(0, int(SESSION_SECONDS)), max_size=4),
+    lives=st.booleans(),
+)
+def test_only_a_member_that_outlives_a_session_has_taken_over(
+    joining: list[tuple[ConsumerGroupState, str]], broken: list[int], lives: bool
+) -> None:
+    """However long the group needs, and however often its broker comes back and begins a session anew."""
+    stable = ConsumerGroupState.STABLE
+    told = list(joining)
+    for seconds in broken:  # of a member that a request to join left behind: each broker begins its session
+        told += [(AWAY, ""), *[(stable, "left behind")] * seconds]
+    told += [(stable, "another" if lives else "")] * (2 * SETTLED)
+    found, at = verdict(told)
+    assert found is lives
+    assert at <= len(told)
+
+
+@pytest.mark.parametrize("state", STATES[:2])
+def test_who_has_our_place_is_not_known_before_the_group_has_settled(state: ConsumerGroupState) -> None:
+    assert verdict([(state, "a")] * 100) == (None, 200)
