@@ -10,12 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from confluent_kafka import Consumer, ConsumerGroupState, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, ConsumerGroupDescription
 
 from pipeline.broker.client import SESSION_SECONDS, client_settings, instance_of
 from pipeline.broker.partition import Partition
 
 log = logging.getLogger(__name__)
+
+NewClient = Callable[[], AdminClient]
 
 _FENCES = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
 """poll() gives a fatal error as _FATAL, and fatal() of that is false (confluent-kafka 2.16)."""
@@ -71,20 +73,39 @@ def leave(consumer: Consumer, seconds: float = LEAVE_SECONDS) -> bool:
     return not closing.is_alive()
 
 
-def replicas(admin: AdminClient, group: str, timeout: float = 5.0) -> list[str]:
-    """The replicas of a group that are there now. Raises KafkaException.
+def described(new_client: NewClient, group: str, timeout: float = 5.0) -> ConsumerGroupDescription:
+    """What the broker says of a group: its state, its members and what they have.
+
+    By a client of its own, which goes with the question: one that has waited in vain for the coordinator of a
+    group brings the whole process down when that coordinator is back. librdkafka (2.16) then gives the same
+    piece of memory free twice, in rd_kafka_admin_coord_request and for its error in rd_kafka_coord_req_fail.
 
     Parameters
     ----------
-    admin
-        Asks the broker.
+    new_client
+        Makes a client.
     group
         The group.
     timeout
         Seconds to wait.
+
+    Raises
+    ------
+    KafkaException
+        When the broker does not answer in time.
     """
-    (answer,) = admin.describe_consumer_groups([group], request_timeout=timeout).values()
-    names = [member.group_instance_id or "" for member in answer.result().members]
+    client = new_client()
+    (answer,) = client.describe_consumer_groups([group], request_timeout=timeout).values()
+    try:
+        return answer.result()
+    finally:
+        del client  # now: an error would keep it
+
+
+def replicas(new_client: NewClient, group: str, timeout: float = 5.0) -> list[str]:
+    """The replicas of a group that are there now; parameters and errors as of `described`."""
+    members = described(new_client, group, timeout).members
+    names = [member.group_instance_id or "" for member in members]
     return [name.removeprefix(instance_of(group, "")) for name in names]
 
 
@@ -111,13 +132,13 @@ class Takeover:
         self._asked = -_LOOK_AGAIN_SECONDS
         self._seen, self._since = "", 0.0  # the id of the member that has the name, and since when it does
 
-    def look(self, admin: AdminClient, timeout: float = 5.0) -> bool | None:
+    def look(self, new_client: NewClient, timeout: float = 5.0) -> bool | None:
         """True: another has it. False: nobody has. None: not known yet.
 
         Parameters
         ----------
-        admin
-            Asks the broker, at most once a second.
+        new_client
+            Makes a client, which asks the broker; at most once a second.
         timeout
             Seconds to wait for its answer.
         """
@@ -125,8 +146,7 @@ class Takeover:
             return None
         self._asked = now
         try:
-            (answer,) = admin.describe_consumer_groups([self._group], request_timeout=timeout).values()
-            group = answer.result()
+            group = described(new_client, self._group, timeout)
         except KafkaException as error:
             log.debug("the members of the group are not known yet: %s", error)
             self._seen = ""

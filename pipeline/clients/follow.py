@@ -217,7 +217,7 @@ class Follower:
         """
         self._sources, self._reached, self._unproved = {}, {}, []
         self._stop.wait(_AGAIN)
-        if (taken := fenced.look(self._admin())) is None:
+        if (taken := fenced.look(self._new_admin)) is None:
             return
         if taken:
             raise Replaced(
@@ -238,10 +238,9 @@ class Follower:
 
     def _confirm(self) -> None:
         """Once after a start: join again if the group's first answer leaves out a partition that is there."""
-        admin = admin_client(self._bootstrap, **self._kafka)
         try:
             ours = (Partition(*place) for place in self._sources)
-            missing = left_out(admin, self._pattern, self._group, ours, _ASK_SECONDS)
+            missing = left_out(self._new_admin, self._pattern, self._group, ours, _ASK_SECONDS)
         except KafkaException as error:
             log.debug("the topics are not known yet: %s", error)
             return
@@ -310,8 +309,11 @@ class Follower:
 
     def _admin(self) -> AdminClient:
         if self._asking is None:
-            self._asking = admin_client(self._bootstrap, **self._kafka)
+            self._asking = self._new_admin()
         return self._asking
+
+    def _new_admin(self) -> AdminClient:
+        return admin_client(self._bootstrap, **self._kafka)
 
     def _flush(self) -> bool:
         """Give the records to the keeper. If another follower has gone on with a partition, begin again at

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -17,7 +18,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from pipeline.broker.client import BrokerError, admin_client, client_settings, sentence, topic_names
 from pipeline.broker.dead_letters import TOPIC as DEAD_LETTERS
 from pipeline.broker.faults import Fault, fault_of
-from pipeline.broker.members import committed, replicas
+from pipeline.broker.members import committed, described, replicas
 from pipeline.broker.partition import Partition
 from pipeline.broker.topics import offsets, partitions_of, topic_ids
 from pipeline.channels.config import RunConfig
@@ -139,14 +140,14 @@ def suspended_channels(config: RunConfig, asked: Collection[str]) -> dict[str, s
     """
     kafka = config.client
     known = [one for one in groups_known(config.bootstrap_servers, **kafka) if one.group in asked]
-    admin = admin_client(config.bootstrap_servers, **kafka)
-    running = [one for one in known if one.suspended and one.replica in replicas(admin, one.group)]
+    asks = partial(admin_client, config.bootstrap_servers, **kafka)
+    running = [one for one in known if one.suspended and one.replica in replicas(asks, one.group)]
     return dict(sorted(pair for one in running for pair in one.suspended))
 
 
 def _group(config: RunConfig, admin: AdminClient, group: str, topics: list[str]) -> GroupStatus:
     places = partitions_of(admin, topics)
-    told = GroupStatus(group, _members(admin, group))
+    told = GroupStatus(group, _members(config, group))
     if not places:
         return told
     beginnings = offsets(admin, places, OffsetSpec.earliest())
@@ -178,13 +179,13 @@ def _with_age(one: PartitionStatus, age: float | None) -> PartitionStatus:
     return PartitionStatus(one.partition, one.state, one.offset, one.end, one.lag, age)
 
 
-def _members(admin: AdminClient, group: str) -> int:
+def _members(config: RunConfig, group: str) -> int:
     """Who runs for the group now; a broker that has just begun may have to look for it."""
     deadline = time.monotonic() + _ASK_SECONDS
+    asks = partial(admin_client, config.bootstrap_servers, **config.client)
     while True:
-        (answer,) = admin.describe_consumer_groups([group], request_timeout=_ASK_SECONDS).values()
         try:
-            return len(answer.result().members)
+            return len(described(asks, group, _ASK_SECONDS).members)
         except KafkaException as error:
             reason = error.args[0]
             if reason.code() == KafkaError.GROUP_ID_NOT_FOUND:

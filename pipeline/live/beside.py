@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 
 from confluent_kafka import KafkaException
 
@@ -176,9 +177,8 @@ def _same(one: Delivering, other: Delivering) -> bool:
 
 def _replicas(config: RunConfig) -> list[str] | None:
     """The replicas of the group that run now, where that is known."""
-    admin = admin_client(config.bootstrap_servers, **config.client)
     try:
-        return replicas(admin, config.group)
+        return replicas(partial(admin_client, config.bootstrap_servers, **config.client), config.group)
     except KafkaException as error:  # a group that never ran, or a broker that has just begun
         log.debug("the group's members are not known: %s", sentence(error.args[0]))
         return None

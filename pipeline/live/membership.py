@@ -67,7 +67,7 @@ class Membership:
         self._kafka, self._group, self._replica = dict(kafka), group, replica
         self._lasting = NowAndThen(log)
         self._fenced: Takeover | None = None  # somebody has our name, perhaps we ourselves
-        self._admin = AdminClient(kafka)
+        self._admin = self._new_admin()
         self._assigned: set[Partition] = set()
         self._unproven = False  # of what generation our partitions are
         self.metadata: object = b""
@@ -80,6 +80,9 @@ class Membership:
         self._others = tuple(others)
         self._confirmed = False
         self._subscribe()
+
+    def _new_admin(self) -> AdminClient:
+        return AdminClient(self._kafka)
 
     def _new_consumer(self) -> Consumer:
         return Consumer(
@@ -142,7 +145,7 @@ class Membership:
 
         A broker that was away may have fenced us for a request of our own (see is_fence).
         """
-        if (taken := fenced.look(self._admin)) is None:
+        if (taken := fenced.look(self._new_admin)) is None:
             return
         if taken:
             raise ReplacedError(
@@ -175,7 +178,7 @@ class Membership:
         """Once after a start: join again if the group's first answer leaves out a partition that is there."""
         try:
             pattern = "|".join(self._patterns)
-            missing = left_out(self._admin, pattern, self._group, self._assigned, _KAFKA_SECONDS)
+            missing = left_out(self._new_admin, pattern, self._group, self._assigned, _KAFKA_SECONDS)
         except KafkaException as error:
             log.debug("the topics are not known yet: %s", error)
             return
@@ -250,7 +253,7 @@ class Membership:
         show_anew(self._consumer)
         with suppress(ProfileError, OSError):  # while it is written anew
             self._kafka |= {key: value for key, value in credentials().items() if key in self._kafka}
-        self._admin = AdminClient(self._kafka)
+        self._admin = self._new_admin()
 
     def close(self) -> None:
         """Stop polling. A static member keeps its place until its session ends, for a quick restart."""

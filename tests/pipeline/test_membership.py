@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 from confluent_kafka import (
     Consumer,
@@ -117,8 +122,10 @@ def test_who_is_let_go_of_serves_no_rebalance(broker: Broker) -> None:
     topic = f"{name}_1"
     ensure_topics(servers, [topic], partitions=1)
     one = Membership({"bootstrap.servers": servers}, name, "0", f"^{name}_")
-    admin, deadline = admin_client(servers), time.monotonic() + 60
-    while replicas(admin, name) != ["0"]:  # it has joined by itself; its partition waits to be taken
+    deadline = time.monotonic() + 60
+    while replicas(partial(admin_client, servers), name) != [
+        "0"
+    ]:  # it has joined by itself; its partition waits to be taken
         assert time.monotonic() < deadline, "it does not join"
         time.sleep(0.1)
     time.sleep(1.0)
@@ -212,7 +219,7 @@ def verdict(told: Sequence[tuple[ConsumerGroupState, str]], step: float = 0.25) 
     group = Group(told)
     fenced = Takeover("g", "0", group.clock)
     while group.now < 200:
-        if (found := fenced.look(group)) is not None:  # type: ignore[arg-type]
+        if (found := fenced.look(lambda: group)) is not None:  # type: ignore[arg-type,return-value]
             return found, group.now
         group.now += step
     return None, group.now
@@ -241,3 +248,52 @@ def test_only_a_member_that_outlives_a_session_has_taken_over(
 @pytest.mark.parametrize("state", STATES[:2])
 def test_who_has_our_place_is_not_known_before_the_group_has_settled(state: ConsumerGroupState) -> None:
     assert verdict([(state, "a")] * 100) == (None, 200)
+
+
+ASKING = """
+import sys
+import time
+from confluent_kafka import KafkaException
+from pipeline.broker.client import admin_client
+from pipeline.broker.members import described
+
+connected = [admin_client(sys.argv[1])]
+connected[0].list_topics(timeout=60)
+kept = connected[:] if sys.argv[2] == "kept" else []
+print("connected", flush=True)
+sys.stdin.readline()
+try:
+    described(connected.pop, "g", 1.0)
+except KafkaException as error:
+    known = error  # as somebody may who reports it
+    print("no answer", flush=True)
+time.sleep(4)
+"""
+
+
+@pytest.mark.parametrize("client", ["kept", "of its own"])
+def test_a_question_about_a_group_that_is_left_open_ends_no_process(own_broker: Broker, client: str) -> None:
+    """librdkafka aborts a process whose client has asked in vain, when the broker is back; see `described`.
+
+    If this fails for the client that is kept, librdkafka has been mended, and any client may ask.
+    """
+    asking = subprocess.Popen(
+        [sys.executable, "-c", ASKING, own_broker.bootstrap_servers, client],
+        cwd=Path(__file__).resolve().parents[2],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert asking.stdout is not None
+    assert asking.stdin is not None
+    assert asking.stdout.readline() == "connected\n"
+    frozen = psutil.Process(own_broker.pid)
+    frozen.suspend()
+    try:
+        print(file=asking.stdin, flush=True)
+        assert asking.stdout.readline() == "no answer\n"
+    finally:
+        frozen.resume()
+    _, errors = asking.communicate(timeout=60)
+    assert (asking.returncode == 0) is (client != "kept"), errors
