@@ -103,7 +103,17 @@ def described(new_client: NewClient, group: str, timeout: float = 5.0) -> Consum
 
 
 def replicas(new_client: NewClient, group: str, timeout: float = 5.0) -> list[str]:
-    """The replicas of a group that are there now; parameters and errors as of `described`."""
+    """The replicas of a group that are there now. Raises KafkaException.
+
+    Parameters
+    ----------
+    new_client
+        Makes a client.
+    group
+        The group.
+    timeout
+        Seconds to wait.
+    """
     members = described(new_client, group, timeout).members
     names = [member.group_instance_id or "" for member in members]
     return [name.removeprefix(instance_of(group, "")) for name in names]

@@ -46,7 +46,7 @@ def recreate(bootstrap: str, topic: str, partitions: int = 1) -> None:
 def partitions(bootstrap: str, topic: str) -> int:
     """How many partitions a topic has."""
     admin = AdminClient({"bootstrap.servers": bootstrap})
-    return len(admin.list_topics(timeout=10).topics[topic].partitions)
+    return len(admin.list_topics(timeout=60).topics[topic].partitions)
 
 
 def records(bootstrap: str, topic: str, **kafka: str) -> list[Message]:
@@ -54,7 +54,7 @@ def records(bootstrap: str, topic: str, **kafka: str) -> list[Message]:
     settings = {"bootstrap.servers": bootstrap, "group.id": "oracle", "enable.partition.eof": True, **kafka}
     consumer = Consumer(settings)
     try:
-        known = consumer.list_topics(timeout=10).topics
+        known = consumer.list_topics(timeout=60).topics
         if topic not in known:
             return []
         left = set(known[topic].partitions)
