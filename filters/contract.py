@@ -296,7 +296,7 @@ class Filter:
 
         Raises NoSuchColumn when the batch lacks one of them.
         """
-        names = list(frame.columns) if self.reads is None else [*self.reads, *IDENTITY]
+        names = list(map(str, frame)) if self.reads is None else [*self.reads, *IDENTITY]
         if isinstance(frame, AlertView) and frame.is_untouched(names):
             return frame
         for name in names:

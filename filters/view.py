@@ -5,7 +5,7 @@ So this is lazy: as long as a filter only asks for columns by name, no smaller f
 asked of the view (`loc`, `eval`, assignment ...) makes it, and from then on this is the plain frame.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -73,24 +73,82 @@ class AlertColumn(pd.Series):
         return super().ne(other, *args, **kwargs) & self.notna() & pd.notna(other)
 
 
+class OfFrame:
+    """The columns of a frame.
+
+    Parameters
+    ----------
+    batch
+        The frame.
+    """
+
+    def __init__(self, batch: Any) -> None:
+        self._batch = batch
+
+    @property
+    def index(self) -> pd.Index:
+        """The labels of the rows."""
+        return self._batch.index
+
+    def frame(self, names: list[str]) -> pd.DataFrame:
+        """Some columns as a frame of their own."""
+        return pd.DataFrame(self._batch[names]).copy(deep=False)
+
+    def column(self, name: str) -> AlertColumn:
+        """One column, which is copied when it is written to."""
+        return AlertColumn(self._batch[name], copy=False)
+
+    def arrays(self) -> Mapping[str, Any]:
+        """Every column as its NumPy or pandas array, without a Series of each."""
+        return dict(zip(self._batch.columns, self._batch._iter_column_arrays(), strict=True))
+
+
+class OfArrays:
+    """Columns of which no frame is made before somebody wants one: that alone costs 300 µs.
+
+    Parameters
+    ----------
+    arrays
+        Name -> NumPy or pandas array, (n,).
+    index
+        The labels of the n rows.
+    """
+
+    def __init__(self, arrays: Mapping[str, Any], index: pd.Index) -> None:
+        self._arrays, self.index = arrays, index
+
+    def frame(self, names: list[str]) -> pd.DataFrame:
+        """Some columns as a frame of their own."""
+        return pd.DataFrame({name: self._arrays[name] for name in names}, index=self.index)
+
+    def column(self, name: str) -> AlertColumn:
+        """One column, which is copied when it is written to."""
+        return AlertColumn(self._arrays[name], index=self.index, name=name, copy=False)
+
+    def arrays(self) -> Mapping[str, Any]:
+        """Every column as its array."""
+        return self._arrays
+
+
 class AlertView(pd.DataFrame):
     """A pandas frame of the declared columns of a batch; what is derived from it is a plain DataFrame.
 
     Reading another column raises NoSuchColumn, however many the batch has.
     """
 
-    def __init__(self, batch: pd.DataFrame, names: Iterable[str]):
+    def __init__(self, batch: pd.DataFrame | OfArrays, names: Iterable[str]):
         own = self.__dict__
-        own["_batch"], own["_names"] = batch, dict.fromkeys(names)
+        own["_batch"] = batch if isinstance(batch, OfArrays) else OfFrame(batch)
+        own["_names"] = dict.fromkeys(names)
         own["_taken"], own["_blocks"], own["_computed"] = {}, None, None
-        own["_attrs"], own["_flags"] = {}, batch.flags
+        own["_attrs"], own["_flags"] = {}, pd.Flags(self, allows_duplicate_labels=True)  # type: ignore[attr-defined]
 
     # pandas keeps a frame's data in `_mgr`; here it is made when somebody wants it.
     @property
     def _mgr(self) -> Any:
         own = self.__dict__
         if own["_blocks"] is None:
-            own["_blocks"] = pd.DataFrame(own["_batch"][list(own["_names"])]).copy(deep=False)._mgr
+            own["_blocks"] = own["_batch"].frame(list(own["_names"]))._mgr
         return own["_blocks"]
 
     @_mgr.setter
@@ -132,7 +190,7 @@ class AlertView(pd.DataFrame):
 
     def is_untouched(self, names: Iterable[str]) -> bool:
         """Whether it has exactly these columns, as the batch has them."""
-        return not self._is_whole_frame and list(self.__dict__["_names"]) == list(names)
+        return not self._is_whole_frame and list(self.__dict__["_names"]) == list(dict.fromkeys(names))
 
     def rows(self) -> pd.Index:
         """The index."""
@@ -140,8 +198,8 @@ class AlertView(pd.DataFrame):
 
     def arrays(self) -> dict[str, Any]:
         """Each column as its NumPy or pandas array."""
-        batch: Any = self if self._is_whole_frame else self.__dict__["_batch"]
-        every = dict(zip(batch.columns, batch._iter_column_arrays(), strict=True))  # no Series of each
+        batch: OfFrame | OfArrays = OfFrame(self) if self._is_whole_frame else self.__dict__["_batch"]
+        every = batch.arrays()
         return {name: every[name] for name in self.names()}
 
     def __len__(self) -> int:
@@ -162,7 +220,7 @@ class AlertView(pd.DataFrame):
         if key not in own["_names"]:
             raise no_column(key, own["_names"])
         if key not in own["_taken"]:
-            own["_taken"][key] = AlertColumn(own["_batch"][key], copy=False)
+            own["_taken"][key] = own["_batch"].column(key)
         return own["_taken"][key]._another()
 
     def _check(self, key: Any) -> None:

@@ -10,18 +10,21 @@ import fcntl
 import mmap
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from filters.view import AlertView, OfArrays
 from schemas.frame import TEXT, as_pandas
 
 _SEAL_FUTURE_WRITE = 0x10
 """Nobody but who has mapped it before may write. Source: linux/fcntl.h."""
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | _SEAL_FUTURE_WRITE | fcntl.F_SEAL_SEAL
-_SPARE = 4096
+_SPARE, _SPARE_A_COLUMN = 4096, 1024
+"""More than names, types and padding take: a batch that is larger than its place is not put there."""
 _PLAIN, _FLAGS, _WHOLE, _TEXT, _ARROW = b"plain", b"flags", b"whole", b"text", b"arrow"
 """How a column is to be made again: of NumPy; booleans; "Int64"; words; as Arrow has it."""
 _INDEX = b"index"
@@ -62,7 +65,7 @@ class Shelf:
 
 def size_of(batch: pa.RecordBatch) -> int:
     """Bytes that a batch needs at most on a shelf."""
-    return int(pa.ipc.get_record_batch_size(batch) + batch.schema.serialize().size + _SPARE)
+    return int(batch.nbytes + _SPARE + _SPARE_A_COLUMN * batch.num_columns)
 
 
 def packed(columns: Mapping[str, Any], index: pd.Index) -> pa.RecordBatch:
@@ -84,18 +87,25 @@ def packed(columns: Mapping[str, Any], index: pd.Index) -> pa.RecordBatch:
     for name, column in columns.items():
         array, how = _arrow(name, column)
         arrays.append(array)
-        fields.append(pa.field(name, array.type, metadata={b"how": how}))
-    told = {}
+        fields.append((name, array.type, how))
+    told = b""
     if isinstance(index, pd.RangeIndex):
-        told[_INDEX] = f"{index.start},{index.stop},{index.step}".encode()
+        told = f"{index.start},{index.stop},{index.step}".encode()
     else:
         arrays.append(pa.array(index.to_numpy(np.int64)))
-        fields.append(pa.field("", pa.int64()))
-    return pa.RecordBatch.from_arrays(arrays, schema=pa.schema(fields, told))
+        fields.append(("", pa.int64(), b""))
+    return pa.RecordBatch.from_arrays(arrays, schema=_schema(tuple(fields), told))
 
 
-def frame_of(memory: bytes) -> pd.DataFrame:
-    """The frame of a batch, without another copy."""
+@lru_cache(maxsize=256)
+def _schema(fields: tuple[tuple[str, pa.DataType, bytes], ...], index: bytes) -> pa.Schema:
+    """Fields of (name, type, how), "" for the index, and what else there is to say of that."""
+    made = [pa.field(name, kind, metadata={b"how": how} if how else None) for name, kind, how in fields]
+    return pa.schema(made, {_INDEX: index} if index else {})
+
+
+def view_of(memory: memoryview) -> AlertView:
+    """The alerts of a batch, where they are: no copy, and no frame before somebody wants one."""
     with pa.ipc.open_stream(pa.py_buffer(memory)) as stream:
         batch, schema = stream.read_next_batch(), stream.schema
     columns = {}
@@ -108,7 +118,7 @@ def frame_of(memory: bytes) -> pd.DataFrame:
     if index is None:
         start, stop, step = map(int, schema.metadata[_INDEX].split(b","))
         index = pd.RangeIndex(start, stop, step)
-    return pd.DataFrame(columns, index=index, copy=False)
+    return AlertView(OfArrays(columns, index), columns)
 
 
 def _arrow(name: str, column: Any) -> tuple[pa.Array, bytes]:

@@ -24,7 +24,7 @@ from filters import cuts
 from filters.contract import BROKEN, Filter
 from filters.load import filters_of, pick
 from filters.models.model import Model, give
-from filters.sandbox.batch import frame_of
+from filters.sandbox.batch import view_of
 from filters.sandbox.wire import (
     DONE,
     JUDGE,
@@ -81,7 +81,7 @@ def serve(channel: socket.socket) -> None:
                     if len(set_up) > _MOST_SET_UP:
                         set_up.clear()
                     set_up[name] = known[asked["key"]].using(**asked["values"])
-                answer = judged(set_up[name], shelf[: asked["bytes"]])
+                answer = judged(set_up[name], memoryview(shelf)[: asked["bytes"]])
             else:
                 return
         except BaseException as error:  # a stranger's code may raise anything
@@ -158,20 +158,19 @@ def described(f: Filter) -> bytes:
     return json.dumps(about).encode()
 
 
-def judged(f: Filter, batch: bytes) -> bytes:
-    """A filter's answer to a batch, which it gets as a copy of its own."""
-    frame = frame_of(batch)
-    view = f.restricted(frame)
+def judged(f: Filter, batch: memoryview) -> bytes:
+    """A filter's answer to a batch."""
+    view = f.restricted(view_of(batch))
     returned, given = split(f.name, f.function(view, **f.values))
     found = Verdicts(cuts.evaluate(f.name, view, returned), {}, {})
     if f.gives or given:
-        values = of_passing(f.name, view, found.passing(len(frame)), given, f.gives)
+        values = of_passing(f.name, view, found.passing(len(view)), given, f.gives)
         for name, unit in f.gives.items():
             if unit == WORDS:
                 found.words[name] = [None if one != one else str(one) for one in values[name].astype(object)]
             else:
                 found.numbers[name] = values[name].to_numpy(float)
-    return pack_verdicts(len(frame), found)
+    return pack_verdicts(len(view), found)
 
 
 def said(error: BaseException) -> Said:

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -272,8 +272,14 @@ class Child:
 
     def _waiting(self) -> Callable[[], float]:
         """Says how many seconds have gone since now, without those that it was kept from a processor."""
-        begun, kept = time.monotonic(), self._kept()
-        return lambda: time.monotonic() - begun - max(0.0, self._kept() - kept)
+        begun = time.monotonic()
+        kept = cache(self._kept)  # at the first look, which is soon; for most answers there is none
+
+        def waited() -> float:
+            before = kept()
+            return time.monotonic() - begun - max(0.0, self._kept() - before)
+
+        return waited
 
     def end(self) -> None:
         """End it, whatever it does."""

@@ -89,10 +89,10 @@ def _packets(survey: str) -> list[dict]:
     return [alert, {**alert, "candid": 2}, packet("ztf")]
 
 
-def _packed(frame: pd.DataFrame) -> bytes:
+def _packed(frame: pd.DataFrame) -> memoryview:
     batch = packed(arrays_of(frame), frame.index)
     shelf = Shelf(size_of(batch))
     with mmap.mmap(shelf.file, shelf.size, prot=mmap.PROT_READ) as memory:
         found = memory[: shelf.put(batch)]
     shelf.close()
-    return found
+    return memoryview(found)

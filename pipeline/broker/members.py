@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Any
 
 from confluent_kafka import Consumer, ConsumerGroupState, KafkaError, KafkaException, TopicPartition
@@ -45,6 +46,23 @@ def abandon(consumer: Consumer) -> None:
     still and hears no signal. A static member keeps its place until its session ends, closed or not.
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(consumer))
+
+
+def called_back(function: Callable[..., None]) -> Callable[..., None]:
+    """A function for librdkafka to call when partitions come and go.
+
+    A KafkaException of the client itself that leaves such a function, seen by no line of Python, arrives
+    where poll() was called as a KafkaError (confluent-kafka 2.16). That is no exception: nothing catches it.
+    """
+
+    @wraps(function)
+    def seen(*args: Any) -> None:
+        try:
+            function(*args)
+        except KafkaException:
+            raise
+
+    return seen
 
 
 def leave(consumer: Consumer, seconds: float = LEAVE_SECONDS) -> bool:

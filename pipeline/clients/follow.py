@@ -41,7 +41,7 @@ from pipeline.broker.client import (
 from pipeline.broker.faults import Fault, fault_of
 from pipeline.broker.listen import committed_ends
 from pipeline.broker.logs import NowAndThen
-from pipeline.broker.members import LEAVE_SECONDS, Takeover, abandon, is_fence, leave
+from pipeline.broker.members import LEAVE_SECONDS, Takeover, abandon, called_back, is_fence, leave
 from pipeline.broker.partition import Partition
 from pipeline.broker.topics import left_out, topic_ids
 from pipeline.clients.keeper import Followed, Keeper, Received, received_of
@@ -56,6 +56,7 @@ _ASK_SECONDS = 10.0
 _AGAIN = 1.0
 _STILL_SO = 60.0
 _PROOF_SECONDS = 0.5
+_NOT_THERE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
 
 Place = tuple[str, int]
 
@@ -232,9 +233,8 @@ class Follower:
         self._stop.set()
 
     def _subscribe(self) -> None:
-        self._consumer.subscribe(
-            [self._pattern], on_assign=self._take, on_revoke=self._give_up, on_lost=self._give_up
-        )
+        came, went = called_back(self._take), called_back(self._give_up)
+        self._consumer.subscribe([self._pattern], on_assign=came, on_revoke=went, on_lost=went)
 
     def _confirm(self) -> None:
         """Once after a start: join again if the group's first answer leaves out a partition that is there."""
@@ -405,13 +405,23 @@ class Follower:
         for place, source in sources.items():
             starts[place] = marks.get(source, OFFSET_BEGINNING)
             if source in marks:
-                low, high = self._consumer.get_watermark_offsets(TopicPartition(*place), _ASK_SECONDS)
+                low, high = self._reach(place)
                 if low > marks[source]:
                     words = f"offsets {marks[source]} to {low - 1} were deleted before they were kept"
                     self._lost(place, words)
                 if high < marks[source]:
                     self._lost(place, f"the archive stands at offset {marks[source]}, beyond the end, {high}")
         return starts
+
+    def _reach(self, place: Place) -> tuple[int, int]:
+        """Offsets of a partition's first record, and after its last. Raises _NotNow, KafkaException."""
+        try:
+            low, high = self._consumer.get_watermark_offsets(TopicPartition(*place), _ASK_SECONDS)
+        except KafkaException as error:
+            if error.args[0].code() in _NOT_THERE:  # deleted, or a broker that has just begun
+                raise _NotNow(f"{Partition(*place)}: {sentence(error.args[0])}") from None
+            raise
+        return low, high
 
     def _lost(self, place: Place, words: str) -> None:
         log.error("%s/%d: %s", *place, words)
@@ -445,7 +455,7 @@ class Follower:
             show_anew(self._consumer)
             self._asking = None
             return False
-        waiting = error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)
+        waiting = error.code() in _NOT_THERE
         if waiting or passes_by_itself(error):  # a pattern that matches nothing yet: usual in the evening
             log.log(logging.DEBUG if waiting else logging.WARNING, "following: %s", sentence(error))
             return False

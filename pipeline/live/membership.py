@@ -24,7 +24,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from pipeline.broker.client import is_not_let_in, sentence, show_anew, static_member
 from pipeline.broker.faults import Fault, fault_of
 from pipeline.broker.logs import NowAndThen
-from pipeline.broker.members import Takeover, abandon, is_fence
+from pipeline.broker.members import Takeover, abandon, called_back, is_fence
 from pipeline.broker.partition import Partition
 from pipeline.broker.profile import ProfileError, credentials
 from pipeline.broker.topics import left_out, partitions_of, topic_ids
@@ -170,9 +170,8 @@ class Membership:
         return [self._pattern, *(f"^{name.replace('.', '[.]')}$" for name in self._others)]
 
     def _subscribe(self) -> None:
-        self._consumer.subscribe(
-            self._patterns, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
-        )
+        came, went = called_back(self._on_assign), called_back(self._on_revoke)
+        self._consumer.subscribe(self._patterns, on_assign=came, on_revoke=went, on_lost=went)
 
     def _confirm_assignment(self) -> None:
         """Once after a start: join again if the group's first answer leaves out a partition that is there."""

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 from deltalake import DeltaTable
 
 from archive.care.check import check
@@ -257,6 +258,29 @@ def test_aborted_transactions_are_not_kept(broker: Broker, tmp_path: Path) -> No
     gaps = check(str(tmp_path / "archive")).gaps
     assert sum(gap.high - gap.low for gap in gaps) >= 10
     assert missed(gaps, broker.bootstrap_servers) == []
+
+
+class _KnowsNoPartition(Follower):
+    """librdkafka does not know one of its partitions yet when it gets them, as often as told."""
+
+    unknown = 2
+
+    def _take(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        if self.unknown:
+            self.unknown -= 1
+            self._reach((partitions[0].topic, 99))
+        super()._take(consumer, partitions)
+
+
+def test_a_partition_that_is_not_known_yet_is_waited_for(broker: Broker, tmp_path: Path) -> None:
+    packets, topic = [alert.packet for alert in night(30, 16, 1)], topics.new_topic(broker.bootstrap_servers)
+    topics.write(broker.bootstrap_servers, topic, *packets)
+    appender = Appender(str(tmp_path / "archive"))
+    follower = _KnowsNoPartition(appender, topic, broker.bootstrap_servers, group=topic)
+    follower.run(until_drained=True)
+    assert follower.unknown == 0
+    kept = [p for raw in packets for p in records_in(raw)]
+    assert as_words(packets_in(tmp_path / "archive")) == as_words(kept)
 
 
 def test_a_record_that_was_missed_is_found(broker: Broker, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
@@ -31,7 +31,7 @@ from hypothesis import strategies as st
 
 from cluster.kafka.broker import Broker
 from pipeline.broker.client import SESSION_SECONDS, admin_client, instance_of
-from pipeline.broker.members import SETTLED_SECONDS, Takeover, leave, replicas
+from pipeline.broker.members import SETTLED_SECONDS, Takeover, called_back, leave, replicas
 from pipeline.broker.partition import Partition
 from pipeline.broker.topics import ensure_topics
 from pipeline.channels.config import RunConfig
@@ -248,6 +248,31 @@ def test_only_a_member_that_outlives_a_session_has_taken_over(
 @pytest.mark.parametrize("state", STATES[:2])
 def test_who_has_our_place_is_not_known_before_the_group_has_settled(state: ConsumerGroupState) -> None:
     assert verdict([(state, "a")] * 100) == (None, 200)
+
+
+@pytest.mark.parametrize("through", [called_back, lambda function: function])
+def test_an_error_of_the_client_arrives_whole_out_of_a_callback(
+    broker: Broker, through: Callable[..., Any]
+) -> None:
+    """If this fails for a bare function, confluent-kafka has been mended, and `called_back` can go."""
+    name = f"m{uuid.uuid4().hex[:8]}"
+    ensure_topics(broker.bootstrap_servers, [name], partitions=1)
+    consumer = Consumer({"bootstrap.servers": broker.bootstrap_servers, "group.id": name})
+    consumer.subscribe(
+        [name], on_assign=through(lambda one, _: one.get_watermark_offsets(TopicPartition(name, 7), 10))
+    )
+    deadline, caught = time.monotonic() + 60, []
+    try:
+        while not caught and time.monotonic() < deadline:
+            try:
+                consumer.poll(0.2)
+            except KafkaException as error:
+                caught.append(type(error))
+            except:  # noqa: E722 (nothing else catches it)
+                caught.append(sys.exc_info()[0])
+    finally:
+        consumer.close()
+    assert caught == [KafkaException if through is called_back else KafkaError]
 
 
 ASKING = """
