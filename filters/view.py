@@ -15,6 +15,7 @@ from schemas.errors import NoSuchColumn, ZadsError, near_names
 from schemas.surveys.registry import SURVEYS
 
 _NUMBERS = (np.dtype("float64"), np.dtype("int64"))
+_COLUMN: Any = type(pd.Series([0.0])._mgr)
 
 
 class AlertColumn(pd.Series):
@@ -26,6 +27,23 @@ class AlertColumn(pd.Series):
     @property
     def _constructor(self) -> Any:
         return type(self)
+
+    @classmethod
+    def of_array(cls, array: Any, index: pd.Index, name: str) -> "AlertColumn":
+        """A column of an array as it is, without pandas' questions about what it may be.
+
+        Parameters
+        ----------
+        array
+            NumPy or pandas array, (n,).
+        index
+            The labels of the n rows.
+        name
+            Of the column.
+        """
+        made: Any = cls._from_mgr(_COLUMN.from_array(array, index), [index])  # type: ignore[attr-defined]
+        object.__setattr__(made, "_name", name)
+        return made
 
     def _another(self) -> "AlertColumn":
         """A column of its own with the same values: what is done to it leaves this one as it is."""
@@ -123,7 +141,7 @@ class OfArrays:
 
     def column(self, name: str) -> AlertColumn:
         """One column, which is copied when it is written to."""
-        return AlertColumn(self._arrays[name], index=self.index, name=name, copy=False)
+        return AlertColumn.of_array(self._arrays[name], self.index, name)
 
     def arrays(self) -> Mapping[str, Any]:
         """Every column as its array."""

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -259,33 +259,33 @@ class Child:
         """
         return time.clock_gettime((~self._number << 3) | 2)
 
+    @cached_property
+    def _schedule(self) -> int:
+        """The open file of `_kept`: to open it takes longer than to read it. Raises OSError."""
+        return os.open(f"/proc/{self._number}/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+
     def _kept(self) -> float:
         """Seconds that it could have run and had no processor; 0 where the kernel does not say.
 
         Source: the second number of /proc/PID/schedstat (Documentation/scheduler/sched-stats.rst).
         """
         try:
-            with open(f"/proc/{self._number}/schedstat") as file:
-                return int(file.read().split()[1]) / 1e9
+            return int(os.pread(self._schedule, 100, 0).split()[1]) / 1e9
         except (OSError, IndexError, ValueError):
             return 0.0
 
     def _waiting(self) -> Callable[[], float]:
         """Says how many seconds have gone since now, without those that it was kept from a processor."""
-        begun = time.monotonic()
-        kept = cache(self._kept)  # at the first look, which is soon; for most answers there is none
-
-        def waited() -> float:
-            before = kept()
-            return time.monotonic() - begun - max(0.0, self._kept() - before)
-
-        return waited
+        begun, kept = time.monotonic(), self._kept()
+        return lambda: time.monotonic() - begun - max(0.0, self._kept() - kept)
 
     def end(self) -> None:
         """End it, whatever it does."""
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._handle, signal.SIGKILL)
         os.close(self._handle)
+        if "_schedule" in vars(self):
+            os.close(self._schedule)
         self._channel.close()
         if self._shelf is not None:
             self._shelf.close()

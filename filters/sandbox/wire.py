@@ -235,7 +235,7 @@ def unpack_verdicts(body: bytes, rows: int) -> Verdicts:
     for _ in range(reader.at_most(MOST_CUTS)):
         name = reader.text(_MOST_NAME)
         bits = np.frombuffer(reader.take((rows + 7) // 8), np.uint8)
-        cuts[name] = np.unpackbits(bits, count=rows).astype(bool)
+        cuts[name] = np.unpackbits(bits, count=rows).view(bool)
     passing = int(Verdicts(cuts, {}, {}).passing(rows).sum())
     numbers = {}
     for _ in range(reader.at_most(MOST_CUTS)):
