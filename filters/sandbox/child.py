@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import faulthandler
 import gc
+import io
 import json
 import linecache
 import mmap
@@ -55,9 +56,18 @@ class _NoMore:
         )
 
 
+class _Nowhere(io.TextIOBase):
+    """In the place of standard output and errors, which lead nowhere: what is printed is not even encoded."""
+
+    def write(self, text: str) -> int:
+        """Pretend."""
+        return len(text)
+
+
 def serve(channel: socket.socket) -> None:
     """Answer questions until there are no more."""
     sys.meta_path[:] = [_NoMore()]
+    sys.stdout = sys.stderr = _Nowhere()
     faulthandler.register(TELL, file=channel.fileno(), all_threads=False)
     known: dict[str, Filter] = {}
     set_up: dict[str, Filter] = {}  # with parameters

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicCollection
+from confluent_kafka import KafkaException, Producer, TopicCollection
 from pydantic import ValidationError
 
 from filters.tables import text_of
@@ -25,6 +25,7 @@ from pipeline.broker.client import (
     sentence,
     topic_names,
 )
+from pipeline.broker.faults import FENCED_PRODUCER
 from pipeline.broker.listen import Alert, Listener, listen
 from pipeline.broker.paced import Paced, fence, paced_settings
 from pipeline.broker.topics import ensure_topics
@@ -36,7 +37,6 @@ log = logging.getLogger(__name__)
 CHANNELS_TOPIC = "zads.channels"
 _SETTINGS = {"cleanup.policy": "compact", "max.message.bytes": str(MESSAGE_MAX_BYTES)}
 _KAFKA_SECONDS = 20.0
-_FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
 
 
 class EditConflict(ChannelError):
@@ -164,7 +164,7 @@ def write_registry(
         producer.commit_transaction(_KAFKA_SECONDS)
     except KafkaException as exception:
         error = exception.args[0]
-        if error.code() in _FENCED:
+        if error.code() in FENCED_PRODUCER:
             _refuse_outdated(definitions, read_registry(bootstrap, **kafka))
             raise Crossed(
                 "somebody else is changing channels at this moment: nothing was changed",

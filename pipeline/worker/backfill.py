@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaException, Message, Producer
 
 from filters.limits import Limits
 from pipeline.broker.client import MESSAGE_MAX_BYTES, SIZED, client_settings, sentence, topic_names
+from pipeline.broker.faults import FENCED_PRODUCER
 from pipeline.broker.listen import listen
 from pipeline.broker.paced import Paced, fence, paced_settings
 from pipeline.broker.partition import Partition
@@ -42,7 +43,6 @@ log = logging.getLogger(__name__)
 
 _KAFKA_SECONDS = 30.0
 _GROUP = "zads-backfill"
-_FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}
 _BUSY_SECONDS, _LONGEST_PAUSE = 600.0, 5.0  # for a partition that a run takes back each time
 _MOST_OTHERS = 5  # errors of another kind, such as a commit whose outcome the broker does not tell
 
@@ -152,7 +152,7 @@ def _once(config: RunConfig, channel: Channel, on_progress: Callable[[int, int],
                     ready.pop(0)
                     on_progress(len(gaps) - len(ready), len(gaps))
             except KafkaException as error:  # delivered or not: the next look at the gaps tells
-                others += error.args[0].code() not in _FENCED
+                others += error.args[0].code() not in FENCED_PRODUCER
                 if others > _MOST_OTHERS or time.monotonic() > until:
                     raise
                 log.info("%s, again: %s", source, sentence(error.args[0]))
