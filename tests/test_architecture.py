@@ -34,7 +34,7 @@ ORDER = {
     ],
     "simulator": ["identity", "compiled", "sky", "measure", "packets", "rubin", "check"],
     "archive": ["layout", "tables", "write", "read", "replay", "care", "plots"],
-    "pipeline": ["broker", "channels", "access", "worker", "live", "clients"],
+    "pipeline": ["broker", "channels", "access", "worker", "ahead", "live", "clients"],
     "cluster": ["errors", "home", "kafka", "dask"],
 }
 """Room -> its files and sub-rooms: each may import only those named before it."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pipeline.channels.config import DaskConfig
 
-_WORK = ("pipeline.worker.process",)  # the workers run filters; most jobs of the archive need this too
+_WORK = ("pipeline.ahead",)  # the workers run filters; most jobs of the archive need this too
 
 
 @contextmanager
