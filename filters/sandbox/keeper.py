@@ -56,6 +56,8 @@ BATCHES = 1000
 """After about so many a child is replaced; the last of them is judged by both."""
 _STRIKES_SECONDS, _MOST_STRIKES = 600.0, 3
 _MOST_CHILDREN = 64
+_MOST_TRIAL = 20
+"""Batches that a process judges on trial: twice as many as one had when it had to be ended, at most these."""
 
 
 @dataclass(frozen=True)
@@ -175,10 +177,12 @@ class Sandbox:
             try:
                 return _once_more(lambda: self._checked(seat, batch))
             except Ended:
+                seat.lived = seat.batches
                 seat.trials.doubt()
                 seat.trials.alarm()
                 raise
             except NoLonger:
+                seat.lived = seat.batches
                 seat.leave()
                 if not seat.trials.wanted(program.key):  # else another process has said so
                     seat.trials.doubt()
@@ -249,10 +253,14 @@ class Sandbox:
         )
 
     def _tried(self, seat: _Seat, batch: _Batch) -> None:
-        """Judge a batch with a child that lets everybody else go first. Raises what `judge` does."""
-        place = _Seat(batch.program.owner, gently=True)
+        """Judge a batch with a child that lets everybody else go first. Raises what `judge` does.
+
+        More than once, so that who does well for a while and then does not is not back at once.
+        """
+        place, lived = _Seat(batch.program.owner, gently=True), max(seat.lived, seat.batches)
         try:
-            self._judged(place, batch)
+            for _ in range(max(1, min(2 * lived, _MOST_TRIAL))):
+                self._judged(place, batch)
         except Ended as ended:
             ended.strike = seat.strike(batch.program.key)
             raise
@@ -404,7 +412,7 @@ class _Seat:
         self.trials = Trials(owner)
         self.child: Child | None = None
         self.known: set[str] = set()
-        self.batches, self._most = 0, 0
+        self.batches, self.lived, self._most = 0, 0, 0  # of the child; of one that had to be ended
         self._strikes: dict[str, deque[float]] = {}
         self._credit: dict[str, float] = {}
         self._usual: dict[str, float] = {}

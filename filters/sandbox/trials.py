@@ -1,8 +1,9 @@
 """Trials: after the process of an owner had to be ended, a stream waits for none of the owner's filters.
 
-Each of them first has to judge a batch in time: a new process does that beside the stream, and gives way to
-everybody else. Until it has, the filter has no verdicts, which its channel sees as a gap. So an owner whose
-filters loop holds up a stream once, however many of them there are and whenever they begin to.
+Each of them first has to judge a batch in time, more than once if it did well for a while: a new process does
+that beside the stream, and gives way to everybody else. Until it has, the filter has no verdicts, which its
+channel sees as a gap. So an owner whose filters loop holds up a stream once, however many of them there are
+and whenever they begin to.
 
 With each time of the last minutes a filter has to pass four times as many trials, so that nobody gains by
 behaving well on trial.

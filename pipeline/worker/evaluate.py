@@ -40,9 +40,10 @@ class Evaluator:
         self._surveys = list(self._of.values())
 
     def prepare(self) -> None:
-        """Load what the first batch would wait for. No filter runs: it might not come back.
+        """Load what the first batch would wait for. No filter runs here: it might not come back.
 
-        Filters of users are loaded where they will run: in the sandbox, which has a time limit.
+        Filters of users are loaded where they will run, in the sandbox, and judge an alert there that is
+        none: who attacks at once has done so before a stream waits.
         """
         for surveyor in self._surveys:
             surveyor.prepare()
@@ -52,6 +53,7 @@ class Evaluator:
             if isinstance(channel.filter.function, Uploaded):
                 with suppress(FilterError):  # told when it fails on a batch
                     channel.filter.function.prepare()
+                    self._of[channel.filter.surveys[0]].rehearse(channel)
 
     def kind_of(self, topic: str) -> tuple[object, ...]:
         """Equal for topics whose alerts may be judged in one pass: the same channels read them.

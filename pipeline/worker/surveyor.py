@@ -74,8 +74,23 @@ class Surveyor:
 
     def prepare(self) -> None:
         """Compile the plan for the survey's newest schema."""
+        self._nothing()
+
+    def rehearse(self, channel: Channel) -> None:
+        """Have a channel's filter judge an alert that is none. Raises FilterError, whatever it may say of it.
+
+        Parameters
+        ----------
+        channel
+            One of the set.
+        """
+        (maker,) = (access.maker for access in self.accesses if channel in access.channels)
+        channel.filter.judge(maker.frame(self._nothing().table))
+
+    def _nothing(self) -> Batch:
+        """An alert of nothing but zeros."""
         reader = PacketReader(self._columns, self.survey.name, bare=self.survey.reference)
-        reader.read([_ZEROS])
+        return reader.read([_ZEROS])
 
 
 def named(batch: Batch) -> Batch:

@@ -15,9 +15,14 @@ from pathlib import Path
 import pytest
 
 from filters.sandbox.errors import Ended, OnTrial
-from filters.sandbox.keeper import Sandbox
+from filters.sandbox.keeper import Program, Sandbox
 from filters.sandbox.trials import Trials, in_a_hurry
+from filters.sandbox.uploaded import uploaded
 from filters.sandbox.wire import DONE, LOAD, Patience, receive_until, send
+from filters.testing import packet
+from pipeline.channels.channel import Channel, ChannelSet
+from pipeline.worker.evaluate import Evaluator
+from tests.frames import frame_of_packet
 from tests.sandbox.conftest import WELL, Judge, text_of
 
 LOOPS = "if (alerts['rb'] > 0.99).any():\n    while True: pass\n" + WELL
@@ -127,6 +132,37 @@ def test_who_passes_trials_and_goes_on_attacking_has_to_pass_more_of_them(
     monkeypatch.setattr("filters.sandbox.trials.time.monotonic", lambda: now + 601)
     trials.doubt()
     assert passed() == 1
+
+
+LATER = (
+    "seen = vars(sys).setdefault('seen', [])\nseen.append(1)\nif len(seen) > 3:\n    while True: pass\n"
+    + WELL
+)
+
+
+def test_who_attacks_after_some_batches_is_found_out_on_trial(judge: Judge, tmp_path: Path) -> None:
+    """One process judges more batches there than the one that had to be ended."""
+    with in_a_hurry(tmp_path):
+        for _ in range(3):
+            judge(LATER, "oda")
+        with pytest.raises(Ended) as first:
+            judge(LATER, "oda")
+        with pytest.raises(Ended) as second:
+            until_judged(judge, LATER, "oda")
+    assert (first.value.strike, second.value.strike) == (1, 2)
+
+
+def test_who_attacks_at_once_has_done_so_before_a_stream_waits(strict: Sandbox, tmp_path: Path) -> None:
+    """What is prepared for a stream judges an alert that is none; an honest filter never knows."""
+    texts = {"pia": "while True: pass", "rob": WELL}
+    made = {owner: uploaded(Program(owner, text_of(body), "f.py", "f")) for owner, body in texts.items()}
+    channels = ChannelSet(tuple(Channel(owner, f) for owner, f in made.items()))
+    Evaluator(channels).prepare()
+    frame = frame_of_packet(packet("ztf", rb=0.9), ["rb"])
+    with in_a_hurry(tmp_path):
+        with pytest.raises(OnTrial):
+            made["pia"].judge(frame)
+        assert made["rob"].judge(frame).mask.tolist() == [True]
 
 
 def test_nobody_goes_on_without_a_filter_that_takes_as_long_as_it_does(
