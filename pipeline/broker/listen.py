@@ -328,18 +328,22 @@ class Listener:
             return
         self._looked = now
         try:
-            topics = find_topics(self.bootstrap, self.topic, **self.kafka)
+            places = self._places(find_topics(self.bootstrap, self.topic, **self.kafka))
         except NoSuchTopic:
             raise
         except BrokerError as error:
             self._lasting.warn(f"listening to {self.topic}", error)
             return
         # What appears while we listen is new from its first record on.
-        new = [place for place in self._places(topics) if place not in (self._assigned or ())]
+        new = [place for place in places if place not in (self._assigned or ())]
         self._assign(dict.fromkeys(new, OFFSET_BEGINNING))
 
     def _places(self, topics: list[str]) -> list[Place]:
-        known = self._consumer.list_topics(timeout=10).topics
+        """Every partition of some topics. Raises BrokerError."""
+        try:
+            known = self._consumer.list_topics(timeout=10).topics
+        except KafkaException as error:  # a broker that has just begun may answer others, and not us yet
+            raise BrokerError(f"the partitions are not known: {sentence(error.args[0])}") from None
         return [(name, number) for name in topics if name in known for number in known[name].partitions]
 
     def _starts_of_last(self, ends: Mapping[Place, int], last: int) -> dict[Place, int]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import typer
+from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -25,7 +26,7 @@ from commands.listen import command
 from pipeline.broker import listen as module
 from pipeline.broker.begin import BadTime, moment_of
 from pipeline.broker.client import BrokerError, NoSuchTopic
-from pipeline.broker.listen import listen
+from pipeline.broker.listen import Listener, listen
 from schemas.errors import PacketError
 from tests.pipeline import packets, topics
 
@@ -189,6 +190,36 @@ def test_a_broker_that_restarts_does_not_end_listening(own_broker: Broker) -> No
     own_broker.start()
     topics.write(own_broker.bootstrap_servers, topic, b"after")
     assert next(alerts).raw == b"after"
+
+
+class _NotUpYet:
+    """A consumer whose own connection is not back yet; the broker answers other clients."""
+
+    def __init__(self, consumer: Any) -> None:
+        self._consumer, self.asked = consumer, 0
+
+    def list_topics(self, **_: Any) -> Any:
+        self.asked += 1
+        raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._consumer, name)
+
+
+def test_a_consumer_that_is_not_back_yet_does_not_end_listening(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So ended `zads run` when its broker restarted: it listens to the registry."""
+    monkeypatch.setattr(module, "LOOK_AGAIN", 0.0)
+    topic = topics.new_topic(broker.bootstrap_servers)
+    with Listener(topic, broker.bootstrap_servers) as listener:
+        listener._consumer = _NotUpYet(listener._consumer)  # type: ignore[assignment]
+        batches = listener.batches()
+        for _ in range(3):
+            assert next(batches) == []
+        assert listener._consumer.asked  # type: ignore[attr-defined]
+        topics.write(broker.bootstrap_servers, topic, packets.packet(7))
+        assert [a.candid for a in itertools.chain.from_iterable(itertools.islice(batches, 20))] == [7]
 
 
 def test_a_topic_that_is_deleted_ends_listening_with_a_sentence(broker: Broker) -> None:
