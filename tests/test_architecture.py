@@ -118,6 +118,25 @@ def test_neither_kafka_nor_dask_below_the_archive(room):
         assert not top(imported_by(path)) & KAFKA_AND_DASK, path.relative_to(ROOT)
 
 
+ABORTING = {
+    # A broker that has just begun, and knows of no brokers yet, answers it: list_topics tells the same.
+    "describe_cluster": None,
+    # It is asked in vain, and its client lives on: see `described`.
+    "describe_consumer_groups": "pipeline/broker/members.py",
+}
+"""Calls after which librdkafka (2.16) may abort the process, and the one file that may use each."""
+
+
+def test_nobody_uses_what_librdkafka_may_abort_the_process_for():
+    for name, allowed in ABORTING.items():
+        users = [str(path.relative_to(ROOT)) for path in MODULES.values() if name in attributes(path)]
+        assert users == ([allowed] if allowed else []), name
+
+
+def attributes(path: Path) -> set[str]:
+    return {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+
+
 def test_no_kafka_in_the_archive():
     for path in files_of("archive"):
         assert not top(imported_by(path)) & {"confluent_kafka", "streamz"}, path.relative_to(ROOT)

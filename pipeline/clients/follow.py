@@ -382,9 +382,11 @@ class Follower:
         if not topics:
             return {}
         admin = self._admin()
-        cluster = admin.describe_cluster(request_timeout=_ASK_SECONDS)
         try:
-            here = cluster.result().cluster_id
+            # Not describe_cluster: librdkafka (2.16) aborts the process when a broker that has just begun
+            # answers it, and knows of no brokers yet.
+            if not (here := admin.list_topics(timeout=_ASK_SECONDS).cluster_id):
+                raise _NotNow("the broker does not say what its cluster is called yet")
             self._ids |= topic_ids(admin, topics, _ASK_SECONDS)
         except KafkaException as error:
             words = f"cannot tell the topics apart: {sentence(error.args[0])}"
