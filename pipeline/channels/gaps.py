@@ -37,7 +37,8 @@ class Gap:
     """A channel did not see the records of `topic`/`partition` with low <= offset < high.
 
     counted: as what the ledger has these records until they are delivered; "": it does not have them.
-    traceback: of a user's code that was suspended here, for its owner.
+    traceback: of a user's code that was suspended here, for its owner. topic_id: of the topic that these
+    offsets are of, which one that is made again does not have; "": nobody asked.
     """
 
     channel: str
@@ -51,6 +52,7 @@ class Gap:
     reason: str
     counted: Counted = ""
     traceback: str = ""
+    topic_id: str = ""
 
     @property
     def source(self) -> Partition:
@@ -59,7 +61,8 @@ class Gap:
     @property
     def key(self) -> bytes:
         """The range as an idempotent key: writing the same gap twice has no effect."""
-        return f"{self.channel}|{self.topic}|{self.partition}|{self.low}|{self.high}".encode()
+        of = f"|{self.topic_id}" if self.topic_id else ""
+        return f"{self.channel}|{self.topic}|{self.partition}|{self.low}|{self.high}{of}".encode()
 
     def record(self) -> dict[str, Any]:
         """Arguments for Producer.produce that note the gap."""

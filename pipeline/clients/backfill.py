@@ -8,7 +8,7 @@ one transaction.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from confluent_kafka import Message
 
@@ -52,14 +52,21 @@ def backfill(
     work = Backfill(config, channel)
     work.take()
     gaps = gaps_of(config, channel.name)
-    missed = {(gap.topic, Place(gap.partition, gap.low)): gap for gap in gaps if gap.high == gap.low + 1}
-    for topic, judged, before in _judgements(config, {gap.topic for gap in gaps}):
+    admin = admin_client(config.bootstrap_servers, **config.client)
+    ids = topic_ids(admin, sorted({gap.topic for gap in gaps}))
+    missed = {
+        (gap.topic, Place(gap.partition, gap.low)): gap
+        for gap in gaps
+        if gap.high == gap.low + 1 and gap.topic_id in ("", ids.get(gap.topic))
+    }
+    singles = set(map(id, missed.values()))
+    for topic, judged, before in _judgements(config, ids):
         mine = [missed.pop((topic, place)) for place in judged if (topic, place) in missed]
         if mine:
             own = {Place(gap.partition, gap.low) for gap in mine}
             _fill(work, topic, mine, [*before, *(place for place in judged if place not in own)])
             on_progress(work.done.gaps + work.done.left, len(gaps))
-    rest = [gap for gap in gaps if gap.high > gap.low + 1 or gap in missed.values()]
+    rest = [gap for gap in gaps if id(gap) not in singles or gap in missed.values()]
     for gap in rest:
         work.leave([gap], f"{gap.source} [{gap.low}, {gap.high}): no judgement of these records is recorded")
     work.close()
@@ -67,10 +74,12 @@ def backfill(
 
 
 def _judgements(
-    config: RunConfig, topics: Iterable[str]
+    config: RunConfig, ids: Mapping[str, str]
 ) -> Iterator[tuple[str, tuple[Place, ...], tuple[Place, ...]]]:
-    """Topic, the records judged, and those judged before in their exposure where they came late."""
-    ids = topic_ids(admin_client(config.bootstrap_servers, **config.client), sorted(topics))
+    """Topic, the records judged, and those judged before in their exposure where they came late.
+
+    ids: of the topics that are there now.
+    """
     before: dict[Key, tuple[Place, ...]] = {}
     for _, closing in closings(config):
         if ids.get(closing.key.topic) == closing.topic_id:

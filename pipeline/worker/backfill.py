@@ -17,13 +17,20 @@ from dataclasses import dataclass, field, replace
 from confluent_kafka import KafkaException, Message, Producer
 
 from filters.limits import Limits
-from pipeline.broker.client import MESSAGE_MAX_BYTES, SIZED, client_settings, sentence, topic_names
+from pipeline.broker.client import (
+    MESSAGE_MAX_BYTES,
+    SIZED,
+    admin_client,
+    client_settings,
+    sentence,
+    topic_names,
+)
 from pipeline.broker.faults import FENCED_PRODUCER
 from pipeline.broker.listen import listen
 from pipeline.broker.paced import Paced, fence, paced_settings
 from pipeline.broker.partition import Partition
 from pipeline.broker.ranges import RangeReader, Stalled, ahead_of
-from pipeline.broker.topics import ensure_topics
+from pipeline.broker.topics import ensure_topics, topic_ids
 from pipeline.channels.channel import Channel, ChannelSet
 from pipeline.channels.config import RunConfig
 from pipeline.channels.counts import ChannelCounts, SourceCounts
@@ -202,6 +209,7 @@ class Backfill:
         ensure_topics(config.bootstrap_servers, [channel.topic], partitions=1, config=SIZED, **config.client)
         self._channels = ChannelSet((channel,))
         self._evaluator = Evaluator(self._channels, schema_source(config.schemas) if config.schemas else None)
+        self._admin = admin_client(config.bootstrap_servers, **config.client)
         self._readers: dict[Partition, RangeReader] = {}
         self._producer: Producer | None = None
 
@@ -244,12 +252,21 @@ class Backfill:
             That these records are needed for.
         """
         try:
-            return self._reader(source).read(low, high)
+            found = self._reader(source).read(low, high)
         except (KafkaException, Stalled) as error:  # what retention has deleted is read no more
             reason = sentence(error.args[0]) if isinstance(error, KafkaException) else str(error)
             self.leave(gaps, f"{source} [{low}, {high}): {reason}")
             self._readers.pop(source).close()
             return None
+        if self._made_again(source.topic, gaps):
+            self.leave(gaps, f"{source} [{low}, {high}): the topic was deleted and made again since")
+            return None
+        return found
+
+    def _made_again(self, topic: str, gaps: Sequence[Gap]) -> bool:
+        """Whether what was just read is of another topic than the gaps are: one that came after it."""
+        of = {gap.topic_id for gap in gaps if gap.topic_id}
+        return bool(of) and of != {topic_ids(self._admin, [topic], _KAFKA_SECONDS).get(topic)}
 
     def leave(self, gaps: Sequence[Gap], why: str = "") -> None:
         """They stay open. why: a sentence, where their records cannot be read."""
@@ -307,7 +324,7 @@ class Backfill:
         gaps, records, verdicts = judged.gaps, judged.records, judged.verdicts
         topic, schemas, admission = gaps[0].topic, self._evaluator.schemas, Admission(self._memory)
         self._producer.begin_transaction()
-        outgoing = Outgoing(self._channels, topic, verdicts, records, schemas, admission)
+        outgoing = Outgoing(self._channels, topic, verdicts, records, schemas, admission, gaps[0].topic_id)
         paced = Paced(self._producer)
         outgoing.produce(paced, *((gap.source, gap.low, gap.high) for gap in gaps))
         for gap in gaps:

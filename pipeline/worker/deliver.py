@@ -55,6 +55,8 @@ class Outgoing:
         Where the schemas of packets with Confluent framing are looked up.
     admission
         What the limits of the channels remember; nothing where left out.
+    topic_id
+        Of the topic; "": it is not known.
 
     Attributes
     ----------
@@ -82,7 +84,9 @@ class Outgoing:
         records: Sequence[Message],
         schemas: SchemaSource | None = None,
         admission: Admission | None = None,
+        topic_id: str = "",
     ) -> None:
+        self._topic_id = topic_id
         self.verdicts, self._records, self._schemas = verdicts, records, schemas
         self._channels, self._external = channels.by_name, channels.external_headers
         self.readers = channels.readers(topic)
@@ -130,7 +134,7 @@ class Outgoing:
         for refusal in self.refused:
             paced.produce(**self._dead_letter(refusal))
         for gap in self._gaps(ranges):
-            paced.produce(**gap.record())
+            paced.produce(**replace(gap, topic_id=self._topic_id).record())
             self.gaps.add(gap.channel)
 
     def _admit(self, paced: Paced, channel: Channel, match: Match) -> None:
@@ -237,7 +241,9 @@ def span_of(record: Message) -> tuple[Partition, int, int]:
     return Partition(record.topic() or "", record.partition() or 0), offset, offset + 1
 
 
-def loss_records(channels: ChannelSet, source: Partition, stood: Standing) -> list[dict[str, Any]]:
+def loss_records(
+    channels: ChannelSet, source: Partition, stood: Standing, topic_id: str
+) -> list[dict[str, Any]]:
     """Arguments for Producer.produce that note for each channel what can no longer be read.
 
     Parameters
@@ -248,9 +254,11 @@ def loss_records(channels: ChannelSet, source: Partition, stood: Standing) -> li
         The partition.
     stood
         Where the group stands in it, and what is lost.
+    topic_id
+        Of its topic.
     """
     lost = [gap_of(c, source, stood.low, stood.high, stood.loss) for c in channels.readers(source.topic)]
-    return [gap.record() for gap in lost]
+    return [replace(gap, topic_id=topic_id).record() for gap in lost]
 
 
 def applied_record(channels: ChannelSet, work: Work) -> dict[str, Any]:

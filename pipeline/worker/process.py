@@ -258,6 +258,7 @@ class _Step:
             self._records,
             evaluator.schemas,
             self._admission,
+            self.work.topic_id,
         )
         self._admission.read(channel for channel in self._outgoing.readers if channel.name in self._matched)
 
@@ -276,7 +277,7 @@ class _Step:
         self._entry = self._lane.entry.and_then(work.high, pages)
         paced.produce(**self._entry.record())
         if stood.loss:
-            for record in loss_records(channels, work.partition, stood):
+            for record in loss_records(channels, work.partition, stood, work.topic_id):
                 paced.produce(**record)
         if self._lane.version != work.version:
             paced.produce(**applied_record(channels, work))

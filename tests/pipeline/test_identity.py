@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from confluent_kafka import OFFSET_INVALID, TopicPartition
 from confluent_kafka.admin import AdminClient
 from hypothesis import given
@@ -11,8 +12,9 @@ from hypothesis import strategies as st
 
 from cluster.kafka.broker import Broker
 from commands.shared.options import EXIT_INCOMPLETE
-from pipeline.channels.config import RunConfig
-from pipeline.worker.backfill import gaps_of
+from pipeline.broker.topics import ensure_topics
+from pipeline.channels.config import RunConfig, channel_set, read_config
+from pipeline.worker.backfill import backfill, gaps_of
 from pipeline.worker.position import metadata_of, standing
 from simulator import SimulatedAlert
 from tests.pipeline import topics
@@ -106,3 +108,42 @@ def test_where_a_group_stands(
         assert stood.offset == committed
     if not same:
         assert stood.offset == beginning
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_gap_is_not_filled_from_the_topic_that_came_after(
+    own_broker: Broker, tmp_path: Path, whole: bool
+) -> None:
+    """Its offsets are of the former one; of the new one these records were delivered, and would be twice.
+
+    whole: the channel misses whole batches because it is suspended; else what retention has taken.
+    """
+    servers = own_broker.bootstrap_servers
+    config = read_config(bootstrap_servers=servers)
+    if whole:
+        ensure_topics(servers, ["channel.real_bogus"], config={"max.message.bytes": "2000"})
+    publish(servers, night()[:60])
+    with running(servers, tmp_path, *CHANNEL, "--until-drained") as run:
+        run.wait()
+    if not whole:
+        publish(servers, night()[60:120])
+        admin = AdminClient({"bootstrap.servers": servers})
+        for future in admin.delete_records([TopicPartition(TOPIC, 0, 80)]).values():
+            future.result()
+        with running(servers, tmp_path, *CHANNEL, "--until-drained") as run:
+            run.wait()
+    there = gaps_of(config)
+    assert there
+    assert all(gap.topic_id for gap in there)
+    topics.recreate(servers, TOPIC)
+    publish(servers, night()[120:260])
+    topics.limit(servers, "channel.real_bogus", 10_000_000)
+    with running(servers, tmp_path, *CHANNEL, "--until-drained") as run:
+        assert run.wait() == 0, run.text()
+    before = delivered(servers, "channel.real_bogus")
+    assert before >= expected("real_bogus", night()[120:260])
+    (channel,) = channel_set(config, ["real_bogus"]).channels
+    done = backfill(config, channel)
+    assert (done.gaps, done.left) == (0, len(there))
+    assert all("made again" in why for why in done.unreadable)
+    assert delivered(servers, "channel.real_bogus") == before

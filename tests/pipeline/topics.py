@@ -17,7 +17,15 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
 
 _number = itertools.count(1)
 
@@ -41,6 +49,15 @@ def recreate(bootstrap: str, topic: str, partitions: int = 1) -> None:
         except KafkaException:
             time.sleep(0.05)
     raise AssertionError(f"{topic} cannot be made again")
+
+
+def limit(bootstrap: str, topic: str, most: int) -> None:
+    """The largest record that a topic takes, in bytes."""
+    entry = ConfigEntry("max.message.bytes", str(most), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[entry])
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for future in admin.incremental_alter_configs([resource]).values():
+        future.result()
 
 
 def partitions(bootstrap: str, topic: str) -> int:

@@ -21,12 +21,8 @@ from confluent_kafka.admin import (
     AclBindingFilter,
     AclOperation,
     AdminClient,
-    AlterConfigOpType,
-    ConfigEntry,
-    ConfigResource,
     NewPartitions,
     NewTopic,
-    ResourceType,
 )
 
 from cluster.kafka.broker import Broker
@@ -35,7 +31,7 @@ from pipeline.channels.registry import write_registry
 from tests.archive.test_follow import Following, following
 from tests.pipeline.night import REPOSITORY, Run, night, running
 from tests.pipeline.test_one_victim import GUARDED, forbid
-from tests.pipeline.topics import Transactions, records, recreate
+from tests.pipeline.topics import Transactions, limit, records, recreate
 from tests.soak.link import FAILURES, WELL, Link
 from tests.soak.oracle import Oracle, open_gaps, sources
 
@@ -245,7 +241,7 @@ class Storm:
         self.foreign.append((foreign, self.rng.random() < 0.5))
 
     def limit_a_channels_topic(self) -> None:
-        self._limit("20000")
+        self._limit(20_000)
         self.limited = True
 
     def take_a_right_away(self) -> None:
@@ -268,16 +264,8 @@ class Storm:
         self.channels["late"] = 0.3
         self.oracle.late.add("late")
 
-    def _limit(self, most: str) -> None:
-        resource = ConfigResource(
-            ResourceType.TOPIC,
-            "channel.every",
-            incremental_configs=[
-                ConfigEntry("max.message.bytes", most, incremental_operation=AlterConfigOpType.SET)
-            ],
-        )
-        for future in self.admin.incremental_alter_configs([resource]).values():
-            future.result()
+    def _limit(self, most: int) -> None:
+        limit(self.servers, "channel.every", most)
 
     @staticmethod
     def _freeze(process: psutil.Process, seconds: float) -> None:
@@ -327,7 +315,7 @@ class Storm:
         for run in [self.run, *self.beside]:
             assert run.wait(SECONDS) in ENDED, run.text()[-4000:]
         if self.limited:
-            self._limit("10000000")
+            self._limit(10_000_000)
         if self.forbidden:
             for future in self.admin.delete_acls(self.forbidden).values():
                 future.result()

@@ -265,9 +265,10 @@ class _Work:
         )
         verdicts.leave_out_before(late_from)
         self._told.failures += verdicts.failures
-        outgoing = Outgoing(self._channels, key.topic, verdicts, records, self._evaluator.schemas)
         before, new = records[:late_from], records[late_from:]
         closing = lane.closing(key, [place_of(r) for r in new], late_from > 0)
+        schemas, of = self._evaluator.schemas, closing.topic_id
+        outgoing = Outgoing(self._channels, key.topic, verdicts, records, schemas, topic_id=of)
         return Judged(closing, outgoing, new, before)
 
     def _commit(self, lane: ExposureLane, judged: Sequence[Judged]) -> None:
