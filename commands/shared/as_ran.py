@@ -86,7 +86,8 @@ def say_what_is_missing(
     from archive.replay.as_ran import recorded
 
     there = recorded(archive, nights, public)
-    kept = {topic for night in recorded(archive, nights, public=False) for topic in night.topics}
+    every = recorded(archive, nights, public=False) if public else there
+    kept = {topic for night in every for topic in night.topics}
     ran_on = sorted({one.topic for one in told if one.version})
     if there and not kept:
         raise ZadsError(f"no record of the archive {archive.path} came from Kafka", hint=_HINT)

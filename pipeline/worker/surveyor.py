@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -74,7 +75,7 @@ class Surveyor:
 
     def prepare(self) -> None:
         """Compile the plan for the survey's newest schema."""
-        self._nothing()
+        _ = self._nothing
 
     def rehearse(self, channel: Channel) -> None:
         """Have a channel's filter judge an alert that is none. Raises FilterError, whatever it may say of it.
@@ -85,8 +86,9 @@ class Surveyor:
             One of the set.
         """
         (maker,) = (access.maker for access in self.accesses if channel in access.channels)
-        channel.filter.judge(maker.frame(self._nothing().table))
+        channel.filter.judge(maker.frame(self._nothing.table))
 
+    @cached_property
     def _nothing(self) -> Batch:
         """An alert of nothing but zeros."""
         reader = PacketReader(self._columns, self.survey.name, bare=self.survey.reference)

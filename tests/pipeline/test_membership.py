@@ -122,10 +122,8 @@ def test_who_is_let_go_of_serves_no_rebalance(broker: Broker) -> None:
     topic = f"{name}_1"
     ensure_topics(servers, [topic], partitions=1)
     one = Membership({"bootstrap.servers": servers}, name, "0", f"^{name}_")
-    deadline = time.monotonic() + 60
-    while replicas(partial(admin_client, servers), name) != [
-        "0"
-    ]:  # it has joined by itself; its partition waits to be taken
+    asks, deadline = partial(admin_client, servers), time.monotonic() + 60
+    while replicas(asks, name) != ["0"]:  # it has joined by itself; its partition waits to be taken
         assert time.monotonic() < deadline, "it does not join"
         time.sleep(0.1)
     time.sleep(1.0)
