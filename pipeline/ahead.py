@@ -6,6 +6,8 @@ processor time. So it is done here, and not by each worker and by each that take
 
 from __future__ import annotations
 
+from itertools import islice
+
 from filters import registered
 from pipeline.channels.channel import ChannelSet
 from pipeline.worker import process  # noqa: F401 (what workers run)
@@ -14,4 +16,5 @@ from schemas.surveys.registry import SURVEYS
 
 Evaluator(ChannelSet(())).prepare()
 for _survey in SURVEYS:
-    _ = next(iter(registered(_survey).values())).version  # what all of them depend on is then known
+    for _filter in islice(registered(_survey).values(), 1):  # a new survey has no filters yet
+        _ = _filter.version  # what all of them depend on is then known
