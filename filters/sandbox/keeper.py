@@ -41,15 +41,15 @@ from filters.sandbox.wire import (
     unpack_verdicts,
 )
 
-SECONDS, SECONDS_AN_ALERT = 0.3, 1e-4
+SECONDS, SECONDS_AN_ALERT = 0.2, 1e-4
 """Processor time that a filter may use on a batch: so much, and so much for each alert."""
 _LOAD_SECONDS, _LOAD_SECONDS_A_BYTE = 1.0, 5e-8
 CREDIT_BATCH, CREDIT_ALERT, _MOST_CREDIT = 5e-3, 3e-4, 2.0
 """Processor time in the long run: each batch and each alert give so much; so much may be saved."""
-_SURPRISE_SECONDS, _SURPRISE, _FADES = 0.05, 5.0, 0.9
+_SURPRISE_SECONDS, _SURPRISE, _FADES, _FEW = 0.05, 5.0, 0.9, 100
 """During an alarm a stream waits so long, and so many times what the alerts of the filter have cost so far.
-The share of a dear batch that is remembered after another."""
-_LAST_SECONDS = 0.1
+The share of a dear batch that is remembered after another. Fewer alerts cost a filter as much as so many."""
+_LAST_SECONDS = 0.03
 TWICE = 1 / 50
 """Share of the batches that are judged twice."""
 BATCHES = 1000
@@ -425,13 +425,13 @@ class _Seat:
         """
         usual = self._usual.get(key)
         an_alert = SECONDS_AN_ALERT if usual is None else _SURPRISE * usual
-        most = _SURPRISE_SECONDS + an_alert * max(rows, 1)
+        most = _SURPRISE_SECONDS + an_alert * max(rows, _FEW)
         return lambda used: self.trials.told() or (used > most and self.trials.is_alarm())
 
     def pay(self, key: str, rows: int) -> bool:
         """For the batch that a filter has just judged; False when it has used up its time."""
         assert self.child is not None
-        self._usual[key] = max(_FADES * self._usual.get(key, 0.0), self.child.took / max(rows, 1))
+        self._usual[key] = max(_FADES * self._usual.get(key, 0.0), self.child.took / max(rows, _FEW))
         left = self._credit.get(key, _MOST_CREDIT) + CREDIT_BATCH + CREDIT_ALERT * rows - self.child.took
         self._credit[key] = min(left, _MOST_CREDIT) if left >= 0 else _MOST_CREDIT
         return left >= 0

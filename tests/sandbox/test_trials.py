@@ -109,6 +109,21 @@ def test_during_an_alarm_who_takes_far_longer_than_ever_is_not_waited_for_to_the
             judge(LOOPS, "mia", BAD)
 
 
+def test_what_one_alert_has_cost_says_nothing_of_a_thousand(
+    judge: Judge, strict: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call costs as much for one alert as for a hundred: after a small batch a large one is no surprise,
+    and an endless one is."""
+    monkeypatch.setattr(strict, "_seconds", 60.0)
+    slow = "import time\nend = time.process_time() + 0.01\nwhile time.process_time() < end: pass\n" + LOOPS
+    with in_a_hurry(tmp_path):
+        Trials("oda").alarm()
+        judge(slow, "pia", (0.1,) * 2)
+        judge(slow, "pia", (0.1,) * 1000)
+        with pytest.raises(OnTrial, match="far longer than it does"):
+            judge(slow, "pia", (*(0.1,) * 999, 1.0))
+
+
 def test_who_passes_trials_and_goes_on_attacking_has_to_pass_more_of_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
