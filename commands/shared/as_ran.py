@@ -106,6 +106,13 @@ def say_what_is_missing(
         lacking += [
             f"topic {topic}: the archive has no record of it" for topic in ran_on if topic not in kept
         ]
+    again = sorted({one.topic for one in told if one.made_again})
+    for topic in again:
+        people.print(
+            f"[yellow]topic {topic} was deleted and made again: the offsets are those of the present one, and"
+            " records that the archive has of the one before are judged by them too[/]",
+            soft_wrap=True,
+        )
     for words in lacking:
         people.print(f"[yellow]not in what follows: {words}[/]", soft_wrap=True)
     if lacking:

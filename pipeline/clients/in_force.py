@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,7 +25,8 @@ class InForce:
     of each catalogue, region or collection of sky maps that the run read, for this channel or another.
     late: of a channel of whole exposures, 0 for what was judged when its exposure was closed, else which of
     the later judgements of its exposure. beside: partition and offset of the records that were judged before
-    in the exposure of a late one.
+    in the exposure of a late one. made_again: the topic was deleted and made again since the channel first
+    ran; only what ran on the present one is told.
     """
 
     topic: str
@@ -37,6 +38,7 @@ class InForce:
     external: Mapping[str, str] = field(default_factory=dict)
     late: int = 0
     beside: tuple[Place, ...] = ()
+    made_again: bool = False
 
 
 def in_force(config: RunConfig, channel: str) -> list[InForce]:
@@ -50,7 +52,7 @@ def _told(config: RunConfig, topic: str) -> Iterator[Mapping[str, Any]]:
     if topic in topic_names(config.bootstrap_servers, **config.client):
         for record in listen(topic, config.bootstrap_servers, until_drained=True, **config.client):
             if record.key != CLOCK:
-                yield json.loads(record.raw)
+                yield {"written": record.timestamp or 0, **json.loads(record.raw)}
 
 
 def spans_of(applied: Iterable[Mapping[str, Any]], channel: str) -> list[InForce]:
@@ -63,19 +65,33 @@ def spans_of(applied: Iterable[Mapping[str, Any]], channel: str) -> list[InForce
     channel
         Name of the channel.
     """
+    placed, again = _of_the_last_topics([one for one in applied if "topic" in one])
     changes: dict[tuple[str, int], dict[int, Mapping[str, Any]]] = {}
-    for one in applied:
-        if "topic" in one:
-            told = {**_described(one, channel), "external": one.get("external", {})}
-            changes.setdefault((one["topic"], one["partition"]), {})[one["offset"]] = told
+    for one in placed:
+        told = {**_described(one, channel), "external": one.get("external", {})}
+        changes.setdefault((one["topic"], one["partition"]), {})[one["offset"]] = told
     found = []
     for (topic, partition), at in sorted(changes.items()):
         offsets = sorted(at)
         for low, high in zip(offsets, [*offsets[1:], None], strict=True):
             mine = at[low]
             how = mine.get("version", ""), mine.get("parameters", {}), mine["external"]
-            found.append(InForce(topic, partition, low, high, *how))
+            found.append(InForce(topic, partition, low, high, *how, made_again=topic in again))
     return found if any(one.version for one in found) else []
+
+
+def _of_the_last_topics(told: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping[str, Any]], set[str]]:
+    """What is told of the topics that were there last, and the names of those that came after another.
+
+    Offsets of a topic mean nothing in the one that was made after it. Records without a topic's id were
+    written by an older zads: they are kept.
+    """
+    last: dict[str, str] = {}
+    for one in sorted(told, key=lambda one: one.get("written", 0)):
+        last[one["topic"]] = one.get("topic_id") or last.get(one["topic"], "")
+    former = [one for one in told if one.get("topic_id", "") not in ("", last[one["topic"]])]
+    kept = [one for one in told if one not in former] if former else list(told)
+    return kept, {one["topic"] for one in former}
 
 
 def _described(applied: Mapping[str, Any], channel: str) -> Mapping[str, Any]:
@@ -97,10 +113,11 @@ def exposures_of(
         Name of the channel.
     """
     meant = {one["version"]: _described(one, channel) for one in applied if "exposures" in one}
+    placed, again = _of_the_last_topics(list(closings))
     before: dict[tuple[str, str, int], list[Place]] = {}
     turns: Counter[tuple[str, str, int]] = Counter()
     found: list[InForce] = []
-    for closing in closings:
+    for closing in placed:
         key = closing["topic"], closing["survey"], closing["exposure"]
         places = [(int(n), offset) for n, offsets in closing["offsets"].items() for offset in offsets]
         known = before.setdefault(key, [])
@@ -108,7 +125,10 @@ def exposures_of(
         mine = meant.get(closing["version"], {})
         late, beside = (turns[key], tuple(known)) if closing["reason"] == "late" else (0, ())
         what = mine.get("version", ""), mine.get("parameters", {}), closing["external"]
-        found += [InForce(key[0], number, at, at + 1, *what, late, beside) for number, at in places]
+        made_again = closing["topic"] in again
+        found += [
+            InForce(key[0], number, at, at + 1, *what, late, beside, made_again) for number, at in places
+        ]
         known += places
     joined = list(_joined(sorted(found, key=lambda one: (one.topic, one.partition, one.low))))
     return joined if any(one.version for one in joined) else []

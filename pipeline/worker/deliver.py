@@ -265,6 +265,7 @@ def applied_record(channels: ChannelSet, work: Work) -> dict[str, Any]:
     """Arguments for Producer.produce that say from which offset on these channels are in force."""
     applied = {
         "topic": work.partition.topic,
+        "topic_id": work.topic_id,
         "partition": work.partition.number,
         "offset": work.low,
         "version": work.version,

@@ -279,7 +279,7 @@ class _Step:
         if stood.loss:
             for record in loss_records(channels, work.partition, stood, work.topic_id):
                 paced.produce(**record)
-        if self._lane.version != work.version:
+        if self._lane.version != work.version or stood.made_again:
             paced.produce(**applied_record(channels, work))
         return self._lane.position(work, self._admission.changes)
 

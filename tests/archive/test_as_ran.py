@@ -70,6 +70,23 @@ def test_the_versions_of_catalogues_and_maps_that_were_read() -> None:
     assert [one.external for one in spans_of(told, "near")] == [{"galex": "a"}, {"galex": "b"}]
 
 
+def test_offsets_of_a_topic_mean_nothing_in_the_one_made_after_it() -> None:
+    former = [
+        applied(0, 0, ("bright", 0.3)) | {"topic_id": "a", "written": 1},
+        applied(0, 20, ("bright", 0.9)) | {"topic_id": "a", "written": 2},
+        applied(1, 7, ("bright", 0.9)) | {"topic_id": "a", "written": 3},
+    ]
+    present = applied(0, 0, ("bright", 0.5)) | {"topic_id": "b", "written": 4}
+    told = InForce("night", 0, 0, None, "v", {"rb_min": 0.5}, made_again=True)
+    assert spans_of([present, *former], "bright") == [told]  # partitions are read in any order
+    assert not any(one.made_again for one in spans_of(former, "bright"))
+    unnamed = applied(1, 0, ("bright", 0.5))
+    assert spans_of([unnamed, present], "bright") == [
+        InForce("night", 0, 0, None, "v", {"rb_min": 0.5}),
+        InForce("night", 1, 0, None, "v", {"rb_min": 0.5}),
+    ]
+
+
 def test_what_was_judged_together_and_what_came_late() -> None:
     described = {"name": "calm", "version": "v", "parameters": {"most": 10}}
     meaning = [

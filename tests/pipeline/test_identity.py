@@ -14,6 +14,7 @@ from cluster.kafka.broker import Broker
 from commands.shared.options import EXIT_INCOMPLETE
 from pipeline.broker.topics import ensure_topics
 from pipeline.channels.config import RunConfig, channel_set, read_config
+from pipeline.clients.in_force import in_force
 from pipeline.worker.backfill import backfill, gaps_of
 from pipeline.worker.position import metadata_of, standing
 from simulator import SimulatedAlert
@@ -48,6 +49,8 @@ def test_a_topic_made_again_is_read_from_its_beginning(own_broker: Broker, tmp_p
         assert run.wait() == 0, run.text()
         assert "made again" in run.text()
     assert delivered(servers, "channel.real_bogus") == both + expected("real_bogus", first[:300])
+    (told,) = in_force(read_config(bootstrap_servers=servers), "real_bogus")
+    assert (told.low, told.high, told.made_again) == (0, None, True)
 
 
 def test_records_deleted_before_they_were_read_are_said_and_leave_a_gap(
