@@ -33,6 +33,9 @@ SETTINGS: dict[str, Any] = {
     "distributed.worker.profile.enabled": False,  # looks at every thread 100 times a second
     # What wakes every process up for nothing: work is pinned, and has one copy.
     "distributed.admin.tick.interval": "500ms",  # by which an event loop is said to stand still; 20 ms
+    "distributed.worker.memory.monitor-interval": "250ms",  # 100 ms
+    "distributed.admin.system-monitor.interval": "5s",  # numbers for Dask's own page; 500 ms
+    "distributed.admin.system-monitor.disk": False,
     "distributed.scheduler.work-stealing": False,
     "distributed.scheduler.active-memory-manager.start": False,
 }
