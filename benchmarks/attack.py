@@ -35,7 +35,7 @@ from benchmarks.sandbox import text
 from benchmarks.stage import TimedRun, fill, make_targets, packets_of, remove, timed_run
 from cluster.dask.local import local_cluster
 from cluster.kafka.broker import Broker
-from filters.sandbox.keeper import Program
+from filters.sandbox.question import Program
 from filters.sandbox.uploaded import uploaded
 from pipeline.channels.channel import Channel, ChannelSet
 from pipeline.channels.config import ChannelConfig, RunConfig, channel_set, read_config

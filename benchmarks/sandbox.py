@@ -21,7 +21,8 @@ import pyarrow as pa
 from benchmarks.filters import BATCH, READS, by_hand
 from filters import Filter
 from filters.external.externals import stored_columns, to_frame
-from filters.sandbox.keeper import Program, sandbox
+from filters.sandbox.keeper import sandbox
+from filters.sandbox.question import Program
 from filters.sandbox.uploaded import uploaded
 from schemas.packets.reader import PacketReader
 from simulator import simulate

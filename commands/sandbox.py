@@ -26,8 +26,8 @@ def check(as_json: Json = False) -> None:
 
     Example: `zads sandbox check`
     """
+    from filters.sandbox.inside.modules import STANDARD, USEFUL
     from filters.sandbox.ladder import parts
-    from filters.sandbox.modules import STANDARD, USEFUL
 
     found = parts()
     refused, seconds = _tried()
@@ -50,7 +50,8 @@ def check(as_json: Json = False) -> None:
 
 def _tried() -> tuple[str, float]:
     """Why no filter can be judged ("": one was), and the seconds that it took."""
-    from filters.sandbox.keeper import Program, sandbox
+    from filters.sandbox.keeper import sandbox
+    from filters.sandbox.question import Program
     from schemas.errors import ZadsError
 
     text = (

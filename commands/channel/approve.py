@@ -37,7 +37,7 @@ def approve(
 
     Example: `zads channel approve ann.mine 3f2a90c1b7de --as operator`
     """
-    from filters.sandbox.keeper import content_hash
+    from filters.sandbox.question import content_hash
     from filters.sandbox.wire import printable
 
     settings = settings_of(config, bootstrap_servers=bootstrap)

@@ -15,7 +15,7 @@ from filters.files.columns import Column, packed
 from filters.files.graph import onnx
 from filters.files.tables import READERS, BadFile
 from filters.sandbox import wire
-from filters.sandbox.zygote import run
+from filters.sandbox.inside.zygote import run
 from schemas.errors import one_line
 
 EVERY: dict[str, tuple[str, Callable[[bytes], list[Column]]]] = {**READERS, ".onnx": ("ONNX", onnx)}

@@ -17,8 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from filters.sandbox.confine import NOBODY
-from filters.sandbox.kernel import has_seccomp, landlock_version
+from filters.sandbox.inside.confine import NOBODY
+from filters.sandbox.inside.kernel import has_seccomp, landlock_version
 
 SWITCH = "ZADS_SANDBOX"
 """Of the environment: "off" refuses strangers' Python."""

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from filters.sandbox.batch import Shelf, size_of
 from filters.sandbox.errors import NoSandbox
+from filters.sandbox.inside.zygote import READY
 from filters.sandbox.ladder import environment, lacking, outer_shell
 from filters.sandbox.wire import (
     RAISED,
@@ -34,7 +35,6 @@ from filters.sandbox.wire import (
     unpack_said,
     where,
 )
-from filters.sandbox.zygote import READY
 
 _WAITING, _LONGEST_WAIT = 10, 8.0
 """Times the processor time is the longest that it may be idle or at work, but no more seconds than these."""

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from filters.contract import SCOPES, Filter, complete
 from filters.errors import FilterError
 from filters.parameters import KINDS, Parameter, with_values
-from filters.sandbox.keeper import Program, Sandbox, sandbox, with_models
+from filters.sandbox.keeper import Sandbox, sandbox, with_models
+from filters.sandbox.question import Program
 from filters.sandbox.wire import Verdicts
 from filters.values import declared
 from filters.view import arrays_of, index_of

@@ -23,7 +23,7 @@ from filters import Filter, load
 from filters.external.externals import Externals, frames_of
 from filters.external.store import NoSuchExternal
 from filters.limits import Limits
-from filters.sandbox.keeper import Program, content_hash
+from filters.sandbox.question import Program, content_hash
 from filters.sandbox.uploaded import uploaded
 from pipeline.channels.channel import NAME, Access, Channel, topic_of
 from pipeline.channels.expected import Expected

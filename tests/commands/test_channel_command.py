@@ -16,7 +16,7 @@ from cluster.kafka.broker import Broker
 from commands.channel import command
 from filters.external import Externals
 from filters.external.add import add_region
-from filters.sandbox.keeper import content_hash
+from filters.sandbox.question import content_hash
 from pipeline.channels.definition import ChannelError, Definition
 from pipeline.channels.inputs import InputError
 from pipeline.channels.registry import EditConflict, read_registry, write_registry

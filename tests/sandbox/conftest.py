@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from filters.sandbox.keeper import Program, Sandbox, sandbox
+from filters.sandbox.keeper import Sandbox, sandbox
+from filters.sandbox.question import Program
 from filters.sandbox.wire import Verdicts
 from schemas.frame import TEXT
 

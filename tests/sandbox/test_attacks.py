@@ -205,7 +205,7 @@ PATCHES = (
     "import filters.cuts, filters.contract\nfilters.cuts.evaluate = lambda *a: {'mine': alerts['rb'] > -1}\n",
     "import numpy as np\nnp.packbits = lambda mask: np.zeros(0, 'u1')\n",
     "sys.modules['filters'].alert_filter = None\nsys.modules.clear()\n",
-    "import filters.sandbox.child as c\nc.serve.__globals__['opened'] = lambda file: 1 / 0\n",
+    "import filters.sandbox.inside.child as c\nc.serve.__globals__['opened'] = lambda file: 1 / 0\n",
     "import builtins\nbuiltins.len = lambda x: 7\n",
 )
 

@@ -20,7 +20,8 @@ from filters import Filter, registered
 from filters.errors import FilterError
 from filters.external.externals import frames_of
 from filters.sandbox.errors import Changed, Ended, TooSlow
-from filters.sandbox.keeper import Program, Sandbox, sandbox
+from filters.sandbox.keeper import Sandbox, sandbox
+from filters.sandbox.question import Program
 from filters.sandbox.uploaded import Uploaded, uploaded
 from filters.testing import packet
 from pipeline.broker.partition import Partition
@@ -313,7 +314,7 @@ def test_who_remembers_answers_is_found_by_a_new_process(
     strict: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A filter that keeps its answers gives them again, until its process is replaced."""
-    monkeypatch.setattr("filters.sandbox.keeper.BATCHES", 4)
+    monkeypatch.setattr("filters.sandbox.seat.BATCHES", 4)
     body = (
         "import os\nkept = f.function.__dict__.setdefault('kept', os.getpid() % 2 == 0)\n"
         "return {'a': (alerts['rb'] >= 0) & kept}"

@@ -19,8 +19,9 @@ from filters.external.externals import frames_of
 from filters.external.store import kept_in
 from filters.models import model
 from filters.sandbox.errors import Ended, Raised
-from filters.sandbox.keeper import Program, content_hash, with_models
+from filters.sandbox.keeper import with_models
 from filters.sandbox.models import GRAPH, TABLE, ModelFile
+from filters.sandbox.question import Program, content_hash
 from filters.sandbox.uploaded import uploaded
 from filters.testing import packet
 from pipeline.channels.definition import Definition

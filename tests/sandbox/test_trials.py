@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from filters.sandbox.errors import Ended, OnTrial
-from filters.sandbox.keeper import Program, Sandbox
+from filters.sandbox.keeper import Sandbox
+from filters.sandbox.question import Program
 from filters.sandbox.trials import Trials, in_a_hurry
 from filters.sandbox.uploaded import uploaded
 from filters.sandbox.wire import DONE, LOAD, Patience, receive_until, send

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from filters.external.externals import frames_of
-from filters.sandbox.calls import ALLOWED, MACHINES, program
 from filters.sandbox.errors import NoSandbox
-from filters.sandbox.keeper import Program, Sandbox, content_hash
+from filters.sandbox.inside.calls import ALLOWED, MACHINES, program
+from filters.sandbox.keeper import Sandbox
+from filters.sandbox.question import Program, content_hash
 from filters.sandbox.uploaded import Uploaded
 from filters.testing import packet
 from pipeline.channels.definition import ChannelError, Definition, by_value
@@ -85,7 +86,7 @@ def test_switched_off_it_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
 WITHOUT = """
 import ctypes, os, struct, sys
 sys.path.insert(0, {root!r})
-from filters.sandbox import kernel
+from filters.sandbox.inside import kernel
 code = b"".join(struct.pack("=HBBI", *one) for one in (
     (0x20, 0, 0, 0), (0x15, 0, 1, {number}), (0x06, 0, 0, 0x00050000 | 38), (0x06, 0, 0, 0x7FFF0000)))
 kernel.no_new_rights()

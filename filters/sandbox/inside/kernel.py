@@ -11,7 +11,7 @@ import platform
 import sys
 from typing import NamedTuple
 
-from filters.sandbox.calls import knows_this_machine, program
+from filters.sandbox.inside.calls import knows_this_machine, program
 
 _SET_PARENT_DEATH_SIGNAL, _SET_DUMPABLE, _SET_SECCOMP, _SET_NO_NEW_PRIVS = 1, 4, 22, 38
 _GET_SECCOMP = 21
@@ -60,7 +60,7 @@ def deny_files() -> None:
 
 
 def deny_calls() -> None:
-    """No system call but those of `filters.sandbox.calls`, from now on. Raises OSError."""
+    """No system call but those of `filters.sandbox.inside.calls`, from now on. Raises OSError."""
     code = program(platform.machine())
     allowed = _Program(len(code) // 8, code)
     _checked("seccomp", _libc().prctl(_SET_SECCOMP, _FILTER_MODE, ctypes.byref(allowed), 0, 0))

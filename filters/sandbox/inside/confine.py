@@ -11,7 +11,13 @@ import resource
 import signal
 import socket
 
-from filters.sandbox.kernel import deny_calls, deny_files, die_with_parent, no_new_rights, nobody_looks_in
+from filters.sandbox.inside.kernel import (
+    deny_calls,
+    deny_files,
+    die_with_parent,
+    no_new_rights,
+    nobody_looks_in,
+)
 
 NOBODY = 65534
 MEMORY = 512 * 2**20

@@ -16,8 +16,8 @@ import sys
 import time
 from collections.abc import Callable
 
-from filters.sandbox.confine import confine
-from filters.sandbox.modules import STANDARD, USEFUL
+from filters.sandbox.inside.confine import confine
+from filters.sandbox.inside.modules import STANDARD, USEFUL
 
 READY = b"ready"
 _LAST = 19
@@ -31,7 +31,7 @@ _LARGE = 32 << 20  # bytes; the largest threshold that glibc takes
 
 def main(control: int) -> None:
     """The zygote of strangers' filters. control: its socket."""
-    run(control, warm, "filters.sandbox.child")
+    run(control, warm, "filters.sandbox.inside.child")
 
 
 def run(control: int, warm: Callable[[], None], child_of: str) -> None:
@@ -76,7 +76,7 @@ def warm() -> None:
     pa.set_io_thread_count(1)
     for name in (*STANDARD, *USEFUL):
         importlib.import_module(name)
-    from filters.sandbox.rehearsal import rehearse
+    from filters.sandbox.inside.rehearsal import rehearse
 
     rehearse()
 

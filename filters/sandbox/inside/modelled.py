@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from filters.sandbox.zygote import run, warm
+from filters.sandbox.inside.zygote import run, warm
 
 
 def main(control: int) -> None:
     """The zygote. control: its socket."""
-    run(control, _warm, "filters.sandbox.child")
+    run(control, _warm, "filters.sandbox.inside.child")
 
 
 def _warm() -> None:

@@ -15,7 +15,7 @@ import pandas as pd
 from filters.external.externals import external_names, frames_of
 from filters.load import registered
 from filters.sandbox.batch import Shelf, packed, size_of
-from filters.sandbox.child import described, judged, load_text, said
+from filters.sandbox.inside.child import described, judged, load_text, said
 from filters.supernovae import Measured, fits
 from filters.testing import packet
 from filters.view import arrays_of

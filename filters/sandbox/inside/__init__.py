@@ -1,0 +1,1 @@
+"""What runs within the sandbox: the zygote and the confined processes that are forked from it."""
