@@ -295,7 +295,8 @@ class Storm:
             during.join()
         time.sleep(self.rng.random())
         self.publish()
-        assert self.run.process.poll() is None, f"the run has ended\n{self.run.text()[-4000:]}"
+        ended = self.run.process.poll()
+        assert ended is None, f"the run has ended, exit code {ended}\n{self.run.text()[-4000:]}"
         self._look_after_the_archiver()
 
     def _look_after_the_archiver(self) -> None:
