@@ -61,6 +61,10 @@ def gaps(config: Config = None, bootstrap: Bootstrap = None) -> None:
 
 def backfill(
     name: Annotated[str, typer.Argument(help="Name of the channel.")],
+    give_up: Annotated[
+        bool,
+        typer.Option("--give-up", help="Close the gaps whose records are gone for ever, and say which."),
+    ] = False,
     config: Config = None,
     bootstrap: Bootstrap = None,
 ) -> None:
@@ -72,6 +76,8 @@ def backfill(
     """
     from pipeline.channels.changes import known_definition
     from pipeline.clients.backfill import backfill as fill
+    from pipeline.clients.given_up import give_up as close_what_is_gone
+    from pipeline.worker.backfill import gaps_of
 
     settings = settings_of(config, bootstrap_servers=bootstrap)
     channel = known_definition(settings, channel_show.registry_of(settings), name).channel()
@@ -88,6 +94,12 @@ def backfill(
         people.print(failure.traceback, style="dim", markup=False, highlight=False)
     for why in done.unreadable:
         people.print(f"cannot be read: {why}", soft_wrap=True)
-    if done.left:
-        people.print(f"{counted(done.left, 'gap')} left open, see `zads channel gaps`")
+    left = done.left
+    if left and give_up:
+        for told in close_what_is_gone(settings, channel):
+            people.print(f"given up: {told}", soft_wrap=True)
+        left = len(gaps_of(settings, name))
+    if left:
+        hint = "" if give_up else "; --give-up closes those whose records are gone for ever"
+        people.print(f"{counted(left, 'gap')} left open, see `zads channel gaps`{hint}", soft_wrap=True)
         raise typer.Exit(1)

@@ -274,6 +274,25 @@ class Backfill:
         if why:
             self.done.unreadable.append(why)
 
+    def narrow(self, gap: Gap, rest: Gap | None) -> None:
+        """Take a gap away, and leave another in its place. Raises KafkaException.
+
+        Parameters
+        ----------
+        gap
+            The gap.
+        rest
+            What stays open of it; None: nothing.
+        """
+        assert self._producer is not None
+        self._producer.begin_transaction()
+        paced = Paced(self._producer)
+        paced.produce(**gap.tombstone())
+        if rest is not None:
+            paced.produce(**rest.record())
+        paced.flush()
+        self._producer.commit_transaction(_KAFKA_SECONDS)
+
     def fill_together(self, gaps: Sequence[Gap], records: Sequence[Message], beside: int = 0) -> None:
         """Deliver the alerts of some gaps and take these away, together or not at all.
 

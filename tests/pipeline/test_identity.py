@@ -14,6 +14,7 @@ from cluster.kafka.broker import Broker
 from commands.shared.options import EXIT_INCOMPLETE
 from pipeline.broker.topics import ensure_topics
 from pipeline.channels.config import RunConfig, channel_set, read_config
+from pipeline.clients.given_up import give_up
 from pipeline.clients.in_force import in_force
 from pipeline.worker.backfill import backfill, gaps_of
 from pipeline.worker.position import metadata_of, standing
@@ -150,3 +151,31 @@ def test_a_gap_is_not_filled_from_the_topic_that_came_after(
     assert (done.gaps, done.left) == (0, len(there))
     assert all("made again" in why for why in done.unreadable)
     assert delivered(servers, "channel.real_bogus") == before
+    told = give_up(config, channel)
+    assert len(told) == len(there)
+    assert all("made again" in why for why in told)
+    assert gaps_of(config) == []
+
+
+def test_what_retention_has_taken_of_a_gap_is_given_up_and_the_rest_is_filled(
+    own_broker: Broker, tmp_path: Path
+) -> None:
+    servers = own_broker.bootstrap_servers
+    config = read_config(bootstrap_servers=servers)
+    ensure_topics(servers, ["channel.real_bogus"], config={"max.message.bytes": "2000"})
+    publish(servers, night()[:60])
+    with running(servers, tmp_path, *CHANNEL, "--until-drained") as run:
+        run.wait()
+    assert sum(gap.high - gap.low for gap in gaps_of(config)) == 60
+    admin = AdminClient({"bootstrap.servers": servers})
+    for future in admin.delete_records([TopicPartition(TOPIC, 0, 20)]).values():
+        future.result()
+    topics.limit(servers, "channel.real_bogus", 10_000_000)
+    (channel,) = channel_set(config, ["real_bogus"]).channels
+    told = give_up(config, channel)
+    assert told
+    assert all("retention" in why for why in told)
+    assert give_up(config, channel) == []  # the rest can be read
+    assert sum(gap.high - gap.low for gap in gaps_of(config)) == 40
+    assert backfill(config, channel).left == 0
+    assert delivered(servers, "channel.real_bogus") == expected("real_bogus", night()[20:60])
