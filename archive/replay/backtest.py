@@ -74,7 +74,8 @@ class Backtest:
 
     def problems(self, limits: Limits) -> list[str]:
         """Reasons not to enable the filter, one sentence each; empty when there are none."""
-        problems = [] if self.found.complete else ["the replay was ended early"]
+        problems = self._failures()
+        problems += [] if self.found.complete else ["the replay was ended early"]
         problems += [
             f"floods: {row['alerts']:,} of {row['of']:,} alerts of {_day(row['night'])} pass,"
             f" {row['alerts'] / row['of']:.0%}; {limits.share:.0%} may"
@@ -89,12 +90,15 @@ class Backtest:
             problems.append(
                 f"slow: {self.microseconds:,.0f} µs an alert; {limits.microseconds:,.0f} may be used"
             )
-        failures = self.found.failures
-        if len(failures):
-            first = failures.iloc[0]
-            where = "" if first["candid"] is pd.NA else f" on candid {first['candid']}"
-            problems.append(f"raises on {self.found.unjudged[0]:,} alerts, first{where}: {first['error']}")
         return problems
+
+    def _failures(self) -> list[str]:
+        failures = self.found.failures
+        if not len(failures):
+            return []
+        first = failures.iloc[0]
+        where = "" if first["candid"] is pd.NA else f" on candid {first['candid']}"
+        return [f"raises on {self.found.unjudged[0]:,} alerts, first{where}: {first['error']}"]
 
     def report(self) -> dict[str, Any]:
         """What is kept with the channel, as plain JSON values."""

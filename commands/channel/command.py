@@ -45,12 +45,18 @@ def register(app: typer.Typer) -> None:
 def gaps(config: Config = None, bootstrap: Bootstrap = None) -> None:
     """List what suspended channels have missed and not been given since.
 
+    As a user: your channels, with how many records each has missed.
+
     Example: `zads channel gaps`
     """
+    from commands.channel.ask import asked
     from pipeline.worker.backfill import gaps_of
 
+    settings = settings_of(config, bootstrap_servers=bootstrap)
+    if asked(settings, "list"):
+        return
     table = Table("channel", "topic", "partition", "from offset", "to", "reason", box=None)
-    found = gaps_of(settings_of(config, bootstrap_servers=bootstrap))
+    found = gaps_of(settings)
     for gap in found:
         table.add_row(gap.channel, gap.topic, str(gap.partition), str(gap.low), str(gap.high), gap.reason)
     if found:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +18,6 @@ from commands.shared.options import Bootstrap, Config, Schemas, counted, people
 from schemas.json_text import to_json
 
 if TYPE_CHECKING:
-    from commands.listen.digest import Digester
     from pipeline.broker.listen import Alert, Listener
 
 
@@ -54,7 +54,8 @@ def listen(
 ) -> None:
     """Listen to a topic: a table as the alerts come, or JSON lines, and the packets onto disk.
 
-    Only alerts whose delivery was committed are seen, each once. Ctrl-C ends.
+    Only alerts whose delivery was committed are seen, each once. Ctrl-C ends. What zads itself keeps in
+    Kafka, such as the answers to a user, comes as JSON lines.
 
     Example: `zads listen channel.young_supernova --json --until-drained | jq .objectId`
     """
@@ -69,20 +70,21 @@ def listen(
     broker, kafka = connection(bootstrap, config)
     source = schemas(schema_source, config)
     listener = Listener(topic, broker, until_drained, group, not new, source, moment, last, **kafka)
+    own = topic.startswith("zads.")
     digester = Digester(source)
     folder = Folder(save) if save else None
-    show = _as_json if as_json else _Rows(many_topics=topic.startswith("^")).show
+    show = _as_json if as_json or own else _Rows(many_topics=topic.startswith("^")).show
     count = 0
     with listener, _ends_quietly() as ending:
-        for alert, line in _up_to(limit, listener, digester, ending):
+        for alert, line in _up_to(limit, listener, _told if own else digester.digest, ending):
             if folder is not None:
-                folder.keep(alert, line["candid"])
+                folder.keep(alert, line.get("candid"))
             show(line)
             listener.has_read(alert)
             count += 1
             if ending.asked:
                 break
-    people.print(f"{counted(count, 'alert')}" + (f", packets in {save}" if save else ""))
+    people.print(f"{counted(count, 'record' if own else 'alert')}" + (f", packets in {save}" if save else ""))
 
 
 def _refuse_two_beginnings(group: str | None, new: bool, since: str | None, last: int | None) -> None:
@@ -93,7 +95,10 @@ def _refuse_two_beginnings(group: str | None, new: bool, since: str | None, last
 
 
 def _up_to(
-    limit: int | None, listener: Listener, digester: Digester, ending: _Ending
+    limit: int | None,
+    listener: Listener,
+    digest: Callable[[Sequence[Alert]], list[dict[str, Any]]],
+    ending: _Ending,
 ) -> Iterator[tuple[Alert, dict[str, Any]]]:
     """Each alert with its digest, at most `limit`; ends too when nobody reads standard output any more."""
     left = limit
@@ -101,9 +106,15 @@ def _up_to(
         alerts = batch if left is None else batch[:left]
         if not alerts and (ending.asked or _nobody_reads()):
             return
-        yield from zip(alerts, digester.digest(alerts), strict=True)
+        yield from zip(alerts, digest(alerts), strict=True)
         if left is not None and (left := left - len(alerts)) == 0:
             return
+
+
+def _told(records: Sequence[Alert]) -> list[dict[str, Any]]:
+    """What records of zads itself say; what was taken away says nothing."""
+    values = [json.loads(record.raw) if record.raw else None for record in records]
+    return [value if isinstance(value, dict) else {"value": value} for value in values]
 
 
 def _nobody_reads() -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pipeline.access.roles import COLLABORATION, Role
@@ -11,6 +12,7 @@ from schemas.errors import ZadsError
 if TYPE_CHECKING:
     from pipeline.channels.config import RunConfig
     from pipeline.channels.definition import Definition
+    from pipeline.channels.gaps import Gap
     from pipeline.channels.registry import Registry
 
 
@@ -78,7 +80,17 @@ def readable(settings: RunConfig, registry: Registry, user: str, role: Role, nam
     return found
 
 
-def listed(user: str, role: Role, registry: Registry, suspended: Mapping[str, str]) -> str:
+def records_in(gaps: Iterable[Gap]) -> Counter[str]:
+    """How many records each channel has missed and not been given since."""
+    missed: Counter[str] = Counter()
+    for gap in gaps:
+        missed[gap.channel] += gap.high - gap.low
+    return missed
+
+
+def listed(
+    user: str, role: Role, registry: Registry, suspended: Mapping[str, str], missed: Mapping[str, int]
+) -> str:
     """One's own channels, and those that one may read.
 
     Parameters
@@ -89,12 +101,14 @@ def listed(user: str, role: Role, registry: Registry, suspended: Mapping[str, st
         The registry.
     suspended
         The channels that do not run now, and why: only their owners are told why.
+    missed
+        Channel -> records that it has missed: only owners are told.
     """
     seen = [one for one in registry.definitions.values() if may_read(user, role, one)]
-    return "\n".join(_line(one, user, suspended) for one in seen) or "no channels"
+    return "\n".join(_line(one, user, suspended, missed) for one in seen) or "no channels"
 
 
-def _line(one: Definition, user: str, suspended: Mapping[str, str]) -> str:
+def _line(one: Definition, user: str, suspended: Mapping[str, str], missed: Mapping[str, int]) -> str:
     waits = (
         f"; an operator is asked: {one.asks}"
         if one.asks and one.owned_by == user and one.state != "retired"
@@ -103,11 +117,28 @@ def _line(one: Definition, user: str, suspended: Mapping[str, str]) -> str:
     stopped = ", suspended" if one.name in suspended else ""
     if stopped and one.owned_by == user:
         stopped += f" ({suspended[one.name]})"
+    if one.owned_by == user and missed.get(one.name):
+        stopped += f", {missed[one.name]:,} records missed (`zads channel show` says why)"
     return f"{one.name}: {one.state}{stopped}, {one.written}{waits}"
 
 
-def shown(definition: Definition) -> str:
-    """All about one's own channel but its text and its backtest."""
+def shown(definition: Definition, gaps: Sequence[Gap] = ()) -> str:
+    """All about one's own channel but its text and its backtest, and what it has missed.
+
+    Parameters
+    ----------
+    definition
+        The channel.
+    gaps
+        Its open gaps: those of one reason are told together.
+    """
     facts = definition.model_dump(exclude={"source", "report"}, exclude_defaults=True)
     facts["filter"] = definition.written
-    return "\n".join(f"{key}: {value}" for key, value in facts.items())
+    lines = [f"{key}: {value}" for key, value in facts.items()]
+    for reason in dict.fromkeys(gap.reason for gap in gaps):
+        alike = [gap for gap in gaps if gap.reason == reason]
+        lines.append(f"missed: {records_in(alike)[definition.name]:,} records, because: {reason}")
+        lines += [trace] if (trace := next((gap.traceback for gap in alike if gap.traceback), "")) else []
+    if gaps:
+        lines.append("an operator can bring what was missed: `zads channel backfill`")
+    return "\n".join(lines)

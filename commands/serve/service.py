@@ -15,7 +15,15 @@ from pydantic import ValidationError
 from commands.channel.gate import report_lines
 from commands.serve.lists import Lists, in_full
 from commands.serve.looks import difference_told, explanation
-from commands.serve.seen import Refused, listed, own, readable, refuse_what_role_forbids, shown
+from commands.serve.seen import (
+    Refused,
+    listed,
+    own,
+    readable,
+    records_in,
+    refuse_what_role_forbids,
+    shown,
+)
 from filters.external.store import Store, kept_in, seen_by
 from pipeline.access.limits import Night, Use, use_of
 from pipeline.access.lists import FilePart, ListRequest
@@ -141,13 +149,16 @@ class Service:
     def _looked(self, who: User, request: Request, registry: Registry) -> Answer | None:
         """The answer to who only looks."""
         from pipeline.clients.status import suspended_channels
+        from pipeline.worker.backfill import gaps_of
 
         done = partial(Answer, id=request.id, done=True)
         about = (self._settings, self._archive, registry, who.name, who.role, request)
         if request.action == "list":
             use = use_of(who.name, registry.definitions.values(), self._delivered.newest())
             stopped = suspended_channels(self._settings, [self._settings.group])
-            return done(text=f"{listed(who.name, who.role, registry, stopped)}\n{use.beside(who.limits)}")
+            missed = records_in(gaps_of(self._settings))
+            seen = listed(who.name, who.role, registry, stopped, missed)
+            return done(text=f"{seen}\n{use.beside(who.limits)}")
         if request.action == "diff":
             with self._reading:
                 return done(text=difference_told(*about))
@@ -156,7 +167,8 @@ class Service:
                 return done(text="", explained=explanation(*about))
         if request.action == "show":
             _refuse_others(request.channel)
-            return done(text=shown(own(registry, f"{who.name}.{request.channel}")))
+            found = own(registry, f"{who.name}.{request.channel}")
+            return done(text=shown(found, gaps_of(self._settings, found.name)))
         return None
 
     def _changed(self, who: User, request: Request, registry: Registry) -> Answer:
@@ -268,6 +280,11 @@ class Service:
         every = {**registry.definitions, definition.name: enabled}
         use = use_of(who.name, every.values(), self._delivered.newest())
         problems = [] if tried.is_tested else (tried.report or {}).get("problems", ())
+        if (tried.report or {}).get("failures"):  # no operator can help
+            raise Refused(
+                f"{definition.name} is not enabled: {'; '.join(problems)}",
+                hint="mend the filter; `zads channel test` tells what it does on the archive",
+            )
         reasons = [*problems, *use.too_much(who.limits), *use.overrun(who.limits)]
         reasons += [words] if now.beyond and (words := _too_many(use, who)) else []
         if not reasons:
@@ -303,7 +320,8 @@ def _refuse_others(channel: str) -> None:
     if "." in channel:
         raise Refused(f"{channel} is not yours: name a channel of your own, without its owner")
     if not _NAME.fullmatch(channel):
-        raise Refused(f"channel name {channel!r}: small letters, digits and -")
+        hint = f"take {near!r}" if _NAME.fullmatch(near := channel.lower().replace("_", "-")) else None
+        raise Refused(f"channel name {channel!r}: small letters, digits and -, no _", hint=hint)
 
 
 def _uploaded(user: str, request: Request) -> dict[str, Any]:

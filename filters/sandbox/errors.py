@@ -4,7 +4,7 @@ FilterError
 ├── NoSandbox        this machine cannot confine strangers' code: it is not run
 ├── Raised           the code raised; `traceback` is of the code alone
 ├── Ended            its process was ended: too long, too much memory, or an answer that is none
-├── OnTrial          nobody waits for it: one of its owner's had to be ended, or took far longer than it does
+├── OnTrial          nobody waits for it: one of its owner's had to be ended, or took far longer than usual
 ├── TooSlow          it has used more processor time than its alerts give it
 └── Changed          it gave two answers to one batch
 

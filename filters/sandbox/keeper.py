@@ -213,8 +213,8 @@ class Sandbox:
             _ = batch.packed  # now: the columns are the caller's, who goes on with them
             seat.trials.begin(program.key, partial(self._tried, seat, batch))
         return OnTrial(
-            f"filter {program.file} is not waited for: a filter of {program.owner} took far longer than it"
-            " does, or had to be ended; it is tried beside the stream"
+            f"filter {program.file} is not waited for: a filter of {program.owner.partition(',')[0]} took far"
+            " longer than usual, or had to be ended; it is tried beside the stream"
         )
 
     def _tried(self, seat: Seat, batch: Question) -> None:

@@ -8,7 +8,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
@@ -229,7 +229,7 @@ def topic_names(bootstrap: str, pattern: str | None = None, timeout: float = 5.0
         known = asking.list_topics(timeout=timeout).topics
     except KafkaException as error:
         asking.poll(0)
-        raise unreachable(bootstrap, error.args[0], complaints) from None
+        raise unreachable(bootstrap, error.args[0], complaints, extra) from None
     names = sorted(name for name in known if not name.startswith("__"))
     return names if pattern is None else [name for name in names if re.match(pattern, name)]
 
@@ -275,7 +275,12 @@ def _near(topic: str, names: list[str]) -> str:
     return f" (there are {shown})" if names else " (it has no topics yet)"
 
 
-def unreachable(bootstrap: str, error: KafkaError, complaints: Sequence[KafkaError] = ()) -> BrokerError:
+def unreachable(
+    bootstrap: str,
+    error: KafkaError,
+    complaints: Sequence[KafkaError] = (),
+    kafka: Mapping[str, Any] | None = None,
+) -> BrokerError:
     """What to raise for an error of a request.
 
     Parameters
@@ -286,13 +291,21 @@ def unreachable(bootstrap: str, error: KafkaError, complaints: Sequence[KafkaErr
         Of the request.
     complaints
         Errors that the client had meanwhile.
+    kafka
+        librdkafka's own keys, as the client had them beside the profile's.
     """
+    # A handshake that is slow, as on a busy machine, is no handshake that is refused.
+    complaints = [one for one in complaints if "timed out" not in one.str()]
+    refused = [one for one in complaints if one.code() != KafkaError._ALL_BROKERS_DOWN]
+    protocol = str({**credentials(), **(kafka or {})}.get("security.protocol", ""))
+    no_profile = "SSL" not in protocol.upper()
     if any(one.code() in _NOT_LET_IN for one in complaints):
         return BrokerError(
             f"the Kafka broker at {bootstrap} does not let {user_name() or 'us'} in: wrong name or password",
             hint="`zads user rotate NAME` by an operator gives a new password",
         )
-    if any("SSL" in one.str() for one in complaints) or (error.code() in PASSING and _speaks_tls(bootstrap)):
+    doubted = error.code() in PASSING and (no_profile or refused)
+    if any("SSL" in one.str() for one in complaints) or (doubted and _speaks_tls(bootstrap)):
         return BrokerError(
             f"the Kafka broker at {bootstrap} is a secured one and we have no profile that fits",
             hint=f"name a profile of this broker with --as NAME or {VARIABLE}",

@@ -352,9 +352,11 @@ class Listener:
         try:
             first = offsets(admin, [Partition(*place) for place in ends], OffsetSpec.earliest())
             beginnings: dict[Place, int] = dict(first.items())
-            return starts_of_last(settings, "zads-listen", beginnings, ends, last)
+            group = settings.get("sasl.username", "zads-listen")  # a user has a right to that one
+            return starts_of_last(settings, group, beginnings, ends, last)
         except (KafkaException, Stalled) as error:
-            raise BrokerError(f"cannot find the last records of {self.topic}: {error}") from None
+            why = sentence(error.args[0]) if isinstance(error, KafkaException) else str(error)
+            raise BrokerError(f"cannot find the last records of {self.topic}: {why}") from None
 
     def _assign(self, starts: Mapping[Place, int]) -> None:
         if starts:

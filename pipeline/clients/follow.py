@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from confluent_kafka import (
@@ -359,7 +359,12 @@ class Follower:
         self._sources = self._named([(p.topic, p.partition) for p in partitions])
         self._reached = {}
         starts = self._starts(self._sources)
-        consumer.assign([TopicPartition(*place, start) for place, start in starts.items()])
+        at = [TopicPartition(*place, start) for place, start in starts.items()]
+        consumer.assign(at)
+        # What a former session kept last it may not have told the group: else a quiet partition looks late.
+        if kept := [place for place in at if place.offset >= 0]:
+            with suppress(KafkaException):  # it is told with the next records
+                consumer.commit(offsets=kept, asynchronous=True)
         self.followed.partitions = len(partitions)
 
     def _give_up(self, consumer: Consumer, _: list[TopicPartition]) -> None:

@@ -151,6 +151,10 @@ def test_an_owner_is_told_why_a_channel_stands_still(world: World) -> None:
     for name, first in (("good", ""), ("bad", "if len(alerts): raise ValueError('my mistake')")):
         text = MINE.format(first=first)
         assert world.ask("ben", action="create", channel=name, filter="mine.py:mine", text=text).done
+    broken = world.ask("ben", action="enable", channel="bad")
+    assert not broken.done
+    assert "is not enabled: raises on" in broken.text
+    assert f"{bad} waits for an operator" not in world.zads("operator", "channel", "list")
     forced = [read_registry(**operator)[name].becoming("enabled") for name in (good, bad)]
     write_registry(forced, operator["bootstrap"], who="test", **world.broker.operator)
     publish_packets(
@@ -161,9 +165,14 @@ def test_an_owner_is_told_why_a_channel_stands_still(world: World) -> None:
     )
     flags = ("--channels", f"{good},{bad}", "--as", f"{world.folder}/pipe.ini", "--workers", "1")
     with running(world.broker.bootstrap_servers, world.folder, *flags) as run:
-        mine = f"{bad}: enabled, suspended (ValueError: my mistake), mine.py:mine"
+        mine = f"{bad}: enabled, suspended (ValueError: my mistake), "
         run.until(lambda: mine in world.ask("ben", action="list").text, "its owner's list to say so")
         assert f"{good}: enabled, mine.py:mine" in world.ask("ben", action="list").text
+        assert "records missed" in world.zads("ben", "channel", "gaps")
+        assert "records missed" not in world.zads("ann", "channel", "gaps")
+        why = world.zads("ben", "channel", "show", "bad")
+        assert "because: ValueError: my mistake" in why
+        assert "line 9, in mine" in why
         assert bad not in world.ask("ann", action="list").text
         by_operator = world.zads("operator", "channel", "list")
         assert f"{bad} is suspended in the run: ValueError: my mistake" in by_operator
@@ -178,6 +187,11 @@ def test_an_owner_is_told_why_a_channel_stands_still(world: World) -> None:
         heard = listen(f"zads.answers.{ben}", **client_of(world, "ben"))
         every = [Answer.model_validate_json(record.raw) for record in heard]
         told = [one for one in every if one.text.startswith(f"channel {bad} misses alerts from offset")]
+    lines = world.zads(
+        "ben", "listen", f"zads.answers.{ben}", "--last", "2", "--until-drained", out=True
+    ).splitlines()
+    assert len(lines) == 2
+    assert all(Answer.model_validate_json(line).text for line in lines)
     assert told[0].traceback.endswith("ValueError: my mistake\n")
     assert 'File "mine.py", line 9, in mine' in told[0].traceback
 
