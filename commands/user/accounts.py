@@ -69,7 +69,9 @@ def rotate(
     from pipeline.access.users import rotate_password
 
     broker, kafka = connection(bootstrap, config)
-    _hand_over(name, rotate_password(name, broker, **kafka), out, address)
+    password = rotate_password(name, broker, **kafka)
+    people.print(f"the old password of {name} is void")
+    _hand_over(name, password, out, address)
 
 
 def remove(name: Name, config: Config = None, bootstrap: Bootstrap = None) -> None:
@@ -146,6 +148,7 @@ def _hand_over(name: str, password: str, out: Path | None, address: str | None) 
     settings = _client(name, password, address)
     if out is not None:
         write_profile(out, settings)
+        people.print(f"wrote {out}, with the password: for {name} alone", soft_wrap=True)
     else:
         print(profile_text(settings), end="")
     file = out or f"{name}.ini"
