@@ -71,12 +71,12 @@ def listen(
     source = schemas(schema_source, config)
     listener = Listener(topic, broker, until_drained, group, not new, source, moment, last, **kafka)
     own = topic.startswith("zads.")
-    digester = Digester(source)
+    digest = _told if own else Digester(source).digest
     folder = Folder(save) if save else None
     show = _as_json if as_json or own else _Rows(many_topics=topic.startswith("^")).show
     count = 0
     with listener, _ends_quietly() as ending:
-        for alert, line in _up_to(limit, listener, _told if own else digester.digest, ending):
+        for alert, line in _up_to(limit, listener, digest, ending):
             if folder is not None:
                 folder.keep(alert, line.get("candid"))
             show(line)

@@ -102,7 +102,7 @@ def ensure_topics(
         except KafkaException as error:
             reason = error.args[0]
             if reason.code() in PASSING:
-                raise unreachable(bootstrap, reason) from None
+                raise unreachable(bootstrap, reason, kafka=extra) from None
             if reason.code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise TopicRefused(f"topic {name!r} cannot be created: {sentence(reason)}") from None
     _await_leaders(admin, wanted, timeout)

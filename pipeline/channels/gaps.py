@@ -64,6 +64,10 @@ class Gap:
         of = f"|{self.topic_id}" if self.topic_id else ""
         return f"{self.channel}|{self.topic}|{self.partition}|{self.low}|{self.high}{of}".encode()
 
+    def is_of(self, topic_id: str | None) -> bool:
+        """Whether its offsets are of the topic with this id (None: there is none), as far as it says so."""
+        return self.topic_id in ("", topic_id)
+
     def record(self) -> dict[str, Any]:
         """Arguments for Producer.produce that note the gap."""
         return {"topic": GAPS_TOPIC, "key": self.key, "value": json.dumps(asdict(self)).encode()}

@@ -57,7 +57,7 @@ def backfill(
     missed = {
         (gap.topic, Place(gap.partition, gap.low)): gap
         for gap in gaps
-        if gap.high == gap.low + 1 and gap.topic_id in ("", ids.get(gap.topic))
+        if gap.high == gap.low + 1 and gap.is_of(ids.get(gap.topic))
     }
     singles = set(map(id, missed.values()))
     for topic, judged, before in _judgements(config, ids):

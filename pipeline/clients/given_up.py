@@ -77,6 +77,6 @@ def _gone(gap: Gap, ids: Mapping[str, str], begins: int) -> tuple[str, int]:
     """
     if gap.topic not in ids:
         return "the topic was deleted", gap.high
-    if gap.topic_id not in ("", ids[gap.topic]):
+    if not gap.is_of(ids[gap.topic]):
         return "the topic was deleted and made again since", gap.high
     return ("retention has deleted them", begins) if begins > gap.low else ("", gap.low)

@@ -89,9 +89,11 @@ def _of_the_last_topics(told: Sequence[Mapping[str, Any]]) -> tuple[list[Mapping
     last: dict[str, str] = {}
     for one in sorted(told, key=lambda one: one.get("written", 0)):
         last[one["topic"]] = one.get("topic_id") or last.get(one["topic"], "")
-    former = [one for one in told if one.get("topic_id", "") not in ("", last[one["topic"]])]
-    kept = [one for one in told if one not in former] if former else list(told)
-    return kept, {one["topic"] for one in former}
+
+    def is_former(one: Mapping[str, Any]) -> bool:
+        return one.get("topic_id", "") not in ("", last[one["topic"]])
+
+    return [one for one in told if not is_former(one)], {one["topic"] for one in told if is_former(one)}
 
 
 def _described(applied: Mapping[str, Any], channel: str) -> Mapping[str, Any]:

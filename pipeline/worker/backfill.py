@@ -265,8 +265,10 @@ class Backfill:
 
     def _made_again(self, topic: str, gaps: Sequence[Gap]) -> bool:
         """Whether what was just read is of another topic than the gaps are: one that came after it."""
-        of = {gap.topic_id for gap in gaps if gap.topic_id}
-        return bool(of) and of != {topic_ids(self._admin, [topic], _KAFKA_SECONDS).get(topic)}
+        if not any(gap.topic_id for gap in gaps):
+            return False
+        now = topic_ids(self._admin, [topic], _KAFKA_SECONDS).get(topic)
+        return not all(gap.is_of(now) for gap in gaps)
 
     def leave(self, gaps: Sequence[Gap], why: str = "") -> None:
         """They stay open. why: a sentence, where their records cannot be read."""
