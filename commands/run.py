@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from commands.shared.dask_cluster import dask_cluster
-from commands.shared.logs import Form, LogFormat, log_in
+from commands.shared.logs import Form, LogFormat, log_in, say
 from commands.shared.metrics import Health, MetricsPort, served
 from commands.shared.options import (
     EXIT_INCOMPLETE,
@@ -65,6 +66,7 @@ def run(
     """
     from cluster.dask.ship import ship_code
     from commands.shared.view import EXIT_SUSPENDED, LiveView
+    from pipeline.broker.client import patiently
     from pipeline.channels.changes import channels_now, channels_to_come
     from pipeline.live.metrics import RunMetrics
     from pipeline.live.run import run_live
@@ -81,7 +83,7 @@ def run(
         dask__workers=workers,
     )
     names = names_of(channels)
-    chosen = channels_now(settings, names)
+    chosen = patiently(partial(channels_now, settings, names), tell=say)
     dask = settings.dask
     on_dask = dask_cluster(dask)
     metrics, health = RunMetrics(), Health()

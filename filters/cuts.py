@@ -82,8 +82,7 @@ def boolean(what: str, value: Any, index: pd.Index) -> np.ndarray:
             raise BadCut(
                 f"{what} has an index of its own ({len(value)} rows), not that of the {len(index)} alerts"
             )
-        values: Any = value.array
-        values = value.to_numpy() if value.dtype == bool else values
+        values: Any = value.to_numpy() if value.dtype == bool else value.array
     elif isinstance(value, np.ndarray):
         values = value
     else:

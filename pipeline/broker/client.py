@@ -8,8 +8,8 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
@@ -17,6 +17,7 @@ from confluent_kafka.admin import AdminClient
 from pipeline.broker.profile import VARIABLE, ProfileError, credentials, user_name
 from schemas.errors import ZadsError
 
+Answer = TypeVar("Answer")
 log = logging.getLogger("zads.kafka")
 # In a notebook logging is not configured: a library then stays quiet instead of writing to stderr.
 log.addHandler(logging.NullHandler())
@@ -56,16 +57,24 @@ SIZED = {"max.message.bytes": str(MESSAGE_MAX_BYTES)}
 SESSION_SECONDS = 6.0
 """A static member that was not heard of for so long is gone."""
 
+START_SECONDS = 15.0
+"""For so long a service that begins waits for a broker."""
+
 PASSING = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE, KafkaError._TIMED_OUT}
 """librdkafka reports each failed reconnect as an error; these pass by themselves."""
 
 
 _TLS_SECONDS = 2.0
+_AGAIN_SECONDS = 0.5
 _NOT_LET_IN = {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}
 
 
 class BrokerError(ZadsError):
     """The Kafka broker cannot be reached, or refused what was asked."""
+
+
+class NoAnswer(BrokerError):
+    """No Kafka broker answers at the address, now."""
 
 
 class NoSuchTopic(BrokerError):
@@ -203,6 +212,36 @@ def wait_for_broker(bootstrap: str, timeout: float = 5.0, **extra: Any) -> None:
     topic_names(bootstrap, timeout=timeout, **extra)
 
 
+def patiently(
+    ask: Callable[[], Answer], seconds: float = START_SECONDS, tell: Callable[[str], object] = log.warning
+) -> Answer:
+    """What a service asks of the broker when it begins: one that restarts just now is waited for.
+
+    Parameters
+    ----------
+    ask
+        Asks, and may do so again.
+    seconds
+        After so long the last answer counts.
+    tell
+        Called with what is waited for.
+
+    Raises
+    ------
+    NoAnswer
+        When no broker has answered in time; and whatever else `ask` raises, at once.
+    """
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            return ask()
+        except NoAnswer as error:
+            if time.monotonic() >= until:
+                raise
+            tell(f"{error}; asking again for up to {max(0, until - time.monotonic()):.0f} s")
+            time.sleep(_AGAIN_SECONDS)
+
+
 def topic_names(bootstrap: str, pattern: str | None = None, timeout: float = 5.0, **extra: Any) -> list[str]:
     """The topics that exist, sorted, without Kafka's internal ones.
 
@@ -311,7 +350,7 @@ def unreachable(
             hint=f"name a profile of this broker with --as NAME or {VARIABLE}",
         )
     if error.code() in PASSING:
-        return BrokerError(f"no Kafka broker answers at {bootstrap}; start one with `zads broker start`")
+        return NoAnswer(f"no Kafka broker answers at {bootstrap}; start one with `zads broker start`")
     return BrokerError(f"the Kafka broker at {bootstrap} refused: {sentence(error)}")
 
 

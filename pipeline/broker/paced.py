@@ -108,6 +108,7 @@ class Paced:
         self._producer, self._request_bytes, self._seconds = producer, request_bytes, seconds
         self._meanwhile = meanwhile
         self._waiting: Counter[tuple[str, int]] = Counter()  # bytes by topic and partition
+        self._together = 0  # bytes
         self._unanswered: Counter[str] = Counter()  # records by topic
         self._wrong: NotTaken | None = None
 
@@ -119,10 +120,11 @@ class Paced:
         place = record["topic"], record.get("partition", -1)
         size = len(record.get("value") or b"") + _RECORD_OVERHEAD
         full = self._waiting[place] and self._waiting[place] + size > self._request_bytes
-        if full or self._waiting.total() > _ROUND_BYTES:
+        if full or self._together > _ROUND_BYTES:
             self.flush()
         self._producer.produce(**{"on_delivery": self._delivered, **record})
         self._waiting[place] += size
+        self._together += size
         self._unanswered[record["topic"]] += 1
 
     def flush(self) -> None:
@@ -134,6 +136,7 @@ class Paced:
                 topic = max(self._unanswered, key=lambda topic: self._unanswered[topic])
                 raise NotTaken(topic, KafkaError(KafkaError._TIMED_OUT, f"{left} records were not taken"))
         self._waiting.clear()
+        self._together = 0
         self._unanswered.clear()
         if self._wrong is not None:
             raise self._wrong

@@ -229,6 +229,16 @@ class ChannelSet:
         return self._readers[topic]
 
     @cached_property
+    def _reader_names(self) -> dict[str, tuple[str, ...]]:
+        return {}
+
+    def reader_names(self, topic: str) -> tuple[str, ...]:
+        """Their names; found out once for each topic, since they are asked for with each batch."""
+        if topic not in self._reader_names:
+            self._reader_names[topic] = tuple(channel.name for channel in self.readers(topic))
+        return self._reader_names[topic]
+
+    @cached_property
     def _remembered(self) -> dict[str, bool]:
         return {}
 
@@ -242,6 +252,16 @@ class ChannelSet:
     def expecting(self) -> tuple[Channel, ...]:
         """The channels of which it is known how many alerts they should pass."""
         return tuple(channel for channel in self.channels if channel.expected is not None)
+
+    @cached_property
+    def hourly(self) -> tuple[Channel, ...]:
+        """The channels that are told, or suspended, when they deliver too much within an hour."""
+        limits = [(channel, channel.limits) for channel in self.channels]
+        return tuple(
+            channel
+            for channel, its in limits
+            if its.alerts_per_hour is not None or its.alarm_per_hour is not None
+        )
 
     @cached_property
     def external_headers(self) -> dict[str, list[tuple[str, bytes]]]:

@@ -119,12 +119,11 @@ class ByChannel(Mapping[str, ChannelCounts]):
 
     def as_json(self) -> str:
         """An object: channel -> list of its counts."""
-        groups = tuple(self._groups.values())
+        groups, own = tuple(self._groups.values()), frozenset(self._own)
         parts = [_key(name) + _text(self[name]) for name in self._own]
         for places, names in _cells(tuple(self._groups)):
-            text = _text(_total(places, groups))
-            quoted = zip(names, _quoted(names), strict=True)
-            parts += [key + text for name, key in quoted if name not in self._own]
+            if each := _each(names, own, _total(places, groups)):
+                parts.append(each)
         return f"{{{','.join(parts)}}}"
 
 
@@ -156,9 +155,10 @@ def _cells(groups: tuple[Names, ...]) -> list[tuple[tuple[int, ...], Names]]:
 
 
 @lru_cache(maxsize=256)
-def _quoted(names: Names) -> tuple[str, ...]:
-    """Keys of a JSON object."""
-    return tuple(map(_key, names))
+def _each(names: Names, but: frozenset[str], counts: ChannelCounts) -> str:
+    """A part of a JSON object: the same counts of many channels. Partitions that fill evenly say the same."""
+    text = _text(counts)
+    return ",".join([_key(name) + text for name in names if name not in but])
 
 
 @lru_cache(maxsize=10_000)

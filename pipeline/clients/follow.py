@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 from confluent_kafka import (
@@ -32,6 +33,7 @@ from pipeline.broker.client import (
     consumer_settings,
     is_not_let_in,
     passes_by_itself,
+    patiently,
     sentence,
     show_anew,
     static_member,
@@ -113,7 +115,7 @@ class Follower:
         replica: str = "0",
         **kafka: Any,
     ) -> None:
-        wait_for_broker(bootstrap, timeout=_SILENCE, **kafka)
+        patiently(partial(wait_for_broker, bootstrap, **kafka))
         self._keeper, self._group = keeper, group
         self._bootstrap, self._kafka = bootstrap, kafka
         self._pattern = topics if topics.startswith("^") else f"^{topics}$"

@@ -28,6 +28,7 @@ from pipeline.broker.members import Takeover, abandon, called_back, is_fence
 from pipeline.broker.partition import Partition
 from pipeline.broker.profile import ProfileError, credentials
 from pipeline.broker.topics import left_out, partitions_of, topic_ids
+from pipeline.live.ends import Ends
 from pipeline.worker.position import Standing, standing
 from schemas.errors import ZadsError
 
@@ -67,7 +68,7 @@ class Membership:
         self._kafka, self._group, self._replica = dict(kafka), group, replica
         self._lasting = NowAndThen(log)
         self._fenced: Takeover | None = None  # somebody has our name, perhaps we ourselves
-        self._admin = self._new_admin()
+        self._admin, self._ends = self._new_admin(), Ends(self._kafka, group)
         self._assigned: set[Partition] = set()
         self._unproven = False  # of what generation our partitions are
         self.metadata: object = b""
@@ -219,7 +220,12 @@ class Membership:
         A partition that cannot be read is left out, and `unreadable` says why. Raises KafkaException when
         none can be read, because that is a fault of the broker.
         """
-        return self._offsets(list(partitions), OffsetSpec.latest())
+        wanted = list(partitions)
+        if (ends := self._ends.of(wanted)) is not None:
+            for partition in wanted:
+                self.unreadable.pop(partition, None)
+            return ends
+        return self._offsets(wanted, OffsetSpec.latest())
 
     def settled_ends(self, partitions: Iterable[Partition], stop: Callable[[], bool]) -> dict[Partition, int]:
         """How far each partition reaches, once every transaction that writes there now has ended.
@@ -253,10 +259,12 @@ class Membership:
         with suppress(ProfileError, OSError):  # while it is written anew
             self._kafka |= {key: value for key, value in credentials().items() if key in self._kafka}
         self._admin = self._new_admin()
+        self._ends.forget()
 
     def close(self) -> None:
         """Stop polling. A static member keeps its place until its session ends, for a quick restart."""
         abandon(self._consumer)
+        self._ends.close()
 
     def _offsets(
         self,

@@ -15,7 +15,7 @@ from confluent_kafka import KafkaException
 from dask.utils import parse_bytes
 from distributed import Client
 
-from pipeline.broker.client import SIZED, BrokerError, client_settings, topic_names
+from pipeline.broker.client import SIZED, BrokerError, client_settings, patiently, topic_names
 from pipeline.broker.dead_letters import SETTINGS as DEAD_LETTERS_SETTINGS
 from pipeline.broker.dead_letters import TOPIC as DEAD_LETTERS_TOPIC
 from pipeline.broker.logs import about
@@ -176,7 +176,7 @@ class LiveRun:
         ZadsError
             When the run cannot go on.
         """
-        await asyncio.to_thread(self._prepare_topics)
+        await asyncio.to_thread(patiently, self._prepare_topics)
         config, inputs = self._config, self._in_force.channels.inputs
         client = client_settings(config.bootstrap_servers, **config.client)
         self._membership = Membership(client, config.group, config.replica, config.topics, inputs)

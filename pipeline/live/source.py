@@ -31,7 +31,7 @@ _REPLICA_LOOK_SECONDS = 1.0
 _BROKER_AWAY_SECONDS = 1.0
 _LONGEST_LOOK_SECONDS = 0.1  # between two looks at topics in which nothing comes ...
 _LOOK_SECONDS_A_PARTITION = 0.0015  # ... and more where there are many: each look asks for all their ends
-_LIVELY_SECONDS_A_PARTITION = 0.0002  # while something comes
+_PART_OF_TIME = 4  # while something comes, one in so many seconds at most is spent on asking for ends
 _IDENTITY_SECONDS = 1.0
 _QUIET_IDENTITY_SECONDS = 3.0
 _ASK_SECONDS = 5.0
@@ -130,6 +130,7 @@ class KafkaRanges(Source):
         self._looked_at_ids = -_IDENTITY_SECONDS
         self._asked = clock()
         self._pause = 0.0  # between the last look at the ends and the next, s
+        self._look_took = 0.0  # how long the last look at the ends took, s
         self.made_again: dict[str, int] = {}  # topic -> records that were there and never read
         self.set_aside: dict[Partition, str] = {}  # partitions that cannot be read, and why
         self.lasting = NowAndThen(log, clock)
@@ -141,7 +142,7 @@ class KafkaRanges(Source):
     @property
     def _soonest(self) -> float:
         """The shortest time between two looks at the ends, s."""
-        return max(self._patience / 2, _TICK_SECONDS, len(self.progress) * _LIVELY_SECONDS_A_PARTITION)
+        return max(self._patience / 2, _TICK_SECONDS, _PART_OF_TIME * self._look_took)
 
     @property
     def _is_quiet(self) -> bool:
@@ -325,6 +326,7 @@ class KafkaRanges(Source):
         if not hungry:
             return
         ends = await asyncio.to_thread(self._membership.ends, list(self.progress))
+        self._look_took = self._clock() - now
         for partition, end in ends.items():
             self._reaches(partition, end, now)
         lively = any(progress.waiting or progress.busy for progress in self.progress.values())

@@ -60,7 +60,7 @@ class Outgoing:
 
     Attributes
     ----------
-    readers
+    readers, reader_names
         The channels that read the source.
     verdicts
         What the channels said of it.
@@ -89,7 +89,7 @@ class Outgoing:
         self._topic_id = topic_id
         self.verdicts, self._records, self._schemas = verdicts, records, schemas
         self._channels, self._external = channels.by_name, channels.external_headers
-        self.readers = channels.readers(topic)
+        self.readers, self.reader_names = channels.readers(topic), channels.reader_names(topic)
         self._rewritten: dict[tuple[int, tuple[str, ...], bool], bytes] = {}
         self._hidden: dict[str, set[int]] = {}
         self._admission = admission or Admission(NOTHING_REMEMBERED)

@@ -63,8 +63,7 @@ class Evaluator:
         topic
             That packets come from.
         """
-        names = tuple(channel.name for channel in self.channels.readers(topic))
-        return (names, bool(night_of_topic(topic)))
+        return (self.channels.reader_names(topic), bool(night_of_topic(topic)))
 
     def evaluate(
         self,
@@ -130,7 +129,7 @@ class Evaluator:
         suspended: dict[str, str],
     ) -> None:
         verdicts = envelope.verdicts
-        reading = {channel.name for channel in self.channels.readers(topic)}
+        reading = set(self.channels.reader_names(topic))
         for access in surveyor.accesses:
             readers = [channel for channel in access.channels if channel.name in reading]
             verdicts.gaps |= {c.name: suspended[c.name] for c in readers if c.name in suspended}

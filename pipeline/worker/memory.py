@@ -9,16 +9,14 @@ the nanny limits memory.
 from __future__ import annotations
 
 import os
-import resource
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import BinaryIO, NamedTuple
+from resource import RLIMIT_DATA, getpagesize, getrlimit, setrlimit
+from typing import BinaryIO
 
 from distributed import get_worker
 
 _UNLIMITED = 1 << 31
-_PAGE = resource.getpagesize()
+_PAGE = getpagesize()
 _SHARE = 0.9  # of the worker's memory limit: below the nanny's 0.95
 _LEAST = 64_000_000
 """A filter may always take this, with librdkafka's threads, which end the process when they get none."""
@@ -38,52 +36,61 @@ class Kept:
         self._kept: Counter[str] = Counter()
         self._statistics = _opened()
 
-    @contextmanager
-    def by(self, channel: str) -> Iterator[None]:
+    def by(self, channel: str) -> _Taking:
         """Within, what this process grows by is the channel's.
 
         An allocation beyond the limit raises MemoryError; what is kept beyond its share, HoardsMemory.
+
+        Parameters
+        ----------
+        channel
+            Whose filter runs.
         """
-        before = self._size()
-        with _at_most(before, self.limit):
-            yield
-        self._kept[channel] += self._size().resident - before.resident
+        return _Taking(self, channel)
+
+    def add(self, channel: str, taken: int) -> None:
+        """Count what a filter has taken and not given back, bytes. Raises HoardsMemory."""
+        self._kept[channel] += taken
         if self._kept[channel] > self.most:
             kept, self._kept[channel] = self._kept[channel], 0
             raise HoardsMemory(f"it has kept {kept / 1e6:,.0f} MB of memory over its calls")
 
-    def _size(self) -> _Size:
-        """Nothing where the system does not say (only Linux counts all private memory as data)."""
+    def size(self) -> tuple[int, int]:
+        """Of this process, bytes: what is resident, and its private address space.
+
+        0 and 0 where the system does not say (only Linux counts all private memory as data).
+        """
         if self._statistics is None:
-            return _Size(0, 0)
+            return 0, 0
         pages = os.pread(self._statistics.fileno(), 256, 0).split()
-        return _Size(int(pages[1]) * _PAGE, int(pages[5]) * _PAGE)
+        return int(pages[1]) * _PAGE, int(pages[5]) * _PAGE
+
+
+class _Taking:
+    """A context manager: within, the memory that is taken is a channel's, and limited."""
+
+    __slots__ = ("_before", "_channel", "_kept", "_usual")
+
+    def __init__(self, kept: Kept, channel: str) -> None:
+        self._kept, self._channel = kept, channel
+
+    def __enter__(self) -> None:
+        resident, data = self._kept.size()
+        self._before, self._usual, limit = resident, None, self._kept.limit
+        if limit and data:  # this process may grow up to so many resident bytes
+            soft, hard = self._usual = getrlimit(RLIMIT_DATA)
+            wanted = data + max(limit - resident, _LEAST)
+            setrlimit(RLIMIT_DATA, (wanted if soft < 0 else min(wanted, soft), hard))
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._usual is not None:
+            setrlimit(RLIMIT_DATA, self._usual)
+        if kind is None:
+            self._kept.add(self._channel, self._kept.size()[0] - self._before)
 
 
 class HoardsMemory(MemoryError):
     """A filter keeps memory from call to call: sooner or later it would end its worker."""
-
-
-class _Size(NamedTuple):
-    """Of this process, in bytes: in memory, and private address space."""
-
-    resident: int
-    data: int
-
-
-@contextmanager
-def _at_most(now: _Size, limit: int) -> Iterator[None]:
-    """Within, this process may grow up to so many resident bytes."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    if not limit or not now.data:
-        yield
-        return
-    wanted = now.data + max(limit - now.resident, _LEAST)
-    resource.setrlimit(resource.RLIMIT_DATA, (wanted if soft < 0 else min(wanted, soft), hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def limit_of_worker() -> int:

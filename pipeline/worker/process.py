@@ -126,7 +126,9 @@ def process(works: Sequence[Work], slot: str) -> list[Report]:
             _judge(kind, note)
     for step in going:
         step.safely(partial(_refuse_another_topic, step.work, ids))
-    _side_by_side(steps, _Step.recall)
+    for step in going:
+        step.safely(step.address)
+    _side_by_side([step for step in going if step.remembers], _Step.recall)
     _publish([step for step in steps if step.going], slot)
     return [step.report for step in steps]
 
@@ -247,8 +249,8 @@ class _Step:
         self._verdicts = verdicts
         _fill(self.report, verdicts)
 
-    def recall(self) -> None:
-        """Have at hand what limits remember, before there is a transaction that others may wait for."""
+    def address(self) -> None:
+        """Find out what goes where."""
         evaluator = _evaluator(self.work.channels, self.work.schemas)
         self._admission = Admission(self._lane.memory)
         self._outgoing = Outgoing(
@@ -260,12 +262,17 @@ class _Step:
             self._admission,
             self.work.topic_id,
         )
-        self._admission.read(channel for channel in self._outgoing.readers if channel.name in self._matched)
+        passing = [evaluator.channels.by_name[name] for name in self._verdicts.matches]
+        self._remembering = [channel for channel in passing if channel.limits.once]
 
     @property
-    def _matched(self) -> Collection[str]:
-        """The channels that pass something."""
-        return self._verdicts.matches.keys()
+    def remembers(self) -> bool:
+        """Whether a channel that passes something remembers objects."""
+        return self.going and bool(self._remembering)
+
+    def recall(self) -> None:
+        """Have at hand what limits remember, before there is a transaction that others may wait for."""
+        self._admission.read(self._remembering)
 
     def send(self, paced: Paced) -> TopicPartition:
         """Send what belongs to the batch, within a transaction; returns where the group then stands."""

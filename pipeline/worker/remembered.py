@@ -85,7 +85,7 @@ class Admission:
         self._memory, self.changes = memory, Changes()
 
     def read(self, channels: Iterable[Channel]) -> None:
-        """Have at hand what these channels remember of objects.
+        """Have at hand what these channels, each of which delivers an object once, remember of objects.
 
         To be called outside of a transaction: it waits for those of others, and nobody is to wait for us.
 
@@ -95,8 +95,7 @@ class Admission:
             When it cannot be read.
         """
         for channel in channels:
-            if channel.limits.once:
-                self._memory.recall(channel.name)
+            self._memory.recall(channel.name)
 
     def admits(self, channel: Channel, one: Passing) -> dict[str, float] | None:
         """What to remember if the alert is delivered now, None when a limit stops it."""

@@ -17,8 +17,7 @@ import os
 import re
 import signal
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,7 +25,7 @@ from distributed import get_worker
 
 from pipeline.worker.work import Work
 
-_SIZE = 512
+_SIZE, _CHANNEL = 512, 128  # bytes of a note, and where in it the name of the channel begins
 
 
 class Culprit(NamedTuple):
@@ -62,12 +61,14 @@ class RunningNote:
         Not only the last attempt: that may have been lost with another's worker before it began.
         """
         try:
-            note = json.loads(self._path.read_text().strip() or "{}")
+            page = self._path.read_bytes()
+            note = json.loads(page[:_CHANNEL].strip() or "{}")
         except (FileNotFoundError, json.JSONDecodeError):
             return None
         if note.get("low") != self._low or note["attempt"] >= self._attempt:
             return None
-        return Culprit(note["channel"], self._trace.read_text() if self._trace.exists() else "")
+        words = self._trace.read_text() if self._trace.exists() else ""
+        return Culprit(page[_CHANNEL:].decode().strip(), words)
 
     def __enter__(self) -> RunningNote:
         file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -92,17 +93,45 @@ class RunningNote:
         self._path.unlink(missing_ok=True)
         self._trace.unlink(missing_ok=True)
 
-    @contextmanager
-    def running(self, channel: str, seconds: float) -> Iterator[None]:
-        """Within, `channel` is on record as running; after `seconds` the process ends with a traceback."""
-        self._write(channel)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
-        try:
-            yield
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            self._write("")
+    def running(self, channel: str, seconds: float) -> _Running:
+        """Within, `channel` is on record as running; after `seconds` the process ends with a traceback.
+
+        Parameters
+        ----------
+        channel
+            Name of the channel.
+        seconds
+            The time limit.
+        """
+        return _Running(self._page, channel, seconds)
 
     def _write(self, channel: str) -> None:
-        note = json.dumps({"low": self._low, "attempt": self._attempt, "channel": channel})
-        self._page[:] = note.encode().ljust(_SIZE)
+        """Whose note it is; the name of the channel is the rest of the page, and is written many times."""
+        note = json.dumps({"low": self._low, "attempt": self._attempt})
+        self._page[:_CHANNEL] = note.encode().ljust(_CHANNEL)
+        self._page[_CHANNEL:] = _named(channel)
+
+
+class _Running:
+    """A context manager. It is entered for each filter of each batch, so it does as little as it can."""
+
+    __slots__ = ("_channel", "_page", "_seconds")
+
+    def __init__(self, page: mmap.mmap, channel: str, seconds: float) -> None:
+        self._page, self._channel, self._seconds = page, channel, seconds
+
+    def __enter__(self) -> None:
+        self._page[_CHANNEL:] = _named(self._channel)
+        signal.setitimer(signal.ITIMER_REAL, self._seconds)
+
+    def __exit__(self, *_: object) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        self._page[_CHANNEL:] = _NOBODY
+
+
+@cache
+def _named(channel: str) -> bytes:
+    return channel.encode().ljust(_SIZE - _CHANNEL)
+
+
+_NOBODY = _named("")

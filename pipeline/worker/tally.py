@@ -102,7 +102,7 @@ def _page(count: Count, records: int, verdicts: Verdicts, outgoing: Outgoing) ->
     source = SourceCounts(received, count(verdicts.judged), count(unreadable), count(verdicts.strangers))
     unseen = count({one.index for one in verdicts.refused if one.reason == UNREADABLE})
     of = ByChannel()
-    readers = tuple(channel.name for channel in outgoing.readers)
+    readers = outgoing.reader_names
     of.add_to_each(readers, ChannelCounts(received, not_for_it=received - unseen, gaps=unseen))
     for names, packets in verdicts.seen:
         saw = count(packets)

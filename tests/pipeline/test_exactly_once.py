@@ -108,6 +108,20 @@ def test_broker_restarted(own_broker, folder, how):
     assert_the_ledger_adds_up(own_broker.bootstrap_servers)
 
 
+def test_a_run_that_begins_while_the_broker_is_away_waits_for_it(own_broker, folder):
+    """Both are started when a machine begins; and a broker that restarts is back within seconds."""
+    early = nights.night()[:200]
+    publish_night(own_broker.bootstrap_servers, early)
+    own_broker.stop()
+    with running(own_broker.bootstrap_servers, folder, "--channels", "real_bogus", "--until-drained") as run:
+        run.until(lambda: "asking again" in run.text(), "it says that it waits")
+        own_broker.start()
+        assert run.wait() == 0, run.text()
+    assert nights.delivered(own_broker.bootstrap_servers, "channel.real_bogus") == nights.expected(
+        "real_bogus", early
+    )
+
+
 def test_tonights_topic_is_picked_up_and_a_stop_is_graceful(own_broker, folder):
     early, late = nights.night()[:400], nights.night()[400:]
     publish_night(own_broker.bootstrap_servers, early)
