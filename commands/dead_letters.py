@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from commands.shared.options import Bootstrap, Config, counted, people
+from commands.shared.options import Bootstrap, Config, counted, paper, people
 from schemas.json_text import to_json
 
 if TYPE_CHECKING:
@@ -120,9 +118,7 @@ def _print_table(letters: list[DeadLetter]) -> None:
             "" if cell is None else str(cell) for cell in (*cells, letter.candid, letter.objectId, detail)
         ]
         table.add_row(*texts)
-    # In a pipe there is no terminal whose width the table must fit.
-    width = None if sys.stdout.isatty() else 400
-    Console(markup=False, highlight=False, width=width).print(table)
+    paper(markup=False, highlight=False).print(table)
 
 
 def _counts(letters: list[DeadLetter]) -> str:

@@ -7,10 +7,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from commands.shared.options import Bootstrap, Config, Json, settings_of
+from commands.shared.options import Bootstrap, Config, Json, paper, settings_of
 from schemas.json_text import to_json
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def _plain(found: Status) -> dict[str, Any]:
 
 
 def _show(found: Status) -> None:
-    console = Console()
+    console = paper()
     for group in found.groups:
         console.print(f"group {group.group}: {group.members} running, lag {group.lag:,}", _age(group.age))
         console.print(_topics(group))

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from commands.archive import care as archive_care
 from commands.shared.dask_cluster import asked_for, dask_cluster
-from commands.shared.logs import Form, LogFormat, log_for_people, log_in, say
+from commands.shared.logs import EveryMinute, Form, LogFormat, log_for_people, log_in, say
 from commands.shared.metrics import Health, MetricsPort, served
 from commands.shared.options import (
     EXIT_INCOMPLETE,
@@ -200,11 +200,14 @@ def follow(
         kept = appender.appended
         return f"{followed.read:,} read, {kept.kept:,} kept, {kept.quarantined:,} quarantined"
 
-    metrics, health = FollowMetrics(), Health()
+    metrics, health, minutely = FollowMetrics(), Health(), EveryMinute()
 
     def show(followed: Followed) -> None:
+        words = f"archive {address}: {told(followed)}"
         if status is not None:
-            status.update(f"archive {address}: {told(followed)}")
+            status.update(words)
+        else:
+            minutely.say(words, read=followed.read)
         metrics.update(followed, appender.appended)
         health.beat(ready=bool(followed.partitions))
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from commands.channel.edit import Why, known, save
 from commands.channel.show import Name
-from commands.shared.options import Bootstrap, Config, people, settings_of
+from commands.shared.options import Bootstrap, Config, paper, people, settings_of
 from schemas.errors import ZadsError
 
 _DIGITS = 12
@@ -49,7 +48,7 @@ def approve(
         raise ZadsError(f"channel {name} asks models of users ({asked}): these run in the sandbox alone")
     now = content_hash(found.source)
     if digits is None:
-        Console().print(printable(found.source), markup=False, highlight=False, soft_wrap=True)
+        paper().print(printable(found.source), markup=False, highlight=False, soft_wrap=True)
         people.print(f"`zads channel approve {name} {now[:_DIGITS]}` lets this text run outside the sandbox")
         return
     if len(digits) < _DIGITS or not now.startswith(digits):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
@@ -18,7 +18,10 @@ from commands.channel import rank as channel_rank
 from commands.channel import share as channel_share
 from commands.channel import show as channel_show
 from commands.channel import usual as channel_usual
-from commands.shared.options import Bootstrap, Config, counted, people, settings_of
+from commands.shared.options import Bootstrap, Config, counted, paper, people, settings_of
+
+if TYPE_CHECKING:
+    from pipeline.channels.gaps import Gap
 
 
 def register(app: typer.Typer) -> None:
@@ -42,8 +45,12 @@ def register(app: typer.Typer) -> None:
     app.add_typer(group, name="channel")
 
 
-def gaps(config: Config = None, bootstrap: Bootstrap = None) -> None:
-    """List what suspended channels have missed and not been given since.
+def gaps(
+    each: Annotated[bool, typer.Option("--each", help="Every gap with its offsets.")] = False,
+    config: Config = None,
+    bootstrap: Bootstrap = None,
+) -> None:
+    """List what suspended channels have missed and not been given since, by channel and reason.
 
     As a user: your channels, with how many records each has missed.
 
@@ -55,14 +62,30 @@ def gaps(config: Config = None, bootstrap: Bootstrap = None) -> None:
     settings = settings_of(config, bootstrap_servers=bootstrap)
     if asked(settings, "list"):
         return
-    table = Table("channel", "topic", "partition", "from offset", "to", "reason", box=None)
     found = gaps_of(settings)
-    for gap in found:
-        table.add_row(gap.channel, gap.topic, str(gap.partition), str(gap.low), str(gap.high), gap.reason)
     if found:
-        Console().print(table)
+        paper(markup=False).print(_each(found) if each else _by_reason(found))
     else:
         people.print("no channel has missed anything")
+
+
+def _each(found: Sequence[Gap]) -> Table:
+    table = Table("channel", "topic", "partition", "from offset", "to", "reason", box=None)
+    for gap in found:
+        table.add_row(gap.channel, gap.topic, str(gap.partition), str(gap.low), str(gap.high), gap.reason)
+    return table
+
+
+def _by_reason(found: Sequence[Gap]) -> Table:
+    """Offsets include markers of transactions: so many records at most."""
+    table = Table("channel", "topic", "partitions", "offsets", "reason", box=None)
+    alike: dict[tuple[str, str, str], list[Gap]] = {}
+    for gap in found:
+        alike.setdefault((gap.channel, gap.topic, gap.reason), []).append(gap)
+    for (channel, topic, reason), gaps in alike.items():
+        places, offsets = {gap.partition for gap in gaps}, sum(gap.high - gap.low for gap in gaps)
+        table.add_row(channel, topic, str(len(places)), f"{offsets:,}", reason)
+    return table
 
 
 def backfill(

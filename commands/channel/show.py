@@ -6,11 +6,10 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from commands.shared.options import Bootstrap, Config, Json, people, settings_of
+from commands.shared.options import Bootstrap, Config, Json, paper, people, settings_of
 from schemas.json_text import to_json
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def listing(config: Config = None, bootstrap: Bootstrap = None, as_json: Json = 
         each = [_plain(found[name]) | {"suspended": stopped.get(name, "")} for name in sorted(found)]
         print(to_json(each, indent=2))
     elif found:
-        Console().print(_table([found[name] for name in sorted(found)], stopped))
+        paper().print(_table([found[name] for name in sorted(found)], stopped))
         for name in sorted(stopped.keys() & found.keys()):
             words = (
                 f"{name} is suspended in the run: {stopped[name]}; `zads channel gaps` tells what it misses"
@@ -89,7 +88,7 @@ def show(name: Name, config: Config = None, bootstrap: Bootstrap = None, as_json
     table = Table(box=None, show_header=False)
     for key, value in _facts(found):
         table.add_row(f"[bold]{key}", escape(value))
-    Console().print(table)
+    paper().print(table)
     if found.report is not None:
         show_report(name, found.report)
 
@@ -108,7 +107,7 @@ def history(name: Name, config: Config = None, bootstrap: Bootstrap = None) -> N
     for old, new in zip([None, *revisions], revisions, strict=False):
         told = (str(new.revision), new.when, new.who, difference(old, new), new.why)
         table.add_row(*map(escape, told))
-    Console().print(table)
+    paper().print(table)
 
 
 def parameters_text(definition: Definition) -> str:

@@ -18,6 +18,7 @@ from commands.shared.options import people
 log = logging.getLogger("zads")
 # librdkafka says so of each first transaction, and then succeeds.
 _HARMLESS = (": retrying",)
+_MINUTE = 60.0
 
 
 class Form(StrEnum):
@@ -73,6 +74,28 @@ def say(words: str, **fields: Any) -> None:
         log.info("%s", Text.from_markup(words).plain, extra=about(**fields))
     else:
         people.print(words, soft_wrap=True)
+
+
+class EveryMinute:
+    """Says how far something has come, where no terminal shows it: once a minute, while that changes."""
+
+    def __init__(self) -> None:
+        self._last, self._at = "", -_MINUTE
+
+    def say(self, words: str, **fields: Any) -> None:
+        """As `say`, unless it was said within the last minute, or was said before.
+
+        Parameters
+        ----------
+        words
+            How far it has come.
+        fields
+            Of a JSON line.
+        """
+        now = time.monotonic()
+        if words != self._last and now - self._at >= _MINUTE:
+            self._last, self._at = words, now
+            say(words, **fields)
 
 
 def said_in_json(error: Exception, words: str) -> bool:

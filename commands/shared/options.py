@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -19,6 +20,19 @@ if TYPE_CHECKING:
 _COMMAND: ContextVar[ExitStack | None] = ContextVar("command", default=None)
 people = Console(stderr=True)
 """Messages for people; standard output is for pipes."""
+_WIDE = 400
+
+
+def paper(**settings: Any) -> Console:
+    """Standard output for tables: in a pipe there is no terminal whose width they must fit.
+
+    Parameters
+    ----------
+    settings
+        Of the Console.
+    """
+    return Console(width=None if sys.stdout.isatty() else _WIDE, **settings)
+
 
 EXIT_STOPPED = 130
 """Exit code of work that Ctrl-C ended before it was done, as a shell gives it."""

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from commands.shared.bootstrap import connection
-from commands.shared.options import Bootstrap, Config, people
+from commands.shared.options import Bootstrap, Config, paper, people
 
 Name = Annotated[str, typer.Argument(help="Name of the user.")]
 RoleOption = Annotated[
@@ -118,7 +117,7 @@ def show_users(config: Config = None, bootstrap: Bootstrap = None) -> None:
         return
     for user in users.values():
         table.add_row(user.name, f"removed ({user.role})" if user.removed else user.role, user.when, user.by)
-    Console().print(table)
+    paper().print(table)
 
 
 def show_roles() -> None:
@@ -131,7 +130,7 @@ def show_roles() -> None:
     table = Table("role", "what it is for", box=None)
     for name, what in ROLES.items():
         table.add_row(name, what)
-    Console().print(table)
+    paper().print(table)
 
 
 def me() -> str:

@@ -6,11 +6,10 @@ import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from commands.shared.bootstrap import connection
-from commands.shared.options import Bootstrap, Config, people
+from commands.shared.options import Bootstrap, Config, paper, people
 from commands.user.accounts import Name, me
 from schemas.errors import ZadsError
 
@@ -99,7 +98,7 @@ def show(name: Name, config: Config = None, bootstrap: Bootstrap = None) -> None
 
     broker, kafka = connection(bootstrap, config)
     user = known_user(name, broker, **kafka)
-    console = Console()
+    console = paper()
     console.print(f"{user.name}: {user.role}, since {user.when}, by {user.by}")
     console.print(_words(quotas_of(name, _client(broker, kafka))))
     console.print(_use(user, broker, kafka), soft_wrap=True)

@@ -31,8 +31,10 @@ from pipeline.broker.client import (
     client_settings,
     consumer_settings,
     find_topics,
+    is_not_let_in,
     passes_by_itself,
     sentence,
+    unreachable,
     wait_for_broker,
 )
 from pipeline.broker.logs import NowAndThen
@@ -311,6 +313,8 @@ class Listener:
             if self.topic.startswith("^"):
                 return False
             raise NoSuchTopic(f"topic {message.topic() or self.topic!r} at {self.bootstrap} has been deleted")
+        if is_not_let_in(error):
+            raise unreachable(self.bootstrap, error, [error], self.kafka)
         if passes_by_itself(error) or error.code() in self._harmless:
             unasked = error.code() in _NO_GROUP_NEEDED  # who may not look for one reads all the same
             level = logging.DEBUG if unasked else logging.WARNING

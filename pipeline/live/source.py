@@ -131,6 +131,7 @@ class KafkaRanges(Source):
         self._asked = clock()
         self._pause = 0.0  # between the last look at the ends and the next, s
         self._look_took = 0.0  # how long the last look at the ends took, s
+        self._nothing_came = 0  # in so many looks since something did
         self.made_again: dict[str, int] = {}  # topic -> records that were there and never read
         self.set_aside: dict[Partition, str] = {}  # partitions that cannot be read, and why
         self.lasting = NowAndThen(log, clock)
@@ -142,12 +143,18 @@ class KafkaRanges(Source):
     @property
     def _soonest(self) -> float:
         """The shortest time between two looks at the ends, s."""
-        return max(self._patience / 2, _TICK_SECONDS, _PART_OF_TIME * self._look_took)
+        spent = min(_PART_OF_TIME * self._look_took, self._latest)  # a broker that stood still is back
+        return max(self._patience / 2, _TICK_SECONDS, spent)
+
+    @property
+    def _latest(self) -> float:
+        """The longest time between two looks at the ends, s."""
+        return max(_LONGEST_LOOK_SECONDS, len(self.progress) * _LOOK_SECONDS_A_PARTITION)
 
     @property
     def _is_quiet(self) -> bool:
         """Whether nothing has come for a few looks."""
-        return self._pause > self._soonest and not self._retries
+        return self._nothing_came > 1 and not self._retries
 
     async def look(self) -> None:
         """One look at Kafka, and whatever is ready goes out."""
@@ -330,8 +337,9 @@ class KafkaRanges(Source):
         for partition, end in ends.items():
             self._reaches(partition, end, now)
         lively = any(progress.waiting or progress.busy for progress in self.progress.values())
-        longest = max(_LONGEST_LOOK_SECONDS, len(self.progress) * _LOOK_SECONDS_A_PARTITION)
-        self._pause = self._soonest if lively else min(2 * max(self._pause, self._soonest), longest)
+        self._nothing_came = 0 if lively else self._nothing_came + 1
+        longer = min(2 * max(self._pause, self._soonest), self._latest)
+        self._pause = self._soonest if lively else max(longer, self._soonest)
         self._look_again = now + self._pause
 
     def _reaches(self, partition: Partition, end: int, now: float) -> None:
@@ -385,6 +393,8 @@ class KafkaRanges(Source):
 
     def _due_retries(self) -> list[Work]:
         """Attempts whose time has come, as of now; those that are no longer ours are dropped."""
+        if not self._retries:
+            return []
         now = self._clock()
         due = [work for at, work in self._retries if at <= now]
         self._retries = [(at, work) for at, work in self._retries if at > now]

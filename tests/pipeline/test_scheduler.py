@@ -9,6 +9,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -154,6 +155,35 @@ def test_what_finds_no_room_stays_and_grows_and_the_longest_waiting_goes_first()
         ]
 
     asyncio.run(act())
+
+
+@pytest.mark.parametrize("partitions", [4, 320])
+@pytest.mark.parametrize("takes", [0.01, 0.1, 8.0])
+def test_asking_for_ends_leaves_time_for_the_rest_and_a_long_answer_is_soon_asked_for_again(
+    takes: float, partitions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Many partitions make a look long; a broker that stood still makes one very long, and is back."""
+    began: list[float] = []
+
+    async def act() -> None:
+        stage = Stage({Partition(TOPIC, number): 0 for number in range(partitions)})
+
+        def ends(places: Iterable[Partition]) -> dict[Partition, int]:
+            began.append(stage.now)
+            stage.now += takes
+            return {place: stage.broker.done.get(place, 0) + 3 for place in places}  # there is always more
+
+        monkeypatch.setattr(stage.broker, "ends", ends)
+        for _ in range(40):
+            await stage.pass_time(STEP)
+            while stage.sent:
+                stage.settle()
+
+    asyncio.run(act())
+    pauses = [later - earlier for earlier, later in pairwise(began)]
+    longest = max(0.1, 0.0015 * partitions)
+    assert max(pauses) <= max(PATIENCE / 2, longest, takes) + 2 * STEP
+    assert min(pauses) >= min(4 * takes, longest) - 1e-6
 
 
 def test_without_a_partition_it_is_found_out_whether_the_broker_answers(
