@@ -18,7 +18,7 @@ from pipeline.broker.topics import ensure_topics
 from pipeline.channels.channel import ChannelSet
 from pipeline.channels.config import RunConfig
 from pipeline.live.run import Feed, LiveRun
-from pipeline.live.statistics import Statistics
+from pipeline.live.told.statistics import Statistics
 from pipeline.worker.work import Report, Work
 from schemas.packets.packet import read_packet
 from simulator import simulate

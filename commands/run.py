@@ -68,9 +68,9 @@ def run(
     from commands.shared.view import EXIT_SUSPENDED, LiveView
     from pipeline.broker.client import patiently
     from pipeline.channels.changes import channels_now, channels_to_come
-    from pipeline.live.metrics import RunMetrics
     from pipeline.live.run import run_live
-    from pipeline.live.statistics import Statistics
+    from pipeline.live.told.metrics import RunMetrics
+    from pipeline.live.told.statistics import Statistics
 
     as_json = log_in(log_format)
     settings = settings_of(

@@ -19,7 +19,7 @@ DOORS = {
     r"\b_(cmp|logical|arith)_method\b": ("pandas", "3.1", {"filters/view.py"}),
     r"\b_meta\b": ("dask", "2026", set()),
     r"\b_emit\b": ("streamz", "0.6", {"pipeline/live/graph.py", "pipeline/live/source.py"}),
-    r"\bscheduler\.identity\b": ("distributed", "2026", {"pipeline/live/fleet.py"}),
+    r"\bscheduler\.identity\b": ("distributed", "2026", {"pipeline/live/fleet/fleet.py"}),
     r"\bget_mp_context\b": ("distributed", "2026", {"cluster/dask/local.py"}),
     r"\.members\.clear\b": ("pip", "", {"schemas/packets/packed.py"}),  # of Python's tarfile
     r"\"_bundled\"": ("pip", "", {".ci/set_up.py"}),  # of Python's ensurepip

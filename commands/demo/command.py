@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pipeline.channels.config import RunConfig
     from pipeline.clients.publish import PublishSummary
     from pipeline.live.run import Stopped
-    from pipeline.live.statistics import Statistics
+    from pipeline.live.told.statistics import Statistics
 
     Publishing = Callable[[Stopped], PublishSummary | None]
 

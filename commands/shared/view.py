@@ -15,7 +15,7 @@ from rich.text import Text
 from commands.shared.logs import log_for_people, say
 from commands.shared.options import counted
 from pipeline.channels.channel import ChannelSet
-from pipeline.live.statistics import Matches, Statistics
+from pipeline.live.told.statistics import Matches, Statistics
 
 _PLAIN_SECONDS = 5.0
 EXIT_SUSPENDED = 3

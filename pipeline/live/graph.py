@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from streamz import Stream
 
-from pipeline.live.fleet import Fleet, Process
+from pipeline.live.fleet.fleet import Fleet, Process
 from pipeline.worker.work import Report, Work
 
 log = logging.getLogger(__name__)

@@ -38,15 +38,15 @@ from pipeline.channels.ledger import LEDGER_SETTINGS, LEDGER_TOPIC
 from pipeline.live.beside import Place
 from pipeline.live.exposures.reader import Task, Told
 from pipeline.live.exposures.supervised import Exposures
-from pipeline.live.fleet import Fleet
+from pipeline.live.fleet.fleet import Fleet
+from pipeline.live.fleet.slots import Slots
 from pipeline.live.graph import connect
 from pipeline.live.in_force import InForce
 from pipeline.live.membership import Membership
 from pipeline.live.recovery import Recovery
-from pipeline.live.reported import tell
-from pipeline.live.slots import Slots
 from pipeline.live.source import KafkaRanges
-from pipeline.live.statistics import Statistics
+from pipeline.live.told.reported import tell
+from pipeline.live.told.statistics import Statistics
 from pipeline.worker.process import prepare, process
 from pipeline.worker.work import Report, Work
 from schemas.errors import ZadsError

@@ -3,8 +3,8 @@
 EXACTLY ONCE, the transaction's half. One transaction delivers a bundle of batches and moves the offsets of
 all their partitions. Kafka does not know which partitions a slot may move: of two slots with offsets of one
 partition it takes both. So a partition has one slot at a time, and that is the coordinator's to see to
-(pipeline.live.slots): before work that did not come back goes to anybody else, it fences the slot that had
-it. For this the end of each transaction is reported: committed, aborted, or "it may be open".
+(pipeline.live.fleet.slots): before work that did not come back goes to anybody else, it fences the slot that
+had it. For this the end of each transaction is reported: committed, aborted, or "it may be open".
 
 A partition that a channel with `once` reads has a slot of its own, under the partition's name: what the
 channel remembers of objects is also changed by a backfill, and of the two, whoever took the name last is the

@@ -25,7 +25,7 @@ from cluster.kafka.broker import Broker
 from commands import application
 from commands.shared.metrics import STILL_SECONDS, Health, served
 from pipeline.broker.client import topic_names
-from pipeline.live.metrics import RunMetrics
+from pipeline.live.told.metrics import RunMetrics
 from schemas.errors import ZadsError
 from tests.archive.test_follow import following
 from tests.pipeline import topics

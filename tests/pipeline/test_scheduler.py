@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from cluster.kafka.broker import Broker
 from pipeline.broker.client import topic_names
 from pipeline.broker.partition import Partition
-from pipeline.live.fleet import Fleet
+from pipeline.live.fleet.fleet import Fleet
 from pipeline.live.recovery import Recovery
 from pipeline.live.source import KafkaRanges, Progress
 from pipeline.worker.position import Standing
@@ -437,7 +437,7 @@ def test_a_worker_gets_partitions_when_it_has_its_slot_and_others_do_its_part_un
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One that was killed comes back within seconds: what it was given at once waited until it had loaded."""
-    monkeypatch.setattr("pipeline.live.fleet._ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr("pipeline.live.fleet.fleet._ANSWER_SECONDS", 0.01)
     scheduler, slots = Scheduler(), SlotsThat()
 
     async def look(fleet: Fleet, there: str, wanted: str) -> None:

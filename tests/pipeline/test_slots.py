@@ -29,10 +29,10 @@ from pipeline.channels.gaps import APPLIED_TOPIC, GAPS_TOPIC
 from pipeline.channels.groups import Delivering
 from pipeline.channels.ledger import LEDGER_TOPIC
 from pipeline.live import beside
-from pipeline.live import slots as live_slots
 from pipeline.live.beside import Place, left_open
+from pipeline.live.fleet import slots as live_slots
+from pipeline.live.fleet.slots import Slots, fence_slot
 from pipeline.live.membership import Membership
-from pipeline.live.slots import Slots, fence_slot
 from pipeline.worker import process as on_worker
 from pipeline.worker.lane import Lane, Moved
 from pipeline.worker.slot import Part, Slot, slot_name

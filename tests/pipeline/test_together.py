@@ -27,9 +27,10 @@ from cluster.kafka.broker import Broker
 from pipeline.broker.partition import Partition
 from pipeline.broker.profile import SERVERS
 from pipeline.channels.config import ChannelConfig, RunConfig, channel_set
-from pipeline.live.fleet import Fleet, Process, _died
+from pipeline.live.fleet.bundle import died
+from pipeline.live.fleet.fleet import Fleet, Process
+from pipeline.live.fleet.slots import Slots, fence_slot
 from pipeline.live.recovery import Recovery
-from pipeline.live.slots import Slots, fence_slot
 from pipeline.worker.deliver import UNREADABLE, Outgoing
 from pipeline.worker.evaluate import Evaluator
 from pipeline.worker.process import _halves
@@ -323,7 +324,7 @@ def test_what_was_with_a_worker_that_died_is_done_again_together_then_in_parties
     recovery, bundles = Recovery(), [[work(n) for n in range(number)]]
     tasks = []  # of each attempt: how many pieces of work each of them has
     for _ in range(4):
-        again = [recovery.after(one).work for some in bundles for one in _died(some, "it ended")]
+        again = [recovery.after(one).work for some in bundles for one in died(some, "it ended")]
         bundles = [[one] for one in again if one.kin is None]
         bundles += [[one for one in again if one.kin == kin] for kin in {one.kin for one in again} - {None}]
         tasks.append(sorted(map(len, bundles)))
@@ -379,7 +380,7 @@ def test_the_slot_of_work_that_did_not_come_back_is_fenced_before_anybody_may_ha
         fenced.append(name)
         return fence_slot(kafka, name)
 
-    monkeypatch.setattr("pipeline.live.slots.fence_slot", fence)
+    monkeypatch.setattr("pipeline.live.fleet.slots.fence_slot", fence)
 
     async def act(fleet: Fleet) -> None:
         fleet._slots = Slots({SERVERS: broker.bootstrap_servers}, f"g{os.getpid()}", "0", Numbers())

@@ -12,7 +12,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from pipeline.live.statistics import Statistics
+from pipeline.live.told.statistics import Statistics
 
 _TAKEN = (
     ("memory_bytes", "Resident memory of each worker.", "memory"),

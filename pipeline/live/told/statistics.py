@@ -12,8 +12,8 @@ import numpy as np
 
 from pipeline.channels.channel import ChannelSet
 from pipeline.live.exposures.reader import Told
-from pipeline.live.heard import Taken
-from pipeline.live.unexpected import Unexpected
+from pipeline.live.fleet.heard import Taken
+from pipeline.live.told.unexpected import Unexpected
 from pipeline.worker.work import Report
 
 _RATE_SECONDS = 10.0

@@ -15,20 +15,18 @@ import logging
 import pickle
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import cloudpickle
 from distributed import Client
 from distributed.client import AllExit
-from distributed.scheduler import KilledWorker
 
 from pipeline.broker.logs import NowAndThen, about
 from pipeline.broker.partition import Partition
-from pipeline.live.heard import Heard, Taken
-from pipeline.live.slots import Slots
-from pipeline.worker.slot import transactional_id
+from pipeline.live.fleet.bundle import Bundle, Call, answered, died, own_slots
+from pipeline.live.fleet.heard import Heard, Taken
+from pipeline.live.fleet.slots import Slots
 from pipeline.worker.work import Report, Work, again_together
 from schemas.errors import ZadsError
 
@@ -44,31 +42,10 @@ _NO_WORKER_SECONDS = 60.0
 _ANSWER_SECONDS = 5.0
 _STILL_SO_SECONDS = 60.0
 _LESS_SECONDS = 60.0
-_PARTIES = {1: 1, 2: 8}  # attempt that did not come back -> tasks of the next one
 
 
 class NoWorkersError(ZadsError):
     """The cluster has had no worker for a minute."""
-
-
-@dataclass(eq=False)
-class _Bundle:
-    """Compatible pieces of work (see Work.kin), for the worker at `address`."""
-
-    address: str
-    works: list[Work] = field(default_factory=list)
-    reports: list[asyncio.Future[Report]] = field(default_factory=list)
-    complete: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def offsets(self) -> int:
-        return sum(work.high - work.low for work in self.works)
-
-    def add(self, work: Work) -> asyncio.Future[Report]:
-        report: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
-        self.works.append(work)
-        self.reports.append(report)
-        return report
 
 
 class Fleet:
@@ -115,9 +92,9 @@ class Fleet:
         self._homes: dict[Partition, str] = {}
         self._load: Counter[str] = Counter()  # address -> partitions that have it as their home
         self._busy: Counter[str] = Counter()  # address -> bundles there
-        self._gathered: dict[tuple[str, object], _Bundle] = {}  # (address, kin) -> one that still fills
+        self._gathered: dict[tuple[str, object], Bundle] = {}  # (address, kin) -> one that still fills
         self._under_way: set[asyncio.Task[None]] = set()
-        self._sent: set[_Bundle] = set()  # that are with their workers
+        self._sent: set[Bundle] = set()  # that are with their workers
         self._changed = asyncio.Condition()
         self._ending: set[str] = set()
         self._said_away = -_STILL_SO_SECONDS
@@ -180,7 +157,7 @@ class Fleet:
         if bundle is None or bundle.offsets + work.high - work.low > self._most_offsets:
             if bundle is not None:
                 bundle.complete.set()
-            bundle = _Bundle(address)
+            bundle = Bundle(address)
             self._busy[address] += 1
             task = asyncio.create_task(self._send(function, bundle))
             self._under_way.add(task)
@@ -197,7 +174,7 @@ class Fleet:
             bundle.complete.set()
         self._gathered.clear()
 
-    async def _send(self, function: Process, bundle: _Bundle) -> None:
+    async def _send(self, function: Process, bundle: Bundle) -> None:
         """Let a bundle fill, have it done, and give each of its works the report."""
         try:
             await bundle.complete.wait()
@@ -213,7 +190,7 @@ class Fleet:
         finally:
             self._busy[bundle.address] -= 1
 
-    async def _done(self, function: Process, bundle: _Bundle) -> list[Report]:
+    async def _done(self, function: Process, bundle: Bundle) -> list[Report]:
         """The reports of the worker, or such as say how it ended.
 
         What they leave open is fenced first: then anybody may have the work.
@@ -230,7 +207,7 @@ class Fleet:
         if any(not report.work.own_slot for report in left_open):
             await self._slots.retire(address, slot)
         # Of what is stale, somebody else has the name.
-        await self._slots.fence(_own_slots(one.work for one in left_open if one.outcome != "stale"))
+        await self._slots.fence(own_slots(one.work for one in left_open if one.outcome != "stale"))
         if len(works) > 1 and any(report.outcome == "together" for report in reports):
             self._fewer_offsets = max(1, bundle.offsets // 2)
             self._fewer_until = time.monotonic() + _LESS_SECONDS
@@ -246,9 +223,9 @@ class Fleet:
         """At the end of a run: fence the slots of work that is under way still. Nobody waits for it."""
         if self._slots is not None and self._sent:
             works = [work for bundle in self._sent for work in bundle.works]
-            await self._slots.close({bundle.address for bundle in self._sent}, _own_slots(works))
+            await self._slots.close({bundle.address for bundle in self._sent}, own_slots(works))
 
-    async def _reports(self, function: Process, bundle: _Bundle, *slot: str) -> list[Report]:
+    async def _reports(self, function: Process, bundle: Bundle, *slot: str) -> list[Report]:
         """The reports of the worker; or where it did not answer, such as say how it ended."""
         address, works = bundle.address, bundle.works
         try:
@@ -262,11 +239,11 @@ class Fleet:
                 {answer, gone}, timeout=self._batch_seconds, return_when="FIRST_COMPLETED"
             )
             if answer in done:
-                return _answer(answer, works)
+                return answered(answer, works)
             if gone in done:
-                return _died(works, f"worker {address} ended")
+                return died(works, f"worker {address} ended")
             await self._end(address)
-            return _died(works, f"overran {self._batch_seconds:g} s; its worker was ended")
+            return died(works, f"overran {self._batch_seconds:g} s; its worker was ended")
         finally:
             gone.cancel()
             if not answer.done():
@@ -302,7 +279,7 @@ class Fleet:
         """Have the worker at `address`, and no other, call the function once."""
         return self._client.submit(
             pickle.loads,
-            cloudpickle.dumps(_Call(function, arguments)),
+            cloudpickle.dumps(Call(function, arguments)),
             key=key,
             workers=[address],
             allow_other_workers=False,
@@ -455,46 +432,3 @@ def _unheard(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         log.debug("%s", context.get("message"))
     else:
         loop.default_exception_handler(context)
-
-
-class _Call:
-    """A call that is made where it is unpickled, so that a scheduler without our code can hand it on."""
-
-    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-        self._function, self._arguments = function, arguments
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return self._function, self._arguments
-
-
-def _answer(answer: asyncio.Future[Any], works: list[Work]) -> list[Report]:
-    """The reports from what Dask says of a task that has ended."""
-    try:
-        return answer.result()
-    except (KilledWorker, asyncio.CancelledError) as error:
-        log.debug("%s: %s", works[0].key, error)
-        return _died(works, "its worker ended")
-    except Exception as error:  # process() itself never raises: this is Dask failing to run it
-        log.debug("batch %s could not be run: %s", works[0].key, error)
-        return again_together(works, f"{type(error).__name__}: {error}", is_open=True)
-
-
-def _died(works: Sequence[Work], why: str) -> list[Report]:
-    """Reports on work whose worker has ended, so that nobody knows what became of it.
-
-    It is done again together, then in some parties, and from then on alone:
-    where a worker was only killed, or stands still, many partitions would wait long for as many tasks. The
-    first goes alone at once: of it the worker has left a note.
-    """
-    first, *others = works
-    parties = min(_PARTIES.get(first.attempt, 0), len(others) // 2)
-    names = ["", *(others[n % parties].key if parties else "" for n in range(len(others)))]
-    return [
-        Report(work, "died", message=why, party=name, open=True)
-        for work, name in zip(works, names, strict=True)
-    ]
-
-
-def _own_slots(works: Iterable[Work]) -> set[str]:
-    """Names of the slots that partitions of these works have for themselves."""
-    return {transactional_id(work.group, work.partition) for work in works if work.own_slot}
