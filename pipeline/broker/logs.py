@@ -6,14 +6,16 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.broker.partition import Partition
 
-STILL_SO_SECONDS = 60.0
+STILL_SO_SECONDS, SLOW_SECONDS = 60.0, 30.0
 VARIABLE = "ZADS_LOG_FORMAT"
 """Environment variable: "json" for JSON; children inherit it."""
 
@@ -67,6 +69,36 @@ class NowAndThen:
         if now - self._said.get(what, -STILL_SO_SECONDS) >= STILL_SO_SECONDS:
             self._said[what] = now
             self._log.warning("%s: %s", what, why, extra=of)
+
+
+@contextmanager
+def told_while_slow(log: logging.Logger, what: str, seconds: float = SLOW_SECONDS) -> Iterator[None]:
+    """Within, warn of a call that does not come back: after half a minute, and then once a minute.
+
+    A library may try again by itself for minutes, and says nothing meanwhile.
+
+    Parameters
+    ----------
+    log
+        Where to.
+    what
+        What is waited for, in words.
+    seconds
+        After which it is slow.
+    """
+    done, began = threading.Event(), time.monotonic()
+
+    def tell() -> None:
+        pause = seconds
+        while not done.wait(pause):
+            log.warning("%s: for %.0f s", what, time.monotonic() - began)
+            pause = STILL_SO_SECONDS
+
+    threading.Thread(target=tell, name="slow", daemon=True).start()
+    try:
+        yield
+    finally:
+        done.set()
 
 
 def about(place: Partition | None = None, **fields: Any) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from pipeline.broker.client import (
 )
 from pipeline.broker.faults import Fault, fault_of
 from pipeline.broker.listen import committed_ends
-from pipeline.broker.logs import NowAndThen
+from pipeline.broker.logs import NowAndThen, told_while_slow
 from pipeline.broker.members import LEAVE_SECONDS, Takeover, abandon, called_back, is_fence, leave
 from pipeline.broker.partition import Partition
 from pipeline.broker.topics import left_out, topic_ids
@@ -54,6 +54,7 @@ log = logging.getLogger(__name__)
 _POLL = 0.2
 _AT_ONCE = 500
 _SILENCE = 15.0
+_SLOW = "what the records are kept in does not answer yet, waiting"
 _ASK_SECONDS = 10.0
 _AGAIN = 1.0
 _STILL_SO = 60.0
@@ -326,7 +327,8 @@ class Follower:
         """
         self._prove()
         try:
-            stand = self._keeper.flush()
+            with told_while_slow(log, _SLOW):
+                stand = self._keeper.flush()
         except Unreachable as error:  # what was gathered stays, and is tried again
             self._lasting.warn("nothing can be kept now, waiting", error)
             self._consumer.pause(self._consumer.assignment())
@@ -376,7 +378,8 @@ class Follower:
             return
         self._prove()
         try:
-            self._keeper.flush()
+            with told_while_slow(log, _SLOW):
+                self._keeper.flush()
         except Unreachable as error:  # then it is read once more, by whoever has the partitions
             log.warning("what was read last cannot be kept now: %s", error)
         self._unproved = []
@@ -409,7 +412,8 @@ class Follower:
 
     def _starts(self, sources: dict[Place, str]) -> dict[Place, int]:
         """Where to go on: the keeper's mark, the beginning for what is new."""
-        marks = self._keeper.marks(sources.values())
+        with told_while_slow(log, _SLOW):
+            marks = self._keeper.marks(sources.values())
         starts = {}
         for place, source in sources.items():
             starts[place] = marks.get(source, OFFSET_BEGINNING)

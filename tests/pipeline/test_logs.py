@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
+import time
 
+import pytest
+
+from pipeline.broker import logs
 from pipeline.broker.logs import STILL_SO_SECONDS, JsonLines, NowAndThen, about
 from pipeline.broker.partition import Partition
 
@@ -67,3 +72,23 @@ def test_what_lasts_is_said_at_once_and_then_once_a_minute() -> None:
         "the broker is away: for 60 s",
     ]
     assert lines.told[1]["partition"] == 3
+
+
+def test_a_call_that_does_not_come_back_is_told_while_it_lasts_and_not_after(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A library that tries again by itself says nothing meanwhile."""
+    monkeypatch.setattr(logs, "STILL_SO_SECONDS", 0.05)
+    log, told = logging.getLogger("zads.slow"), threading.Event()
+    log.addFilter(lambda record: told.set() is None)
+    with logs.told_while_slow(log, "the store does not answer", seconds=60.0):
+        pass
+    assert not caplog.messages
+    with logs.told_while_slow(log, "the store does not answer", seconds=0.01):
+        for _ in range(2):
+            assert told.wait(10.0)
+            told.clear()
+    before = len(caplog.messages)
+    time.sleep(0.2)
+    assert len(caplog.messages) <= before + 1  # the one that was just being told
+    assert caplog.messages[0].startswith("the store does not answer: for ")
