@@ -6,6 +6,7 @@ from functools import partial
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from commands.shared.dask_cluster import dask_cluster
 from commands.shared.logs import Form, LogFormat, log_in, say
@@ -83,7 +84,7 @@ def run(
         dask__workers=workers,
     )
     names = names_of(channels)
-    chosen = patiently(partial(channels_now, settings, names), tell=say)
+    chosen = patiently(partial(channels_now, settings, names), tell=lambda words: say(escape(words)))
     dask = settings.dask
     on_dask = dask_cluster(dask)
     metrics, health = RunMetrics(), Health()

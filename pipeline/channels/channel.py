@@ -7,7 +7,7 @@ import json
 import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import cloudpickle
 import pandas as pd
@@ -163,6 +163,14 @@ def _parts(version: str) -> tuple[str, str, str]:
     return (parts[0], parts[1], parts[2]) if len(parts) == 3 else ("", "0", version)
 
 
+class _Readers(NamedTuple):
+    """The channels that read a topic. once: whether one of them delivers an object once."""
+
+    channels: tuple[Channel, ...]
+    names: tuple[str, ...]
+    once: bool
+
+
 @dataclass(frozen=True)
 class ChannelSet:
     """The channels that are in force together, with a version that changes when any of them does.
@@ -219,34 +227,28 @@ class ChannelSet:
         return {channel.name: channel for channel in self.channels}
 
     @cached_property
-    def _readers(self) -> dict[str, tuple[Channel, ...]]:
+    def _of_topics(self) -> dict[str, _Readers]:
         return {}
+
+    def _of_topic(self, topic: str) -> _Readers:
+        """Who reads a topic, found out once: it is asked for with each batch."""
+        if topic not in self._of_topics:
+            some = tuple(channel for channel in self.channels if self.reads(channel, topic))
+            names = tuple(channel.name for channel in some)
+            self._of_topics[topic] = _Readers(some, names, any(channel.limits.once for channel in some))
+        return self._of_topics[topic]
 
     def readers(self, topic: str) -> tuple[Channel, ...]:
-        """The channels that are to see the records of a topic; found out once for each topic."""
-        if topic not in self._readers:
-            self._readers[topic] = tuple(c for c in self.channels if self.reads(c, topic))
-        return self._readers[topic]
-
-    @cached_property
-    def _reader_names(self) -> dict[str, tuple[str, ...]]:
-        return {}
+        """The channels that are to see the records of a topic."""
+        return self._of_topic(topic).channels
 
     def reader_names(self, topic: str) -> tuple[str, ...]:
-        """Their names; found out once for each topic, since they are asked for with each batch."""
-        if topic not in self._reader_names:
-            self._reader_names[topic] = tuple(channel.name for channel in self.readers(topic))
-        return self._reader_names[topic]
-
-    @cached_property
-    def _remembered(self) -> dict[str, bool]:
-        return {}
+        """Their names."""
+        return self._of_topic(topic).names
 
     def remembers_objects(self, topic: str) -> bool:
-        """Whether a channel that reads a topic delivers an object once; found out once for each topic."""
-        if topic not in self._remembered:
-            self._remembered[topic] = any(channel.limits.once for channel in self.readers(topic))
-        return self._remembered[topic]
+        """Whether a channel that reads a topic delivers an object once."""
+        return self._of_topic(topic).once
 
     @cached_property
     def expecting(self) -> tuple[Channel, ...]:
@@ -256,11 +258,10 @@ class ChannelSet:
     @cached_property
     def hourly(self) -> tuple[Channel, ...]:
         """The channels that are told, or suspended, when they deliver too much within an hour."""
-        limits = [(channel, channel.limits) for channel in self.channels]
         return tuple(
             channel
-            for channel, its in limits
-            if its.alerts_per_hour is not None or its.alarm_per_hour is not None
+            for channel in self.channels
+            if channel.limits.alerts_per_hour is not None or channel.limits.alarm_per_hour is not None
         )
 
     @cached_property

@@ -126,7 +126,6 @@ def process(works: Sequence[Work], slot: str) -> list[Report]:
             _judge(kind, note)
     for step in going:
         step.safely(partial(_refuse_another_topic, step.work, ids))
-    for step in going:
         step.safely(step.address)
     _side_by_side([step for step in going if step.remembers], _Step.recall)
     _publish([step for step in steps if step.going], slot)

@@ -79,7 +79,8 @@ class RunningNote:
             os.close(file)
         self._trace_file = self._trace.open("w")
         faulthandler.register(signal.SIGALRM, file=self._trace_file, chain=True)
-        self._write("")
+        note = json.dumps({"low": self._low, "attempt": self._attempt})
+        self._page[:] = note.encode().ljust(_CHANNEL) + _NOBODY
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -104,12 +105,6 @@ class RunningNote:
             The time limit.
         """
         return _Running(self._page, channel, seconds)
-
-    def _write(self, channel: str) -> None:
-        """Whose note it is; the name of the channel is the rest of the page, and is written many times."""
-        note = json.dumps({"low": self._low, "attempt": self._attempt})
-        self._page[:_CHANNEL] = note.encode().ljust(_CHANNEL)
-        self._page[_CHANNEL:] = _named(channel)
 
 
 class _Running:

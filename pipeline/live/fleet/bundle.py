@@ -29,9 +29,11 @@ class Bundle:
 
     @property
     def offsets(self) -> int:
+        """How many its works span together."""
         return sum(work.high - work.low for work in self.works)
 
     def add(self, work: Work) -> asyncio.Future[Report]:
+        """Put a piece of work in; the future has its report."""
         report: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
         self.works.append(work)
         self.reports.append(report)
