@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from pipeline.broker.partition import Partition
 
-_STALL_SECONDS = 20.0
+STALL_SECONDS = 20.0
 _MOST_AT_ONCE = 500
 _MOST_A_FETCH = 16 << 20  # bytes; a record that is larger comes all the same
 _MOST_SKIPPED = 500  # offsets that are read and left out rather than sought
@@ -37,6 +37,34 @@ def ahead_of(held: int, budget: int = BUDGET) -> int:
 
 class Stalled(Exception):
     """The broker stopped answering in the middle of a batch; trying again is safe."""
+
+
+class Range:
+    """The records with low <= offset < high of one partition, as they arrive.
+
+    It is complete at the last offset below `high`, at the first record at or past it, or at an
+    end-of-partition event there; never by count, because offsets have gaps.
+
+    Parameters
+    ----------
+    low
+        First offset.
+    high
+        Offset after the last.
+    """
+
+    def __init__(self, low: int, high: int) -> None:
+        self.low, self.high, self.records = low, high, list[Message]()
+
+    def add(self, message: Message) -> bool:
+        """Take a record or an end-of-partition event; whether the range is complete.
+
+        Raises KafkaException for any other event.
+        """
+        offset, is_record = offset_of(message), message.error() is None
+        if is_record and self.low <= offset < self.high:
+            self.records.append(message)
+        return offset >= self.high or (is_record and offset == self.high - 1)
 
 
 class RangeReader:
@@ -81,9 +109,6 @@ class RangeReader:
     def read(self, low: int, high: int, epoch: int = -1) -> list[Message]:
         """The records with low <= offset < high, in order.
 
-        The range ends at the last offset below `high`, at the first record at or past it, or at an
-        end-of-partition event there. It never ends by count, because offsets have gaps.
-
         Parameters
         ----------
         low
@@ -102,29 +127,20 @@ class RangeReader:
         if low >= high:
             return []
         self._seek(low, epoch)
-        records: list[Message] = []
-        deadline = time.monotonic() + _STALL_SECONDS
+        wanted = Range(low, high)
+        deadline = time.monotonic() + STALL_SECONDS
         while time.monotonic() < deadline:
-            arrived = self._arrived or self._next_events()
+            arrived = self._arrived or next_events(self.consumer)
             self._arrived = []
             for index, message in enumerate(arrived):
-                past = _offset(message) >= high
-                is_record = message.error() is None
-                if is_record and not past and message.offset() >= low:
-                    records.append(message)
-                    self.epoch = _epoch(message)
-                if past or (is_record and message.offset() == high - 1):
-                    self._arrived = arrived[index + (not past) :]
+                if wanted.add(message):
+                    self._arrived = arrived[index + (offset_of(message) < high) :]
                     self._position = high
-                    return records
+                    self.epoch = epoch_of(wanted.records[-1]) if wanted.records else self.epoch
+                    return wanted.records
             if arrived:
-                deadline = time.monotonic() + _STALL_SECONDS
-        raise Stalled(f"no record of {self.partition} past offset {low} for {_STALL_SECONDS:.0f} s")
-
-    def _next_events(self) -> list[Message]:
-        """Whatever has arrived, as soon as anything has: `consume` alone would wait for a full list."""
-        first = self.consumer.poll(0.5)
-        return [] if first is None else [first, *self.consumer.consume(_MOST_AT_ONCE, 0)]
+                deadline = time.monotonic() + STALL_SECONDS
+        raise Stalled(f"no record of {self.partition} past offset {low} for {STALL_SECONDS:.0f} s")
 
     def _seek(self, low: int, epoch: int) -> None:
         """Go on at `low`. A little further on it is cheaper to read what lies between: at the end of a topic
@@ -145,13 +161,43 @@ class RangeReader:
         self.consumer.close()
 
 
-def _epoch(message: Message) -> int:
+def next_events(consumer: Consumer) -> list[Message]:
+    """Whatever has arrived, as soon as anything has: `consume` alone would wait for a full list.
+
+    Parameters
+    ----------
+    consumer
+        With partitions assigned.
+    """
+    first = consumer.poll(0.5)
+    return [] if first is None else [first, *consumer.consume(_MOST_AT_ONCE, 0)]
+
+
+def epoch_of(message: Message) -> int:
+    """The epoch of the leader that wrote a record; -1: the broker does not say.
+
+    Parameters
+    ----------
+    message
+        A record.
+    """
     epoch = message.leader_epoch()
     return -1 if epoch is None else epoch
 
 
-def _offset(message: Message) -> int:
-    """The offset of a record, or of an end-of-partition event (the offset that comes next)."""
+def offset_of(message: Message) -> int:
+    """The offset of a record, or of an end-of-partition event (the offset that comes next).
+
+    Parameters
+    ----------
+    message
+        Of a consumer.
+
+    Raises
+    ------
+    KafkaException
+        For any other event.
+    """
     error = message.error()
     if error is not None and error.code() != KafkaError._PARTITION_EOF:
         raise KafkaException(error)

@@ -1,23 +1,28 @@
-"""A worker's hold on one partition: a consumer that stays on it, and what is known of it.
+"""A worker's hold on one partition: what is known of it, and who reads it.
 
 EXACTLY ONCE, the worker's half. Transactions are a slot's (pipeline.worker.slot). By the time that a
 coordinator gives a partition to a worker, nobody else can begin to commit for it any more, but somebody may
 have done so just before. So a worker that takes a partition asks what is committed, and waits for offsets
 that are pending; only if that is where its range begins does it read.
+
+WHO READS. All partitions share one consumer, and a bundle of ranges is one request. The few that are far
+behind have a consumer each, which reads ahead while the filters run.
 """
 
 from __future__ import annotations
 
 import logging
-import resource
 import threading
 import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 
 from confluent_kafka import KafkaException, Message, TopicPartition
 
 from pipeline.broker.partition import Partition
-from pipeline.broker.ranges import AHEAD, BUDGET, RangeReader, ahead_of
+from pipeline.broker.ranges import BUDGET, RangeReader, ahead_of, epoch_of
+from pipeline.broker.shared_ranges import Cut, SharedReader, Told, Wanted
 from pipeline.channels.channel import is_older
 from pipeline.channels.ledger import Entry
 from pipeline.worker.memory import limit_of_worker
@@ -28,19 +33,12 @@ from pipeline.worker.work import Work
 
 log = logging.getLogger(__name__)
 
-_KAFKA_SECONDS = 10.0
-
 _PART_OF_MEMORY = 16
-_HANDLES_A_LANE, _OTHER_HANDLES = 8, 300
-MOST_LANES = 320
-"""Partitions that a worker holds at a time: some 1,300 threads and 2,600 handles. With fewer than it works
-on, it would open and close clients all the time; this is two workers' usual share, for when one has ended."""
-
-
-def most_lanes() -> int:
-    """How many this process can hold, by the files that it may open."""
-    handles, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(1, min(MOST_LANES, (handles - _OTHER_HANDLES) // _HANDLES_A_LANE))
+_IDLE_SECONDS = 120.0
+_FAR = 100
+"""Offsets of a range from which on it counts as far behind."""
+_MOST_OWN_READERS = 16
+"""Partitions that have a consumer each: some 32 threads and 50 handles."""
 
 
 class Moved(Exception):
@@ -62,11 +60,11 @@ class Lane:
     ----------
     work
         Of the partition.
-    ahead
-        Bytes of its records that may wait here.
+    shared
+        Reads it, and tells where the group stands.
     """
 
-    def __init__(self, work: Work, ahead: int = AHEAD) -> None:
+    def __init__(self, work: Work, shared: SharedReader) -> None:
         self.partition = work.partition
         self.group, self.run = work.group, work.run
         self.version = ""  # of the channel set, as committed last
@@ -77,23 +75,26 @@ class Lane:
         self._settings = work.client
         self.used = time.monotonic()
         self.entry = Entry(work.group, *work.partition, work.topic_id, work.low, work.low)  # of the ledger
-        self._reader = RangeReader(work.client, work.group, work.partition, ahead)
+        self.epoch = -1  # of the leader that wrote the record read last
+        self._shared = shared
+        self._reader: RangeReader | None = None
         self.slot = Slot(work.client, transactional_id(work.group, work.partition)) if work.own_slot else None
 
-    def take(self, work: Work) -> None:
+    def take(self, work: Work, told: Told | None = None) -> None:
         """Make sure that the range begins where the group stands; with a slot of its own, fence before that.
+
+        told: where it stands, if that was asked together with others.
 
         Raises Moved(offset) when it does not, Behind when the channels have changed since the work was
         made, KafkaException when the broker does not answer, or offsets are pending for too long.
         """
         if self.slot is not None:
             self.slot.take()
-        committed = self._reader.consumer.committed([TopicPartition(*self.partition)], _KAFKA_SECONDS)[0]
-        if committed.error is not None:
-            raise KafkaException(committed.error)
-        place = TopicPartition(*self.partition)
-        beginning, end = self._reader.consumer.get_watermark_offsets(place, _KAFKA_SECONDS)
-        self.stood = standing(committed, work.topic_id, beginning, end if work.beyond else None)
+        told = told or self._shared.told(self.partition)
+        self.stood = standing(
+            told.committed, work.topic_id, told.beginning, told.end if work.beyond else None
+        )
+        self.epoch = self.stood.epoch
         self.version = self.stood.version
         self.memory = memory_of(self._settings, self.group, self.stood.memory)
         if self.stood.offset != work.low:
@@ -101,6 +102,16 @@ class Lane:
         self.refuse_older(work)
         self.committed = self.stood.offset
         self.entry.low = self.stood.low if self.stood.loss else self.stood.offset
+
+    def goes_back_to(self, cut: Cut) -> Standing:
+        """Go on where the log was cut: nobody has read what is there now. The next commit says it."""
+        words = (
+            f"{cut}, after what had been there was read up to offset {self.committed}: reading on from there"
+        )
+        self.stood = Standing(cut.offset, loss=words, low=cut.offset, high=cut.offset)
+        self.committed, self.epoch = cut.offset, -1
+        self.entry = Entry(self.group, *self.partition, self.topic_id, cut.offset, cut.offset)
+        return self.stood
 
     def stands_before(self, work: Work) -> bool:
         """Whether this work can go on here without asking Kafka where the group stands."""
@@ -113,9 +124,21 @@ class Lane:
         if is_older(work.version, self.version):
             raise Behind(f"channels {work.version} are older than {self.version}, which is in force here")
 
+    @property
+    def reads_alone(self) -> bool:
+        """Whether it has a consumer of its own."""
+        return self._reader is not None
+
+    def read_alone(self, ahead: int) -> None:
+        """Have a consumer of its own from now on. ahead: bytes of its records that may wait here."""
+        self._reader = RangeReader(self._settings, self.group, self.partition, ahead)
+
     def read(self, low: int, high: int) -> list[Message]:
         """The records with low <= offset < high, in order (see RangeReader.read)."""
-        return self._reader.read(low, high, self.stood.epoch)
+        assert self._reader is not None
+        records = self._reader.read(low, high, self.epoch)
+        self.epoch = self._reader.epoch
+        return records
 
     def position(self, work: Work, changes: Changes) -> TopicPartition:
         """Where the group stands when this work is done, with the version in force and what limits remember.
@@ -123,7 +146,7 @@ class Lane:
         changes: to what they remember.
         """
         metadata = metadata_of(work.version, work.topic_id, self.memory.text_with(changes))
-        return as_topic_partition(self.partition, work.high, self._reader.epoch, metadata)
+        return as_topic_partition(self.partition, work.high, self.epoch, metadata)
 
     def went_on(self, work: Work, changes: Changes) -> None:
         """This work has been committed."""
@@ -135,17 +158,19 @@ class Lane:
         """Close without waiting: librdkafka may take minutes over it when the broker is away."""
         if self.slot is not None:
             self.slot.abandon()
-        threading.Thread(target=self._reader.close, name=f"close {self.partition}", daemon=True).start()
+        if self._reader is not None:
+            threading.Thread(target=self._reader.close, name=f"close {self.partition}", daemon=True).start()
 
 
 class Lanes:
-    """The partitions that this process holds. The lanes of a bundle are taken side by side, in threads."""
+    """The partitions that this process holds, and the consumers that they share, one of each run."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # of what is held; never while a lane is taken
         self._held: dict[tuple[str, Partition], Lane] = {}
+        self._shared: dict[str, SharedReader] = {}  # run -> its reader
+        self._told: dict[Partition, Told] = {}  # asked together, of partitions that are to be taken
         self.all_stalled = False
-        self._since = 0.0  # when the bundle began that is done now
 
     @cached_property
     def _budget(self) -> int:
@@ -156,25 +181,48 @@ class Lanes:
     def __len__(self) -> int:
         return len(self._held)
 
+    def begin_bundle(self, works: Sequence[Work]) -> None:
+        """Close idle lanes, or all when one stalled in the bundle before; ask together of those to be taken.
+
+        works: all of one run. Asked of alone is a partition with a slot of its own, which has to be fenced
+        before that, and one whose end is to be told too.
+        """
+        self._close(0.0 if self.all_stalled else _IDLE_SECONDS)
+        self.all_stalled, self._told = False, {}
+        usual = [work for work in works if not (work.own_slot or work.beyond)]
+        strange = [work.partition for work in usual if self._standing(work) is None]
+        if len(strange) > 1:
+            with suppress(KafkaException):  # of a client that cannot be made: whoever takes one says it
+                self._told = self._reader(works[0]).told_together(strange)
+
     def for_work(self, work: Work) -> Lane:
         """The lane for this work; taken anew when not held, when elsewhere, or when told to ask."""
-        with self._lock:
-            lane = self._held.get((work.group, work.partition))
-        if lane is not None and lane.stands_before(work):
-            lane.refuse_older(work)
-            lane.used = time.monotonic()
-            return lane
-        self.drop(work)
-        lane = Lane(work, ahead_of(len(self._held), self._budget))
-        try:
-            lane.take(work)
-        except BaseException:
-            lane.abandon()
-            raise
-        with self._lock:
-            self._held[(work.group, work.partition)] = lane
-            self._close_the_longest_unused()
+        lane = self._standing(work)
+        if lane is None:
+            return self._taken(work)  # its first range is read by the shared reader: that sees if it was cut
+        lane.refuse_older(work)
+        lane.used = time.monotonic()
+        if not lane.reads_alone and work.high - work.low >= _FAR:
+            with self._lock:
+                own = sum(held.reads_alone for held in self._held.values())
+                if own < _MOST_OWN_READERS:
+                    lane.read_alone(ahead_of(own, self._budget))
         return lane
+
+    def read(self, works: Sequence[Work]) -> Mapping[Partition, list[Message] | Exception]:
+        """The records of partitions that share a reader, or why they cannot be read.
+
+        works: of lanes that are held.
+        """
+        lanes = {work.partition: self._held[work.group, work.partition] for work in works}
+        ranges = {one.partition: Wanted(one.low, one.high, lanes[one.partition].epoch) for one in works}
+        found = self._reader(works[0]).read(ranges)
+        for partition, records in found.items():
+            if isinstance(records, Cut):
+                found[partition] = Moved(lanes[partition].goes_back_to(records))
+            elif isinstance(records, list) and records:
+                lanes[partition].epoch = epoch_of(records[-1])
+        return found
 
     def drop(self, work: Work) -> None:
         """Close the lane of this work, if it is held."""
@@ -183,27 +231,34 @@ class Lanes:
         if lane is not None:
             lane.abandon()
 
-    def begin_bundle(self) -> None:
-        """At the beginning of a bundle: close idle lanes, or all when one stalled in the bundle before."""
-        self._since = time.monotonic()
-        self._close_idle()
-        if self.all_stalled:
-            for lane in self._held.values():
-                lane.abandon()
-            self._held.clear()
-            self.all_stalled = False
+    def _standing(self, work: Work) -> Lane | None:
+        """The lane in which this work can go on."""
+        with self._lock:
+            lane = self._held.get((work.group, work.partition))
+        return lane if lane is not None and lane.stands_before(work) else None
 
-    def _close_the_longest_unused(self) -> None:
-        """A lane is a client: threads and handles. Whoever needs a closed one again takes it anew.
+    def _taken(self, work: Work) -> Lane:
+        self.drop(work)
+        lane = Lane(work, self._reader(work))
+        try:
+            lane.take(work, self._told.get(work.partition))
+        except BaseException:
+            lane.abandon()
+            raise
+        with self._lock:
+            self._held[work.group, work.partition] = lane
+        return lane
 
-        Those of the bundle that is done now stay, however many they are.
-        """
-        by_use = sorted(self._held, key=lambda key: self._held[key].used)
-        for key in by_use[: max(0, len(by_use) - most_lanes())]:
-            if self._held[key].used < self._since:
-                self._held.pop(key).abandon()
+    def _reader(self, work: Work) -> SharedReader:
+        with self._lock:
+            if work.run not in self._shared:
+                self._shared[work.run] = SharedReader(work.client, work.group)
+            return self._shared[work.run]
 
-    def _close_idle(self, seconds: float = 120.0) -> None:
-        idle = [key for key, lane in self._held.items() if time.monotonic() - lane.used > seconds]
-        for key in idle:
+    def _close(self, seconds: float) -> None:
+        """Close what was not used for so long."""
+        before = time.monotonic() - seconds
+        for key in [key for key, lane in self._held.items() if lane.used <= before]:
             self._held.pop(key).abandon()
+        for run in [run for run, reader in self._shared.items() if reader.used <= before]:
+            self._shared.pop(run).close()

@@ -103,7 +103,6 @@ def process(works: Sequence[Work], slot: str) -> list[Report]:
         Name of the worker's slot, opened before.
     """
     _begin()
-    _lanes.begin_bundle()
     if _slots.get(slot) is None and not all(work.own_slot for work in works):
         return again_together(works, f"slot {slot} is not open here", is_open=True)
     note = RunningNote(works[0])  # one names the filter that is running; the others are just done again
@@ -112,13 +111,14 @@ def process(works: Sequence[Work], slot: str) -> list[Report]:
         channel, words = culprit
         return [Report(work, "culprit", culprit=channel, traceback=words) for work in works]
     steps = [_Step(work) for work in works]
+    _lanes.begin_bundle(works)
     _side_by_side(steps, _Step.take)
     if works[0].control:
         with note:
             _verdicts(works[0], [[]], note)
         return [Report(work, "control") for work in works]
     with note:
-        _side_by_side(steps, _Step.read)
+        _read([step for step in steps if step.going])
         going = [step for step in steps if step.going]
         known = {step.work.partition.topic for step in going if step.work.topic_id}
         ids = _threads().submit(_topic_ids, works[0], known)
@@ -130,6 +130,28 @@ def process(works: Sequence[Work], slot: str) -> list[Report]:
     _side_by_side([step for step in going if step.remembers], _Step.recall)
     _publish([step for step in steps if step.going], slot)
     return [step.report for step in steps]
+
+
+def _read(steps: Sequence[_Step]) -> None:
+    """Those with a consumer of their own side by side, the others together beside them."""
+    alone = [step for step in steps if step.lane.reads_alone]
+    together = [step for step in steps if not step.lane.reads_alone]
+    others = _threads().submit(_read_together, together)
+    _side_by_side(alone, _Step.read)
+    others.result()
+
+
+def _read_together(steps: Sequence[_Step]) -> None:
+    if not steps:
+        return
+    began = time.perf_counter()
+    for step in steps:
+        step.stage = "read"
+    found = _lanes.read([step.work for step in steps])
+    seconds = (time.perf_counter() - began) / len(steps)
+    for step in steps:
+        step.report.seconds["read"] = seconds
+        step.safely(partial(step.has, found[step.work.partition]))
 
 
 def _publish(steps: Sequence[_Step], slot: str) -> None:
@@ -227,18 +249,25 @@ class _Step:
 
     def take(self) -> None:
         """Make sure that the partition is ours."""
-        self._lane = _lanes.for_work(self.work)
+        self.lane = _lanes.for_work(self.work)
 
     @property
     def own_slot(self) -> Slot | None:
         """The slot that the partition has for itself."""
-        return self._lane.slot
+        return self.lane.slot
 
     def read(self) -> None:
         """The records of the range."""
         self.stage = "read"
         with _timed(self.report, "read"):
-            self._records = self._lane.read(self.work.low, self.work.high)
+            records = self.lane.read(self.work.low, self.work.high)
+        self.has(records)
+
+    def has(self, records: list[Message] | Exception) -> None:
+        """Go on with these records. Raises what came in their place."""
+        if isinstance(records, Exception):
+            raise records
+        self._records = records
         self.packets = [record.value() or b"" for record in self._records]
         self.report.records, self.report.bytes = len(self.packets), sum(map(len, self.packets))
 
@@ -251,7 +280,7 @@ class _Step:
     def address(self) -> None:
         """Find out what goes where."""
         evaluator = _evaluator(self.work.channels, self.work.schemas)
-        self._admission = Admission(self._lane.memory)
+        self._admission = Admission(self.lane.memory)
         self._outgoing = Outgoing(
             evaluator.channels,
             self.work.partition.topic,
@@ -275,26 +304,26 @@ class _Step:
 
     def send(self, paced: Paced) -> TopicPartition:
         """Send what belongs to the batch, within a transaction; returns where the group then stands."""
-        work, stood, outgoing = self.work, self._lane.stood, self._outgoing
+        work, stood, outgoing = self.work, self.lane.stood, self._outgoing
         channels = _evaluator(work.channels, work.schemas).channels
         outgoing.produce(paced, (work.partition, work.low, work.high))
         lost = stood.high - stood.low
         pages = tally(work.partition.topic, self._verdicts, self._records, outgoing, lost)
-        self._entry = self._lane.entry.and_then(work.high, pages)
+        self._entry = self.lane.entry.and_then(work.high, pages)
         paced.produce(**self._entry.record())
         if stood.loss:
             for record in loss_records(channels, work.partition, stood, work.topic_id):
                 paced.produce(**record)
-        if self._lane.version != work.version or stood.made_again:
+        if self.lane.version != work.version or stood.made_again:
             paced.produce(**applied_record(channels, work))
-        return self._lane.position(work, self._admission.changes)
+        return self.lane.position(work, self._admission.changes)
 
     def committed(self, seconds: float) -> None:
         """Note that it is. seconds: this batch's part of the time it took."""
         self.report.seconds["publish"] = seconds
-        self.report.lost = self._lane.stood.loss
-        self._lane.went_on(self.work, self._admission.changes)
-        self._lane.entry = self._entry
+        self.report.lost = self.lane.stood.loss
+        self.lane.went_on(self.work, self._admission.changes)
+        self.lane.entry = self._entry
         self.report.waited = _waited(self._records)
         _fill_delivered(self.report, self._outgoing, self._records)
 

@@ -91,6 +91,29 @@ def test_a_group_beyond_the_end_of_its_topic_is_no_lag_of_0(own_broker: Broker, 
     assert delivered(servers, "channel.real_bogus") == expected("real_bogus", night()[100:200])
 
 
+def test_a_log_that_was_cut_is_read_on_from_where_it_was_cut(own_broker: Broker, tmp_path: Path) -> None:
+    """As after an unclean election: other records come under offsets that the group has passed."""
+    servers = own_broker.bootstrap_servers
+    for first in range(0, 100, 10):  # in batches, since whole batches are cut
+        publish(servers, night()[first : first + 10])
+    with running(servers, tmp_path, *CHANNEL, "--until-drained") as run:
+        assert run.wait() == 0, run.text()
+    topics.cut_log(own_broker, TOPIC, 80)
+    publish(servers, night()[100:400])
+    with running(servers, tmp_path, *CHANNEL, "--until-drained") as run:
+        assert run.wait() == EXIT_INCOMPLETE, run.text()
+    assert (
+        "cut at offset 80 and written again, after what had been there was read up to offset 100"
+        in run.text()
+    )
+    (gap,) = gaps_of(RunConfig(bootstrap_servers=servers))
+    assert gap.low == gap.high == 80
+    wanted = expected("real_bogus", night()[:100]) + expected("real_bogus", night()[100:400])
+    assert delivered(servers, "channel.real_bogus") == wanted
+    with running(servers, tmp_path, *CHANNEL, "--until-drained") as run:
+        assert run.wait() == 0, run.text()  # said once
+
+
 numbers = st.integers(0, 40)
 
 

@@ -22,6 +22,7 @@ from pipeline.broker.client import BrokerError
 from pipeline.broker.paced import Paced
 from pipeline.broker.partition import Partition
 from pipeline.broker.profile import SERVERS
+from pipeline.broker.shared_ranges import SharedReader
 from pipeline.broker.topics import ensure_topics
 from pipeline.channels.channel import ChannelSet
 from pipeline.channels.config import ChannelConfig, RunConfig, channel_set
@@ -147,7 +148,8 @@ def test_who_takes_a_partition_waits_for_offsets_that_are_pending(ground: Ground
     with member(ground.servers, ground.group) as one, ThreadPoolExecutor() as beside_it:
         holder.begin_transaction()
         holder.send_offsets_to_transaction([TopicPartition(*place, 5)], one.metadata, SECONDS)
-        lane = Lane(ground.work(place, one.metadata))
+        work = ground.work(place, one.metadata)
+        lane = Lane(work, SharedReader(work.client, work.group))
         taking = beside_it.submit(lane.take, ground.work(place, one.metadata))
         with pytest.raises(TimeoutError):
             taking.result(1.0)

@@ -27,6 +27,8 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from cluster.kafka.broker import Broker
+
 _number = itertools.count(1)
 
 
@@ -49,6 +51,23 @@ def recreate(bootstrap: str, topic: str, partitions: int = 1) -> None:
         except KafkaException:
             time.sleep(0.05)
     raise AssertionError(f"{topic} cannot be made again")
+
+
+def cut_log(broker: Broker, topic: str, keep: int) -> None:
+    """Kill the broker, leave only the first records of partition 0, start it: a log that was truncated."""
+    broker.kill()
+    (log,) = broker.home.rglob(f"{topic}-0/00000000000000000000.log")
+    with log.open("r+b") as file:
+        file.truncate(_end_of(log.read_bytes(), keep))
+    broker.start()
+
+
+def _end_of(log: bytes, keep: int) -> int:
+    """Bytes of the batches with offsets below `keep`: each begins with its first offset and its length."""
+    at = 0
+    while at < len(log) and int.from_bytes(log[at : at + 8]) < keep:
+        at += 12 + int.from_bytes(log[at + 8 : at + 12])
+    return at
 
 
 def limit(bootstrap: str, topic: str, most: int) -> None:

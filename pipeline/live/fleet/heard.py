@@ -15,7 +15,7 @@ class Taken(NamedTuple):
     """What a worker takes of its machine, as it has said last.
 
     memory: resident bytes. handles: open files and sockets. threads: of Python and of librdkafka. lanes:
-    partitions that it holds clients for.
+    partitions that it holds.
     """
 
     memory: int = 0

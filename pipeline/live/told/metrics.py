@@ -18,7 +18,7 @@ _TAKEN = (
     ("memory_bytes", "Resident memory of each worker.", "memory"),
     ("handles", "Open files and sockets of each worker.", "handles"),
     ("threads", "Threads of each worker, those of librdkafka included.", "threads"),
-    ("partitions", "Partitions that each worker holds Kafka clients for.", "lanes"),
+    ("partitions", "Partitions that each worker holds.", "lanes"),
 )
 
 

@@ -1,0 +1,168 @@
+"""One consumer reads ranges of many partitions: the records of a plain consumer, and one victim a fault."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cluster.kafka.broker import Broker
+from pipeline.broker import shared_ranges
+from pipeline.broker.client import client_settings
+from pipeline.broker.listen import listen
+from pipeline.broker.partition import Partition
+from pipeline.broker.ranges import Stalled
+from pipeline.broker.shared_ranges import Cut, SharedReader, Wanted
+from tests.pipeline.topics import cut_log, new_topic, recreate
+
+PARTITIONS, TRANSACTIONS, RECORDS = 4, 8, 3
+END = TRANSACTIONS * (RECORDS + 1)  # with the marker of each
+
+
+class Logs:
+    """Partitions of small transactions, some aborted; what a plain read_committed consumer sees of them."""
+
+    def __init__(self, broker: Broker) -> None:
+        self.kafka = client_settings(broker.bootstrap_servers)
+        self.topic = new_topic(broker.bootstrap_servers, PARTITIONS)
+        producer = Producer({**self.kafka, "transactional.id": self.topic})
+        producer.init_transactions(30)
+        for number in range(TRANSACTIONS):
+            producer.begin_transaction()
+            for partition in range(PARTITIONS):
+                for record in range(RECORDS):
+                    value = f"{partition}.{number}.{record}".encode()
+                    producer.produce(self.topic, value, partition=partition)
+            producer.flush()
+            kept = number % 3 != 1
+            (producer.commit_transaction if kept else producer.abort_transaction)()
+        self.seen: dict[Partition, dict[int, bytes]] = {}
+        for one in listen(self.topic, broker.bootstrap_servers, until_drained=True):
+            self.seen.setdefault(Partition(one.topic, one.partition), {})[one.offset] = one.raw
+
+    def of(self, partition: Partition, low: int, high: int) -> dict[int, bytes]:
+        return {offset: raw for offset, raw in self.seen[partition].items() if low <= offset < high}
+
+
+@pytest.fixture(scope="module")
+def logs(broker: Broker) -> Logs:
+    return Logs(broker)
+
+
+@pytest.fixture(scope="module")
+def reader(logs: Logs) -> SharedReader:
+    return SharedReader(logs.kafka, "shared-ranges")
+
+
+def values(found: object) -> dict[int | None, bytes | None]:
+    assert isinstance(found, list), found
+    return {record.offset(): record.value() for record in found}
+
+
+ranges = st.tuples(st.integers(0, END), st.integers(0, END), st.sampled_from([-1, 0])).map(
+    lambda drawn: Wanted(min(drawn[:2]), max(drawn[:2]), drawn[2])
+)
+bundles = st.lists(
+    st.dictionaries(st.integers(0, PARTITIONS - 1), ranges, min_size=1), min_size=1, max_size=4
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(bundles)
+def test_any_ranges_in_any_order_are_those_of_a_plain_consumer(
+    logs: Logs, reader: SharedReader, bundles: list[dict[int, Wanted]]
+) -> None:
+    for bundle in bundles:
+        wanted = {Partition(logs.topic, number): one for number, one in bundle.items()}
+        found = reader.read(wanted)
+        assert found.keys() == wanted.keys()
+        for partition, one in wanted.items():
+            assert values(found[partition]) == logs.of(partition, one.low, one.high)
+
+
+def test_a_partition_that_cannot_be_read_takes_no_other_with_it(
+    broker: Broker, logs: Logs, reader: SharedReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_ranges, "_STRAGGLER_SECONDS", 1.0)
+    beyond, missing = Partition(logs.topic, 1), Partition("nobody-made-this", 0)
+    good = [Partition(logs.topic, 0), Partition(logs.topic, 3)]
+    wanted = dict.fromkeys([*good, missing], Wanted(0, END)) | {beyond: Wanted(END + 5, END + 9)}
+    found = reader.read(wanted)
+    for partition in good:
+        assert values(found[partition]) == logs.seen[partition]
+    assert isinstance(found[beyond], KafkaException)
+    assert isinstance(found[missing], Stalled | KafkaException)
+    again = reader.read(dict.fromkeys(logs.seen, Wanted(0, END)))
+    assert {partition: values(records) for partition, records in again.items()} == logs.seen
+
+
+def test_it_goes_on_when_a_topic_was_made_again(broker: Broker, reader: SharedReader) -> None:
+    topic = new_topic(broker.bootstrap_servers)
+    for value in (b"of the first", b"of the second"):
+        producer = Producer({"bootstrap.servers": broker.bootstrap_servers})
+        producer.produce(topic, value, partition=0)
+        assert producer.flush(20) == 0
+        deadline, got = time.monotonic() + 60, None
+        while got != {0: value}:  # a leader that is not known yet may be told as an error
+            assert time.monotonic() < deadline, got
+            found = reader.read({Partition(topic, 0): Wanted(0, 1)})[Partition(topic, 0)]
+            got = values(found) if isinstance(found, list) else None
+        recreate(broker.bootstrap_servers, topic)
+
+
+def test_where_the_group_stands_is_told_of_all_together_as_of_each_alone(logs: Logs) -> None:
+    group = f"g-{logs.topic}"
+    consumer = Consumer({**logs.kafka, "group.id": group})
+    consumer.commit(offsets=[TopicPartition(logs.topic, 1, 5, "of one")], asynchronous=False)
+    consumer.close()
+    reader = SharedReader(logs.kafka, group)
+    together = reader.told_together(list(logs.seen))
+    assert together.keys() == logs.seen.keys()
+    for partition, one in together.items():
+        alone = reader.told(partition)
+        assert (one.committed.offset, one.committed.metadata, one.beginning) == (
+            alone.committed.offset,
+            alone.committed.metadata,
+            alone.beginning,
+        )
+        assert alone.end == END
+    assert together[Partition(logs.topic, 1)].committed.offset == 5
+    missing = Partition("nobody-made-this", 0)
+    assert missing not in reader.told_together([*logs.seen, missing])
+    reader.close()
+
+
+def test_a_log_that_was_truncated_and_written_again_is_not_taken_for_the_former(own_broker: Broker) -> None:
+    """The broker is killed, the end of its log is cut off, and other records come under the same offsets."""
+    servers = own_broker.bootstrap_servers
+    place, other = Partition(new_topic(servers), 0), Partition(new_topic(servers), 0)
+
+    def write(word: str, count: int) -> None:
+        producer = Producer({"bootstrap.servers": servers, "linger.ms": 0})
+        for number in range(count):
+            producer.produce(place.topic, f"{word} {number}".encode(), partition=0)
+            assert producer.flush(20) == 0
+
+    write("first", 6)
+    reader = SharedReader(client_settings(servers), "truncated")
+    first = reader.read({place: Wanted(0, 6)})[place]
+    assert len(values(first)) == 6
+    epoch = shared_ranges.epoch_of(first[-1])  # type: ignore[index]
+    cut_log(own_broker, place.topic, 4)
+    write("second", 6)
+    producer = Producer({"bootstrap.servers": servers})
+    producer.produce(other.topic, b"beside it", partition=0)
+    assert producer.flush(20) == 0
+    got = values(reader.read({place: Wanted(0, 10)})[place])
+    assert got == {n: f"first {n}".encode() if n < 4 else f"second {n - 4}".encode() for n in range(10)}
+    behind_what_was_kept = reader.read({place: Wanted(4, 10, epoch)})[place]
+    assert values(behind_what_was_kept)[4] == b"second 0"
+    for low in (5, 6):
+        found = reader.read({other: Wanted(0, 1, epoch), place: Wanted(low, 10, epoch)})
+        assert isinstance(why := found[place], Cut), low
+        assert why.offset == 4
+        assert values(found[other]) == {0: b"beside it"}
+    reader.close()
