@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.broker.partition import Partition
-from pipeline.live.recovery import Again, Done, Recovery, Resume
+from pipeline.live.recovery import FOUR_TIMES, Again, Done, Recovery, Resume
 from pipeline.worker.work import Report, Work
 
 HERE = Partition("ztf_20231012_programid1", 0)
@@ -45,6 +45,7 @@ class World:
     unread: list[int] = field(default_factory=list)
     delivered: Counter[tuple[str, int]] = field(default_factory=Counter)
     bystanders: dict[int, str] = field(default_factory=dict)  # which filter was running in an accident
+    ended_beside: Counter[tuple[str, int]] = field(default_factory=Counter)  # and at which record
 
     def process(self, work: Work) -> Report:
         self.attempts += 1
@@ -57,6 +58,7 @@ class World:
             return Report(work, "culprit", culprit=left[2], traceback="in slow" if left[2] == "slow" else "")
         if self.attempts in self.accidents:
             self.note = (work.low, work.attempt, self.bystanders.get(self.attempts, ""))
+            self.ended_beside[self.note[2], work.low] += 1
             return Report(work, "died")
         self.note = (work.low, work.attempt, "")
         if work.control:
@@ -133,7 +135,10 @@ def test_whatever_dies_every_record_is_done_once_and_only_the_guilty_pay(
 
 @given(seed=st.integers(0, 10**9), batch=st.integers(1, 40))
 def test_a_storm_of_kills_is_blamed_on_nobody(seed: int, batch: int) -> None:
-    """A quarter of all attempts is killed, whatever they do; records are delivered and filters go on."""
+    """A quarter of all attempts is killed, whatever they do; records are delivered and filters go on.
+
+    Unless chance kills beside one filter at one record four times: nobody could tell that from guilt.
+    """
     rng = random.Random(seed)
     hits = [n for n in range(1, 400) if rng.random() < 0.25]
     bystanders = {n: rng.choice(["", "good", "other"]) for n in hits}
@@ -141,7 +146,8 @@ def test_a_storm_of_kills_is_blamed_on_nobody(seed: int, batch: int) -> None:
     recovery = Recovery(clock := Clock())
     drain(world, recovery, batch, clock)
     assert not world.unread
-    assert not recovery.suspended
+    beside = {name for (name, _), times in world.ended_beside.items() if times >= FOUR_TIMES}
+    assert set(recovery.suspended) <= beside
     assert set(world.delivered.values()) == {1}
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psutil
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (
     AclBindingFilter,
     AclOperation,
@@ -117,12 +117,14 @@ class Storm:
         assert producer.flush(60) == 0
 
     def _partitions(self, topic: str) -> int:
-        """How many a topic has, as soon as the broker knows of one that was just made."""
-        deadline = time.monotonic() + 20
-        while not (known := len(self.admin.list_topics(topic, timeout=20).topics[topic].partitions)):
-            assert time.monotonic() < deadline, f"nobody knows the partitions of {topic}"
+        """How many a topic has, as soon as the broker answers and knows of one that was just made."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            with suppress(KafkaException):
+                if known := len(self.admin.list_topics(topic, timeout=20).topics[topic].partitions):
+                    return known
             time.sleep(0.1)
-        return known
+        raise AssertionError(f"nobody knows the partitions of {topic}")
 
     # -- faults -------------------------------------------------------------------------------------
 
