@@ -36,7 +36,7 @@ from filters.external.add import add_notices
 from filters.external.externals import frames_of
 from filters.regions.skymap import read_fits
 from pipeline.channels.config import ChannelConfig, RunConfig, channel_set
-from pipeline.worker.evaluate import Evaluator
+from pipeline.worker.judging.evaluate import Evaluator
 from schemas.packets.reader import PacketReader
 from simulator import simulate
 from simulator.sky.merger import merger_of

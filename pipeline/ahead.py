@@ -11,7 +11,7 @@ from itertools import islice
 from filters import registered
 from pipeline.channels.channel import ChannelSet
 from pipeline.worker import process  # noqa: F401 (what workers run)
-from pipeline.worker.evaluate import Evaluator
+from pipeline.worker.judging.evaluate import Evaluator
 from schemas.surveys.registry import SURVEYS
 
 Evaluator(ChannelSet(())).prepare()

@@ -35,7 +35,7 @@ from filters.contract import Filter
 from pipeline.broker.dead_letters import TOPIC as DEAD_LETTERS
 from pipeline.channels.channel import Channel, ChannelSet
 from pipeline.worker.deliver import Outgoing
-from pipeline.worker.evaluate import Evaluator
+from pipeline.worker.judging.evaluate import Evaluator
 from schemas.errors import ZadsError
 from tests.archive.helpers import write_packets
 from tests.pipeline.packets import JD, SCHEMA_FILE, _nothing, alert

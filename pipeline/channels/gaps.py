@@ -20,7 +20,7 @@ GAPS_SETTINGS = {"cleanup.policy": "compact"}
 APPLIED_TOPIC = "zads.applied"
 ONCE_TOPIC = "zads.once"
 ONCE_SETTINGS = {"cleanup.policy": "compact"}
-"""What limits remember of objects: see pipeline.worker.remembered."""
+"""What limits remember of objects: see pipeline.worker.holding.remembered."""
 EXPOSURES_TOPIC = "zads.exposures"
 EXPOSURES_SETTINGS = {"message.timestamp.type": "LogAppendTime"}
 """Which alerts of an exposure were judged together: see pipeline.live.exposures.closings."""

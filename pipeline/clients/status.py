@@ -25,7 +25,7 @@ from pipeline.channels.config import RunConfig
 from pipeline.channels.groups import groups as groups_known
 from pipeline.clients.ranked_nights import lacking
 from pipeline.worker.backfill import gaps_of
-from pipeline.worker.position import standing
+from pipeline.worker.holding.position import standing
 
 State = Literal["up to date", "waiting", "made again", "beyond the end", "deleted unread"]
 _ASK_SECONDS = 10.0

@@ -17,7 +17,7 @@ from pipeline.channels.channel import ChannelSet
 from pipeline.channels.config import RunConfig
 from pipeline.channels.groups import Delivering, announce, differences, groups, refuse_second_group
 from pipeline.live.fleet.slots import fence_slots
-from pipeline.worker.slot import slot_name
+from pipeline.worker.holding.slot import slot_name
 
 log = logging.getLogger(__name__)
 

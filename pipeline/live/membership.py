@@ -29,7 +29,7 @@ from pipeline.broker.partition import Partition
 from pipeline.broker.profile import ProfileError, credentials
 from pipeline.broker.topics import left_out, partitions_of, topic_ids
 from pipeline.live.ends import Ends
-from pipeline.worker.position import Standing, standing
+from pipeline.worker.holding.position import Standing, standing
 from schemas.errors import ZadsError
 
 log = logging.getLogger(__name__)

@@ -2,11 +2,11 @@
 
 A state machine without Kafka or Dask, so that tests can try every order of failures.
 
-A worker that dies leaves a note (pipeline.worker.running) that only a later attempt can read. So a death is
-first of all tried again; the attempt that finds the note says who was running. A filter is suspended by
-two overruns, which leave a traceback of theirs, or by four deaths that may be somebody's kill -9. A range
-that ends its workers with no filter running is halved until one record is left, and that record is
-dead-lettered unread when it has ended four.
+A worker that dies leaves a note (pipeline.worker.judging.running) that only a later attempt can read. So a
+death is first of all tried again; the attempt that finds the note says who was running. A filter is suspended
+by two overruns, which leave a traceback of theirs, or by four deaths that may be somebody's kill -9. A range
+that ends its workers with no filter running is halved until one record is left, and that record is dead-
+lettered unread when it has ended four.
 
 BLAME NEEDS EVIDENCE. Work that died and then succeeded on another worker was not the cause: something else
 ends workers here. For a minute after such a death no filter or record is blamed, and work is tried again.

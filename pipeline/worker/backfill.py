@@ -38,11 +38,11 @@ from pipeline.channels.definition import ChannelError
 from pipeline.channels.gaps import GAPS_TOPIC, Counted, Gap, open_gaps
 from pipeline.channels.ledger import Entry, Page
 from pipeline.worker.deliver import Outgoing
-from pipeline.worker.evaluate import Evaluator
-from pipeline.worker.remembered import NOTHING_REMEMBERED, Admission, memory_of
-from pipeline.worker.slot import transactional_id
+from pipeline.worker.holding.remembered import NOTHING_REMEMBERED, Admission, memory_of
+from pipeline.worker.holding.slot import transactional_id
+from pipeline.worker.judging.evaluate import Evaluator
+from pipeline.worker.judging.verdicts import Verdicts
 from pipeline.worker.tally import tally
-from pipeline.worker.verdicts import Verdicts
 from pipeline.worker.work import ChannelFailure
 from schemas.avro.framing import schema_source
 

@@ -18,9 +18,9 @@ from pipeline.broker.paced import Paced
 from pipeline.broker.partition import Partition
 from pipeline.channels.channel import Channel, ChannelSet
 from pipeline.channels.gaps import APPLIED_TOPIC, Counted, Gap, gap_of
-from pipeline.worker.position import Standing
-from pipeline.worker.remembered import NOTHING_REMEMBERED, Admission
-from pipeline.worker.verdicts import Match, Refusal, Verdicts
+from pipeline.worker.holding.position import Standing
+from pipeline.worker.holding.remembered import NOTHING_REMEMBERED, Admission
+from pipeline.worker.judging.verdicts import Match, Refusal, Verdicts
 from pipeline.worker.work import Work
 from schemas.avro.annotate import annotated
 from schemas.avro.framing import SchemaSource

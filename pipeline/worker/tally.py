@@ -10,7 +10,7 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 from pipeline.channels.counts import ByChannel, ChannelCounts, SourceCounts
 from pipeline.channels.ledger import Page, night_of_arrival, night_of_topic
 from pipeline.worker.deliver import UNREADABLE, Outgoing
-from pipeline.worker.verdicts import Verdicts
+from pipeline.worker.judging.verdicts import Verdicts
 
 
 class Count(NamedTuple):

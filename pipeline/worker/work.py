@@ -44,7 +44,7 @@ class Work:
     beyond: bool = False  # the coordinator has seen for a while that the committed offset is beyond the end
     control: bool = False  # do everything but the records: does a worker that does not see them live?
     unreadable: str = ""  # a single record that ends its workers: dead-letter it unread, for this reason
-    own_slot: bool = False  # the partition has a transactional producer for itself (pipeline.worker.slot)
+    own_slot: bool = False  # the partition has a transactional producer for itself (worker.holding.slot)
     party: str = ""  # another attempt that may go with others of this name, part of what was together
 
     @property

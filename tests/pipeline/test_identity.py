@@ -17,7 +17,7 @@ from pipeline.channels.config import RunConfig, channel_set, read_config
 from pipeline.clients.given_up import give_up
 from pipeline.clients.in_force import in_force
 from pipeline.worker.backfill import backfill, gaps_of
-from pipeline.worker.position import metadata_of, standing
+from pipeline.worker.holding.position import metadata_of, standing
 from simulator import SimulatedAlert
 from tests.pipeline import topics
 from tests.pipeline.night import delivered, expected, night, publish_packets, running

@@ -23,7 +23,7 @@ from pipeline.channels.config import ChannelConfig, RunConfig, channel_set
 from pipeline.channels.counts import ByChannel, ChannelCounts, SourceCounts
 from pipeline.channels.ledger import Entry, Page, entries_of, night_of_topic
 from pipeline.worker.deliver import Outgoing
-from pipeline.worker.evaluate import Evaluator
+from pipeline.worker.judging.evaluate import Evaluator
 from pipeline.worker.tally import tally
 from tests.pipeline import packets as small
 from tests.pipeline.night import night

@@ -27,7 +27,7 @@ from pipeline.channels.config import ChannelConfig, ConfigError, RunConfig, chan
 from pipeline.channels.inputs import InputError
 from pipeline.channels.limits import MOST_THROTTLED
 from pipeline.clients.follow import Follower
-from pipeline.worker.remembered import Admission, Changes, PartitionMemory
+from pipeline.worker.holding.remembered import Admission, Changes, PartitionMemory
 from simulator import simulate
 from tests.pipeline.night import read_candid, running
 from tests.pipeline.topics import records

@@ -24,7 +24,7 @@ from pipeline.channels.registry import (
     read_registry,
     write_registry,
 )
-from pipeline.worker.lane import Behind, Lane
+from pipeline.worker.holding.lane import Behind, Lane
 from pipeline.worker.work import Work
 from tests.pipeline import topics
 

@@ -23,7 +23,7 @@ from pipeline.broker.partition import Partition
 from pipeline.live.fleet.fleet import Fleet
 from pipeline.live.recovery import Recovery
 from pipeline.live.source import KafkaRanges, Progress
-from pipeline.worker.position import Standing
+from pipeline.worker.holding.position import Standing
 from pipeline.worker.work import Outcome, Report, Work
 from tests.pipeline import topics
 

@@ -35,8 +35,8 @@ from pipeline.live.fleet import slots as live_slots
 from pipeline.live.fleet.slots import Slots, fence_slot
 from pipeline.live.membership import Membership
 from pipeline.worker import process as on_worker
-from pipeline.worker.lane import Lane, Moved
-from pipeline.worker.slot import Part, Slot, slot_name
+from pipeline.worker.holding.lane import Lane, Moved
+from pipeline.worker.holding.slot import Part, Slot, slot_name
 from pipeline.worker.work import Report, Work
 from tests.pipeline.packets import packet
 from tests.pipeline.topics import new_topic, values, write

@@ -32,9 +32,9 @@ from pipeline.live.fleet.fleet import Fleet, Process
 from pipeline.live.fleet.slots import Slots, fence_slot
 from pipeline.live.recovery import Recovery
 from pipeline.worker.deliver import UNREADABLE, Outgoing
-from pipeline.worker.evaluate import Evaluator
+from pipeline.worker.judging.evaluate import Evaluator
+from pipeline.worker.judging.verdicts import Refusal, Verdicts
 from pipeline.worker.process import _halves
-from pipeline.worker.verdicts import Refusal, Verdicts
 from pipeline.worker.work import Report, Work, again_together
 from tests.pipeline import packets as small
 from tests.pipeline.night import night

@@ -27,8 +27,8 @@ from filters.testing import packet
 from pipeline.broker.partition import Partition
 from pipeline.channels.channel import Channel, ChannelSet
 from pipeline.worker import process
-from pipeline.worker.evaluate import Evaluator
-from pipeline.worker.verdicts import Verdicts
+from pipeline.worker.judging.evaluate import Evaluator
+from pipeline.worker.judging.verdicts import Verdicts
 from pipeline.worker.work import ChannelFailure, Work
 from schemas.frame import TEXT
 from tests.filters.packets import PHASES, packets

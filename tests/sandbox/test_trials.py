@@ -22,7 +22,7 @@ from filters.sandbox.uploaded import uploaded
 from filters.sandbox.wire import DONE, LOAD, Patience, receive_until, send
 from filters.testing import packet
 from pipeline.channels.channel import Channel, ChannelSet
-from pipeline.worker.evaluate import Evaluator
+from pipeline.worker.judging.evaluate import Evaluator
 from tests.frames import frame_of_packet
 from tests.sandbox.conftest import WELL, Judge, text_of
 

@@ -38,7 +38,7 @@ from pipeline.live.exposures.closings import CLOCK, Closing, closed_by
 from pipeline.live.exposures.gathering import Gathering, Key, Place
 from pipeline.live.membership import Membership
 from pipeline.worker.deliver import Outgoing, applied_to_exposures, span_of
-from pipeline.worker.position import metadata_of, standing
+from pipeline.worker.holding.position import metadata_of, standing
 from pipeline.worker.tally import tally
 
 log = logging.getLogger(__name__)

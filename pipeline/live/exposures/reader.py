@@ -33,7 +33,7 @@ from pipeline.live.exposures.keys import ExposureKeys
 from pipeline.live.exposures.lane import ExposureLane, Judged, by_topic, place_of
 from pipeline.live.membership import Membership
 from pipeline.worker.deliver import Outgoing
-from pipeline.worker.evaluate import Evaluator
+from pipeline.worker.judging.evaluate import Evaluator
 from pipeline.worker.work import ChannelFailure
 from schemas.avro.framing import schema_source
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from distributed.scheduler import KilledWorker
 
-from pipeline.worker.slot import transactional_id
+from pipeline.worker.holding.slot import transactional_id
 from pipeline.worker.work import Report, Work, again_together
 
 log = logging.getLogger(__name__)

@@ -1,9 +1,9 @@
 """Which slot each worker has, and the end of slots whose work did not come back.
 
-EXACTLY ONCE, the coordinator's half. A slot (pipeline.worker.slot) may move the offsets of any partition, so
-before work that did not come back goes to anybody else, the slot that had it is fenced: by taking its name.
-Whatever it had open is then aborted, or was committed before; it commits nothing any more, also if its worker
-only stood still.
+EXACTLY ONCE, the coordinator's half. A slot (pipeline.worker.holding.slot) may move the offsets of any
+partition, so before work that did not come back goes to anybody else, the slot that had it is fenced: by
+taking its name. Whatever it had open is then aborted, or was committed before; it commits nothing any more,
+also if its worker only stood still.
 
 A SLOT'S NAME IS NEW. It is opened once, by a task of its own, before any work is sent to it. A worker that
 does that task late, when it has been given up, has then a slot for which there is no work. Numbers are
@@ -28,8 +28,8 @@ from pipeline.broker.client import BrokerError, client_settings, sentence
 from pipeline.broker.logs import NowAndThen
 from pipeline.broker.paced import fence
 from pipeline.broker.profile import SERVERS
+from pipeline.worker.holding.slot import slot_name
 from pipeline.worker.process import open_slot
-from pipeline.worker.slot import slot_name
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.channels.channel import Channel, ChannelSet
-from pipeline.worker.verdicts import Refusal, Verdicts
+from pipeline.worker.judging.verdicts import Refusal, Verdicts
 from schemas.avro.framing import SchemaSource
 from schemas.errors import NoName, PacketError
 from schemas.frame import FrameMaker, computed_column, is_public

@@ -21,7 +21,7 @@ class Standing:
 
     offset: of the next record. epoch: leader epoch of the record before, -1 where it is not known. version:
     of the channels in force, "" before the first commit. memory: what limits remember of the partition
-    (`pipeline.worker.remembered`). loss: what was never read and cannot be any more, or
+    (`pipeline.worker.holding.remembered`). loss: what was never read and cannot be any more, or
     why that may be; "" when nothing is lost. low, high: the offsets that are lost, equal when not known.
     made_again: the topic is not the one in which the group had stood.
     """

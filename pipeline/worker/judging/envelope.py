@@ -22,9 +22,9 @@ from filters.sandbox.uploaded import Uploaded
 from filters.values import as_json
 from filters.view import AlertView
 from pipeline.channels.channel import Channel
-from pipeline.worker.memory import Kept
-from pipeline.worker.surveyor import ascending, public_rows
-from pipeline.worker.verdicts import Match, Refusal, Verdicts
+from pipeline.worker.judging.memory import Kept
+from pipeline.worker.judging.surveyor import ascending, public_rows
+from pipeline.worker.judging.verdicts import Match, Refusal, Verdicts
 from pipeline.worker.work import ChannelFailure
 from schemas.errors import one_line
 from schemas.frame import IDENTITY, FrameMaker
@@ -40,7 +40,7 @@ _NO_PACKETS = np.array([], np.int64)
 
 
 class Guard(Protocol):
-    """Watches over a filter while it runs (see pipeline.worker.running)."""
+    """Watches over a filter while it runs (see pipeline.worker.judging.running)."""
 
     def running(self, channel: str, seconds: float) -> AbstractContextManager[None]: ...
 

@@ -1,6 +1,6 @@
 """A worker's hold on one partition: what is known of it, and who reads it.
 
-EXACTLY ONCE, the worker's half. Transactions are a slot's (pipeline.worker.slot). By the time that a
+EXACTLY ONCE, the worker's half. Transactions are a slot's (pipeline.worker.holding.slot). By the time that a
 coordinator gives a partition to a worker, nobody else can begin to commit for it any more, but somebody may
 have done so just before. So a worker that takes a partition asks what is committed, and waits for offsets
 that are pending; only if that is where its range begins does it read.
@@ -25,10 +25,10 @@ from pipeline.broker.ranges import BUDGET, RangeReader, ahead_of, epoch_of
 from pipeline.broker.shared_ranges import Cut, SharedReader, Told, Wanted
 from pipeline.channels.channel import is_older
 from pipeline.channels.ledger import Entry
-from pipeline.worker.memory import limit_of_worker
-from pipeline.worker.position import Standing, as_topic_partition, metadata_of, standing
-from pipeline.worker.remembered import NOTHING_REMEMBERED, Changes, memory_of
-from pipeline.worker.slot import Slot, transactional_id
+from pipeline.worker.holding.position import Standing, as_topic_partition, metadata_of, standing
+from pipeline.worker.holding.remembered import NOTHING_REMEMBERED, Changes, memory_of
+from pipeline.worker.holding.slot import Slot, transactional_id
+from pipeline.worker.judging.memory import limit_of_worker
 from pipeline.worker.work import Work
 
 log = logging.getLogger(__name__)

@@ -21,10 +21,10 @@ from filters.errors import FilterError
 from filters.sandbox.uploaded import Uploaded
 from pipeline.channels.channel import Channel, ChannelSet
 from pipeline.channels.ledger import night_of_topic
-from pipeline.worker.envelope import Envelope, Guard, View
-from pipeline.worker.memory import Kept
-from pipeline.worker.surveyor import Read, Surveyor, describe, named, nights_of
-from pipeline.worker.verdicts import Sight, Verdicts
+from pipeline.worker.judging.envelope import Envelope, Guard, View
+from pipeline.worker.judging.memory import Kept
+from pipeline.worker.judging.surveyor import Read, Surveyor, describe, named, nights_of
+from pipeline.worker.judging.verdicts import Sight, Verdicts
 from schemas.avro.framing import SchemaSource
 from schemas.packets.reader import Batch, read_by_survey
 from schemas.surveys.registry import SURVEYS
