@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo notebook notebooks test lint bench soak lock clean
+.PHONY: help setup demo notebook notebooks test coverage lint bench soak lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -33,6 +33,9 @@ notebooks: $(STAMP) ## run the notebooks; each with its pictures is then noteboo
 
 test: lint ## lint, types and tests, as CI runs them
 	$(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder
+
+coverage: $(STAMP) ## the same tests, and what they run of each file (TESTS=… to choose some)
+	$(BIN)/pytest -n 3 --dist loadscope --no-loadscope-reorder --cov --cov-report=term $(TESTS)
 
 lint: $(STAMP) ## lint, format and types
 	$(BIN)/ruff check

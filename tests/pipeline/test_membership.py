@@ -253,6 +253,8 @@ def test_an_error_of_the_client_arrives_whole_out_of_a_callback(
     broker: Broker, through: Callable[..., Any]
 ) -> None:
     """If this fails for a bare function, confluent-kafka has been mended, and `called_back` can go."""
+    if through is not called_back and sys.gettrace() is not None:
+        pytest.skip("who traces what is run, as coverage does, mends the error on its way")
     name = f"m{uuid.uuid4().hex[:8]}"
     ensure_topics(broker.bootstrap_servers, [name], partitions=1)
     consumer = Consumer({"bootstrap.servers": broker.bootstrap_servers, "group.id": name})

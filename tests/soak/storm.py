@@ -124,7 +124,8 @@ class Storm:
                 if known := len(self.admin.list_topics(topic, timeout=20).topics[topic].partitions):
                     return known
             time.sleep(0.1)
-        raise AssertionError(f"nobody knows the partitions of {topic}")
+        said = "\n".join(self.broker.logs())
+        raise AssertionError(f"nobody knows {topic}; the broker runs: {self.broker.is_running()}\n{said}")
 
     # -- faults -------------------------------------------------------------------------------------
 
