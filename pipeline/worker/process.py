@@ -19,12 +19,13 @@ from functools import cache, partial
 from typing import Any
 
 import psutil
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaException, Message
 from distributed import Worker, get_worker
 
 from filters.sandbox.trials import in_a_hurry
 from pipeline.broker import logs
 from pipeline.broker.client import client_settings, sentence
+from pipeline.broker.partition import Partition
 from pipeline.broker.profile import SERVERS
 from pipeline.broker.topics import topic_ids
 from pipeline.worker.deliver import UNREADABLE
@@ -135,7 +136,11 @@ def _read_together(steps: Sequence[Step]) -> None:
     began = time.perf_counter()
     for step in steps:
         step.stage = "read"
-    found = lanes.read([step.work for step in steps])
+    found: Mapping[Partition, list[Message] | Exception]
+    try:
+        found = lanes.read([step.work for step in steps])
+    except Exception as error:  # of their client: each says it
+        found = dict.fromkeys((step.work.partition for step in steps), error)
     seconds = (time.perf_counter() - began) / len(steps)
     for step in steps:
         step.report.seconds["read"] = seconds

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
@@ -133,6 +135,38 @@ def test_where_the_group_stands_is_told_of_all_together_as_of_each_alone(logs: L
     missing = Partition("nobody-made-this", 0)
     assert missing not in reader.told_together([*logs.seen, missing])
     reader.close()
+
+
+class Written:
+    """A record of a log without a broker."""
+
+    def __init__(self, offset: int, epoch: int) -> None:
+        self.offset, self.leader_epoch, self.error = (lambda: offset), (lambda: epoch), (lambda: None)
+
+
+class OfAList(SharedReader):
+    """Looks into a list, offset -> epoch, instead of asking a broker."""
+
+    def __init__(self, log: dict[int, int]) -> None:
+        self.log = log
+
+    def _first_in(self, _: Partition, low: int, high: int) -> Any:
+        return next((Written(o, e) for o, e in sorted(self.log.items()) if low <= o < high), None)
+
+
+holes_and_epochs = st.lists(st.tuples(st.integers(1, 4), st.integers(0, 1)), max_size=30)
+
+
+@given(holes_and_epochs, st.integers(0, 130), st.integers(0, 20), st.integers(0, 20))
+def test_the_first_record_of_a_later_leader_is_found(
+    steps: list[tuple[int, int]], low: int, epoch: int, beginning: int
+) -> None:
+    """In any log: offsets have holes, and epochs never fall."""
+    offsets = itertools.accumulate((hole for hole, _ in steps), initial=beginning)
+    epochs = itertools.accumulate((more for _, more in steps), initial=0)
+    log = dict(zip(offsets, epochs, strict=True))
+    found = OfAList(log)._first_of_later(Partition("t", 0), beginning, Wanted(low, low + 1, epoch))
+    assert found == min((o for o, e in log.items() if o < low and e > epoch), default=None)
 
 
 def test_a_log_that_was_truncated_and_written_again_is_not_taken_for_the_former(own_broker: Broker) -> None:

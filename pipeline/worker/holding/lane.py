@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 
-from confluent_kafka import KafkaException, Message, TopicPartition
+from confluent_kafka import Message, TopicPartition
 
 from pipeline.broker.partition import Partition
 from pipeline.broker.ranges import BUDGET, RangeReader, ahead_of, epoch_of
@@ -192,7 +192,7 @@ class Lanes:
         usual = [work for work in works if not (work.own_slot or work.beyond)]
         strange = [work.partition for work in usual if self._standing(work) is None]
         if len(strange) > 1:
-            with suppress(KafkaException):  # of a client that cannot be made: whoever takes one says it
+            with suppress(Exception):  # of a client that cannot be made: whoever takes a lane says it
                 self._told = self._reader(works[0]).told_together(strange)
 
     def for_work(self, work: Work) -> Lane:
