@@ -121,8 +121,8 @@ def test_neither_kafka_nor_dask_below_the_archive(room):
 ABORTING = {
     # A broker that has just begun, and knows of no brokers yet, answers it: list_topics tells the same.
     "describe_cluster": None,
-    # It is asked in vain, and its client lives on: see `described`.
-    "describe_consumer_groups": "pipeline/broker/members.py",
+    # The group's coordinator is away, or has just come back: it is asked by a process of its own.
+    "describe_consumer_groups": "pipeline/broker/asking.py",
 }
 """Calls after which librdkafka (2.16) may abort the process, and the one file that may use each."""
 

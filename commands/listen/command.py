@@ -62,8 +62,8 @@ def listen(
     from commands.listen.digest import Digester
     from commands.listen.saved import Folder
     from commands.shared.bootstrap import connection, schemas
-    from pipeline.broker.begin import moment_of
     from pipeline.broker.listen import Listener
+    from pipeline.broker.reading.begin import moment_of
 
     _refuse_two_beginnings(group, new, since, last)
     moment = moment_of(since) if since else None

@@ -18,7 +18,7 @@ from pipeline.broker.client import BrokerError, admin_client, client_settings, p
 from pipeline.broker.listen import committed_ends
 from pipeline.broker.paced import Paced, has_offset, paced_settings
 from pipeline.broker.partition import Partition, partition_of
-from pipeline.broker.ranges import RangeReader, Stalled
+from pipeline.broker.reading.ranges import RangeReader, Stalled
 from pipeline.broker.topics import partitions_of, topic_ids
 
 # Kafka's default limit of a batch is 1 MB, and foreign topics have it.

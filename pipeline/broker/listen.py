@@ -23,7 +23,6 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import OffsetSpec
 
-from pipeline.broker.begin import starts_of_last, starts_since
 from pipeline.broker.client import (
     BrokerError,
     NoSuchTopic,
@@ -39,7 +38,8 @@ from pipeline.broker.client import (
 )
 from pipeline.broker.logs import NowAndThen
 from pipeline.broker.partition import Partition
-from pipeline.broker.ranges import Stalled
+from pipeline.broker.reading.begin import starts_of_last, starts_since
+from pipeline.broker.reading.ranges import Stalled
 from pipeline.broker.topics import NO_LEADER_YET, offsets
 from schemas.avro.framing import SchemaSource
 from schemas.frame import value_in_packet

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import logging
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from typing import Any
+from typing import Any, NamedTuple
 
 from confluent_kafka import Consumer, ConsumerGroupState, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, ConsumerGroupDescription
 
 from pipeline.broker.client import SESSION_SECONDS, client_settings, instance_of
 from pipeline.broker.partition import Partition
 
 log = logging.getLogger(__name__)
-
-NewClient = Callable[[], AdminClient]
 
 _FENCES = (KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID)
 """poll() gives a fatal error as _FATAL, and fatal() of that is false (confluent-kafka 2.16)."""
@@ -27,6 +27,7 @@ _ASK_SECONDS = 10.0
 SETTLED_SECONDS = SESSION_SECONDS + 2.0
 """After so long in a stable group a member that does not live is none any more."""
 _LOOK_AGAIN_SECONDS = 1.0
+_BEGIN_SECONDS = 10.0  # of a process, on a busy machine
 
 
 def is_fence(error: KafkaError) -> bool:
@@ -91,17 +92,37 @@ def leave(consumer: Consumer, seconds: float = LEAVE_SECONDS) -> bool:
     return not closing.is_alive()
 
 
-def described(new_client: NewClient, group: str, timeout: float = 5.0) -> ConsumerGroupDescription:
+class Member(NamedTuple):
+    """A member of a group: its id, its name if it is static, "" otherwise, and what it has."""
+
+    id: str
+    instance: str
+    places: tuple[Partition, ...] = ()
+
+
+class Described(NamedTuple):
+    """What the broker says of a group."""
+
+    state: ConsumerGroupState
+    members: tuple[Member, ...]
+
+
+Describe = Callable[[str], Described]
+"""Says how a group is; raises KafkaException when that is not known."""
+
+
+def described(kafka: Mapping[str, Any], group: str, timeout: float = 5.0) -> Described:
     """What the broker says of a group: its state, its members and what they have.
 
-    By a client of its own, which goes with the question: one that has waited in vain for the coordinator of a
-    group brings the whole process down when that coordinator is back. librdkafka (2.16) then gives the same
-    piece of memory free twice, in rd_kafka_admin_coord_request and for its error in rd_kafka_coord_req_fail.
+    Asked by a process of its own, which takes a third of a second of a core. A client that asks about a group
+    whose coordinator is away, or has just come back, may bring its whole process down: librdkafka (2.16) then
+    gives the same piece of memory free twice, in rd_kafka_admin_coord_request and for its error in
+    rd_kafka_coord_req_fail (confluentinc/librdkafka#4605 has the same).
 
     Parameters
     ----------
-    new_client
-        Makes a client.
+    kafka
+        Settings of a client.
     group
         The group.
     timeout
@@ -110,30 +131,46 @@ def described(new_client: NewClient, group: str, timeout: float = 5.0) -> Consum
     Raises
     ------
     KafkaException
-        When the broker does not answer in time.
+        When the broker does not answer in time, or refuses to.
     """
-    client = new_client()
-    (answer,) = client.describe_consumer_groups([group], request_timeout=timeout).values()
+    settings = {key: value for key, value in kafka.items() if isinstance(value, str | int | float)}
     try:
-        return answer.result()
-    finally:
-        del client  # now: an error would keep it
+        asked = subprocess.run(
+            [sys.executable, "-m", "pipeline.broker.asking"],
+            input=json.dumps([settings, group, timeout]),
+            capture_output=True,
+            text=True,
+            timeout=timeout + _BEGIN_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None
+    if not asked.stdout:
+        log.debug("who asked about group %s ended with %d: %s", group, asked.returncode, asked.stderr[-2000:])
+        raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+    told = json.loads(asked.stdout)
+    if "code" in told:
+        raise KafkaException(KafkaError(told["code"], told["words"]))
+    members = [
+        Member(one["id"], one["instance"], tuple(Partition(*place) for place in one["places"]))
+        for one in told["members"]
+    ]
+    return Described(ConsumerGroupState[told["state"]], tuple(members))
 
 
-def replicas(new_client: NewClient, group: str, timeout: float = 5.0) -> list[str]:
+def replicas(kafka: Mapping[str, Any], group: str, timeout: float = 5.0) -> list[str]:
     """The replicas of a group that are there now. Raises KafkaException.
 
     Parameters
     ----------
-    new_client
-        Makes a client.
+    kafka
+        Settings of a client.
     group
         The group.
     timeout
         Seconds to wait.
     """
-    members = described(new_client, group, timeout).members
-    names = [member.group_instance_id or "" for member in members]
+    names = [member.instance for member in described(kafka, group, timeout).members]
     return [name.removeprefix(instance_of(group, "")) for name in names]
 
 
@@ -160,26 +197,24 @@ class Takeover:
         self._asked = -_LOOK_AGAIN_SECONDS
         self._seen, self._since = "", 0.0  # the id of the member that has the name, and since when it does
 
-    def look(self, new_client: NewClient, timeout: float = 5.0) -> bool | None:
+    def look(self, describe: Describe) -> bool | None:
         """True: another has it. False: nobody has. None: not known yet.
 
         Parameters
         ----------
-        new_client
-            Makes a client, which asks the broker; at most once a second.
-        timeout
-            Seconds to wait for its answer.
+        describe
+            Asks the broker; called at most once a second.
         """
         if (now := self._clock()) - self._asked < _LOOK_AGAIN_SECONDS:
             return None
         self._asked = now
         try:
-            group = described(new_client, self._group, timeout)
+            group = describe(self._group)
         except KafkaException as error:
             log.debug("the members of the group are not known yet: %s", error)
             self._seen = ""
             return None
-        has = next((m.member_id for m in group.members if m.group_instance_id == self._name), "")
+        has = next((member.id for member in group.members if member.instance == self._name), "")
         if not has:
             self._seen = ""
             return False if self._clock() - self._fenced >= SETTLED_SECONDS else None

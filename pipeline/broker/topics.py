@@ -28,7 +28,7 @@ from pipeline.broker.client import (
     unreachable,
 )
 from pipeline.broker.faults import Fault, fault_of
-from pipeline.broker.members import NewClient, described
+from pipeline.broker.members import described
 from pipeline.broker.partition import Partition
 
 NO_LEADER_YET = {KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION}
@@ -177,7 +177,7 @@ def partitions_of(admin: AdminClient, names: Iterable[str], timeout: float = 10.
 
 
 def left_out(
-    new_client: NewClient, pattern: str, group: str, assigned: Iterable[Partition], timeout: float = 10.0
+    kafka: Mapping[str, Any], pattern: str, group: str, assigned: Iterable[Partition], timeout: float = 10.0
 ) -> set[Partition]:
     """The partitions of a pattern's topics that no member of the group has.
 
@@ -188,8 +188,8 @@ def left_out(
 
     Parameters
     ----------
-    new_client
-        Makes a client.
+    kafka
+        Settings of a client.
     pattern
         Regular expression for the topics (`re.match`).
     group
@@ -204,14 +204,13 @@ def left_out(
     KafkaException
         When the broker does not answer in time.
     """
-    admin = new_client()
+    admin = AdminClient(dict(kafka))
     known = admin.list_topics(timeout=timeout).topics
     there = set(partitions_of(admin, [name for name in known if re.match(pattern, name)], timeout))
     if not (missing := there - set(assigned)):
         return set()
-    members = described(new_client, group, timeout).members
-    theirs = [place for member in members for place in member.assignment.topic_partitions]
-    return missing - {Partition(place.topic, place.partition) for place in theirs}
+    members = described(kafka, group, timeout).members
+    return missing.difference(*(member.places for member in members))
 
 
 def topic_ids(admin: AdminClient, names: Iterable[str], timeout: float = 10.0) -> dict[str, str]:

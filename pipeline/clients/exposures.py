@@ -12,7 +12,7 @@ from pipeline.broker.client import admin_client, client_settings, topic_names
 from pipeline.broker.listen import Alert, committed_ends, listen
 from pipeline.broker.members import committed
 from pipeline.broker.partition import Partition
-from pipeline.broker.ranges import RangeReader
+from pipeline.broker.reading.ranges import RangeReader
 from pipeline.broker.topics import offsets, partitions_of, topic_ids
 from pipeline.channels.config import RunConfig
 from pipeline.channels.gaps import EXPOSURES_TOPIC

@@ -30,6 +30,7 @@ from confluent_kafka.admin import AdminClient
 from pipeline.broker.client import (
     BrokerError,
     admin_client,
+    client_settings,
     consumer_settings,
     is_not_let_in,
     passes_by_itself,
@@ -43,7 +44,15 @@ from pipeline.broker.client import (
 from pipeline.broker.faults import Fault, fault_of
 from pipeline.broker.listen import committed_ends
 from pipeline.broker.logs import NowAndThen, told_while_slow
-from pipeline.broker.members import LEAVE_SECONDS, Takeover, abandon, called_back, is_fence, leave
+from pipeline.broker.members import (
+    LEAVE_SECONDS,
+    Takeover,
+    abandon,
+    called_back,
+    described,
+    is_fence,
+    leave,
+)
 from pipeline.broker.partition import Partition
 from pipeline.broker.topics import left_out, topic_ids
 from pipeline.clients.keeper import Followed, Keeper, Received, received_of
@@ -221,7 +230,7 @@ class Follower:
         """
         self._sources, self._reached, self._unproved = {}, {}, []
         self._stop.wait(_AGAIN)
-        if (taken := fenced.look(self._new_admin)) is None:
+        if (taken := fenced.look(partial(described, self._asks()))) is None:
             return
         if taken:
             raise Replaced(
@@ -243,7 +252,7 @@ class Follower:
         """Once after a start: join again if the group's first answer leaves out a partition that is there."""
         try:
             ours = (Partition(*place) for place in self._sources)
-            missing = left_out(self._new_admin, self._pattern, self._group, ours, _ASK_SECONDS)
+            missing = left_out(self._asks(), self._pattern, self._group, ours, _ASK_SECONDS)
         except KafkaException as error:
             log.debug("the topics are not known yet: %s", error)
             return
@@ -317,6 +326,9 @@ class Follower:
 
     def _new_admin(self) -> AdminClient:
         return admin_client(self._bootstrap, **self._kafka)
+
+    def _asks(self) -> dict[str, Any]:
+        return client_settings(self._bootstrap, **self._kafka)
 
     def _flush(self) -> bool:
         """Give the records to the keeper. If another follower has gone on with a partition, begin again at

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaException
 
 from pipeline.broker.client import BrokerError, client_settings, sentence, topic_names
 from pipeline.broker.partition import Partition
-from pipeline.broker.ranges import RangeReader
+from pipeline.broker.reading.ranges import RangeReader
 
 
 def missed(

@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -140,7 +139,7 @@ def suspended_channels(config: RunConfig, asked: Collection[str]) -> dict[str, s
     """
     kafka = config.client
     known = [one for one in groups_known(config.bootstrap_servers, **kafka) if one.group in asked]
-    asks = partial(admin_client, config.bootstrap_servers, **kafka)
+    asks = client_settings(config.bootstrap_servers, **kafka)
     running = [one for one in known if one.suspended and one.replica in replicas(asks, one.group)]
     return dict(sorted(pair for one in running for pair in one.suspended))
 
@@ -182,7 +181,7 @@ def _with_age(one: PartitionStatus, age: float | None) -> PartitionStatus:
 def _members(config: RunConfig, group: str) -> int:
     """Who runs for the group now; a broker that has just begun may have to look for it."""
     deadline = time.monotonic() + _ASK_SECONDS
-    asks = partial(admin_client, config.bootstrap_servers, **config.client)
+    asks = client_settings(config.bootstrap_servers, **config.client)
     while True:
         try:
             return len(described(asks, group, _ASK_SECONDS).members)

@@ -6,11 +6,10 @@ import logging
 import threading
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
-from functools import partial
 
 from confluent_kafka import KafkaException
 
-from pipeline.broker.client import BrokerError, admin_client, sentence, topic_names
+from pipeline.broker.client import BrokerError, client_settings, sentence, topic_names
 from pipeline.broker.members import replicas
 from pipeline.broker.profile import SERVERS
 from pipeline.channels.channel import ChannelSet
@@ -178,7 +177,7 @@ def _same(one: Delivering, other: Delivering) -> bool:
 def _replicas(config: RunConfig) -> list[str] | None:
     """The replicas of the group that run now, where that is known."""
     try:
-        return replicas(partial(admin_client, config.bootstrap_servers, **config.client), config.group)
+        return replicas(client_settings(config.bootstrap_servers, **config.client), config.group)
     except KafkaException as error:  # a group that never ran, or a broker that has just begun
         log.debug("the group's members are not known: %s", sentence(error.args[0]))
         return None

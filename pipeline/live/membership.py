@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 
 from confluent_kafka import (
     Consumer,
@@ -24,7 +25,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from pipeline.broker.client import is_not_let_in, sentence, show_anew, static_member
 from pipeline.broker.faults import Fault, fault_of
 from pipeline.broker.logs import NowAndThen
-from pipeline.broker.members import Takeover, abandon, called_back, is_fence
+from pipeline.broker.members import Takeover, abandon, called_back, described, is_fence
 from pipeline.broker.partition import Partition
 from pipeline.broker.profile import ProfileError, credentials
 from pipeline.broker.topics import left_out, partitions_of, topic_ids
@@ -146,7 +147,7 @@ class Membership:
 
         A broker that was away may have fenced us for a request of our own (see is_fence).
         """
-        if (taken := fenced.look(self._new_admin)) is None:
+        if (taken := fenced.look(partial(described, self._kafka))) is None:
             return
         if taken:
             raise ReplacedError(
@@ -178,7 +179,7 @@ class Membership:
         """Once after a start: join again if the group's first answer leaves out a partition that is there."""
         try:
             pattern = "|".join(self._patterns)
-            missing = left_out(self._new_admin, pattern, self._group, self._assigned, _KAFKA_SECONDS)
+            missing = left_out(self._kafka, pattern, self._group, self._assigned, _KAFKA_SECONDS)
         except KafkaException as error:
             log.debug("the topics are not known yet: %s", error)
             return

@@ -29,7 +29,7 @@ from pipeline.broker.faults import FENCED_PRODUCER
 from pipeline.broker.listen import listen
 from pipeline.broker.paced import Paced, fence, paced_settings
 from pipeline.broker.partition import Partition
-from pipeline.broker.ranges import RangeReader, Stalled, ahead_of
+from pipeline.broker.reading.ranges import RangeReader, Stalled, ahead_of
 from pipeline.broker.topics import ensure_topics, topic_ids
 from pipeline.channels.channel import Channel, ChannelSet
 from pipeline.channels.config import RunConfig

@@ -12,7 +12,7 @@ from confluent_kafka import KafkaError, KafkaException
 from pipeline.broker.client import BrokerError, sentence
 from pipeline.broker.faults import Fault, fault_of
 from pipeline.broker.paced import NotTaken
-from pipeline.broker.ranges import Stalled
+from pipeline.broker.reading.ranges import Stalled
 from pipeline.worker.holding.lane import Behind, Moved
 from pipeline.worker.holding.slot import TRANSACTION_SECONDS
 from pipeline.worker.work import Outcome, Report, Work

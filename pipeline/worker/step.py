@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient
 from pipeline.broker.client import BrokerError, admin_client
 from pipeline.broker.paced import Paced
 from pipeline.broker.profile import SERVERS
-from pipeline.broker.ranges import Stalled
+from pipeline.broker.reading.ranges import Stalled
 from pipeline.broker.topics import unwritable
 from pipeline.worker.deliver import Outgoing, applied_record, loss_records
 from pipeline.worker.holding.lane import Behind, Lanes, Moved

@@ -24,9 +24,9 @@ from typer.testing import CliRunner
 from cluster.kafka.broker import Broker
 from commands.listen import command
 from pipeline.broker import listen as module
-from pipeline.broker.begin import BadTime, moment_of
 from pipeline.broker.client import BrokerError, NoSuchTopic
 from pipeline.broker.listen import Listener, listen
+from pipeline.broker.reading.begin import BadTime, moment_of
 from schemas.errors import PacketError
 from tests.pipeline import packets, topics
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pipeline.broker.client import client_settings
 from pipeline.broker.listen import listen
 from pipeline.broker.partition import Partition
-from pipeline.broker.ranges import AHEAD, RangeReader, ahead_of
+from pipeline.broker.reading.ranges import AHEAD, RangeReader, ahead_of
 from tests.pipeline.topics import new_topic
 
 KEPT = (True, False, True, True, False, False, True)

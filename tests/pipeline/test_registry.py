@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from filters.external import Store
 from filters.external.add import add_region
 from pipeline.broker.partition import Partition
-from pipeline.broker.shared_ranges import SharedReader
+from pipeline.broker.reading.shared_ranges import SharedReader
 from pipeline.channels.changes import channels_to_come, known_definition
 from pipeline.channels.channel import is_older
 from pipeline.channels.config import ConfigError, channel_set, read_config

@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cluster.kafka.broker import Broker
-from pipeline.broker import shared_ranges
 from pipeline.broker.client import client_settings
 from pipeline.broker.listen import listen
 from pipeline.broker.partition import Partition
-from pipeline.broker.ranges import Stalled
-from pipeline.broker.shared_ranges import Cut, SharedReader, Wanted
+from pipeline.broker.reading import shared_ranges
+from pipeline.broker.reading.ranges import Stalled
+from pipeline.broker.reading.shared_ranges import Cut, SharedReader, Wanted
 from tests.pipeline.topics import cut_log, new_topic, recreate
 
 PARTITIONS, TRANSACTIONS, RECORDS = 4, 8, 3

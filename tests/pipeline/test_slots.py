@@ -22,7 +22,7 @@ from pipeline.broker.client import BrokerError
 from pipeline.broker.paced import Paced
 from pipeline.broker.partition import Partition
 from pipeline.broker.profile import SERVERS
-from pipeline.broker.shared_ranges import SharedReader
+from pipeline.broker.reading.shared_ranges import SharedReader
 from pipeline.broker.topics import ensure_topics
 from pipeline.channels.channel import ChannelSet
 from pipeline.channels.config import ChannelConfig, RunConfig, channel_set

@@ -131,11 +131,13 @@ class Storm:
 
     def kill_a_worker(self) -> None:
         for worker in self.rng.sample(self.run.workers(), k=min(1, len(self.run.workers()))):
-            worker.kill()
+            with suppress(psutil.NoSuchProcess):  # it may be ending by itself
+                worker.kill()
 
     def kill_all_workers(self) -> None:
         for worker in self.run.workers():
-            worker.kill()
+            with suppress(psutil.NoSuchProcess):  # it may be ending by itself
+                worker.kill()
 
     def stray_kills(self) -> None:
         for _ in range(self.rng.randint(2, 4)):

@@ -29,7 +29,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from pipeline.broker.client import MESSAGE_MAX_BYTES
 from pipeline.broker.paced import Paced, fence, paced_settings
 from pipeline.broker.partition import Partition
-from pipeline.broker.ranges import RangeReader, Stalled
+from pipeline.broker.reading.ranges import RangeReader, Stalled
 from pipeline.channels.channel import ChannelSet
 from pipeline.channels.gaps import EXPOSURES_TOPIC as TOPIC
 from pipeline.channels.ledger import Entry, Page

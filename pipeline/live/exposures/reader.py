@@ -25,7 +25,7 @@ from pipeline.broker import logs
 from pipeline.broker.client import BrokerError, client_settings
 from pipeline.broker.partition import Partition
 from pipeline.broker.profile import SERVERS
-from pipeline.broker.ranges import Stalled
+from pipeline.broker.reading.ranges import Stalled
 from pipeline.channels.channel import ChannelSet
 from pipeline.channels.gaps import EXPOSURES_TOPIC as TOPIC
 from pipeline.live.exposures.gathering import Key

@@ -21,8 +21,8 @@ from functools import cached_property
 from confluent_kafka import Message, TopicPartition
 
 from pipeline.broker.partition import Partition
-from pipeline.broker.ranges import BUDGET, RangeReader, ahead_of, epoch_of
-from pipeline.broker.shared_ranges import Cut, SharedReader, Told, Wanted
+from pipeline.broker.reading.ranges import BUDGET, RangeReader, ahead_of, epoch_of
+from pipeline.broker.reading.shared_ranges import Cut, SharedReader, Told, Wanted
 from pipeline.channels.channel import is_older
 from pipeline.channels.ledger import Entry
 from pipeline.worker.holding.position import Standing, as_topic_partition, metadata_of, standing

@@ -22,7 +22,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from filters.limits import Passing, admitted
 from filters.limits.limits import OBJECT
 from pipeline.broker.partition import Partition
-from pipeline.broker.ranges import RangeReader
+from pipeline.broker.reading.ranges import RangeReader
 from pipeline.channels.channel import Channel
 from pipeline.channels.gaps import ONCE_TOPIC
 

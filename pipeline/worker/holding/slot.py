@@ -25,7 +25,7 @@ from confluent_kafka import Producer, TopicPartition
 from pipeline.broker.client import MESSAGE_MAX_BYTES
 from pipeline.broker.paced import Paced, fence, paced_settings
 from pipeline.broker.partition import Partition
-from pipeline.broker.ranges import Stalled
+from pipeline.broker.reading.ranges import Stalled
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from pipeline.broker.partition import Partition
-from pipeline.broker.ranges import STALL_SECONDS, Range, Stalled, epoch_of, next_events, offset_of
+from pipeline.broker.reading.ranges import STALL_SECONDS, Range, Stalled, epoch_of, next_events, offset_of
 
 log = logging.getLogger(__name__)
 

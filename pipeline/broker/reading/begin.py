@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from pipeline.broker.client import BrokerError, sentence
 from pipeline.broker.partition import Partition
-from pipeline.broker.ranges import RangeReader
+from pipeline.broker.reading.ranges import RangeReader
 from schemas.errors import ZadsError
 
 _ASK_SECONDS = 10.0
