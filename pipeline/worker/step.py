@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 import cloudpickle
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message, TopicPartition
+from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipeline.broker.client import BrokerError, admin_client
@@ -152,6 +152,8 @@ def ended_by(step: Step, error: Exception, seconds: float = 0.0) -> Report:
     work = step.work
     if not isinstance(error, Moved | Behind | NoSchemaSource):
         lanes.drop(work)
+    if step.stage in ("take", "read") and isinstance(error, KafkaException):
+        lanes.reader_failed = True
     if isinstance(error, BrokerError | Stalled):
         lanes.all_stalled = True  # what has stalled once has stalled in all of them
         admin_of.cache_clear()  # our password may have been rotated

@@ -170,7 +170,7 @@ class Lanes:
         self._held: dict[tuple[str, Partition], Lane] = {}
         self._shared: dict[str, SharedReader] = {}  # run -> its reader
         self._told: dict[Partition, Told] = {}  # asked together, of partitions that are to be taken
-        self.all_stalled = False
+        self.all_stalled = self.reader_failed = False
 
     @cached_property
     def _budget(self) -> int:
@@ -188,7 +188,9 @@ class Lanes:
         before that, and one whose end is to be told too.
         """
         self._close(0.0 if self.all_stalled else _IDLE_SECONDS)
-        self.all_stalled, self._told = False, {}
+        if self.reader_failed:  # our password may have been rotated: a new client shows the present one
+            self._close_readers(0.0)
+        self.all_stalled, self.reader_failed, self._told = False, False, {}
         usual = [work for work in works if not (work.own_slot or work.beyond)]
         strange = [work.partition for work in usual if self._standing(work) is None]
         if len(strange) > 1:
@@ -260,5 +262,9 @@ class Lanes:
         before = time.monotonic() - seconds
         for key in [key for key, lane in self._held.items() if lane.used <= before]:
             self._held.pop(key).abandon()
+        self._close_readers(seconds)
+
+    def _close_readers(self, seconds: float) -> None:
+        before = time.monotonic() - seconds
         for run in [run for run, reader in self._shared.items() if reader.used <= before]:
             self._shared.pop(run).close()

@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from pipeline.broker.client import MESSAGE_MAX_BYTES
 from pipeline.broker.paced import Paced, fence, paced_settings
@@ -122,8 +122,8 @@ class Slot:
                 _KAFKA_SECONDS + 1,
                 lambda: self._producer.send_offsets_to_transaction(positions, membership, _KAFKA_SECONDS),
             )
-        except Exception:
-            self.open = self._aborted()
+        except Exception as error:
+            self.open = self._aborted() and not _timed_out(error)
             raise
         _within(_KAFKA_SECONDS + 1, lambda: self._producer.commit_transaction(_KAFKA_SECONDS))
         self.open = True
@@ -141,6 +141,13 @@ class Slot:
         """Close without waiting: librdkafka may take minutes over it when the broker is away."""
         self.open = False
         threading.Thread(target=self._producer.purge, name=f"close {self.name}", daemon=True).start()
+
+
+def _timed_out(error: Exception) -> bool:
+    """Whether its records were not taken in time. It may be its password, which was rotated meanwhile: the
+    connection to the coordinator of transactions lives on, one that is made anew is not let in. So the slot
+    is left to be fenced, and the next one shows what our profile has then."""
+    return isinstance(error, KafkaException) and error.args[0].code() == KafkaError._TIMED_OUT
 
 
 def _within(seconds: float, function: Callable[[], None]) -> None:
