@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -91,16 +93,9 @@ class RangeReader:
         self.epoch = -1  # of the leader that wrote the last record read, or the one before the range
         self.consumer = Consumer(
             {
-                **kafka,
-                "group.id": group,
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "enable.partition.eof": True,
-                "auto.offset.reset": "error",
-                "isolation.level": "read_committed",
+                **settings_of_ranges(kafka, group),
                 # An idle partition asks so often; what comes is answered at once.
                 "fetch.wait.max.ms": 2_000,
-                "fetch.queue.backoff.ms": 10,  # 0 spins, the default second stalls a caught-up reader
                 "max.partition.fetch.bytes": min(_MOST_A_FETCH, ahead),
                 "queued.max.messages.kbytes": ahead // 1024,
             }
@@ -159,6 +154,28 @@ class RangeReader:
     def close(self) -> None:
         """Close the consumer."""
         self.consumer.close()
+
+
+def settings_of_ranges(kafka: Mapping[str, Any], group: str) -> dict[str, Any]:
+    """Settings of a consumer that reads committed records from offsets that it is given, and commits none.
+
+    Parameters
+    ----------
+    kafka
+        Settings of any client.
+    group
+        Consumer group whose committed offsets it can be asked for.
+    """
+    return {
+        **kafka,
+        "group.id": group,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "enable.partition.eof": True,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+        "fetch.queue.backoff.ms": 10,  # 0 spins, the default second stalls a caught-up reader
+    }
 
 
 def next_events(consumer: Consumer) -> list[Message]:

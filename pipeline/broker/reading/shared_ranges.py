@@ -17,7 +17,15 @@ from typing import Any, NamedTuple
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
 
 from pipeline.broker.partition import Partition
-from pipeline.broker.reading.ranges import STALL_SECONDS, Range, Stalled, epoch_of, next_events, offset_of
+from pipeline.broker.reading.ranges import (
+    STALL_SECONDS,
+    Range,
+    Stalled,
+    epoch_of,
+    next_events,
+    offset_of,
+    settings_of_ranges,
+)
 
 log = logging.getLogger(__name__)
 
@@ -79,17 +87,10 @@ class SharedReader:
         self.used = time.monotonic()
         self._consumer = Consumer(
             {
-                **kafka,
-                "group.id": group,
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "enable.partition.eof": True,
-                "auto.offset.reset": "error",
-                "isolation.level": "read_committed",
+                **settings_of_ranges(kafka, group),
                 # What is asked for is there. The request that goes out behind its last record finds nothing,
                 # and the next range waits for it.
                 "fetch.wait.max.ms": 10,
-                "fetch.queue.backoff.ms": 10,
                 "fetch.max.bytes": _A_FETCH,
                 "max.partition.fetch.bytes": _A_PARTITION,
                 "queued.max.messages.kbytes": 2 * _A_FETCH // 1024,

@@ -29,7 +29,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 from pipeline.broker.client import MESSAGE_MAX_BYTES
 from pipeline.broker.paced import Paced, fence, paced_settings
 from pipeline.broker.partition import Partition
-from pipeline.broker.reading.ranges import RangeReader, Stalled
+from pipeline.broker.reading.ranges import RangeReader, Stalled, settings_of_ranges
 from pipeline.channels.channel import ChannelSet
 from pipeline.channels.gaps import EXPOSURES_TOPIC as TOPIC
 from pipeline.channels.ledger import Entry, Page
@@ -107,14 +107,7 @@ class ExposureLane:
         )
         self._reader = Consumer(
             {
-                **kafka,
-                "group.id": group,
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "enable.partition.eof": True,
-                "auto.offset.reset": "error",
-                "isolation.level": "read_committed",
-                "fetch.queue.backoff.ms": 10,
+                **settings_of_ranges(kafka, group),
                 "queued.max.messages.kbytes": 65_536,
             }
         )
