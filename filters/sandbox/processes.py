@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from filters.sandbox.batch import Shelf, size_of
 from filters.sandbox.errors import NoSandbox
+from filters.sandbox.inside.modules import NOT_OURS
 from filters.sandbox.inside.zygote import READY
 from filters.sandbox.ladder import environment, lacking, outer_shell
 from filters.sandbox.wire import (
@@ -65,7 +66,8 @@ class Zygote:
             raise NoSandbox(f"{refused}: {why}", hint="`zads sandbox check` says more")
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         root = str(Path(__file__).resolve().parents[2])
-        code = f"import sys; sys.path.insert(0, {root!r}); from {module} import main; main(int(sys.argv[1]))"
+        code = f"import sys; sys.path.insert(0, {root!r}); sys.modules.update(dict.fromkeys({NOT_OURS!r})); "
+        code += f"from {module} import main; main(int(sys.argv[1]))"
         self._forking = threading.Lock()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (for as long as it runs)
         command = [*outer_shell(), sys.executable, "-I", "-B", "-c", code, str(theirs.fileno())]

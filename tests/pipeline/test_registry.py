@@ -271,9 +271,9 @@ def test_nobody_goes_below_the_channels_that_were_committed(broker):
             b"",
             version,
         )
-        lane = Lane(work, SharedReader(work.client, work.group))
+        lane, reader = Lane(work), SharedReader(work.client, work.group)
         try:
-            lane.take(work)
+            lane.take(work, lambda: reader.told(work.partition))
         finally:
             lane.abandon()
 

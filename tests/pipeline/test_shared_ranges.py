@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from pipeline.broker.client import client_settings
 from pipeline.broker.listen import listen
 from pipeline.broker.partition import Partition
 from pipeline.broker.reading import shared_ranges
-from pipeline.broker.reading.ranges import Stalled
+from pipeline.broker.reading.ranges import Range, Stalled
 from pipeline.broker.reading.shared_ranges import Cut, SharedReader, Wanted
 from tests.pipeline.topics import cut_log, new_topic, recreate
 
@@ -167,6 +168,38 @@ def test_the_first_record_of_a_later_leader_is_found(
     log = dict(zip(offsets, epochs, strict=True))
     found = OfAList(log)._first_of_later(Partition("t", 0), beginning, Wanted(low, low + 1, epoch))
     assert found == min((o for o, e in log.items() if o < low and e > epoch), default=None)
+
+
+class OfFates(SharedReader):
+    """Partitions that have another leader: what each of them answers is made up."""
+
+    def __init__(self, fates: list[str]) -> None:
+        self.fates = {Partition("t", number): fate for number, fate in enumerate(fates)}
+
+    def _beginnings(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        return {partition: 0 for partition in partitions if self.fates[partition] != "no beginning"}
+
+    def _round(self, ranges: Mapping[Partition, Range]) -> dict[Partition, Any]:
+        return {partition: self._answer(self.fates[partition], one) for partition, one in ranges.items()}
+
+    def _answer(self, fate: str, asked: Range) -> Any:
+        if fate == "no tail" or (fate == "no search" and asked.high - asked.low > 16):
+            return Stalled(fate)
+        later = 1 if fate == "same" else 2
+        return [Written(o, 1 if o < 4 else later) for o in range(asked.low, asked.high)]
+
+
+FATES = {"same": None, "cut": Cut, "no beginning": Stalled, "no tail": Stalled, "no search": Stalled}
+
+
+@given(st.lists(st.sampled_from(sorted(FATES)), max_size=8))
+def test_a_log_that_cannot_be_searched_is_nobody_elses_fault(fates: list[str]) -> None:
+    reader = OfFates(fates)
+    found = reader._cut(dict.fromkeys(reader.fates, Wanted(40, 50, 1)))
+    assert {p: type(why) for p, why in found.items()} == {
+        p: FATES[fate] for p, fate in reader.fates.items() if FATES[fate]
+    }
+    assert all(why.offset == 4 for why in found.values() if isinstance(why, Cut))
 
 
 def test_a_log_that_was_truncated_and_written_again_is_not_taken_for_the_former(own_broker: Broker) -> None:

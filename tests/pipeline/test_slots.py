@@ -149,8 +149,8 @@ def test_who_takes_a_partition_waits_for_offsets_that_are_pending(ground: Ground
         holder.begin_transaction()
         holder.send_offsets_to_transaction([TopicPartition(*place, 5)], one.metadata, SECONDS)
         work = ground.work(place, one.metadata)
-        lane = Lane(work, SharedReader(work.client, work.group))
-        taking = beside_it.submit(lane.take, ground.work(place, one.metadata))
+        lane, reader = Lane(work), SharedReader(work.client, work.group)
+        taking = beside_it.submit(lane.take, ground.work(place, one.metadata), lambda: reader.told(place))
         with pytest.raises(TimeoutError):
             taking.result(1.0)
         if end == "fenced":

@@ -7,9 +7,13 @@ import os
 import struct
 import subprocess
 import sys
+from importlib import metadata
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from filters.external.externals import frames_of
 from filters.sandbox.errors import NoSandbox
@@ -21,7 +25,7 @@ from filters.testing import packet
 from pipeline.channels.definition import ChannelError, Definition, by_value
 from pipeline.channels.registry import difference
 from tests.pipeline.night import REPOSITORY
-from tests.sandbox.conftest import WELL, text_of
+from tests.sandbox.conftest import WELL, Judge, text_of
 
 TELLS = f"import os\nos.environ['ZADS_TEST_RAN_IN'] = str(os.getpid())\n{text_of(WELL)}"
 
@@ -75,6 +79,26 @@ def test_what_is_wrong_with_a_text_is_told_as_of_a_file() -> None:
         with pytest.raises(ChannelError, match=words) as raised:
             Definition(name="ann.bad", filter="m.py:", source=text).completed()
         assert "channel ann.bad" in str(raised.value)
+
+
+def needed(distribution: str, seen: set[str]) -> set[str]:
+    """A distribution and all that it installs with itself, without extras."""
+    if distribution not in seen and not seen.add(distribution):  # type: ignore[func-returns-value]
+        for requirement in map(Requirement, metadata.requires(distribution) or []):
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                needed(canonicalize_name(requirement.name), seen)
+    return seen
+
+
+def test_what_is_installed_beside_zads_is_not_there(judge: Judge) -> None:
+    """A text that a developer's machine takes is taken everywhere. (setuptools' hack comes before us.)"""
+    tops = "{name.split('.')[0] for name in sys.modules} - sys.stdlib_module_names - {'_distutils_hack'}"
+    names = set(judge(f"return {{name: alerts['rb'] > 0 for name in {tops}}}").cuts)
+    ours = needed("zads", set())
+    homes = {name: set(map(canonicalize_name, found)) for name, found in packages_distributions().items()}
+    beside = {name for name in names if name in homes and not homes[name] & ours}
+    assert {"numpy", "numba"} <= names
+    assert not beside
 
 
 def test_switched_off_it_refuses(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,3 +60,8 @@ USEFUL = (
     "filters.features",
 )
 """Beside the filters that come with zads."""
+NOT_OURS = ("coverage", "lz4")
+"""What numba and fastavro import, and all that belongs to it, where somebody has installed it beside zads.
+
+A text that took it from there would fail on the next machine.
+"""

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 
 from filters.sandbox.inside.confine import confine
-from filters.sandbox.inside.modules import STANDARD, USEFUL
+from filters.sandbox.inside.modules import NOT_OURS, STANDARD, USEFUL
 
 READY = b"ready"
 _LAST = 19
@@ -49,6 +49,8 @@ def run(control: int, warm: Callable[[], None], child_of: str) -> None:
     requests = socket.socket(fileno=control)
     _be_the_first_to_go()
     warm()
+    for name in NOT_OURS:
+        sys.modules.pop(name, None)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel forgets children that have ended
     gc.collect()
     gc.freeze()

@@ -124,19 +124,34 @@ class SharedReader:
 
     def _cut(self, doubtful: Mapping[Partition, Wanted]) -> dict[Partition, Exception]:
         """Of partitions that have another leader: those that were cut, or of which that cannot be told."""
-        cut: dict[Partition, Exception] = {}
         try:
             first = self._beginnings(doubtful)
-            tails = {p: Range(max(first[p], one.low - _TAIL), one.low) for p, one in doubtful.items()}
-            for partition, tail in self._round(tails).items():
-                if isinstance(tail, Exception):
-                    cut[partition] = tail
-                elif not tail or epoch_of(tail[-1]) > doubtful[partition].epoch:
-                    offset = self._first_of_later(partition, first[partition], doubtful[partition])
-                    cut |= {} if offset is None else {partition: Cut(offset)}
-        except (KafkaException, Stalled) as error:
-            return dict.fromkeys(doubtful, error) | cut
+        except KafkaException as error:
+            return dict.fromkeys(doubtful, error)
+        told = {partition: one for partition, one in doubtful.items() if partition in first}
+        tails = self._round({p: Range(max(first[p], one.low - _TAIL), one.low) for p, one in told.items()})
+        cut: dict[Partition, Exception] = {
+            partition: Stalled(f"the broker does not say where {partition} begins")
+            for partition in doubtful.keys() - told.keys()
+        }
+        for partition, tail in tails.items():
+            if wrong := self._wrong_below(partition, first[partition], told[partition], tail):
+                cut[partition] = wrong
         return cut
+
+    def _wrong_below(
+        self, partition: Partition, beginning: int, wanted: Wanted, tail: list[Message] | Exception
+    ) -> Exception | None:
+        """Cut when the log was; why it cannot be read; None when below the range is what was read before."""
+        if isinstance(tail, Exception):
+            return tail
+        if tail and epoch_of(tail[-1]) <= wanted.epoch:
+            return None
+        try:
+            offset = self._first_of_later(partition, beginning, wanted)
+        except (KafkaException, Stalled) as error:
+            return error
+        return None if offset is None else Cut(offset)
 
     def _first_of_later(self, partition: Partition, beginning: int, wanted: Wanted) -> int | None:
         """The offset of the first record below the range that is of a later epoch, None when there is none.
@@ -216,20 +231,21 @@ class SharedReader:
         try:
             committed = self._consumer.committed(asked, _TOGETHER_SECONDS)
             first = self._beginnings(partitions)
-        except (KafkaException, Stalled) as error:
+        except KafkaException as error:
             log.debug("where the group stands cannot be asked for together: %s", error)
             return {}
-        places = [(Partition(tp.topic, tp.partition), tp) for tp in committed if tp.error is None]
-        return {partition: Told(tp, first[partition]) for partition, tp in places}
+        places = {Partition(tp.topic, tp.partition): tp for tp in committed if tp.error is None}
+        return {
+            partition: Told(tp, first[partition]) for partition, tp in places.items() if partition in first
+        }
 
     def _beginnings(self, partitions: Collection[Partition]) -> dict[Partition, int]:
-        """The first offset of each. Raises KafkaException, or Stalled when one of them is not told."""
+        """The first offset of each; those are left out of which it is not told. Raises KafkaException."""
         asked = [TopicPartition(*partition, OFFSET_BEGINNING) for partition in partitions]
         told = self._consumer.offsets_for_times(asked, _TOGETHER_SECONDS)
-        first = {Partition(tp.topic, tp.partition): tp.offset for tp in told if tp.error is None}
-        if silent := [partition for partition in partitions if first.get(partition, -1) < 0]:
-            raise Stalled(f"the broker does not say where {silent[0]} begins")
-        return first
+        return {
+            Partition(tp.topic, tp.partition): tp.offset for tp in told if not (tp.error or tp.offset < 0)
+        }
 
     def told(self, partition: Partition) -> Told:
         """Where the group stands in a partition, when no offsets are pending there any more; and its end.

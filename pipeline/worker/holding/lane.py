@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 
@@ -60,11 +60,9 @@ class Lane:
     ----------
     work
         Of the partition.
-    shared
-        Reads it, and tells where the group stands.
     """
 
-    def __init__(self, work: Work, shared: SharedReader) -> None:
+    def __init__(self, work: Work) -> None:
         self.partition = work.partition
         self.group, self.run = work.group, work.run
         self.version = ""  # of the channel set, as committed last
@@ -76,21 +74,20 @@ class Lane:
         self.used = time.monotonic()
         self.entry = Entry(work.group, *work.partition, work.topic_id, work.low, work.low)  # of the ledger
         self.epoch = -1  # of the leader that wrote the record read last
-        self._shared = shared
         self._reader: RangeReader | None = None
         self.slot = Slot(work.client, transactional_id(work.group, work.partition)) if work.own_slot else None
 
-    def take(self, work: Work, told: Told | None = None) -> None:
+    def take(self, work: Work, ask: Callable[[], Told]) -> None:
         """Make sure that the range begins where the group stands; with a slot of its own, fence before that.
 
-        told: where it stands, if that was asked together with others.
+        ask: where it stands; not called before a slot of its own has fenced others.
 
         Raises Moved(offset) when it does not, Behind when the channels have changed since the work was
         made, KafkaException when the broker does not answer, or offsets are pending for too long.
         """
         if self.slot is not None:
             self.slot.take()
-        told = told or self._shared.told(self.partition)
+        told = ask()
         self.stood = standing(
             told.committed, work.topic_id, told.beginning, told.end if work.beyond else None
         )
@@ -241,15 +238,19 @@ class Lanes:
 
     def _taken(self, work: Work) -> Lane:
         self.drop(work)
-        lane = Lane(work, self._reader(work))
+        lane = Lane(work)
         try:
-            lane.take(work, self._told.get(work.partition))
+            lane.take(work, lambda: self._ask(work))
         except BaseException:
             lane.abandon()
             raise
         with self._lock:
             self._held[work.group, work.partition] = lane
         return lane
+
+    def _ask(self, work: Work) -> Told:
+        """Where the group stands; of most partitions of a bundle that was asked together."""
+        return self._told.get(work.partition) or self._reader(work).told(work.partition)
 
     def _reader(self, work: Work) -> SharedReader:
         with self._lock:
