@@ -26,8 +26,8 @@ from cluster.dask.local import local_cluster
 from cluster.kafka.broker import Broker
 from commands.archive.command import NICENESS
 from pipeline.channels.config import channel_set, read_config
-from pipeline.clients.follow import Follower
-from pipeline.clients.keeper import Followed
+from pipeline.clients.following.follow import Follower
+from pipeline.clients.following.keeper import Followed
 
 _TOPIC = "ztf_20231012_programid1"
 _MOST_SLOWDOWN = 1 / 3

@@ -45,6 +45,10 @@ class _Record(NamedTuple):
     key: bytes | None = None
     headers: tuple[tuple[str, bytes | None], ...] = ()
 
+    @property
+    def position(self) -> int:
+        return self.offset
+
 
 FILTERS = ("new_transient", "rising")
 CORES, _TIMES, _BATCH, _PEERS = 2, 3, 500, 300

@@ -34,7 +34,7 @@ from filters.external.add import add_notices, add_region
 from filters.external.store import default_root, kept_in
 from pipeline.broker.listen import listen
 from pipeline.channels.definition import ChannelError, Definition
-from pipeline.clients.follow import Follower
+from pipeline.clients.following.follow import Follower
 from pipeline.clients.publish import publish_packets
 from schemas.packets.reader import PacketReader
 from tests.pipeline.night import night, running

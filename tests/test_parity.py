@@ -19,7 +19,7 @@ from archive.write.appenders import Appenders
 from cluster.kafka.broker import Broker
 from filters import registered
 from pipeline.broker.listen import listen
-from pipeline.clients.follow import Follower
+from pipeline.clients.following.follow import Follower
 from pipeline.clients.publish import publish_packets
 from tests.pipeline.night import night, running
 

@@ -22,7 +22,7 @@ from cluster.kafka.broker import Broker
 from filters import registered
 from pipeline.broker.client import topic_names
 from pipeline.broker.listen import listen
-from pipeline.clients.follow import Follower
+from pipeline.clients.following.follow import Follower
 from pipeline.clients.publish import publish, publish_packets
 from schemas.avro.framing import RegistrySource
 from tests import rubin

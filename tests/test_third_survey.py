@@ -19,7 +19,7 @@ from cluster.kafka.broker import Broker
 from commands.listen.digest import Digester
 from filters import load
 from pipeline.broker.listen import listen
-from pipeline.clients.follow import Follower
+from pipeline.clients.following.follow import Follower
 from pipeline.clients.publish import publish_packets
 from schemas.avro.rewrite import rewrite
 from schemas.errors import NotPublic

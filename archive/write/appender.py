@@ -28,7 +28,7 @@ from schemas.surveys.registry import survey_named
 
 
 class Arrived(Protocol):
-    """A record as a stream gave it; timestamp: Unix time in milliseconds."""
+    """A record as a stream gave it; timestamp: Unix time in milliseconds; position: grows along a source."""
 
     @property
     def raw(self) -> bytes: ...
@@ -44,6 +44,8 @@ class Arrived(Protocol):
     def key(self) -> bytes | None: ...
     @property
     def headers(self) -> tuple[tuple[str, bytes | None], ...]: ...
+    @property
+    def position(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -240,9 +242,10 @@ class Appender:
 
 
 def _record(of: Arrived) -> Record:
-    return Record(of.raw, None, of.topic, of.partition, of.offset, of.timestamp, of.key, of.headers)
+    place = (of.topic, of.partition, of.offset)
+    return Record(of.raw, None, *place, of.timestamp, of.key, of.headers, of.position)
 
 
 def _is_new(record: Record, mark: int | None) -> bool:
     """Whether the quarantine has not got as far as this record."""
-    return mark is None or record.offset is None or record.offset >= mark
+    return mark is None or record.position is None or record.position >= mark

@@ -35,7 +35,8 @@ from schemas.surveys.registry import survey_named
 class Record(NamedTuple):
     """A packet as it came: its bytes and, from Kafka, its place; from a file, the file's name.
 
-    timestamp: Unix time in milliseconds. headers: in order, names may repeat.
+    timestamp: Unix time in milliseconds. headers: in order, names may repeat. position: where it lies in its
+    source, a number that grows along it.
     """
 
     raw: bytes
@@ -46,6 +47,7 @@ class Record(NamedTuple):
     timestamp: int | None = None
     key: bytes | None = None
     headers: tuple[tuple[str, bytes | None], ...] | None = None
+    position: int | None = None
 
 
 class Unkept(NamedTuple):

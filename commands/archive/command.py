@@ -182,8 +182,8 @@ def follow(
     from archive.write.appenders import Appenders
     from commands.archive.metrics import FollowMetrics
     from commands.shared.bootstrap import connection, schemas
-    from pipeline.clients.follow import Follower, stopped_by_signals
-    from pipeline.clients.keeper import Followed
+    from pipeline.clients.following.follow import Follower, stopped_by_signals
+    from pipeline.clients.following.keeper import Followed
     from schemas.surveys.registry import topics_pattern
 
     os.nice(NICENESS)

@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from archive.write.appender import Appended
-from pipeline.clients.keeper import Followed
+from pipeline.clients.following.keeper import Followed
 
 
 class FollowMetrics(Collector):

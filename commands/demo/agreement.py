@@ -39,7 +39,7 @@ def archive_topics(bootstrap: str, pattern: str, folder: Path) -> int:
         Folder of the archive.
     """
     from archive.write.appenders import Appenders
-    from pipeline.clients.follow import Follower
+    from pipeline.clients.following.follow import Follower
 
     appender = Appenders(str(folder))
     Follower(appender, pattern, bootstrap, "zads-demo-archive").run(until_drained=True)

@@ -14,8 +14,8 @@ from archive.write.appender import Appender
 from archive.write.ingest import ingest
 from commands.shared.as_ran import say_what_is_missing
 from filters.errors import FilterError
+from pipeline.clients.following.keeper import Received
 from pipeline.clients.in_force import InForce, exposures_of, spans_of
-from pipeline.clients.keeper import Received
 from schemas.errors import ZadsError
 from tests.archive.helpers import night, write_packets
 

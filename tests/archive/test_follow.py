@@ -16,15 +16,20 @@ from threading import Event
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient
 from deltalake import DeltaTable
+from hypothesis import given
+from hypothesis import strategies as st
 
 from archive.care.check import check
 from archive.tables.faults import StoreAway
 from archive.write.appender import Appender, Limits
 from cluster.kafka.broker import Broker
 from pipeline.broker.client import topic_names
-from pipeline.clients.follow import Follower
-from pipeline.clients.keeper import Followed, Received, received_of
+from pipeline.broker.partition import Partition
+from pipeline.clients.following.follow import Follower
+from pipeline.clients.following.keeper import Followed, Received, received_of
+from pipeline.clients.following.position import Stand, stand_at
 from pipeline.clients.missed import missed
 from pipeline.clients.publish import publish_packets
 from tests.archive.helpers import as_words, night, packets_in, records_in, rows_of
@@ -229,14 +234,16 @@ def test_two_who_both_think_the_partition_theirs(broker: Broker, tmp_path: Path,
     topics.write(broker.bootstrap_servers, topic, *packets[100:])
     zombie, _ = follower(group)
     (source,) = first_sources(zombie, archive)
-    assert zombie.marks([source]) == {source: 100}
-    zombie.append(source, received(broker, topic)[100:150], 150)
+    assert stand_at(zombie.marks([source])[source]).offset == 100
+    some = received(broker, topic)[100:150]
+    stand = Stand(150, some[-1].epoch).position
+    zombie.append(source, some, stand)
     _, second = follower(group)
     if takes_over:
         assert second.run(until_drained=True).read == 100
         assert zombie.flush() is None
     else:
-        assert zombie.flush() == {source: 150}
+        assert zombie.flush() == {source: stand}
         assert second.run(until_drained=True).read == 50
     assert sorted(rows_of(archive, ["_offset"])["_offset"].to_pylist()) == list(range(200))
 
@@ -278,7 +285,7 @@ class _KnowsNoPartition(Follower):
     def _take(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if self.unknown:
             self.unknown -= 1
-            self._reach((partitions[0].topic, 99))
+            self._reach(Partition(partitions[0].topic or "", 99))
         super()._take(consumer, partitions)
 
 
@@ -303,3 +310,83 @@ def test_a_record_that_was_missed_is_found(broker: Broker, tmp_path: Path) -> No
     appender.flush()
     gaps = check(str(tmp_path)).gaps
     assert missed(gaps, broker.bootstrap_servers) == [(topic, 0, 10), (topic, 0, 11)]
+
+
+@pytest.mark.parametrize("away", [False, True])
+@pytest.mark.parametrize("more", [30, 5])
+def test_a_log_that_was_cut_is_kept_from_there(
+    own_broker: Broker, tmp_path: Path, away: bool, more: int
+) -> None:
+    """Another leader has fewer records, and others under the offsets that were kept; some of them or none
+    lie past where the archive stands."""
+    servers, topic = own_broker.bootstrap_servers, topics.new_topic(own_broker.bootstrap_servers)
+    packets = [alert.packet for alert in night(60, 16, 1)]
+    before, after = [b"unreadable", *packets[:19]], [*packets[20 : 20 + more], b"unreadable too"]
+    for packet in before:
+        topics.write(servers, topic, packet)  # a batch each
+    appender = Appender(str(tmp_path), limits=Limits(seconds=0.1))
+
+    def follower() -> Follower:
+        return Follower(appender, topic, servers, group=topic)
+
+    running = follower()
+
+    def under_way(_: Followed) -> None:
+        if appender.appended.kept == 19 and not cut:
+            cut.append(running.stop() if away else change_the_log())
+        if appender.appended.kept == 19 + more or time.monotonic() > deadline:
+            running.stop()
+
+    def change_the_log() -> None:
+        topics.cut_log(own_broker, topic, 10)
+        for packet in after:
+            topics.write(servers, topic, packet)
+
+    cut: list[None] = []
+    deadline = time.monotonic() + 90
+    followed = running.run(on_progress=under_way)
+    if away:
+        change_the_log()
+        followed = follower().run(until_drained=True)
+    assert "cut at offset 10" in followed.lost[f"{topic}/0"]
+    kept = [p for raw in [*packets[:19], *after[:-1]] for p in records_in(raw)]
+    assert as_words(packets_in(tmp_path)) == as_words(kept)
+    assert appender.appended.quarantined == 2
+    assert check(str(tmp_path)).sound
+    again = follower().run(until_drained=True)
+    assert (again.read, again.lost) == (0, {})
+
+
+def test_what_retention_takes_under_an_archiver_is_said(broker: Broker, tmp_path: Path) -> None:
+    """It waits for its store meanwhile; what it had read is kept, and it goes on with what is there."""
+    servers, topic = broker.bootstrap_servers, topics.new_topic(broker.bootstrap_servers)
+    packets = [alert.packet for alert in night(60, 14, 1)]
+    appender = Away(str(tmp_path), limits=Limits(packets=1))
+    follower = Follower(appender, topic, servers, group=topic)
+    topics.write(servers, topic, *packets[:5])
+
+    def under_way(_: Followed) -> None:
+        if appender.asked == 1 and appender.away:
+            topics.write(servers, topic, *packets[5:])
+            admin = AdminClient({"bootstrap.servers": servers})
+            for future in admin.delete_records([TopicPartition(topic, 0, 40)]).values():
+                future.result()
+            appender.away = False
+        if appender.appended.kept == 25 or time.monotonic() > deadline:
+            follower.stop()
+
+    deadline = time.monotonic() + 60
+    followed = follower.run(on_progress=under_way)
+    assert followed.lost == {f"{topic}/0": "offsets 5 to 39 were deleted before they were kept"}
+    kept = [p for raw in [*packets[:5], *packets[40:]] for p in records_in(raw)]
+    assert as_words(packets_in(tmp_path)) == as_words(kept)
+
+
+stands = st.builds(Stand, st.integers(0, 2**43), st.integers(-1, 2**18))
+
+
+@given(stands, stands)
+def test_a_position_never_falls_along_a_log(one: Stand, other: Stand) -> None:
+    assert stand_at(one.position) == one
+    assert (one.position < other.position) == ((one.epoch, one.offset) < (other.epoch, other.offset))
+    assert max(one.position, other.position) < 2**63, "Delta takes no more"

@@ -36,6 +36,10 @@ class Arrived(NamedTuple):
     key: bytes | None = b"key"
     headers: tuple[tuple[str, bytes | None], ...] = (("a", b"1"), ("a", None))
 
+    @property
+    def position(self) -> int:
+        return self.offset
+
 
 class Line:
     """A partition that holds these packets."""

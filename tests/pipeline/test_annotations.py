@@ -18,7 +18,7 @@ from filters import expression
 from pipeline.channels.config import ChannelConfig, ConfigError, configured_channel
 from pipeline.channels.definition import ChannelError, Definition
 from pipeline.channels.registry import difference
-from pipeline.clients.follow import Follower
+from pipeline.clients.following.follow import Follower
 from tests.pipeline.night import expected, night, publish_night, running
 from tests.pipeline.topics import records
 

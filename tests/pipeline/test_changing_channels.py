@@ -25,7 +25,7 @@ from pipeline.channels.config import read_config
 from pipeline.channels.definition import Definition, by_value
 from pipeline.channels.gaps import APPLIED_TOPIC
 from pipeline.channels.registry import read_registry, write_registry
-from pipeline.clients.follow import Follower
+from pipeline.clients.following.follow import Follower
 from pipeline.worker.backfill import backfill, gaps_of
 from schemas.packets.reader import PacketReader
 from tests.pipeline import topics

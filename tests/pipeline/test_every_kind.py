@@ -34,7 +34,7 @@ from pipeline.channels.channel import Channel
 from pipeline.channels.config import RunConfig, read_config
 from pipeline.channels.definition import Definition
 from pipeline.channels.registry import write_registry
-from pipeline.clients.follow import Follower
+from pipeline.clients.following.follow import Follower
 from pipeline.clients.in_force import InForce, in_force
 from pipeline.clients.publish import publish_packets
 from simulator.sky.merger import merger_of

@@ -39,7 +39,7 @@ from pipeline.channels.gaps import EXPOSURES_TOPIC
 from pipeline.channels.groups import Delivering, announce
 from pipeline.channels.registry import write_registry
 from pipeline.clients.exposures import in_open_exposures, judgement
-from pipeline.clients.follow import Follower
+from pipeline.clients.following.follow import Follower
 from pipeline.clients.in_force import in_force
 from pipeline.live.exposures.clock import BrokerClock
 from pipeline.live.exposures.closings import Closing, closed_by, closing_of

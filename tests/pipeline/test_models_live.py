@@ -14,7 +14,7 @@ from archive.write.appenders import Appenders
 from cluster.kafka.broker import Broker
 from filters import load
 from filters.external.externals import stored_columns, to_frame
-from pipeline.clients.follow import Follower
+from pipeline.clients.following.follow import Follower
 from pipeline.clients.publish import publish_packets
 from schemas.packets.reader import PacketReader
 from simulator import simulate

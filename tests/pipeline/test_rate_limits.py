@@ -26,7 +26,7 @@ from pipeline.channels.channel import Channel
 from pipeline.channels.config import ChannelConfig, ConfigError, RunConfig, channel_set
 from pipeline.channels.inputs import InputError
 from pipeline.channels.limits import MOST_THROTTLED
-from pipeline.clients.follow import Follower
+from pipeline.clients.following.follow import Follower
 from pipeline.worker.holding.remembered import Admission, Changes, PartitionMemory
 from simulator import simulate
 from tests.pipeline.night import read_candid, running

@@ -120,10 +120,16 @@ class SharedReader:
             for partition, one in wanted.items()
             if one.epoch >= 0 and _begins_in_another(found[partition], one.epoch)
         }
-        return {**found, **self._cut(doubtful)} if doubtful else found
+        return {**found, **self.cut(doubtful)} if doubtful else found
 
-    def _cut(self, doubtful: Mapping[Partition, Wanted]) -> dict[Partition, Exception]:
-        """Of partitions that have another leader: those that were cut, or of which that cannot be told."""
+    def cut(self, doubtful: Mapping[Partition, Wanted]) -> dict[Partition, Exception]:
+        """Of logs that may have been cut below a range: Cut of those that were, or why that cannot be told.
+
+        Parameters
+        ----------
+        doubtful
+            Ranges whose `low` and `epoch` are looked at.
+        """
         try:
             first = self._beginnings(doubtful)
         except KafkaException as error:

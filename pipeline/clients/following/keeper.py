@@ -8,9 +8,13 @@ from typing import NamedTuple, Protocol
 
 from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
+from pipeline.broker.reading.ranges import epoch_of
+from pipeline.clients.following.position import Stand
+
 
 class Received(NamedTuple):
-    """A record as Kafka gave it. timestamp: Unix time in ms, None where the topic keeps none."""
+    """A record as Kafka gave it. timestamp: Unix time in ms, None where the topic keeps none; epoch: of the
+    leader that wrote it, -1: not known."""
 
     raw: bytes
     topic: str
@@ -19,6 +23,12 @@ class Received(NamedTuple):
     timestamp: int | None
     key: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
+    epoch: int = -1
+
+    @property
+    def position(self) -> int:
+        """Where it lies in its source: a number that grows along it, though the log be cut."""
+        return Stand(self.offset, self.epoch).position
 
 
 def received_of(message: Message) -> Received:
@@ -32,6 +42,7 @@ def received_of(message: Message) -> Received:
         timestamp=None if kind == TIMESTAMP_NOT_AVAILABLE else written,
         key=message.key(),
         headers=tuple(message.headers() or ()),
+        epoch=epoch_of(message),
     )
 
 
@@ -43,9 +54,9 @@ class Keeper(Protocol):
         """Whether it is time to flush."""
 
     def marks(self, sources: Iterable[str]) -> dict[str, int]:
-        """The offset at which each source goes on, of those known; what was gathered is forgotten."""
+        """The position at which each source goes on, of those known; what was gathered is forgotten."""
 
-    def append(self, source: str, records: Sequence[Received], next_offset: int) -> None:
+    def append(self, source: str, records: Sequence[Received], next_position: int) -> None:
         """Collect records of a source, in order.
 
         Parameters
@@ -54,7 +65,7 @@ class Keeper(Protocol):
             The source's name.
         records
             The records.
-        next_offset
+        next_position
             Where the source goes on after them.
         """
 

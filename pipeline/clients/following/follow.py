@@ -12,25 +12,16 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-from confluent_kafka import (
-    OFFSET_BEGINNING,
-    Consumer,
-    KafkaError,
-    KafkaException,
-    Message,
-    TopicPartition,
-)
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from pipeline.broker.client import (
     BrokerError,
     admin_client,
-    client_settings,
     consumer_settings,
     is_not_let_in,
     passes_by_itself,
@@ -54,8 +45,11 @@ from pipeline.broker.members import (
     leave,
 )
 from pipeline.broker.partition import Partition
-from pipeline.broker.topics import left_out, topic_ids
-from pipeline.clients.keeper import Followed, Keeper, Received, received_of
+from pipeline.broker.topics import left_out
+from pipeline.clients.following.arrivals import Arrivals
+from pipeline.clients.following.keeper import Followed, Keeper
+from pipeline.clients.following.position import stand_at
+from pipeline.clients.following.sources import ASK_SECONDS, SLOW, NotNow, Sources
 from schemas.errors import Unreachable, ZadsError
 
 log = logging.getLogger(__name__)
@@ -63,27 +57,15 @@ log = logging.getLogger(__name__)
 _POLL = 0.2
 _AT_ONCE = 500
 _SILENCE = 15.0
-_SLOW = "what the records are kept in does not answer yet, waiting"
-_ASK_SECONDS = 10.0
 _AGAIN = 1.0
 _STILL_SO = 60.0
 _PROOF_SECONDS = 0.5
 _NOT_THERE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
-
-Place = tuple[str, int]
-
-
-class _Arrived(NamedTuple):
-    """Records of one source, for which it is not yet proved that the topic is still the same one."""
-
-    topic: str
-    source: str
-    records: list[Received]
-    next_offset: int
+_ELSEWHERE = (KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION, KafkaError.OFFSET_OUT_OF_RANGE)
 
 
-class _NotNow(BrokerError):
-    """The broker does not answer now."""
+class _Elsewhere(NotNow):
+    """What a partition had where we stand is not there any more."""
 
 
 class Replaced(ZadsError):
@@ -129,24 +111,21 @@ class Follower:
         self._keeper, self._group = keeper, group
         self._bootstrap, self._kafka = bootstrap, kafka
         self._pattern = topics if topics.startswith("^") else f"^{topics}$"
-        self._sources: dict[Place, str] = {}  # of the partitions that are ours
-        self._reached: dict[Place, int] = {}
-        self._ids: dict[str, str] = {}  # of the topics of these partitions
-        self._unproved: list[_Arrived] = []
-        self._proved = time.monotonic()
-        self._asking: AdminClient | None = None
+        self.followed = Followed()
+        self._sources = Sources(keeper, self.followed, self._reach, bootstrap, group, kafka)
+        self._arrivals = Arrivals(keeper, self._sources)
         self._stop = threading.Event()
         self._lasting = NowAndThen(log)
         self._confirmed = False  # that the group's first answer leaves no topic out
         self._fenced: Takeover | None = None  # somebody has our name, perhaps we ourselves
         self._waits = False  # nothing can be kept now, so nothing is read
-        self.followed = Followed()
         self._replica = replica
         self._consumer = self._new_consumer()
 
     def _new_consumer(self) -> Consumer:
-        member = static_member(self._group, self._replica) | self._kafka
-        return Consumer(consumer_settings(self._bootstrap, self._group, **member))
+        # Where what we stand at is not there any more we look ourselves: librdkafka would go on elsewhere.
+        own = static_member(self._group, self._replica) | {"auto.offset.reset": "error"} | self._kafka
+        return Consumer(consumer_settings(self._bootstrap, self._group, **own))
 
     def run(
         self, until_drained: bool = False, on_progress: Callable[[Followed], None] = lambda _: None
@@ -159,20 +138,20 @@ class Follower:
             while not self._stop.is_set() and not self._drained(ends):
                 try:
                     heard = self._go_on(heard)
-                except (_NotNow, Unreachable, KafkaException) as error:
+                except (NotNow, Unreachable, KafkaException) as error:
                     self._begin_anew(error)
                 on_progress(self.followed)
             while not self._flush() and not self._stop.is_set():
                 pass  # it cannot be kept now: what was read must still be kept
         finally:
-            if not self._sources:  # it may be joining
+            if not self._sources.names:  # it may be joining
                 abandon(self._consumer)
             elif not leave(self._consumer):
                 log.warning("the group was not left in %g s: its session ends by itself", LEAVE_SECONDS)
         return self.followed
 
     def _go_on(self, heard: float) -> float:
-        """Once round the loop; when (time.monotonic) the broker was heard of last. Raises _NotNow,
+        """Once round the loop; when (time.monotonic) the broker was heard of last. Raises NotNow,
         KafkaException, Unreachable."""
         if self._fenced is not None:
             self._see_who_has_our_place(self._fenced)
@@ -182,20 +161,23 @@ class Follower:
             self._wait_for_broker()
             show_anew(self._consumer)  # it may be silent because our password was rotated
             heard = time.monotonic()
-        if self._sources and not self._confirmed:
+        if self._sources.names and not self._confirmed:
             self._confirm()
         self._prove(_PROOF_SECONDS)
         if self._keeper.due:
             self._flush()
         return heard
 
-    def _begin_anew(self, error: _NotNow | Unreachable | KafkaException) -> None:
+    def _begin_anew(self, error: NotNow | Unreachable | KafkaException) -> None:
         """Join the group again when the broker answers; raises an error that no waiting mends."""
         if isinstance(error, KafkaException) and fault_of(error.args[0], "read") is not Fault.ENVIRONMENT:
             raise error
         who = "the archive" if isinstance(error, Unreachable) else "the broker"
-        self._lasting.warn(f"{who} did not answer, joining the group again", error)
-        self._sources, self._reached, self._unproved = {}, {}, []
+        why = "our place is gone" if isinstance(error, _Elsewhere) else f"{who} did not answer"
+        self._lasting.warn(f"{why}, joining the group again", error)
+        if isinstance(error, _Elsewhere):
+            self._flush()  # it cannot be read again
+        self._forget()
         self._stop.wait(_AGAIN)
         self._wait_for_broker()
         self._join_again()
@@ -207,7 +189,8 @@ class Follower:
             leave(before, seconds=0)
         else:
             abandon(before)
-        self._asking, self._confirmed = None, False
+        self._sources.ask_anew()
+        self._confirmed = False
         self._subscribe()
 
     def _wait_for_broker(self) -> None:
@@ -228,9 +211,9 @@ class Follower:
 
         What was read and not kept is read again by whoever has the partitions. Raises Replaced.
         """
-        self._sources, self._reached, self._unproved = {}, {}, []
+        self._forget()
         self._stop.wait(_AGAIN)
-        if (taken := fenced.look(partial(described, self._asks()))) is None:
+        if (taken := fenced.look(partial(described, self._sources.asks))) is None:
             return
         if taken:
             raise Replaced(
@@ -251,14 +234,14 @@ class Follower:
     def _confirm(self) -> None:
         """Once after a start: join again if the group's first answer leaves out a partition that is there."""
         try:
-            ours = (Partition(*place) for place in self._sources)
-            missing = left_out(self._asks(), self._pattern, self._group, ours, _ASK_SECONDS)
+            ours = self._sources.names
+            missing = left_out(self._sources.asks, self._pattern, self._group, ours, ASK_SECONDS)
         except KafkaException as error:
             log.debug("the topics are not known yet: %s", error)
             return
         if missing:
             log.info("joining the group again for %s", ", ".join(map(str, sorted(missing))))
-            self._sources = {}  # until the group has answered: nothing is drained before
+            self._sources.forget()  # until the group has answered: nothing is drained before
             self._subscribe()
         self._confirmed = True
 
@@ -267,44 +250,24 @@ class Follower:
         first = self._consumer.poll(_POLL)
         if first is None:
             return False
-        arrived: dict[Place, list[Received]] = {}
-        for message in [first, *self._consumer.consume(_AT_ONCE, 0)]:
-            place = (message.topic(), message.partition())
-            if not self._is_news(message) or place not in self._sources:
-                continue
-            records = arrived.setdefault(place, [])
-            self._reached[place] = message.offset()
-            if message.error() is None:
-                records.append(received_of(message))
-                self._reached[place] += 1
-        for place, records in arrived.items():
-            self._unproved.append(_Arrived(place[0], self._sources[place], records, self._reached[place]))
+        messages = [first, *self._consumer.consume(_AT_ONCE, 0)]
+        self._arrivals.add([message for message in messages if self._is_news(message)])
         return True
 
     def _prove(self, seconds: float = 0.0) -> None:
-        """Hand what has arrived to the keeper, once its topic is proved; at most every `seconds`.
-
-        A topic that is deleted and created again has the same name and offsets. What was read belongs to the
-        former topic only if that still exists; otherwise the new one is read from its beginning.
-        """
-        if not self._unproved or time.monotonic() - self._proved < seconds:
+        """Hand what has arrived to the keeper, once topic and log are proved; at most every `seconds`."""
+        if not self._arrivals.due(seconds):
             return
-        topics = {arrived.topic for arrived in self._unproved}
         try:
-            now = topic_ids(self._admin(), topics, _ASK_SECONDS)
+            found = self._arrivals.prove()
         except BrokerError as error:
             self._lasting.warn("the topics are not known, asking again", error)
-            self._asking = None
+            self._sources.ask_anew()
             return
-        self._proved, unproved = time.monotonic(), self._unproved
-        self._unproved = []
-        changed = {topic for topic in topics if topic in now and now[topic] != self._ids[topic]}
-        for arrived in unproved:
-            if arrived.topic not in changed:
-                self._keeper.append(arrived.source, arrived.records, arrived.next_offset)
-                self.followed.read += len(arrived.records)
-        if changed:
-            self._begin_again(changed)
+        self.followed.read += found.read
+        self._seek(found.cut)
+        if found.made_again:
+            self._begin_again(found.made_again)
 
     def _begin_again(self, topics: set[str]) -> None:
         """Read topics that were made again from their beginning."""
@@ -313,22 +276,18 @@ class Follower:
             self.followed.made_again.append(topic)
         while not self._flush() and not self._stop.is_set():
             pass  # what was gathered of the topic before is not dropped
-        places = [place for place in self._sources if place[0] in topics]
-        self._sources |= self._named(places)
-        for place, start in self._starts({place: self._sources[place] for place in places}).items():
-            self._reached.pop(place, None)
-            self._consumer.seek(TopicPartition(*place, start))
+        self._seek(self._sources.begin_again(topics))
 
-    def _admin(self) -> AdminClient:
-        if self._asking is None:
-            self._asking = self._new_admin()
-        return self._asking
+    def _seek(self, starts: dict[Partition, int]) -> None:
+        """Read on there."""
+        for partition, start in starts.items():
+            self._arrivals.reached.pop(partition, None)
+            self._consumer.seek(TopicPartition(*partition, start))
 
-    def _new_admin(self) -> AdminClient:
-        return admin_client(self._bootstrap, **self._kafka)
-
-    def _asks(self) -> dict[str, Any]:
-        return client_settings(self._bootstrap, **self._kafka)
+    def _forget(self) -> None:
+        """No partition is ours; what was read and not kept is read again."""
+        self._sources.forget()
+        self._arrivals.forget()
 
     def _flush(self) -> bool:
         """Give the records to the keeper. If another follower has gone on with a partition, begin again at
@@ -339,7 +298,7 @@ class Follower:
         """
         self._prove()
         try:
-            with told_while_slow(log, _SLOW):
+            with told_while_slow(log, SLOW):
                 stand = self._keeper.flush()
         except Unreachable as error:  # what was gathered stays, and is tried again
             self._lasting.warn("nothing can be kept now, waiting", error)
@@ -350,14 +309,14 @@ class Follower:
         self._go_on_reading()
         if stand is None:
             log.warning("another follower has gone on with one of our partitions; looking where to go on")
-            for place, start in self._starts(self._sources).items():
-                self._consumer.seek(TopicPartition(*place, start))
-                self._reached.pop(place, None)
-            self._unproved = []
+            self._arrivals.forget()
+            self._seek(self._sources.starts(self._sources.names))
             return True
-        places = {source: place for place, source in self._sources.items()}
+        ours = {source: partition for partition, source in self._sources.names.items()}
         offsets = [
-            TopicPartition(*places[source], offset) for source, offset in stand.items() if source in places
+            TopicPartition(*ours[source], stand_at(position).offset)
+            for source, position in stand.items()
+            if source in ours
         ]
         if offsets:
             self._consumer.commit(offsets=offsets, asynchronous=True)
@@ -372,10 +331,9 @@ class Follower:
 
     def _take(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         """Partitions that are ours now: go on where the keeper stands."""
-        self._sources = self._named([(p.topic, p.partition) for p in partitions])
-        self._reached = {}
-        starts = self._starts(self._sources)
-        at = [TopicPartition(*place, start) for place, start in starts.items()]
+        self._forget()
+        starts = self._sources.take([Partition(p.topic, p.partition) for p in partitions])
+        at = [TopicPartition(*partition, start) for partition, start in starts.items()]
         consumer.assign(at)
         # What a former session kept last it may not have told the group: else a quiet partition looks late.
         if kept := [place for place in at if place.offset >= 0]:
@@ -390,82 +348,39 @@ class Follower:
             return
         self._prove()
         try:
-            with told_while_slow(log, _SLOW):
+            with told_while_slow(log, SLOW):
                 self._keeper.flush()
         except Unreachable as error:  # then it is read once more, by whoever has the partitions
             log.warning("what was read last cannot be kept now: %s", error)
-        self._unproved = []
         consumer.unassign()
-        self._sources, self._reached = {}, {}
+        self._forget()
 
-    def _named(self, places: Sequence[Place]) -> dict[Place, str]:
-        """A name for each partition; a new broker or a topic that is created again gives another name."""
-        topics = sorted({topic for topic, _ in places})
-        if not topics:
-            return {}
-        admin = self._admin()
+    def _reach(self, partition: Partition) -> tuple[int, int]:
+        """Offsets of a partition's first record, and after its last. Raises NotNow, KafkaException."""
         try:
-            # Not describe_cluster: librdkafka (2.16) aborts the process when a broker that has just begun
-            # answers it, and knows of no brokers yet.
-            if not (here := admin.list_topics(timeout=_ASK_SECONDS).cluster_id):
-                raise _NotNow("the broker does not say what its cluster is called yet")
-            self._ids |= topic_ids(admin, topics, _ASK_SECONDS)
-        except KafkaException as error:
-            words = f"cannot tell the topics apart: {sentence(error.args[0])}"
-            passes = fault_of(error.args[0], "admin") is Fault.ENVIRONMENT
-            raise (_NotNow if passes else BrokerError)(words) from None
-        except BrokerError as error:
-            raise _NotNow(str(error)) from None
-        return {
-            (topic, number): f"{here}/{self._ids[topic]}/{self._group}/{topic}/{number}"
-            for topic, number in places
-            if topic in self._ids
-        }
-
-    def _starts(self, sources: dict[Place, str]) -> dict[Place, int]:
-        """Where to go on: the keeper's mark, the beginning for what is new."""
-        with told_while_slow(log, _SLOW):
-            marks = self._keeper.marks(sources.values())
-        starts = {}
-        for place, source in sources.items():
-            starts[place] = marks.get(source, OFFSET_BEGINNING)
-            if source in marks:
-                low, high = self._reach(place)
-                if low > marks[source]:
-                    words = f"offsets {marks[source]} to {low - 1} were deleted before they were kept"
-                    self._lost(place, words)
-                if high < marks[source]:
-                    self._lost(place, f"the archive stands at offset {marks[source]}, beyond the end, {high}")
-        return starts
-
-    def _reach(self, place: Place) -> tuple[int, int]:
-        """Offsets of a partition's first record, and after its last. Raises _NotNow, KafkaException."""
-        try:
-            low, high = self._consumer.get_watermark_offsets(TopicPartition(*place), _ASK_SECONDS)
+            low, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), ASK_SECONDS)
         except KafkaException as error:
             if error.args[0].code() in _NOT_THERE:  # deleted, or a broker that has just begun
-                raise _NotNow(f"{Partition(*place)}: {sentence(error.args[0])}") from None
+                raise NotNow(f"{partition}: {sentence(error.args[0])}") from None
             raise
         return low, high
 
-    def _lost(self, place: Place, words: str) -> None:
-        log.error("%s/%d: %s", *place, words)
-        self.followed.lost[str(Partition(*place))] = words
-
-    def _ends(self) -> dict[Place, int]:
+    def _ends(self) -> dict[Partition, int]:
         """How far each partition can be read now, of all topics that match."""
         topics = topic_names(self._bootstrap, self._pattern, **self._kafka)
         if not topics:
             raise ZadsError(f"no topic at {self._bootstrap} matches {self._pattern}")
-        known = admin_client(self._bootstrap, **self._kafka).list_topics(timeout=_ASK_SECONDS).topics
+        known = admin_client(self._bootstrap, **self._kafka).list_topics(timeout=ASK_SECONDS).topics
         places = [(topic, number) for topic in topics for number in known[topic].partitions]
-        return committed_ends(self._bootstrap, places, **self._kafka)
+        ends = committed_ends(self._bootstrap, places, **self._kafka)
+        return {Partition(*place): end for place, end in ends.items()}
 
-    def _drained(self, ends: dict[Place, int] | None) -> bool:
+    def _drained(self, ends: dict[Partition, int] | None) -> bool:
         """Whether every partition that is ours has been read to where it ended."""
-        if ends is None or not self._sources or not self._confirmed or self._unproved:
+        if ends is None or not self._sources.names or not self._confirmed or self._arrivals.waiting:
             return False
-        return all(self._reached.get(place, -1) >= ends.get(place, 0) for place in self._sources)
+        reached = self._arrivals.reached
+        return all(reached.get(ours, -1) >= ends.get(ours, 0) for ours in self._sources.names)
 
     def _is_news(self, message: Message) -> bool:
         error = message.error()
@@ -478,8 +393,10 @@ class Follower:
         if is_not_let_in(error):
             self._lasting.warn("we are not let in, trying again with what our profile has", sentence(error))
             show_anew(self._consumer)
-            self._asking = None
+            self._sources.ask_anew()
             return False
+        if error.code() in _ELSEWHERE:
+            raise _Elsewhere(f"{message.topic()}/{message.partition()}: {sentence(error)}")
         waiting = error.code() in _NOT_THERE
         if waiting or passes_by_itself(error):  # a pattern that matches nothing yet: usual in the evening
             log.log(logging.DEBUG if waiting else logging.WARNING, "following: %s", sentence(error))
