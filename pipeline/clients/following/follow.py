@@ -241,7 +241,7 @@ class Follower:
             return
         if missing:
             log.info("joining the group again for %s", ", ".join(map(str, sorted(missing))))
-            self._sources.forget()  # until the group has answered: nothing is drained before
+            self._forget()  # until the group has answered: nothing is drained before
             self._subscribe()
         self._confirmed = True
 
