@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -37,6 +37,7 @@ from pipeline.live.membership import Membership
 from pipeline.worker import process as on_worker
 from pipeline.worker.holding.lane import Lane, Moved
 from pipeline.worker.holding.slot import Part, Slot, slot_name
+from pipeline.worker.step import Step, ended_by, lanes
 from pipeline.worker.work import Report, Work
 from tests.pipeline.packets import packet
 from tests.pipeline.topics import new_topic, values, write
@@ -317,3 +318,44 @@ def test_what_is_left_open_is_ours_of_before_and_of_replicas_that_do_not_run() -
     ]
     wanted = {("0", 3), ("0", 4), ("2", 2)}
     assert left_open(mine, known, ["0", "1"]) == {slot_name("g", *one) for one in wanted}
+
+
+@pytest.mark.parametrize(
+    ("code", "kept"), [(KafkaError._TIMED_OUT, False), (KafkaError.MSG_SIZE_TOO_LARGE, True)]
+)
+def test_a_slot_whose_records_were_not_taken_in_time_is_left_to_be_fenced(
+    ground: Ground, code: int, kept: bool
+) -> None:
+    """Its password may have been rotated: of a slot made anew the broker sees the present one."""
+    place, slot = ground.places[0], ground.slot(0)
+
+    def fails(paced: Paced) -> TopicPartition:
+        ground.part(place, b"of an aborted transaction")(paced)
+        raise KafkaException(KafkaError(code))
+
+    with member(ground.servers, ground.group) as one:
+        with pytest.raises(KafkaException):
+            slot.commit([fails], one.metadata)
+        assert slot.open is kept
+        if kept:
+            slot.commit([ground.part(place, b"of the next")], one.metadata)
+    assert ground.delivered == ([b"of the next"] if kept else [])
+
+
+@pytest.mark.parametrize(
+    "error", [KafkaException(KafkaError(KafkaError._TIMED_OUT)), ValueError("not Kafka's")]
+)
+def test_a_reader_that_was_not_let_in_is_made_anew(ground: Ground, error: Exception) -> None:
+    """By the next bundle, with what our profile has then; the partitions that stand go on in the old way."""
+    work = ground.work(ground.places[0])
+    before = lanes.for_work(work)
+    reader = lanes._reader(work)
+    failed = Step(ground.work(ground.places[1]))
+    failed.stage = "read"
+    ended_by(failed, error)
+    work = replace(work, ask=False)
+    lanes.begin_bundle([work])
+    assert (lanes._reader(work) is reader) == isinstance(error, ValueError)
+    assert lanes.for_work(work) is before
+    assert [len(found) for found in lanes.read([work]).values()] == [5]
+    lanes.drop(work)
