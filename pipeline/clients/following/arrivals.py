@@ -21,13 +21,14 @@ from pipeline.clients.following.sources import Sources
 
 
 class _Arrived(NamedTuple):
-    """Records of one partition. first: where they begin. stand: where the partition goes on after them."""
+    """Records of one partition, or none where it ended. first, next: offsets where they begin, and where the
+    partition goes on."""
 
     partition: Partition
     source: str
     records: list[Received]
     first: int
-    stand: Stand
+    next: int
 
 
 class Proved(NamedTuple):
@@ -85,9 +86,8 @@ class Arrivals:
         for partition, records in arrived.items():
             reached = self.reached[partition]
             first = before.get(partition, records[0].offset if records else reached)
-            stand = Stand(reached, records[-1].epoch if records else self._sources.epochs[partition])
-            arrival = _Arrived(partition, self._sources.names[partition], records, first, stand)
-            self._unproved.append(arrival)
+            name = self._sources.names[partition]
+            self._unproved.append(_Arrived(partition, name, records, first, reached))
 
     def prove(self) -> Proved:
         """Hand to the keeper what is proved. A partition of which that cannot be told waits alone.
@@ -107,11 +107,17 @@ class Arrivals:
             if one.partition in cut:
                 cut[one.partition] = min(cut[one.partition], one.first)  # no record between is left out
             elif one.partition not in found and one.partition.topic not in made_again:
-                self._keeper.append(one.source, one.records, one.stand.position)
-                self._sources.epochs[one.partition] = one.stand.epoch
+                self._keep(one)
                 read += len(one.records)
         self._sources.epochs |= dict.fromkeys(cut, -1)
         return Proved(read, made_again, cut)
+
+    def _keep(self, one: _Arrived) -> None:
+        epochs = self._sources.epochs
+        if one.records:
+            epochs[one.partition] = one.records[-1].epoch
+        position = Stand(one.next, epochs[one.partition]).position
+        self._keeper.append(one.source, one.records, position)
 
     def _doubtful(self, made_again: set[str]) -> dict[Partition, Wanted]:
         """Partitions of which a record arrived that another leader wrote than the record before it."""
