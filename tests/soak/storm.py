@@ -175,7 +175,7 @@ class Storm:
         while not (ended := [run for run in (old, self.run) if run.process.poll() is not None]):
             assert time.monotonic() < deadline, "two coordinators of one name"
             time.sleep(0.2)
-        assert ended[0].wait() == 1, ended[0].text()[-3000:]
+        assert (code := ended[0].wait()) == 1, f"exit code {code}: {ended[0].text()[-3000:]}"
         self.run = old if ended[0] is self.run else self.run
 
     def another_replica(self) -> None:
