@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import codecs
 import errno
+import faulthandler
 import importlib
 import io
 import os
@@ -104,6 +105,8 @@ def _configured_folder() -> str:
 def main() -> None:
     """Run the command line; errors of our own are one sentence and exit code 1."""
     _print_anywhere()
+    with suppress(OSError):  # no file to write to
+        faulthandler.enable()  # what a C library ends says where it was: librdkafka has aborted a coordinator
     try:
         application()()
     except Exception as error:
