@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 import uuid
+from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import (
@@ -90,7 +91,7 @@ def records(bootstrap: str, topic: str, **kafka: str) -> list[Message]:
     settings = {"bootstrap.servers": bootstrap, "group.id": "oracle", "enable.partition.eof": True, **kafka}
     consumer = Consumer(settings)
     try:
-        known = consumer.list_topics(timeout=60).topics
+        known = _topics_known_to(consumer)
         if topic not in known:
             return []
         left = set(known[topic].partitions)
@@ -107,6 +108,13 @@ def records(bootstrap: str, topic: str, **kafka: str) -> list[Message]:
         return sorted(found, key=lambda message: (message.partition(), message.offset()))
     finally:
         consumer.close()
+
+
+def _topics_known_to(consumer: Consumer) -> dict[str, Any]:
+    """Asked twice: a connection that breaks fails what was asked over it."""
+    with suppress(KafkaException):
+        return consumer.list_topics(timeout=60).topics
+    return consumer.list_topics(timeout=60).topics
 
 
 def values(bootstrap: str, topic: str) -> list[bytes]:

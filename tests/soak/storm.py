@@ -11,9 +11,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 from confluent_kafka import KafkaException, Producer, TopicPartition
@@ -127,6 +129,17 @@ class Storm:
         said = "\n".join(self.broker.logs())
         raise AssertionError(f"nobody knows {topic}; the broker runs: {self.broker.is_running()}\n{said}")
 
+    def _asked(self, call: Callable[[AdminClient], dict[Any, Future]]) -> None:
+        """What may be asked twice of a broker that has just come back: each time by another client."""
+        for left in (2, 1, 0):
+            try:
+                for future in call(AdminClient({"bootstrap.servers": self.servers})).values():
+                    future.result()
+                return
+            except KafkaException:
+                if not left:
+                    raise
+
     # -- faults -------------------------------------------------------------------------------------
 
     def kill_a_worker(self) -> None:
@@ -213,7 +226,7 @@ class Storm:
 
     def enlarge_a_topic(self) -> None:
         topic = self.rng.choice(self.topics)
-        self.admin.create_partitions([NewPartitions(topic, self._partitions(topic) + 1)])[topic].result()
+        self._asked(lambda by: by.create_partitions([NewPartitions(topic, self._partitions(topic) + 1)]))
 
     def make_a_topic_again(self) -> None:
         topic = self.rng.choice(self.topics)
@@ -233,8 +246,7 @@ class Storm:
         cuts = {p: offsets[len(offsets) // 2] for p, offsets in middle.items()}
         self.oracle.before += [one for one in there if one.place[2] < cuts[one.place[1]]]
         asked = [TopicPartition(topic, p, offset) for p, offset in cuts.items()]
-        for future in self.admin.delete_records(asked).values():
-            future.result()
+        self._asked(lambda by: by.delete_records(asked))
 
     def abort_a_foreign_transaction(self) -> None:
         Transactions(self.servers, self.rng.choice(self.topics)).write([b"aborted"] * 3, commit=False)
@@ -323,8 +335,7 @@ class Storm:
         if self.limited:
             self._limit(10_000_000)
         if self.forbidden:
-            for future in self.admin.delete_acls(self.forbidden).values():
-                future.result()
+            self._asked(lambda by: by.delete_acls(self.forbidden))
         for _ in range(2 if self.beside else 1):  # the second finds what the other replica was doing
             last = self.start("--until-drained")
             assert last.wait(SECONDS) in ENDED, last.text()[-4000:]
@@ -403,5 +414,17 @@ def storm(seed: int, folder: Path, faults: tuple[str, ...] | None = None) -> lis
                 problems = world.end()
         except BaseException as error:
             error.add_note(f"seed {seed}: {chosen}, of these done: {world.log}")
+            error.add_note(state_of(broker))
             raise
     return [f"seed {seed}, {', '.join(chosen)}: {words}" for words in problems]
+
+
+def state_of(broker: Broker) -> str:
+    """Whether it lives, whether a new client reaches it, how busy the machine is, and what it wrote last."""
+    try:
+        topics = AdminClient({"bootstrap.servers": broker.bootstrap_servers}).list_topics(timeout=20).topics
+        reached = f"tells {len(topics)} topics"
+    except KafkaException as error:
+        reached = str(error)
+    last = "\n".join(broker.logs(20))
+    return f"broker runs: {broker.is_running()}, {reached}; load {os.getloadavg()[0]:.0f}; its log:\n{last}"
