@@ -132,8 +132,9 @@ class Storm:
     def _asked(self, call: Callable[[AdminClient], dict[Any, Future]]) -> None:
         """What may be asked twice of a broker that has just come back: each time by another client."""
         for left in (2, 1, 0):
+            by = AdminClient({"bootstrap.servers": self.servers})  # it must outlive its futures
             try:
-                for future in call(AdminClient({"bootstrap.servers": self.servers})).values():
+                for future in call(by).values():
                     future.result()
                 return
             except KafkaException:
