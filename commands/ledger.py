@@ -85,11 +85,11 @@ def ledger(
         _compare(told, one)
     if check:
         told.problems += audit(settings, told, found)
-        archived = _archived(archive, told) if archive else {}
+        archived = _archived(archive, told)
     if as_json:
         print(to_json({"balances": not told.problems, **_plain(told), "archive": archived}, indent=2))
     else:
-        _show(told, archived)
+        _show(told, archived, check)
     if told.problems:
         raise typer.Exit(EXIT_UNWELL)
 
@@ -119,21 +119,27 @@ def _count(what: str) -> int:
     return count
 
 
-def _archived(archive: str, told: NightLedger) -> dict[str, dict[str, int]]:
+def _archived(named: str | None, told: NightLedger) -> dict[str, dict[str, int]]:
     """What the archive has of each source that a survey fills; notes what it lacks. Raises NoSuchArchive.
 
-    In quarantine nobody knows a night: there only sources that name theirs are counted.
+    In quarantine nobody knows a night: there only sources that name theirs are counted. The archive of this
+    machine, which nobody has named, may be another broker's: it is asked for what it has alone.
     """
     from archive.care.received import received
+    from archive.tables.store import surveys_in
     from pipeline.channels.ledger import night_of_topic
     from pipeline.clients.ledger import OF_CHANNELS
 
-    found = {}
+    found: dict[str, dict[str, int]] = {}
+    if named is None and not surveys_in(archive_at(None)):
+        return found
     for topic, page in told.sources.items():
         if topic.startswith(OF_CHANNELS):
             continue
         dated = bool(night_of_topic(topic))
-        kept, quarantined = received(archive_at(archive), topic, None if dated else told.night)
+        kept, quarantined = received(archive_at(named), topic, None if dated else told.night)
+        if named is None and not kept + quarantined:
+            continue
         found[topic] = {"kept": kept} | ({"quarantined": quarantined} if dated else {})
         has, wanted = sum(found[topic].values()), page.source.received if dated else page.source.judged
         if has != wanted:
@@ -160,7 +166,7 @@ def _dicts(channels: Mapping[str, ChannelCounts]) -> dict[str, dict[str, int]]:
     return {name: counts._asdict() for name, counts in channels.items()}
 
 
-def _show(told: NightLedger, archived: dict[str, dict[str, int]]) -> None:
+def _show(told: NightLedger, archived: dict[str, dict[str, int]], checked: bool) -> None:
     console = Console()
     console.print(f"night {told.night}, group {told.group}")
     sources = {topic: page.source._asdict() for topic, page in sorted(told.sources.items())}
@@ -173,7 +179,8 @@ def _show(told: NightLedger, archived: dict[str, dict[str, int]]) -> None:
     for problem in told.problems:
         console.print(f"[bold red]{problem}[/]", soft_wrap=True)
     if not told.problems:
-        console.print("[green]everything adds up[/]")
+        where = (", in the topics" if checked else "") + (" and in the archive" if archived else "")
+        console.print(f"[green]everything adds up{where}[/]")
 
 
 def _table(what: str, rows: dict[str, dict[str, int]]) -> Table:

@@ -68,7 +68,7 @@ def publish(
             people.print("stopped before the end: what was sent stays, a second run sends all of it again")
             raise typer.Exit(EXIT_STOPPED) from None
     _report(summary)
-    if summary.damaged:
+    if summary.damaged or (summary.refused and not summary.sent):
         raise typer.Exit(1)
 
 

@@ -64,6 +64,8 @@ def _show(found: Status) -> None:
     console.print(f"{found.dead_letters:,} dead letters, {found.gaps.total():,} open gaps")
     for problem in found.problems:
         console.print(f"[bold red]{problem}[/]", soft_wrap=True)
+    for note in found.notes:
+        console.print(f"[yellow]{note}[/]", soft_wrap=True)
     if not found.problems:
         console.print("[green]all is well[/]")
 

@@ -111,7 +111,10 @@ def _untiled(found: Iterable[Entry]) -> list[str]:
             if after.low > before.high:
                 words.append(f"{source}: offsets {before.high} to {after.low - 1} stand in no entry")
             if after.low < before.high:
-                words.append(f"{source}: offsets {after.low} to {before.high - 1} were delivered twice")
+                words.append(
+                    f"{source}: offsets {after.low} to {before.high - 1} stand in two entries: "
+                    "they were delivered twice, or the log was cut there and written again"
+                )
     return words
 
 

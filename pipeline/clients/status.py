@@ -70,12 +70,14 @@ class GroupStatus:
 
 @dataclass
 class Status:
-    """gaps: channel -> open gaps; dead_letters: how many there are; problems: a sentence for each."""
+    """gaps: channel -> open gaps; dead_letters: how many there are; problems: a sentence for each; notes:
+    what is not wrong now, and may not be meant."""
 
     groups: list[GroupStatus] = field(default_factory=list)
     gaps: Counter[str] = field(default_factory=Counter)
     dead_letters: int = 0
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def status(config: RunConfig, groups: Iterable[str], patience: float = 60.0) -> Status:
@@ -112,6 +114,16 @@ def status(config: RunConfig, groups: Iterable[str], patience: float = 60.0) -> 
         found.dead_letters = _records(admin, DEAD_LETTERS)
     except KafkaException as error:
         raise BrokerError(f"the broker at {bootstrap} does not say: {sentence(error.args[0])}") from None
+    found.notes = [
+        f"nobody runs for group {one.group}: what comes from now on waits"
+        for one in found.groups
+        if not one.members and not one.lag
+    ]
+    found.notes += [
+        f"group {group} has never kept anything here"
+        for group in asked[1:]
+        if group not in {one.group for one in found.groups}
+    ]
     found.problems = [problem for group in found.groups for problem in _problems(group, patience)]
     stopped = suspended_channels(config, asked)
     problems = [f"channel {name} is suspended: {why}" for name, why in stopped.items()]

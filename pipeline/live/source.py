@@ -134,6 +134,7 @@ class KafkaRanges(Source):
         self._nothing_came = 0  # in so many looks since something did
         self.made_again: dict[str, int] = {}  # topic -> records that were there and never read
         self.set_aside: dict[Partition, str] = {}  # partitions that cannot be read, and why
+        self._met: dict[str, str] = {}  # topic -> the id that it had when we saw it last
         self.lasting = NowAndThen(log, clock)
 
     async def _run(self) -> None:
@@ -259,6 +260,7 @@ class KafkaRanges(Source):
             return
         self._looked_at_ids = now
         self._ids = await asyncio.to_thread(self._membership.topic_ids, topics) if topics else {}
+        self._tell_made_again()
         for partition, progress in self.progress.items():
             topic_id = self._ids.get(partition.topic, "")
             if progress.topic_id and topic_id and progress.topic_id != topic_id:
@@ -267,9 +269,15 @@ class KafkaRanges(Source):
                 progress.topic_id = topic_id
         self._tell_set_aside()
 
+    def _tell_made_again(self) -> None:
+        """Also of a topic that was away for so long that its partitions were not ours meanwhile."""
+        for topic, topic_id in self._ids.items():
+            if self._met.setdefault(topic, topic_id) != topic_id:
+                self._met[topic] = topic_id
+                self.made_again.setdefault(topic, 0)
+                log.warning("topic %s was deleted and made again: reading from its beginning", topic)
+
     def _was_made_again(self, partition: Partition, progress: Progress) -> None:
-        if partition.topic not in self.made_again:
-            log.warning("topic %s was deleted and made again: reading from its beginning", partition.topic)
         unread = self.made_again.get(partition.topic, 0) + progress.waiting
         self.made_again[partition.topic] = unread
         if progress.waiting:
@@ -284,8 +292,10 @@ class KafkaRanges(Source):
             for partition in self.progress
             if partition.topic not in self._ids
         }
-        set_aside = {**self._membership.unreadable, **away}
+        set_aside, before = {**self._membership.unreadable, **away}, self.set_aside
         self.set_aside = {p: why for p, why in set_aside.items() if p in self.progress}
+        if again := [f"{p}" for p in before if p in self.progress and p not in self.set_aside]:
+            log.warning("read again: %s", ", ".join(again))
         for partition, why in self.set_aside.items():
             place = about(partition)
             self.lasting.warn(f"{partition} cannot be read, the others go on", why, place)

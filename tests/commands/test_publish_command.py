@@ -37,9 +37,14 @@ def test_it_tells_people_what_went_where_and_pipes_nothing(broker: Broker, tmp_p
     assert "zads dead-letters list" in result.stderr
 
 
-def test_a_damaged_tarball_is_no_success(broker: Broker, tmp_path: Path) -> None:
+def test_a_damaged_tarball_and_nothing_but_refused_packets_are_no_success(
+    broker: Broker, tmp_path: Path
+) -> None:
     (tmp_path / "night.tar.gz").write_bytes(b"no gzip at all")
     result = run(str(tmp_path), "--bootstrap", broker.bootstrap_servers, expect=1)
+    (tmp_path / "night.tar.gz").unlink()
+    (tmp_path / "bad.avro").write_bytes(b"no packet")
+    run(str(tmp_path), "--bootstrap", broker.bootstrap_servers, expect=1)
     assert "night.tar.gz is truncated or corrupt" in result.stderr.replace("\n", " ")
 
 

@@ -32,6 +32,8 @@ def test_a_night_from_well_to_unwell_and_back(own_broker: Broker, tmp_path: Path
     told = status(servers)
     assert told.exit_code == 0, told.stdout
     assert "all is well" in told.stdout
+    assert "nobody runs for group zads: what comes from now on waits" in told.stdout
+    assert "group zads-archive has never kept anything here" in told.stdout
     found = json.loads(status(servers, "--json").stdout)
     assert found["well"]
     assert {one["state"] for one in found["groups"][0]["partitions"]} == {"up to date"}

@@ -247,6 +247,35 @@ def test_a_partition_that_was_lost_and_came_back_is_asked_for_its_offset() -> No
     asyncio.run(act())
 
 
+def test_a_topic_that_comes_back_is_said_to_be_read_again_or_made_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its partitions may not be ours for a while; it may be another topic when they are again."""
+
+    async def act() -> None:
+        stage = Stage({PLACES[0]: 0})
+        await stage.pass_time(1.0)
+        known = stage.broker.topic_ids
+        stage.broker.topic_ids = lambda names: {}
+        await stage.pass_time(8.0)
+        assert stage.source.set_aside == {PLACES[0]: "the topic was deleted"}
+        stage.broker.topic_ids = known
+        await stage.pass_time(8.0)
+        assert not stage.source.set_aside
+        assert f"read again: {PLACES[0]}" in caplog.messages
+        stage.broker.poll, stage.broker.changed = set, True  # the group takes it away
+        await stage.pass_time(1.0)
+        stage.broker.poll, stage.broker.changed = lambda: {PLACES[0]}, True
+        stage.broker.topic_ids = lambda names: dict.fromkeys(names, "another")
+        await stage.pass_time(8.0)
+        assert stage.source.made_again == {TOPIC: 0}
+        words = f"topic {TOPIC} was deleted and made again: reading from its beginning"
+        assert caplog.messages.count(words) == 1
+
+    caplog.set_level("INFO")
+    asyncio.run(act())
+
+
 def test_what_waits_is_not_0_while_kafka_must_be_asked_where_the_group_stands() -> None:
     """A broker that is away must not look like a night that is done."""
 
