@@ -9,7 +9,6 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +18,7 @@ from archive.write.appender import Appender
 from archive.write.ingest import ingest
 from archive.write.quarantine import Quarantine
 from cluster.dask.local import local_cluster
+from pipeline.clients.following.keeper import Received
 from schemas.avro.framing import FolderSource, frame
 from schemas.errors import PacketError
 from schemas.packets.files import NoSuchPackets
@@ -254,13 +254,7 @@ def test_an_archive_deleted_and_made_anew_has_its_schemas(tmp_path: Path) -> Non
         shutil.rmtree(path)
     keep = Appender(str(path))
     assert keep.marks(["a"]) == {}
-    keep.append(
-        "a",
-        [
-            SimpleNamespace(raw=raw, topic="t", partition=0, offset=n, timestamp=None, key=None, headers=None)
-            for n, raw in enumerate(packets)
-        ],
-        20,
-    )
+    records = [Received(raw, "t", 0, n, None, None, ()) for n, raw in enumerate(packets)]
+    keep.append("a", records, 20)
     keep.flush()
     assert len(packets_in(path)) == len(packets)
