@@ -131,13 +131,14 @@ def _archived(named: str | None, told: NightLedger) -> dict[str, dict[str, int]]
     from pipeline.clients.ledger import OF_CHANNELS
 
     found: dict[str, dict[str, int]] = {}
-    if named is None and not surveys_in(archive_at(None)):
+    address = archive_at(named)
+    if named is None and not surveys_in(address):
         return found
     for topic, page in told.sources.items():
         if topic.startswith(OF_CHANNELS):
             continue
         dated = bool(night_of_topic(topic))
-        kept, quarantined = received(archive_at(named), topic, None if dated else told.night)
+        kept, quarantined = received(address, topic, None if dated else told.night)
         if named is None and not kept + quarantined:
             continue
         found[topic] = {"kept": kept} | ({"quarantined": quarantined} if dated else {})

@@ -114,16 +114,7 @@ def status(config: RunConfig, groups: Iterable[str], patience: float = 60.0) -> 
         found.dead_letters = _records(admin, DEAD_LETTERS)
     except KafkaException as error:
         raise BrokerError(f"the broker at {bootstrap} does not say: {sentence(error.args[0])}") from None
-    found.notes = [
-        f"nobody runs for group {one.group}: what comes from now on waits"
-        for one in found.groups
-        if not one.members and not one.lag
-    ]
-    found.notes += [
-        f"group {group} has never kept anything here"
-        for group in asked[1:]
-        if group not in {one.group for one in found.groups}
-    ]
+    found.notes = _notes(asked, found.groups)
     found.problems = [problem for group in found.groups for problem in _problems(group, patience)]
     stopped = suspended_channels(config, asked)
     problems = [f"channel {name} is suspended: {why}" for name, why in stopped.items()]
@@ -239,6 +230,13 @@ def _records(admin: AdminClient, topic: str) -> int:
     beginnings = offsets(admin, places, OffsetSpec.earliest())
     ends = offsets(admin, places, OffsetSpec.latest())
     return sum(ends[place] - beginnings[place] for place in places)
+
+
+def _notes(asked: Iterable[str], groups: Collection[GroupStatus]) -> list[str]:
+    idle = [one.group for one in groups if not one.members and not one.lag]
+    told = {one.group for one in groups}
+    never = [f"group {group} has never kept anything here" for group in asked if group not in told]
+    return [f"nobody runs for group {group}: what comes from now on waits" for group in idle] + never
 
 
 def _problems(group: GroupStatus, patience: float) -> list[str]:

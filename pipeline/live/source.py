@@ -278,8 +278,7 @@ class KafkaRanges(Source):
                 log.warning("topic %s was deleted and made again: reading from its beginning", topic)
 
     def _was_made_again(self, partition: Partition, progress: Progress) -> None:
-        unread = self.made_again.get(partition.topic, 0) + progress.waiting
-        self.made_again[partition.topic] = unread
+        self.made_again[partition.topic] += progress.waiting
         if progress.waiting:
             words = "%s: %d records were deleted before they were read"
             log.error(words, partition, progress.waiting, extra=about(partition, offset=progress.next))
