@@ -41,7 +41,7 @@ def listing(config: Config = None, bootstrap: Bootstrap = None, as_json: Json = 
     Example: `zads channel list`
     """
     from commands.channel.ask import asked
-    from pipeline.clients.status import suspended_channels
+    from pipeline.clients.status.runs import suspended_channels
 
     settings = settings_of(config, bootstrap_servers=bootstrap)
     if asked(settings, "list"):

@@ -148,7 +148,7 @@ class Service:
 
     def _looked(self, who: User, request: Request, registry: Registry) -> Answer | None:
         """The answer to who only looks."""
-        from pipeline.clients.status import suspended_channels
+        from pipeline.clients.status.runs import suspended_channels
         from pipeline.worker.backfill import gaps_of
 
         done = partial(Answer, id=request.id, done=True)

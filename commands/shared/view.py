@@ -96,6 +96,7 @@ def _figures(statistics: Statistics) -> dict[str, Any]:
         "set_aside": dict(statistics.set_aside),
         "lost": dict(statistics.lost),
         "made_again": dict(statistics.made_again),
+        "deleted": dict(statistics.deleted),
     }
 
 
@@ -180,6 +181,8 @@ def summarise(statistics: Statistics, channels: ChannelSet, console: Console) ->
     for topic, unread in sorted(statistics.made_again.items()):
         records = f": {unread:,} records of the one before were deleted unread" if unread else ""
         console.print(f"[yellow]topic {topic}[/] was made again and read from its beginning{records}")
+    for topic, unread in sorted(statistics.deleted.items()):
+        console.print(f"[bold red]topic {topic}[/] was deleted, and up to {unread:,} records of it unread")
     for partition, why in sorted(statistics.lost.items()):
         console.print(f"[bold red]{partition}[/]: {why}", soft_wrap=True)
     for partition, why in sorted(statistics.set_aside.items()):

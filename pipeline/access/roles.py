@@ -17,6 +17,7 @@ from pipeline.channels.gaps import APPLIED_TOPIC, EXPOSURES_TOPIC, GAPS_TOPIC, O
 from pipeline.channels.groups import GROUPS_TOPIC
 from pipeline.channels.ledger import LEDGER_TOPIC
 from pipeline.channels.registry import CHANNELS_TOPIC
+from pipeline.channels.state import STATE_TOPIC
 from schemas.surveys import strangers
 from schemas.surveys.registry import SURVEYS, survey_of_topic
 
@@ -99,7 +100,7 @@ def _of_pipeline(who: str) -> Iterator[Right]:
             yield Right(who, "TOPIC", beginning, operation, prefixed=True)
     for topic in (
         *(DEAD_LETTERS, GAPS_TOPIC, APPLIED_TOPIC, LEDGER_TOPIC, GROUPS_TOPIC),
-        *(ONCE_TOPIC, EXPOSURES_TOPIC, RANKED_TOPIC),
+        *(ONCE_TOPIC, EXPOSURES_TOPIC, RANKED_TOPIC, STATE_TOPIC),
     ):
         yield Right(who, "TOPIC", topic, "READ")
         yield Right(who, "TOPIC", topic, "WRITE")

@@ -41,6 +41,7 @@ from pipeline.channels.gaps import (
 from pipeline.channels.groups import GROUPS_SETTINGS, GROUPS_TOPIC
 from pipeline.channels.ledger import LEDGER_SETTINGS, LEDGER_TOPIC
 from pipeline.channels.registry import CHANNELS_TOPIC, Registry, ensure_registry, read_registry
+from pipeline.channels.state import STATE_SETTINGS, STATE_TOPIC
 from schemas.errors import ZadsError, near_names
 
 log = logging.getLogger(__name__)
@@ -284,6 +285,7 @@ def lay_out(bootstrap: str, **kafka: Any) -> None:
         (APPLIED_TOPIC, APPLIED_SETTINGS),
         (LEDGER_TOPIC, LEDGER_SETTINGS),
         (GROUPS_TOPIC, GROUPS_SETTINGS),
+        (STATE_TOPIC, STATE_SETTINGS),
         (ONCE_TOPIC, ONCE_SETTINGS),
         (EXPOSURES_TOPIC, EXPOSURES_SETTINGS),
         (RANKED_TOPIC, RANKED_SETTINGS),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from confluent_kafka import KafkaException, Producer
@@ -34,7 +34,6 @@ class Delivering:
     topics: the pattern of the topics that it reads. whole: patterns of the topics whose exposures it judges
     whole; none where it has no channel that does. slots: the numbers of the transactional producers of its
     workers that may have something open, now or soon. numbered: the first number that none has had.
-    suspended: channels that do not run now, and why.
     """
 
     group: str
@@ -44,7 +43,6 @@ class Delivering:
     whole: tuple[str, ...] = ()
     slots: tuple[int, ...] = ()
     numbered: int = 0
-    suspended: tuple[tuple[str, str], ...] = ()
 
 
 def groups(bootstrap: str, **kafka: Any) -> list[Delivering]:
@@ -60,9 +58,10 @@ def groups(bootstrap: str, **kafka: Any) -> list[Delivering]:
 
 
 def _delivering(told: dict[str, Any]) -> Delivering:
+    """What stands in a record; what another version of zads has added to it is left out."""
+    known = {one.name: told[one.name] for one in fields(Delivering) if one.name in told}
     lists = {name: tuple(told.get(name, ())) for name in ("channels", "whole", "slots")}
-    lists["suspended"] = tuple((name, why) for name, why in told.get("suspended", ()))
-    return Delivering(**{**told, **lists})
+    return Delivering(**{**known, **lists})
 
 
 def judged_whole(group: str, bootstrap: str, topics: Iterable[str], **kafka: Any) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from confluent_kafka import KafkaException
@@ -90,19 +90,10 @@ class Place:
         now = delivering(self._config, channels)
         with self._lock:
             self._mine = replace(self._mine, channels=now.channels, whole=now.whole)
-            self._try_to_write("the channels")
-
-    def suspend(self, channels: Mapping[str, str]) -> None:
-        """Announce which channels do not run now, and why, for who asks from elsewhere (`zads status`).
-
-        channels: by name. A broker that is away hears of it with the next change.
-        """
-        with self._lock:
-            told = tuple(sorted(channels.items()))
-            if told == self._mine.suspended:
-                return
-            self._mine = replace(self._mine, suspended=told)
-            self._try_to_write("which channels are suspended")
+            try:
+                self._write()
+            except BrokerError as error:
+                log.warning("the channels could not be announced: %s", error)
 
     def take(self) -> int:
         """A number that no slot of this replica has had; it is announced. Raises BrokerError."""
@@ -129,12 +120,6 @@ class Place:
             self._mine = before
             raise
         self._free += more
-
-    def _try_to_write(self, what: str) -> None:
-        try:
-            self._write()
-        except BrokerError as error:
-            log.warning("%s could not be announced: %s", what, error)
 
     def _write(self, more: Iterable[int] = ()) -> None:
         self._mine = replace(self._mine, slots=tuple(sorted({*self._used, *self._free, *more})))

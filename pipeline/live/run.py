@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -35,6 +36,7 @@ from pipeline.channels.gaps import (
     ONCE_TOPIC,
 )
 from pipeline.channels.ledger import LEDGER_SETTINGS, LEDGER_TOPIC
+from pipeline.channels.state import FAILED
 from pipeline.live.beside import Place
 from pipeline.live.exposures.reader import Task, Told
 from pipeline.live.exposures.supervised import Exposures
@@ -42,11 +44,14 @@ from pipeline.live.fleet.fleet import Fleet
 from pipeline.live.fleet.slots import Slots
 from pipeline.live.graph import connect
 from pipeline.live.in_force import InForce
-from pipeline.live.membership import Membership
+from pipeline.live.membership import Membership, ReplacedError
 from pipeline.live.recovery import Recovery
 from pipeline.live.source import KafkaRanges
+from pipeline.live.told.last_said import LastSaid
 from pipeline.live.told.reported import tell
+from pipeline.live.told.state import StateOf
 from pipeline.live.told.statistics import Statistics
+from pipeline.live.told.telling import Telling
 from pipeline.worker.process import prepare, process
 from pipeline.worker.work import Report, Work
 from schemas.errors import ZadsError
@@ -152,6 +157,8 @@ class LiveRun:
         self._all = channels
         self._in_force = InForce(channels.of_scope("alert"), self._recovery)
         self.statistics = Statistics(channels=channels)
+        self._said = LastSaid()
+        self._state, self._telling = StateOf(config, self.statistics, self._said), Telling(config)
         task = _exposure_task(config, self._kafka)
         self._exposures = Exposures(
             task, channels.of_scope("exposure"), self._settle_exposures, self._suspend_one
@@ -176,8 +183,17 @@ class LiveRun:
         ZadsError
             When the run cannot go on.
         """
+        with self._said:
+            return await self._go(scheduler, feed, on_progress)
+
+    async def _go(
+        self, scheduler: str, feed: Feed | None, on_progress: Callable[[Statistics], None]
+    ) -> Statistics:
         await asyncio.to_thread(patiently, self._prepare_topics)
         config, inputs = self._config, self._in_force.channels.inputs
+        words = "replica %s of group %s: %d channels over the topics %s of %s"
+        many = len(self._all.channels)
+        log.info(words, config.replica, config.group, many, config.topics, config.bootstrap_servers)
         client = client_settings(config.bootstrap_servers, **config.client)
         self._membership = Membership(client, config.group, config.replica, config.topics, inputs)
         try:
@@ -231,19 +247,29 @@ class LiveRun:
         reporting = asyncio.create_task(self._report(fleet, on_progress))
         flowing = asyncio.create_task(self._until_stopped())
         replicas = asyncio.create_task(self._watch_group())
+        telling = asyncio.create_task(self._telling.go_on(partial(self._state.now, self._source)))
         beside = [asyncio.create_task(self._feed(feed))] if feed else []
         beside += [asyncio.create_task(self._follow(self._changes, fleet))] if self._changes else []
         try:
-            running = {flowing, watching, replicas, on_workers.failed, *beside}
+            running = {flowing, watching, replicas, telling, on_workers.failed, *beside}
             await _first_failure(running, until=flowing)
         finally:
             self._source.stop()
             if handed_back := await on_workers.finish(_FINISH_SECONDS):
                 log.warning("%d batches handed back unfinished: the next run does them", handed_back)
             await fleet.fence_the_rest()
-            for task in (reporting, watching, flowing, replicas, on_workers.failed, *beside):
+            for task in (reporting, watching, flowing, replicas, telling, on_workers.failed, *beside):
                 task.cancel()
             self._observe(fleet, on_progress)
+            await self._tell_the_end(sys.exception())
+
+    async def _tell_the_end(self, error: BaseException | None) -> None:
+        if isinstance(error, ReplacedError):
+            return  # what stands there is another's now
+        ended = "it was stopped" if self.statistics.stopped else "all was done"
+        if error is not None:
+            ended = f"{FAILED}{error or type(error).__name__}"
+        await asyncio.to_thread(self._telling.end, self._state.now(self._source, ended))
 
     async def _feed(self, feed: Feed) -> None:
         """Run `feed`, then let the stream end where the topics end at that time.
@@ -292,14 +318,13 @@ class LiveRun:
             self._tell_suspended()
 
     async def _watch_group(self) -> None:
-        """After each rebalance, end what replicas that have gone have left open; tell who is suspended."""
+        """After each rebalance, end what replicas that have gone have left open."""
         known: object = None
         while True:
             now = self._membership.metadata
             if known and now != known:
                 await asyncio.to_thread(self._place.fence_departed)
             known = now
-            await asyncio.to_thread(self._place.suspend, self._recovery.suspended.copy())
             await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _until_stopped(self) -> None:
@@ -434,6 +459,7 @@ class LiveRun:
         self.statistics.unknown = sum(progress.is_unknown for progress in places)
         self.statistics.set_aside = {str(p): why for p, why in self._source.set_aside.items()}
         self.statistics.made_again = dict(self._source.made_again)
+        self.statistics.deleted = dict(self._source.deleted)
         on_progress(self.statistics)
 
 

@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import logging
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -134,7 +135,13 @@ class KafkaRanges(Source):
         self._nothing_came = 0  # in so many looks since something did
         self.made_again: dict[str, int] = {}  # topic -> records that were there and never read
         self.set_aside: dict[Partition, str] = {}  # partitions that cannot be read, and why
+        self.deleted: dict[str, int] = {}  # topic that is no more -> records that were there and never read
+        self._left: dict[Partition, Progress] = {}  # no longer ours: another's now, or deleted
+        self._asked_for: set[str] = set()  # the topics whose ids were asked for last
+        self._absent: set[str] = set()  # of these and not ours, what was not there
+        self._gone: set[str] = set()  # of these, what was not there the time before either
         self._met: dict[str, str] = {}  # topic -> the id that it had when we saw it last
+        self._away_since: float | None = None  # that the broker does not answer
         self.lasting = NowAndThen(log, clock)
 
     async def _run(self) -> None:
@@ -167,10 +174,14 @@ class KafkaRanges(Source):
             await self._see_how_far_it_goes()
             drained = await self._drained()
         except (KafkaException, BrokerError) as error:  # a broker that restarts is back within seconds
+            self._away_since = self._away_since or self._clock()
             self.lasting.warn("the broker does not say how far its topics reach, asking again", error)
             self._membership.reconnect()
             await asyncio.sleep(_BROKER_AWAY_SECONDS)
             return
+        if self._away_since is not None:
+            log.warning("the broker answers again, after %.0f s", self._clock() - self._away_since)
+            self._away_since = None
         try:
             await self._send_what_is_ready()
         finally:
@@ -234,6 +245,8 @@ class KafkaRanges(Source):
             return
         self._membership.changed = False
         log.info("partitions assigned: %d", len(assigned))
+        ours_before = self._left | self.progress
+        self._left = {p: one for p, one in ours_before.items() if p not in assigned}
         self.progress = {
             partition: self.progress.get(partition, Progress()) for partition in sorted(assigned)
         }
@@ -254,13 +267,15 @@ class KafkaRanges(Source):
     async def _see_which_topics_these_are(self) -> None:
         """Once a second, less often while nothing comes: a topic that was made again is read from its
         beginning."""
-        topics, now = self._topics, self._clock()
+        of_interest = {partition.topic for partition in (*self._left, *(self._targets or ()))}
+        topics, now = self._topics | of_interest, self._clock()
         pause = _QUIET_IDENTITY_SECONDS if self._is_quiet else _IDENTITY_SECONDS
-        if now - self._looked_at_ids < pause and topics <= self._ids.keys():
+        if now - self._looked_at_ids < pause and topics <= self._asked_for:
             return
-        self._looked_at_ids = now
+        self._looked_at_ids, self._asked_for = now, topics
         self._ids = await asyncio.to_thread(self._membership.topic_ids, topics) if topics else {}
         self._tell_made_again()
+        self._tell_deleted()
         for partition, progress in self.progress.items():
             topic_id = self._ids.get(partition.topic, "")
             if progress.topic_id and topic_id and progress.topic_id != topic_id:
@@ -276,6 +291,22 @@ class KafkaRanges(Source):
                 self._met[topic] = topic_id
                 self.made_again.setdefault(topic, 0)
                 log.warning("topic %s was deleted and made again: reading from its beginning", topic)
+
+    def _tell_deleted(self) -> None:
+        """Of topics that are not there at two looks: a broker that has just begun may not know them all."""
+        absent = self._asked_for - self._ids.keys() - self._topics
+        self._gone, self._absent = absent & self._absent, absent
+        unread: Counter[str] = Counter()
+        for partition, progress in self._left.items():
+            topic, again = partition.topic, self._ids.get(partition.topic) not in (None, progress.topic_id)
+            if progress.lag and (again or topic in self._gone):
+                unread[topic] += progress.lag
+                lost = self.made_again if again else self.deleted
+                lost[topic] = lost.get(topic, 0) + progress.lag
+        for topic, records in unread.items():
+            words = "topic %s was deleted, and with it up to %d records that had not been read"
+            log.error(words, topic, records, extra=about(topic=topic))
+        self._left = {p: one for p, one in self._left.items() if p.topic in absent - self._gone}
 
     def _was_made_again(self, partition: Partition, progress: Progress) -> None:
         self.made_again[partition.topic] += progress.waiting
@@ -295,9 +326,12 @@ class KafkaRanges(Source):
         self.set_aside = {p: why for p, why in set_aside.items() if p in self.progress}
         if again := [f"{p}" for p in before if p in self.progress and p not in self.set_aside]:
             log.warning("read again: %s", ", ".join(again))
+        alike = defaultdict(list)
         for partition, why in self.set_aside.items():
-            place = about(partition)
-            self.lasting.warn(f"{partition} cannot be read, the others go on", why, place)
+            alike[partition.topic, why].append(partition)
+        for (topic, why), some in alike.items():
+            what = f"{some[0]}" if len(some) == 1 else f"{len(some)} partitions of {topic}"
+            self.lasting.warn(f"{what} cannot be read, the others go on", why, about(some[0]))
 
     async def _ask_where_we_stand(self) -> None:
         now = self._clock()
@@ -416,7 +450,7 @@ class KafkaRanges(Source):
             return False
         ours = {p: progress.next for p, progress in self.progress.items() if progress.next is not None}
         left = {p: end for p, end in self._targets.items() if ours.get(p, -1) < end}
-        left = {p: end for p, end in left.items() if p not in self.set_aside}
+        left = {p: e for p, e in left.items() if p not in self.set_aside and p.topic not in self._gone}
         if any(progress.lost or progress.beyond_since for progress in self.progress.values()):
             return False
         if not left or self._clock() - self._looked_at_replicas < _REPLICA_LOOK_SECONDS:

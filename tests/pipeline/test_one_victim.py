@@ -25,7 +25,8 @@ from pipeline.broker.client import topic_names
 from pipeline.channels.config import RunConfig
 from pipeline.channels.definition import Definition
 from pipeline.channels.registry import write_registry
-from pipeline.clients.status import status
+from pipeline.channels.state import STATE_TOPIC
+from pipeline.clients.status.status import status
 from pipeline.worker.backfill import gaps_of
 from tests.pipeline.night import delivered, expected, night, publish_night, publish_packets, running
 
@@ -60,6 +61,16 @@ def said_to_be_suspended(config: RunConfig) -> set[str]:
     """Names of channels, as `zads status` tells them from any machine."""
     problems = status(config, [config.group]).problems
     return {words.split()[1] for words in problems if " is suspended: " in words}
+
+
+def test_a_run_that_may_not_say_how_it_is_does_its_work_all_the_same(guarded: Broker, tmp_path: Path) -> None:
+    servers = guarded.bootstrap_servers
+    forbid(AdminClient({"bootstrap.servers": servers}), STATE_TOPIC, AclOperation.WRITE)
+    publish_night(servers)
+    with running(servers, tmp_path, "--channels", "real_bogus", "--workers", "1", "--until-drained") as run:
+        assert run.wait() == 0, run.text()
+        assert f"how this run is does not reach {STATE_TOPIC}" in run.text()
+    assert delivered(servers, "channel.real_bogus") == expected("real_bogus")
 
 
 def test_a_bad_channel_is_suspended_alone(guarded: Broker, tmp_path: Path) -> None:

@@ -276,6 +276,57 @@ def test_a_topic_that_comes_back_is_said_to_be_read_again_or_made_again(
     asyncio.run(act())
 
 
+@pytest.mark.parametrize("fate", ["deleted", "made again", "another's", "away for a moment"])
+@settings(max_examples=10, deadline=None)
+@given(unread=st.lists(st.integers(0, 9), min_size=1, max_size=4), looks=st.integers(0, 3))
+def test_what_a_topic_had_unread_when_it_was_deleted_is_counted_once(
+    fate: str, unread: list[int], looks: int
+) -> None:
+    """The group may take its partitions away before we see why."""
+    ids = {"deleted": {}, "made again": {TOPIC: "another"}, "another's": {TOPIC: "id"}}
+
+    async def act() -> None:
+        stage = Stage(dict(zip(PLACES, unread, strict=False)))
+        stage.room = False
+        await stage.pass_time(1.0)
+        known = stage.broker.topic_ids
+        stage.broker.topic_ids = lambda names: ids.get(fate, {})
+        await stage.pass_time(looks * STEP)
+        stage.broker.poll, stage.broker.changed = set, True
+        if fate == "away for a moment":
+            answers: list[dict[str, str]] = [{}]
+            stage.broker.topic_ids = lambda names: answers.pop() if answers else known(names)
+        await stage.pass_time(20.0)
+        source = stage.source
+        lost = {TOPIC: sum(unread)} if sum(unread) else {}
+        assert source.deleted == (lost if fate == "deleted" else {})
+        assert {t: n for t, n in source.made_again.items() if n} == (lost if fate == "made again" else {})
+
+    asyncio.run(act())
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_run_that_is_to_drain_ends_although_a_topic_was_deleted(ours: bool) -> None:
+    """Also one that another replica was to read."""
+
+    async def act() -> None:
+        stage = Stage({PLACES[0]: 5} if ours else {Partition("other", 0): 0})
+        stage.room = False
+        await stage.pass_time(1.0)
+        stage.broker.committed = lambda places, ids=None: {}
+        drained = asyncio.create_task(stage.source.reach({PLACES[0]: 5}))
+        await stage.pass_time(10.0)
+        assert not drained.done()
+        stage.broker.topic_ids = lambda names: {name: "id" for name in names if name != TOPIC}
+        if ours:
+            stage.broker.poll, stage.broker.changed = set, True
+        await stage.pass_time(10.0)
+        await asyncio.wait_for(drained, 1)
+        assert stage.source.deleted == ({TOPIC: 5} if ours else {})
+
+    asyncio.run(act())
+
+
 def test_what_waits_is_not_0_while_kafka_must_be_asked_where_the_group_stands() -> None:
     """A broker that is away must not look like a night that is done."""
 

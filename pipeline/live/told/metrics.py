@@ -86,7 +86,7 @@ def _state(now: Statistics) -> Iterator[Metric]:
     yield GaugeMetricFamily(
         "zads_partitions_set_aside", "Partitions that cannot be read.", len(now.set_aside)
     )
-    lost = len(now.lost) + sum(1 for unread in now.made_again.values() if unread)
+    lost = len(now.lost) + len(now.deleted_unread)
     yield GaugeMetricFamily("zads_partitions_lost_records", "Partitions that lost records unread.", lost)
     yield GaugeMetricFamily("zads_workers", "Workers that are there.", now.workers)
     words = "Unix time of the last commit, 0: none yet."

@@ -29,9 +29,7 @@ def tell(report: Report, lasting: NowAndThen) -> None:
     if report.outcome in ("committed", "moved"):
         return
     work = report.work
-    what = report.message or (
-        f"filter {report.culprit} was running" if report.culprit else "no filter was running"
-    )
+    what = came_between(report)
     told = about(work.partition, offset=work.low, high=work.high, channel=report.culprit or None)
     batch = f"{work.partition} [{work.low}, {work.high}) attempt {work.attempt}"
     # Many partitions wait for the same thing: their worker, a broker, the registry that has to be read.
@@ -40,6 +38,13 @@ def tell(report: Report, lasting: NowAndThen) -> None:
         return
     level = logging.DEBUG if report.outcome == "stale" else logging.WARNING
     log.log(level, "%s: %s: %s", batch, report.outcome, what, extra=told)
+
+
+def came_between(report: Report) -> str:
+    """Why an attempt at a batch went wrong."""
+    if report.message:
+        return report.message
+    return f"filter {report.culprit} was running" if report.culprit else "no filter was running"
 
 
 def _words(one: Refused, place: Partition) -> tuple[str, str, dict[str, Any]]:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pipeline.broker.partition import Partition
 from pipeline.channels.channel import ChannelSet
 from pipeline.live.exposures.reader import Told
 from pipeline.live.fleet.heard import Taken
+from pipeline.live.told.reported import came_between
 from pipeline.live.told.unexpected import Unexpected
 from pipeline.worker.work import Report
 
@@ -60,6 +62,18 @@ class Waited:
         self.sum += seconds
 
 
+@dataclass(frozen=True)
+class Failing:
+    """Attempts at a batch that went wrong, one after the other.
+
+    since: time.monotonic() of the first. why: what came between the last time.
+    """
+
+    attempts: int
+    since: float
+    why: str
+
+
 @dataclass
 class Statistics:
     """Totals of a run, fed by its reports."""
@@ -71,6 +85,7 @@ class Statistics:
     objects: DistinctObjects = field(default_factory=DistinctObjects)
     batches: int = 0
     attempts_lost: Counter[str] = field(default_factory=Counter)  # outcome -> attempts
+    failing: dict[Partition, Failing] = field(default_factory=dict)  # whose last attempts went wrong
     matches: dict[str, Matches] = field(default_factory=dict)
     dead_letters: Counter[str] = field(default_factory=Counter)
     other_surveys: Counter[str] = field(default_factory=Counter)
@@ -94,6 +109,7 @@ class Statistics:
     lost: dict[str, str] = field(default_factory=dict)  # partition -> what can no longer be read
     set_aside: dict[str, str] = field(default_factory=dict)  # partition -> why it cannot be read
     made_again: dict[str, int] = field(default_factory=dict)  # topic -> records deleted unread
+    deleted: dict[str, int] = field(default_factory=dict)  # topic that is no more -> records deleted unread
     tracebacks: dict[str, str] = field(default_factory=dict)
     limited: Counter[str] = field(default_factory=Counter)  # channel -> alerts that its limits stopped
     alarms: dict[str, str] = field(default_factory=dict)  # channel -> more than it was to deliver
@@ -104,9 +120,8 @@ class Statistics:
 
     def add(self, report: Report) -> None:
         """Count a report; only committed work is counted as done."""
+        self._note_attempt(report)
         if report.outcome != "committed":
-            if report.outcome not in ("moved", "stale", "control"):
-                self.attempts_lost[report.outcome] += 1
             return
         self.batches += 1
         self.records += report.records
@@ -132,6 +147,17 @@ class Statistics:
             self.unexpected.add(report, self.channels)
         self._recent.append((time.monotonic(), report.records))
 
+    def _note_attempt(self, report: Report) -> None:
+        partition = report.work.partition
+        if report.outcome in ("committed", "moved"):
+            self.failing.pop(partition, None)
+            return
+        before = self.failing.get(partition)
+        attempts, since = (before.attempts, before.since) if before else (0, time.monotonic())
+        self.failing[partition] = Failing(attempts + 1, since, came_between(report))
+        if report.outcome not in ("stale", "control"):
+            self.attempts_lost[report.outcome] += 1
+
     def _add_matches(self, found: Mapping[str, Sequence[str]]) -> None:
         for channel, names in found.items():
             matches = self.matches.setdefault(channel, Matches())
@@ -151,7 +177,13 @@ class Statistics:
     @property
     def incomplete(self) -> bool:
         """Whether records were lost unread, or are there and cannot be read."""
-        return bool(self.lost or self.set_aside or any(self.made_again.values()))
+        return bool(self.lost or self.set_aside or self.deleted_unread)
+
+    @property
+    def deleted_unread(self) -> dict[str, int]:
+        """Topic -> records that were deleted with it before they were read, where there were any."""
+        both = Counter(self.made_again) + Counter(self.deleted)
+        return dict(sorted(both.items()))
 
     @property
     def elapsed(self) -> float:

@@ -1,0 +1,173 @@
+"""What needs a person, and what may not be meant: a sentence each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Iterator
+
+from pipeline.channels.state import FAILED, STATE_SECONDS, RunState
+from pipeline.clients.status.group import GroupStatus
+
+_MOST_PROBLEMS = 5
+_SILENT_SECONDS, _DAY_SECONDS = 6 * STATE_SECONDS, 86_400.0
+_WELL = ("up to date", "waiting", "in flight")
+_BY_RUN = ("retrying", "set aside", "not known")
+"""States of a partition that its run tells, and of which it knows more."""
+
+
+def of_group(group: GroupStatus, patience: float) -> list[str]:
+    """What is wrong by what Kafka says.
+
+    Parameters
+    ----------
+    group
+        The group.
+    patience
+        A record may wait so long, s.
+    """
+    problems, of = [], f"group {group.group}: "
+    if group.lag and not group.replicas:
+        problems.append(f"nobody runs for group {group.group}, and {group.lag:,} records wait")
+    if group.age is not None and group.age > patience:
+        problems.append(f"{of}a record has waited for {group.age:,.0f} s")
+    odd = [one for one in group.partitions if one.state not in (*_WELL, *_BY_RUN, "behind")]
+    told = [f"{of}{one.partition} is {one.state} (offset {one.offset}, end {one.end})" for one in odd]
+    return problems + shortened(told, "partitions", of)
+
+
+def of_run(run: RunState, topics: Collection[str], patience: float, now: float) -> list[str]:
+    """What is wrong by what a replica that runs has said of itself.
+
+    Parameters
+    ----------
+    run
+        The replica's last word.
+    topics
+        The topics there are.
+    patience
+        A partition may be retried so long, s.
+    now
+        Unix time, s.
+    """
+    me, problems = f"replica {run.replica} of group {run.group}", []
+    if now - run.at > _SILENT_SECONDS:
+        problems.append(
+            f"{me} (process {run.pid} on {run.host}) is in the group, and has said nothing of itself for"
+            f" {now - run.at:,.0f} s: it hangs, or may not write into zads.state, and its log says which"
+        )
+    if not run.workers:
+        problems.append(f"{me} has no worker")
+    problems += shortened([f"{me}: {words}" for words in _stuck(run, patience)], "partitions", f"{me}: ")
+    lost = [f"{me}: {place}: {what}" for place, what in run.lost.items()]
+    problems += shortened(lost, "partitions that lost records", f"{me}: ")
+    suspended = [f"channel {name} is suspended: {why}" for name, why in run.suspended.items()]
+    problems += shortened(suspended, "suspended channels")
+    gone = [
+        f"topic {one.topic} of channel {name} was deleted, after {one.delivered:,} alerts were delivered to"
+        " it: its readers have lost those that they had not read"
+        for name, one in run.channels.items()
+        if one.delivered and one.topic and one.topic not in topics
+    ]
+    return problems + shortened(gone, "deleted topics of channels")
+
+
+def _stuck(run: RunState, patience: float) -> Iterator[str]:
+    """Sentences about partitions, without the replica's name."""
+    for one in run.stuck:
+        lasted = run.at - one.since
+        if one.state == "set aside" or (one.state in _BY_RUN and lasted > patience):
+            attempts = f", {one.attempts} attempts" if one.attempts else ""
+            why = f": {one.why}" if one.why else ""
+            since = f"for {lasted:,.0f} s{attempts} (since {clock(one.since)})"
+            yield f"{one.partition} is {one.state} {since}{why}"
+
+
+def of_ended(run: RunState, now: float) -> list[str]:
+    """What is wrong with a replica that runs no more: within a day, unless it was told to end.
+
+    Parameters
+    ----------
+    run
+        The replica's last word.
+    now
+        Unix time, s.
+    """
+    me, last = f"replica {run.replica} of group {run.group} (process {run.pid} on {run.host})", now - run.at
+    if last > _DAY_SECONDS:
+        return []
+    if not run.ended:
+        return [f"{me} is gone without a word; it was heard of last {ago(last)}"]
+    return [f"{me} ended {ago(last)}: {run.ended}"] if run.ended.startswith(FAILED) else []
+
+
+def notes_of(
+    asked: Iterable[str],
+    groups: Collection[GroupStatus],
+    runs: Iterable[RunState],
+    topics: Collection[str],
+    now: float,
+) -> list[str]:
+    """What is not wrong now, and may not be meant.
+
+    Parameters
+    ----------
+    asked
+        The groups that were asked for.
+    groups
+        Those of them that there are.
+    runs
+        What their replicas have said last.
+    topics
+        The topics there are.
+    now
+        Unix time, s.
+    """
+    idle = [one.group for one in groups if not one.replicas and not one.lag]
+    told = {one.group for one in groups}
+    notes = [f"nobody runs for group {group}: what comes from now on waits" for group in idle]
+    notes += [f"group {group} has never kept anything here" for group in asked if group not in told]
+    return notes + [words for run in runs for words in _notes_of(run, topics, now)]
+
+
+def _notes_of(run: RunState, topics: Collection[str], now: float) -> Iterator[str]:
+    me = f"replica {run.replica} of group {run.group}"
+    if run.ended and not run.ended.startswith(FAILED):
+        yield f"{me} ended {ago(now - run.at)}: {run.ended}"
+    gone = [topic for topic in run.topics if topic not in topics]
+    yield from shortened([f"topic {topic}, which {me} has read, was deleted" for topic in gone], "topics")
+    raised = [
+        f"channel {name}: its filter raised on {one.raised:,} alerts (`zads dead-letters list` shows them)"
+        for name, one in run.channels.items()
+        if one.raised and not one.suspended
+    ]
+    yield from shortened(raised, "channels whose filters raised")
+    remarks = [f"channel {name}: {one.remark}" for name, one in run.channels.items() if one.remark]
+    yield from shortened(remarks, "channels that surprise")
+
+
+def shortened(sentences: list[str], what: str, of: str = "") -> list[str]:
+    """The first of some sentences, and how many more there are.
+
+    Parameters
+    ----------
+    sentences
+        Of one kind.
+    what
+        They are about, in the plural.
+    of
+        Begins the sentence about the rest.
+    """
+    more = len(sentences) - _MOST_PROBLEMS
+    return sentences if more <= 0 else [*sentences[:_MOST_PROBLEMS], f"{of}and {more} {what} more"]
+
+
+def clock(at: float) -> str:
+    """A Unix time as the UTC time of day, as in the logs."""
+    return f"{time.strftime('%H:%M:%S', time.gmtime(at))} UTC"
+
+
+def ago(seconds: float) -> str:
+    """A time span in words."""
+    if seconds < 120:
+        return f"{max(seconds, 0):,.0f} s ago"
+    return f"{seconds / 60:,.0f} min ago" if seconds < 7_200 else f"{seconds / 3_600:,.0f} h ago"
