@@ -187,7 +187,8 @@ def follow(
     from schemas.surveys.registry import topics_pattern
 
     os.nice(NICENESS)
-    if not log_in(log_format):
+    as_json = log_in(log_format)
+    if not as_json:
         log_for_people(people)
     broker, kafka = connection(bootstrap, config)
     address = archive_at(archive)
@@ -200,6 +201,9 @@ def follow(
         kept = appender.appended
         return f"{followed.read:,} read, {kept.kept:,} kept, {kept.quarantined:,} quarantined"
 
+    def figures(followed: Followed) -> dict[str, Any]:
+        return {"archive": str(address), "read": followed.read, **vars(appender.appended)}
+
     metrics, health, minutely = FollowMetrics(), Health(), EveryMinute()
 
     def show(followed: Followed) -> None:
@@ -207,7 +211,7 @@ def follow(
         if status is not None:
             status.update(words)
         else:
-            minutely.say(words, read=followed.read)
+            minutely.say("progress" if as_json else words, **figures(followed))
         metrics.update(followed, appender.appended)
         health.beat(ready=bool(followed.partitions))
 
@@ -215,13 +219,13 @@ def follow(
     beside = nullcontext() if ranked is None or until_drained else ranked
     with (
         beside,
-        nullcontext() if plain else people.status(f"following {broker} into {address}") as status,
+        nullcontext() if plain or as_json else people.status(f"following {broker} into {address}") as status,
         stopped_by_signals(follower),
         page,
     ):
         followed = follower.run(until_drained, show)
-    kept = vars(appender.appended) | {"read": followed.read}
-    say(f"archive {address}: {told(followed)}, {appender.appended.commits:,} commits", **kept)
+    words = f"archive {address}: {told(followed)}, {appender.appended.commits:,} commits"
+    say("ended" if as_json else words, **figures(followed))
     for topic in followed.made_again:
         say(f"topic {topic} was made again and kept from its beginning", topic=topic)
     if ranked is not None and until_drained:

@@ -80,7 +80,8 @@ class EveryMinute:
     """Says how far something has come, where no terminal shows it: once a minute, while that changes."""
 
     def __init__(self) -> None:
-        self._last, self._at = "", -_MINUTE
+        self._last: object = None
+        self._at = -_MINUTE
 
     def say(self, words: str, **fields: Any) -> None:
         """As `say`, unless it was said within the last minute, or was said before.
@@ -93,8 +94,8 @@ class EveryMinute:
             Of a JSON line.
         """
         now = time.monotonic()
-        if words != self._last and now - self._at >= _MINUTE:
-            self._last, self._at = words, now
+        if (words, fields) != self._last and now - self._at >= _MINUTE:
+            self._last, self._at = (words, fields), now
             say(words, **fields)
 
 

@@ -349,9 +349,25 @@ def unreachable(
             f"the Kafka broker at {bootstrap} is a secured one and we have no profile that fits",
             hint=f"name a profile of this broker with --as NAME or {VARIABLE}",
         )
+    if error.code() in PASSING and (host := _unknown_host(bootstrap)):
+        return NoAnswer(f"no host {host} is known here", hint="is the address of the broker right?")
     if error.code() in PASSING:
         return NoAnswer(f"no Kafka broker answers at {bootstrap}; start one with `zads broker start`")
     return BrokerError(f"the Kafka broker at {bootstrap} refused: {sentence(error)}")
+
+
+def _unknown_host(bootstrap: str) -> str:
+    """The first host of the address, where no host of it has a name that is known; else ""."""
+    hosts = [one.strip().rpartition(":")[0].strip("[]") for one in bootstrap.split(",")]
+    for host in hosts:
+        try:
+            socket.getaddrinfo(host or "localhost", None)
+        except socket.gaierror:
+            continue
+        except (OSError, UnicodeError):
+            return host
+        return ""
+    return hosts[0]
 
 
 def _speaks_tls(bootstrap: str) -> bool:

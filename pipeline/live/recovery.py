@@ -229,7 +229,9 @@ class Recovery:
         for channel, alerts in report.set_aside.items():
             self._set_aside[channel] += alerts
             if self._set_aside[channel] > report.work.failing_alerts:
-                self.suspend(channel, f"raised on {self._set_aside[channel]} alerts")
+                details = (f", such as {one.detail}" for one in report.refusals if one.channel == channel)
+                such = next(details, "")
+                self.suspend(channel, f"raised on {self._set_aside[channel]} alerts{such}")
 
 
 def _anew(work: Work) -> Work:

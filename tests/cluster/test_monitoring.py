@@ -27,7 +27,7 @@ from commands.shared.metrics import STILL_SECONDS, Health, served
 from pipeline.broker.client import topic_names
 from pipeline.live.told.metrics import RunMetrics
 from schemas.errors import ZadsError
-from tests.archive.test_follow import following
+from tests.archive.test_follow import Following, following
 from tests.pipeline import topics
 from tests.pipeline.night import delivered, expected, night, publish_night, running
 
@@ -88,16 +88,16 @@ class Scrape:
 
 
 @contextmanager
-def both(broker: Broker, folder: Path) -> Iterator[tuple[Any, int, int]]:
+def both(broker: Broker, folder: Path) -> Iterator[tuple[Any, Following, int, int]]:
     """A run and an archive that follows, each with its page."""
     run_port, archive_port = free_port(), free_port()
     servers, port = broker.bootstrap_servers, ("--metrics-port", str(archive_port))
     flags = ("--channels", "real_bogus", "--workers", "1", "--metrics-port", str(run_port))
     flags += ("--log-format", "json")
     (folder / "run").mkdir()
-    follow = following(broker, folder, "--seconds", "0.5", *port)
-    with running(servers, folder / "run", *flags) as run, follow:
-        yield run, run_port, archive_port
+    follow = following(broker, folder, "--seconds", "0.5", *port, "--log-format", "json")
+    with running(servers, folder / "run", *flags) as run, follow as archiver:
+        yield run, archiver, run_port, archive_port
 
 
 def test_rules_and_panels_name_what_is_there_and_the_numbers_are_right(
@@ -108,7 +108,7 @@ def test_rules_and_panels_name_what_is_there_and_the_numbers_are_right(
     publish_night(own_broker.bootstrap_servers, alerts)
     topic = topic_names(own_broker.bootstrap_servers, "^ztf_")[0]
     topics.write(own_broker.bootstrap_servers, topic, b"hello", partition=2)
-    with both(own_broker, tmp_path) as (run, run_port, archive_port):
+    with both(own_broker, tmp_path) as (run, archiver, run_port, archive_port):
         run.until(lambda: get(run_port, "/ready")[0] == 200, "ready")
         run.until(lambda: get(archive_port, "/live")[0] == 200, "the archiver's page")
         run.until(lambda: delivered(own_broker.bootstrap_servers, "channel.real_bogus") == wanted, "all")
@@ -123,6 +123,11 @@ def test_rules_and_panels_name_what_is_there_and_the_numbers_are_right(
         assert get(run_port, "/nowhere")[0] == 404
         run.process.send_signal(signal.SIGINT)
         assert run.wait(60) == 0, run.text()
+        archiver.process.send_signal(signal.SIGINT)
+        assert archiver.process.wait(60) == 0, archiver.log.read_text()
+    kept_lines = [json.loads(line) for line in archiver.log.read_text().splitlines()]
+    assert {"progress", "ended"} <= {line["message"] for line in kept_lines}
+    assert (kept_lines[-1]["read"], kept_lines[-1]["kept"], kept_lines[-1]["quarantined"]) == (301, 300, 1)
     assert_each_line_is_json(run.text(), topic)
     assert live.value("zads_records_total") == 301
     assert live.value("zads_delivered_total", channel="real_bogus") == wanted.total()

@@ -261,6 +261,8 @@ def test_no_broker_is_one_sentence() -> None:
         BrokerError, match=r"no Kafka broker answers at 127\.0\.0\.1:9; start one with `zads broker"
     ):
         publish_packets([packets.packet(1)], "127.0.0.1:9")
+    with pytest.raises(BrokerError, match=r"no host nowhere\.invalid is known here"):
+        publish_packets([packets.packet(1)], "nowhere.invalid:9092")
 
 
 def test_a_missing_path_sends_nothing(broker: Broker, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.broker.partition import Partition
 from pipeline.live.recovery import FOUR_TIMES, Again, Done, Recovery, Resume
-from pipeline.worker.work import Report, Work
+from pipeline.worker.work import Refused, Report, Work
 
 HERE = Partition("ztf_20231012_programid1", 0)
 END = 64
@@ -184,5 +184,9 @@ def test_kafka_trouble_is_waited_out_longer_each_time():
 def test_a_filter_that_raises_here_and_there_is_suspended_in_the_end():
     recovery = Recovery()
     for low in range(25):
-        recovery.after(Report(work(low, low + 1), "committed", set_aside={"shaky": 1}))
-    assert "shaky" in recovery.suspended
+        letter = Refused(low, "filter-raised", "ZeroDivisionError: division by zero", "shaky")
+        others = Refused(low, "filter-raised", "KeyError: 'magpsf'", "other")
+        report = Report(work(low, low + 1), "committed", set_aside={"shaky": 1}, refusals=[others, letter])
+        recovery.after(report)
+    why = "raised on 21 alerts, such as ZeroDivisionError: division by zero"
+    assert recovery.suspended == {"shaky": why}

@@ -34,7 +34,7 @@ class LastSaid(logging.Handler):
             return
         first = record.args[0] if isinstance(record.args, tuple) and record.args else None
         key = (str(record.msg), str(first))
-        pass
+        self._lines.pop(key, None)
         self._lines[key] = Change(at=record.created, words=record.getMessage()[:_LONGEST])
         while len(self._lines) > _MOST:
             del self._lines[next(iter(self._lines))]
