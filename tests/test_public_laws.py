@@ -247,6 +247,9 @@ class Sent:
     def offset(self) -> int:
         return self.number
 
+    def leader_epoch(self) -> int:
+        return 0
+
     def timestamp(self) -> tuple[int, int]:
         return 1, 1_700_000_000_000
 

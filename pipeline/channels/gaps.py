@@ -38,7 +38,8 @@ class Gap:
 
     counted: as what the ledger has these records until they are delivered; "": it does not have them.
     traceback: of a user's code that was suspended here, for its owner. topic_id: of the topic that these
-    offsets are of, which one that is made again does not have; "": nobody asked.
+    offsets are of, which one that is made again does not have; "": nobody asked. epoch: of the leader that
+    wrote the last of these records, since a log that was cut has others there; -1: not known.
     """
 
     channel: str
@@ -53,6 +54,7 @@ class Gap:
     counted: Counted = ""
     traceback: str = ""
     topic_id: str = ""
+    epoch: int = -1
 
     @property
     def source(self) -> Partition:

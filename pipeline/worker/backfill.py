@@ -10,7 +10,7 @@ from __future__ import annotations
 import faulthandler
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -29,7 +29,7 @@ from pipeline.broker.faults import FENCED_PRODUCER
 from pipeline.broker.listen import listen
 from pipeline.broker.paced import Paced, fence, paced_settings
 from pipeline.broker.partition import Partition
-from pipeline.broker.reading.ranges import RangeReader, Stalled, ahead_of
+from pipeline.broker.reading.ranges import RangeReader, Stalled, ahead_of, epoch_of, offset_of
 from pipeline.broker.topics import ensure_topics, topic_ids
 from pipeline.channels.channel import Channel, ChannelSet
 from pipeline.channels.config import RunConfig
@@ -178,6 +178,20 @@ def _moved(counts: ChannelCounts, counted: Counted) -> ChannelCounts:
     return counts._replace(passed=counts.passed - moved) if counted == "undeliverable" else counts
 
 
+def written_since(gap: Gap, records: Iterable[Message]) -> bool:
+    """Whether other records stand under a gap's offsets now, after the log was cut.
+
+    Parameters
+    ----------
+    gap
+        The gap.
+    records
+        Of its partition, as they are now.
+    """
+    epochs = [epoch_of(record) for record in records if gap.low <= offset_of(record) < gap.high]
+    return 0 <= gap.epoch < max(epochs, default=-1)
+
+
 def _without_rate(channel: Channel) -> Channel:
     """What was missed comes without delay, since somebody asked for it: a sample stays a sample."""
     kept = channel.limits
@@ -260,6 +274,9 @@ class Backfill:
             return None
         if self._made_again(source.topic, gaps):
             self.leave(gaps, f"{source} [{low}, {high}): the topic was deleted and made again since")
+            return None
+        if any(written_since(gap, found) for gap in gaps if gap.source == source):
+            self.leave(gaps, f"{source} [{low}, {high}): the log was cut, and has other records there since")
             return None
         return found
 

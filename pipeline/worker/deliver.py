@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +18,7 @@ from pipeline.broker.client import MESSAGE_MAX_BYTES
 from pipeline.broker.dead_letters import Stage, dead_letter_record
 from pipeline.broker.paced import Paced
 from pipeline.broker.partition import Partition
+from pipeline.broker.reading.ranges import epoch_of
 from pipeline.channels.channel import Channel, ChannelSet
 from pipeline.channels.gaps import APPLIED_TOPIC, Counted, Gap, gap_of
 from pipeline.worker.holding.position import Standing
@@ -133,8 +136,11 @@ class Outgoing:
             paced.produce(**record)
         for refusal in self.refused:
             paced.produce(**self._dead_letter(refusal))
-        for gap in self._gaps(ranges):
-            paced.produce(**replace(gap, topic_id=self._topic_id).record())
+        gaps = self._gaps(ranges)
+        epochs = _epochs(self._records) if gaps else {}
+        for gap in gaps:
+            epoch = _epoch_below(epochs.get(gap.source, []), gap.high)
+            paced.produce(**replace(gap, topic_id=self._topic_id, epoch=epoch).record())
             self.gaps.add(gap.channel)
 
     def _admit(self, paced: Paced, channel: Channel, match: Match) -> None:
@@ -232,6 +238,21 @@ class Outgoing:
 
     def _span(self, refusal: Refusal) -> tuple[Partition, int, int]:
         return span_of(self._records[refusal.index])
+
+
+def _epochs(records: Iterable[Message]) -> dict[Partition, list[tuple[int, int]]]:
+    """Offset and leader epoch of each record of each partition, in order."""
+    found: dict[Partition, list[tuple[int, int]]] = defaultdict(list)
+    for record in records:
+        source, offset, _ = span_of(record)
+        found[source].append((offset, epoch_of(record)))
+    return found
+
+
+def _epoch_below(epochs: Sequence[tuple[int, int]], high: int) -> int:
+    """The leader epoch of the last record below an offset; -1: it is not known."""
+    below = bisect_left(epochs, (high, -1))
+    return epochs[below - 1][1] if below else -1
 
 
 def span_of(record: Message) -> tuple[Partition, int, int]:

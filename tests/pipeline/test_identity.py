@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,21 @@ from tests.pipeline.night import delivered, expected, night, publish_packets, ru
 
 TOPIC = "ztf_20231012_programid1"
 CHANNEL = ("--channels", "real_bogus", "--workers", "1")
+RAISING_CHANNEL = """
+[limits]
+failing_alerts = 90
+[channels.raises]
+filter = "mine.py:raises"
+"""
+RAISING_FILTER = """
+from filters import alert_filter
+
+@alert_filter(survey="ztf", reads=["rb"])
+def raises(alerts):
+    if (alerts["candid"] % 5 == 0).any():
+        raise ZeroDivisionError("one of five")
+    return {"good": alerts["rb"] > 0.5}
+"""
 
 
 def publish(servers: str, alerts: tuple[SimulatedAlert, ...]) -> None:
@@ -89,6 +105,31 @@ def test_a_group_beyond_the_end_of_its_topic_is_no_lag_of_0(own_broker: Broker, 
     with running(servers, tmp_path, *CHANNEL, "--until-drained") as run:
         assert run.wait() == 0, run.text()
     assert delivered(servers, "channel.real_bogus") == expected("real_bogus", night()[100:200])
+
+
+def test_a_gap_is_not_filled_with_what_was_written_after_the_log_was_cut(
+    own_broker: Broker, tmp_path: Path
+) -> None:
+    """The run has delivered that already. Of a gap below the cut all is there, and is delivered."""
+    servers = own_broker.bootstrap_servers
+    for first in range(0, 100, 10):
+        publish(servers, night()[first : first + 10])
+    (tmp_path / "zads.toml").write_text(RAISING_CHANNEL)
+    (tmp_path / "mine.py").write_text(RAISING_FILTER)
+    with running(servers, tmp_path, "--workers", "1", "--until-drained") as run:
+        assert run.wait() == 0, run.text()
+    config = RunConfig(bootstrap_servers=servers)
+    gaps = gaps_of(config)
+    epochs = {record.offset(): record.leader_epoch() for record in topics.records(servers, TOPIC)}
+    assert [gap.epoch for gap in gaps] == [epochs[gap.low] for gap in gaps]
+    topics.cut_log(own_broker, TOPIC, 80)
+    publish(servers, night()[100:120])
+    mended = channel_set(config, ["real_bogus"]).channels[0]
+    done = backfill(config, replace(mended, name="raises"))
+    below = [gap for gap in gaps if gap.high <= 80]
+    assert 0 < len(below) < len(gaps)
+    assert (done.gaps, done.left) == (len(below), len(gaps) - len(below))
+    assert "the log was cut, and has other records there since" in done.unreadable[0]
 
 
 def test_a_log_that_was_cut_is_read_on_from_where_it_was_cut(own_broker: Broker, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from cluster.kafka.broker import Broker
 from pipeline.broker.partition import Partition
 from pipeline.broker.profile import SERVERS
 from pipeline.channels.config import ChannelConfig, RunConfig, channel_set
+from pipeline.channels.gaps import open_gaps
 from pipeline.live.fleet.bundle import died
 from pipeline.live.fleet.fleet import Fleet, Process
 from pipeline.live.fleet.slots import Slots, fence_slot
@@ -184,11 +185,42 @@ def test_memory_is_what_is_resident_and_a_filter_that_takes_too_much_is_named_at
     assert where == pid, "the worker had to be ended"
 
 
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 1)), min_size=1, max_size=12), st.integers(1, 40))
+def test_a_gap_says_which_leader_wrote_the_last_of_its_records(
+    steps: list[tuple[int, int]], high: int
+) -> None:
+    """Offsets have gaps, and epochs never fall."""
+    offset, epoch, records = 0, 0, list[At]()
+    for step, later in steps:
+        offset, epoch = offset + step, epoch + later
+        records.append(At(offset, epoch))
+    wrote = [record.leader_epoch() for record in records if record.offset() < high]
+    channels, caught = evaluator().channels, Caught()
+    Outgoing(channels, TOPIC, Verdicts(gaps={"off": "for a test"}), records).produce(
+        caught, (Partition(TOPIC, 3), 0, high)
+    )
+    (gap,) = open_gaps((record["key"], record["value"]) for record in caught.records)
+    assert gap.epoch == (wrote[-1] if wrote else -1)
+
+
+class Caught:
+    """All that would be written to Kafka."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
+
+    def produce(self, **record: Any) -> None:
+        self.records.append(record)
+
+
 class At:
     """As much of a message as says where it was."""
 
-    def __init__(self, offset: int) -> None:
-        self._offset = offset
+    def __init__(self, offset: int, epoch: int = 0) -> None:
+        self._offset, self._epoch = offset, epoch
+
+    def leader_epoch(self) -> int:
+        return self._epoch
 
     def topic(self) -> str:
         return TOPIC
