@@ -232,5 +232,7 @@ def follow(
         ranked.look()
     for partition, why in sorted(followed.lost.items()):
         say(f"[bold red]{partition}[/]: {why}")
-    if followed.lost:
+    for partition, why in sorted(followed.aside.items()):
+        say(f"[bold red]{partition} could not be read[/]: {why}")
+    if followed.lost or followed.aside:
         raise typer.Exit(EXIT_INCOMPLETE)

@@ -298,13 +298,46 @@ def offsets(
     KafkaException
         When the broker does not say.
     """
+    found = {}
+    for place, told in offsets_or_why(admin, places, which, timeout=timeout).items():
+        if isinstance(told, KafkaError):
+            raise KafkaException(told)
+        found[place] = told
+    return found
+
+
+def offsets_or_why(
+    admin: AdminClient,
+    places: list[Partition],
+    which: OffsetSpec,
+    isolation: IsolationLevel = IsolationLevel.READ_COMMITTED,
+    timeout: float = 10.0,
+) -> dict[Partition, int | KafkaError]:
+    """The same partition by partition: one of which the broker does not say it keeps none of the others.
+
+    Parameters
+    ----------
+    admin
+        Asks the broker.
+    places
+        The partitions.
+    which
+        OffsetSpec.earliest() or latest().
+    isolation
+        Whether the last offset is the last stable one.
+    timeout
+        For the answer, s.
+    """
     asked = {TopicPartition(*place): which for place in places}
     if not asked:
         return {}
-    answers = admin.list_offsets(
-        asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=timeout
-    )
-    return {Partition(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
+    found: dict[Partition, int | KafkaError] = {}
+    for tp, answer in admin.list_offsets(asked, isolation_level=isolation, request_timeout=timeout).items():
+        try:
+            found[Partition(tp.topic, tp.partition)] = answer.result().offset
+        except KafkaException as error:
+            found[Partition(tp.topic, tp.partition)] = error.args[0]
+    return found
 
 
 def _await_leaders(admin: AdminClient, names: list[str], timeout: float) -> None:

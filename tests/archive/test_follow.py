@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from deltalake import DeltaTable
 from hypothesis import given
@@ -27,9 +28,11 @@ from archive.write.appender import Appender, Limits
 from cluster.kafka.broker import Broker
 from pipeline.broker.client import topic_names
 from pipeline.broker.partition import Partition
+from pipeline.clients.following import follow as follow_module
 from pipeline.clients.following.follow import Follower
 from pipeline.clients.following.keeper import Followed, Received, received_of
 from pipeline.clients.following.position import Stand, stand_at
+from pipeline.clients.following.sources import Sources
 from pipeline.clients.missed import missed
 from pipeline.clients.publish import publish_packets
 from tests.archive.helpers import as_words, night, packets_in, records_in, rows_of
@@ -278,18 +281,18 @@ def test_aborted_transactions_are_not_kept(broker: Broker, tmp_path: Path) -> No
 
 
 class _KnowsNoPartition(Follower):
-    """librdkafka does not know one of its partitions yet when it gets them, as often as told."""
+    """The broker does not answer when it gets its partitions, as often as told."""
 
     unknown = 2
 
     def _take(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         if self.unknown:
             self.unknown -= 1
-            self._reach(Partition(partitions[0].topic or "", 99))
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
         super()._take(consumer, partitions)
 
 
-def test_a_partition_that_is_not_known_yet_is_waited_for(broker: Broker, tmp_path: Path) -> None:
+def test_a_broker_that_does_not_answer_in_a_rebalance_is_waited_for(broker: Broker, tmp_path: Path) -> None:
     packets, topic = [alert.packet for alert in night(30, 16, 1)], topics.new_topic(broker.bootstrap_servers)
     topics.write(broker.bootstrap_servers, topic, *packets)
     appender = Appender(str(tmp_path / "archive"))
@@ -298,6 +301,45 @@ def test_a_partition_that_is_not_known_yet_is_waited_for(broker: Broker, tmp_pat
     assert follower.unknown == 0
     kept = [p for raw in packets for p in records_in(raw)]
     assert as_words(packets_in(tmp_path / "archive")) == as_words(kept)
+
+
+def test_a_partition_without_a_leader_makes_no_other_wait(
+    broker: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of what was kept before it must be known how far it reaches; of one that does not say so, later."""
+    servers, topic = broker.bootstrap_servers, topics.new_topic(broker.bootstrap_servers, partitions=3)
+    packets, archive = [alert.packet for alert in night(60, 16, 1)], str(tmp_path / "archive")
+    asks, kept_meanwhile = Sources._reach, list[Counter]()
+
+    def write(some: Sequence[bytes]) -> None:
+        for number in range(3):
+            topics.write(servers, topic, *some[number::3], partition=number)
+
+    def follow() -> Followed:
+        appender = Appender(archive, limits=Limits(seconds=0.05))
+        return Follower(appender, topic, servers, group=topic).run(until_drained=True)
+
+    def kept() -> Counter:
+        return Counter(rows_of(archive, ["_partition"])["_partition"].to_pylist())
+
+    def reach(sources: Sources, partitions: list[Partition]) -> dict[Partition, Any]:
+        found = asks(sources, partitions)
+        if len(kept_meanwhile) < 3 and (bad := Partition(topic, 1)) in found:
+            kept_meanwhile.append(kept())
+            found[bad] = KafkaError(KafkaError.LEADER_NOT_AVAILABLE)
+        return found
+
+    write(packets[:30])
+    assert follow().read == 30
+    write(packets[30:])
+    monkeypatch.setattr(Sources, "_reach", reach)
+    monkeypatch.setattr(follow_module, "_ASIDE_SECONDS", 2.0)
+    followed = follow()
+    assert kept_meanwhile[-1] == Counter({0: 20, 1: 10, 2: 20}), "the others were kept"
+    assert kept() == Counter({0: 20, 1: 20, 2: 20})
+    assert (followed.read, followed.aside) == (30, {})
+    assert f"such as {topic}/1: " in caplog.text
+    assert f"read again: {topic}/1" in caplog.text
 
 
 def test_a_record_that_was_missed_is_found(broker: Broker, tmp_path: Path) -> None:

@@ -60,6 +60,7 @@ _SILENCE = 15.0
 _AGAIN = 1.0
 _STILL_SO = 60.0
 _PROOF_SECONDS = 0.5
+_ASIDE_SECONDS = 5.0
 _NOT_THERE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION)
 _ELSEWHERE = (KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION, KafkaError.OFFSET_OUT_OF_RANGE)
 
@@ -112,13 +113,14 @@ class Follower:
         self._bootstrap, self._kafka = bootstrap, kafka
         self._pattern = topics if topics.startswith("^") else f"^{topics}$"
         self.followed = Followed()
-        self._sources = Sources(keeper, self.followed, self._reach, bootstrap, group, kafka)
+        self._sources = Sources(keeper, self.followed, bootstrap, group, kafka)
         self._arrivals = Arrivals(keeper, self._sources)
         self._stop = threading.Event()
         self._lasting = NowAndThen(log)
         self._confirmed = False  # that the group's first answer leaves no topic out
         self._fenced: Takeover | None = None  # somebody has our name, perhaps we ourselves
         self._waits = False  # nothing can be kept now, so nothing is read
+        self._aside_until, self._pause = 0.0, _ASIDE_SECONDS  # when to look at what could not be read
         self._replica = replica
         self._consumer = self._new_consumer()
 
@@ -163,6 +165,7 @@ class Follower:
             heard = time.monotonic()
         if self._sources.names and not self._confirmed:
             self._confirm()
+        self._look_at_aside()
         self._prove(_PROOF_SECONDS)
         if self._keeper.due:
             self._flush()
@@ -234,7 +237,7 @@ class Follower:
     def _confirm(self) -> None:
         """Once after a start: join again if the group's first answer leaves out a partition that is there."""
         try:
-            ours = self._sources.names
+            ours = {*self._sources.names, *self._sources.aside}
             missing = left_out(self._sources.asks, self._pattern, self._group, ours, ASK_SECONDS)
         except KafkaException as error:
             log.debug("the topics are not known yet: %s", error)
@@ -283,6 +286,37 @@ class Follower:
         for partition, start in starts.items():
             self._arrivals.reached.pop(partition, None)
             self._consumer.seek(TopicPartition(*partition, start))
+
+    def _look_at_aside(self) -> None:
+        """Now and then at partitions that could not be read; the others are read meanwhile."""
+        aside = self._sources.aside
+        self.followed.aside = {str(partition): one.why for partition, one in aside.items()}
+        if not aside:
+            self._pause = _ASIDE_SECONDS
+        if not aside or self._waits or time.monotonic() < self._aside_until:
+            return
+        partition, one = next(iter(aside.items()))
+        words = "partitions cannot be read now, the others are kept"
+        self._lasting.warn(words, f"{len(aside)}, such as {partition}: {one.why}")
+        if self._sources.answers_again():
+            before = set(aside)
+            self._begin_with_all()
+            if again := sorted(before - self._sources.aside.keys()):
+                log.warning("read again: %s", ", ".join(map(str, again)))
+            self._pause = min(2 * self._pause, _STILL_SO)  # the others begin anew with each try
+        self._aside_until = time.monotonic() + self._pause
+
+    def _begin_with_all(self) -> None:
+        """Go on at the keeper's marks, also in partitions that could not be read until now."""
+        while not self._flush() and not self._stop.is_set():
+            pass
+        self._arrivals.forget()
+        self._assign(self._consumer, self._sources.starts_of_all())
+
+    def _assign(self, consumer: Consumer, starts: dict[Partition, int]) -> list[TopicPartition]:
+        at = [TopicPartition(*partition, start) for partition, start in starts.items()]
+        consumer.assign(at)
+        return at
 
     def _forget(self) -> None:
         """No partition is ours; what was read and not kept is read again."""
@@ -333,8 +367,7 @@ class Follower:
         """Partitions that are ours now: go on where the keeper stands."""
         self._forget()
         starts = self._sources.take([Partition(p.topic, p.partition) for p in partitions])
-        at = [TopicPartition(*partition, start) for partition, start in starts.items()]
-        consumer.assign(at)
+        at = self._assign(consumer, starts)
         # What a former session kept last it may not have told the group: else a quiet partition looks late.
         if kept := [place for place in at if place.offset >= 0]:
             with suppress(KafkaException):  # it is told with the next records
@@ -355,16 +388,6 @@ class Follower:
         consumer.unassign()
         self._forget()
 
-    def _reach(self, partition: Partition) -> tuple[int, int]:
-        """Offsets of a partition's first record, and after its last. Raises NotNow, KafkaException."""
-        try:
-            low, high = self._consumer.get_watermark_offsets(TopicPartition(*partition), ASK_SECONDS)
-        except KafkaException as error:
-            if error.args[0].code() in _NOT_THERE:  # deleted, or a broker that has just begun
-                raise NotNow(f"{partition}: {sentence(error.args[0])}") from None
-            raise
-        return low, high
-
     def _ends(self) -> dict[Partition, int]:
         """How far each partition can be read now, of all topics that match."""
         topics = topic_names(self._bootstrap, self._pattern, **self._kafka)
@@ -378,6 +401,8 @@ class Follower:
     def _drained(self, ends: dict[Partition, int] | None) -> bool:
         """Whether every partition that is ours has been read to where it ended."""
         if ends is None or not self._sources.names or not self._confirmed or self._arrivals.waiting:
+            return False
+        if self._sources.aside:
             return False
         reached = self._arrivals.reached
         return all(reached.get(ours, -1) >= ends.get(ours, 0) for ours in self._sources.names)

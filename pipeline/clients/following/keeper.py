@@ -80,10 +80,12 @@ class Followed:
     """How far it is.
 
     read: records; partitions: that are ours now. lost: partition -> what can no longer be read; made_again:
-    topics that were made again under us, and were read from their beginning.
+    topics that were made again under us, and were read from their beginning. aside: partition -> why it
+    cannot be read now.
     """
 
     read: int = 0
     partitions: int = 0
     lost: dict[str, str] = field(default_factory=dict)
     made_again: list[str] = field(default_factory=list)
+    aside: dict[str, str] = field(default_factory=dict)

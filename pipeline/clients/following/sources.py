@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import OFFSET_BEGINNING, IsolationLevel, KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from pipeline.broker.client import BrokerError, admin_client, client_settings, sentence
 from pipeline.broker.faults import Fault, fault_of
 from pipeline.broker.logs import told_while_slow
 from pipeline.broker.partition import Partition
 from pipeline.broker.reading.shared_ranges import Cut, SharedReader, Wanted
-from pipeline.broker.topics import topic_ids
+from pipeline.broker.topics import offsets_or_why, topic_ids
 from pipeline.clients.following.keeper import Followed, Keeper
 from pipeline.clients.following.position import Stand, stand_at
 
@@ -28,6 +28,13 @@ class NotNow(BrokerError):
     """The broker does not answer now."""
 
 
+class Aside(NamedTuple):
+    """A partition that is ours and cannot be read now. name: that the keeper knows it by."""
+
+    name: str
+    why: str
+
+
 class Sources:
     """The partitions that are ours now.
 
@@ -37,8 +44,6 @@ class Sources:
         Remembers how far each is kept.
     followed
         Where it is noted what can no longer be read.
-    reach
-        The offsets of a partition's first record and after its last; raises NotNow, KafkaException.
     bootstrap
         Address of the broker, host:port.
     group
@@ -51,15 +56,15 @@ class Sources:
         self,
         keeper: Keeper,
         followed: Followed,
-        reach: Callable[[Partition], tuple[int, int]],
         bootstrap: str,
         group: str,
         kafka: Mapping[str, Any],
     ) -> None:
-        self._keeper, self._followed, self._reach = keeper, followed, reach
+        self._keeper, self._followed = keeper, followed
         self._bootstrap, self._group, self._kafka = bootstrap, group, kafka
         self.names: dict[Partition, str] = {}  # that the keeper knows them by
         self.epochs: dict[Partition, int] = {}  # of the leader that wrote the record read last
+        self.aside: dict[Partition, Aside] = {}  # ours, and not in `names`: it is not known where to go on
         self._ids: dict[str, str] = {}  # of their topics
         self._asking: AdminClient | None = None
 
@@ -70,7 +75,7 @@ class Sources:
 
     def forget(self) -> None:
         """None is ours."""
-        self.names, self.epochs = {}, {}
+        self.names, self.epochs, self.aside = {}, {}, {}
 
     def ask_anew(self) -> None:
         """With the password of now."""
@@ -79,7 +84,7 @@ class Sources:
     def take(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """These are ours now, and no others; where to go on in each. Raises NotNow, BrokerError."""
         self.names = self._named(partitions)
-        self.epochs = {}
+        self.epochs, self.aside = {}, {}
         return self.starts(self.names)
 
     def begin_again(self, topics: Collection[str]) -> dict[Partition, int]:
@@ -97,23 +102,69 @@ class Sources:
         """Where to go on: the keeper's mark, the beginning for what is new. Of the epochs we know no more.
 
         What was deleted before it was kept is noted; so is a log that was cut below the mark, which is read
-        from where it was cut.
+        from where it was cut. A partition that has no leader now, or does not answer for another reason, is
+        set aside. Raises NotNow when none answers.
         """
         names = {partition: self.names[partition] for partition in partitions}
+        starts = self._starts(names)
+        if names and not starts:
+            partition, aside = next(iter(self.aside.items()))
+            raise NotNow(f"{partition}: {aside.why}")
+        return starts
+
+    def answers_again(self) -> bool:
+        """Whether one of those that were set aside says now how far it reaches."""
+        return any(not isinstance(told, KafkaError) for told in self._reach(list(self.aside)).values())
+
+    def starts_of_all(self) -> dict[Partition, int]:
+        """Where to go on in all that are ours, with those that were set aside. As `starts`."""
+        self.names |= {partition: aside.name for partition, aside in self.aside.items()}
+        return self.starts(self.names)
+
+    def _starts(self, names: Mapping[Partition, str]) -> dict[Partition, int]:
         with told_while_slow(log, SLOW):
             marks = self._keeper.marks(names.values())
-        starts, stands = dict.fromkeys(names, OFFSET_BEGINNING), dict[Partition, Stand]()
         self.epochs |= dict.fromkeys(names, -1)
-        for partition, name in names.items():
-            if name in marks:
-                stands[partition] = self._within(partition, stand_at(marks[name]))
-                starts[partition], self.epochs[partition] = stands[partition]
+        starts = {partition: OFFSET_BEGINNING for partition, name in names.items() if name not in marks}
+        reach = self._reach([partition for partition in names if partition not in starts])
+        stands, why = dict[Partition, Stand](), dict[Partition, str]()
+        for partition, reached in reach.items():
+            if isinstance(reached, KafkaError):
+                why[partition] = sentence(reached)
+            else:
+                stands[partition] = self._within(partition, stand_at(marks[names[partition]]), *reached)
         known = {p: Wanted(stand.offset, stand.offset, stand.epoch) for p, stand in stands.items()}
         for partition, found in self.cut(known).items():
             if isinstance(found, Exception):
-                raise NotNow(f"{partition}: {found}")
-            starts[partition], self.epochs[partition] = found, -1
-        return starts
+                why[partition] = str(found)
+            else:
+                stands[partition] = Stand(found)
+        for partition, stand in stands.items():
+            starts[partition], self.epochs[partition] = stand
+        self._set_aside(names, why)
+        return {partition: start for partition, start in starts.items() if partition not in why}
+
+    def _set_aside(self, names: Mapping[Partition, str], why: Mapping[Partition, str]) -> None:
+        """Of these partitions those for which there is a reason, and no others."""
+        for partition, name in names.items():
+            self.aside.pop(partition, None)
+            if partition in why:
+                self.aside[partition] = Aside(name, why[partition])
+                self.names.pop(partition, None)
+
+    def _reach(self, partitions: list[Partition]) -> dict[Partition, tuple[int, int] | KafkaError]:
+        """The offsets of the first record of each and after its last; or why that is not known."""
+        found: dict[Partition, tuple[int, int] | KafkaError] = {}
+        admin, anything = self._admin(), IsolationLevel.READ_UNCOMMITTED
+        first = offsets_or_why(admin, partitions, OffsetSpec.earliest(), anything, ASK_SECONDS)
+        last = offsets_or_why(admin, partitions, OffsetSpec.latest(), anything, ASK_SECONDS)
+        for partition in partitions:
+            low, high = first[partition], last[partition]
+            if isinstance(low, KafkaError):
+                found[partition] = low
+            else:
+                found[partition] = high if isinstance(high, KafkaError) else (low, high)
+        return found
 
     def cut(self, wanted: Mapping[Partition, Wanted]) -> dict[Partition, int | Exception]:
         """Of logs that were cut below where a range begins: the offset of the first record that was written
@@ -138,9 +189,8 @@ class Sources:
         log.error("%s: %s", partition, words)
         self._followed.lost[str(partition)] = words
 
-    def _within(self, partition: Partition, stand: Stand) -> Stand:
+    def _within(self, partition: Partition, stand: Stand, low: int, high: int) -> Stand:
         """Where to go on of what is there."""
-        low, high = self._reach(partition)
         if low > stand.offset:
             self.lost(partition, f"offsets {stand.offset} to {low - 1} were deleted before they were kept")
             return Stand(low)

@@ -9,16 +9,18 @@ from typing import Any, Literal
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from pipeline.broker.client import client_settings
+from pipeline.broker.client import client_settings, sentence
 from pipeline.broker.faults import Fault, fault_of
 from pipeline.broker.members import committed, replicas
 from pipeline.broker.partition import Partition
-from pipeline.broker.topics import offsets, partitions_of, topic_ids
+from pipeline.broker.topics import offsets_or_why, partitions_of, topic_ids
 from pipeline.channels.config import RunConfig
 from pipeline.channels.state import Lasting
 from pipeline.worker.holding.position import standing
 
-State = Literal["up to date", "behind", "made again", "beyond the end", "deleted unread"] | Lasting
+State = (
+    Literal["up to date", "behind", "made again", "beyond the end", "deleted unread", "unreadable"] | Lasting
+)
 _ASK_SECONDS = 10.0
 _AGE_SECONDS = 5.0
 _MOST_AGES = 64
@@ -90,15 +92,30 @@ def group_status(
     told = GroupStatus(group, _replicas(config, group))
     if not places:
         return told
-    beginnings = offsets(admin, places, OffsetSpec.earliest())
-    ends = offsets(admin, places, OffsetSpec.latest())
+    beginnings = offsets_or_why(admin, places, OffsetSpec.earliest())
+    ends = offsets_or_why(admin, places, OffsetSpec.latest())
     ids = topic_ids(admin, topics)
+    refused = [one for one in (*beginnings.values(), *ends.values()) if isinstance(one, KafkaError)]
+    if len(refused) == len(places) * 2:
+        raise KafkaException(refused[0])
     for stands in committed(group, places, config.bootstrap_servers, **config.client):
         place = Partition(stands.topic, stands.partition)
-        told.partitions.append(_of(stands, ids[place.topic], beginnings[place], ends[place]))
+        told.partitions.append(_told(stands, ids.get(place.topic, ""), beginnings[place], ends[place]))
     ages = _ages(config, [one for one in told.partitions if one.lag])
     told.partitions = [_with_age(one, ages.get(one.partition), patience) for one in told.partitions]
     return told
+
+
+def _told(
+    stands: TopicPartition, topic_id: str, beginning: int | KafkaError, end: int | KafkaError
+) -> PartitionStatus:
+    for refused in (beginning, end):
+        if isinstance(refused, KafkaError):
+            place = Partition(stands.topic, stands.partition)
+            return PartitionStatus(place, "unreadable", None, 0, 0, why=sentence(refused))
+    assert not isinstance(beginning, KafkaError)
+    assert not isinstance(end, KafkaError)
+    return _of(stands, topic_id, beginning, end)
 
 
 def _of(stands: TopicPartition, topic_id: str, beginning: int, end: int) -> PartitionStatus:

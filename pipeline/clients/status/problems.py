@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 
 from pipeline.channels.state import FAILED, STATE_SECONDS, RunState
-from pipeline.clients.status.group import GroupStatus
+from pipeline.clients.status.group import GroupStatus, PartitionStatus
 
 _MOST_PROBLEMS = 5
 _SILENT_SECONDS, _DAY_SECONDS = 6 * STATE_SECONDS, 86_400.0
@@ -31,8 +31,12 @@ def of_group(group: GroupStatus, patience: float) -> list[str]:
     if group.age is not None and group.age > patience:
         problems.append(f"{of}a record has waited for {group.age:,.0f} s")
     odd = [one for one in group.partitions if one.state not in (*_WELL, *_BY_RUN, "behind")]
-    told = [f"{of}{one.partition} is {one.state} (offset {one.offset}, end {one.end})" for one in odd]
+    told = [f"{of}{one.partition} is {one.state} ({_where(one)})" for one in odd]
     return problems + shortened(told, "partitions", of)
+
+
+def _where(one: PartitionStatus) -> str:
+    return one.why or f"offset {one.offset}, end {one.end}"
 
 
 def of_run(run: RunState, topics: Collection[str], patience: float, now: float) -> list[str]:

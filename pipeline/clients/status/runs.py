@@ -13,7 +13,7 @@ from pipeline.channels.config import RunConfig
 from pipeline.channels.state import RunState, Stuck, states
 from pipeline.clients.status.group import GroupStatus, PartitionStatus
 
-_BY_KAFKA_ALONE = ("made again", "beyond the end", "deleted unread")
+_BY_KAFKA_ALONE = ("made again", "beyond the end", "deleted unread", "unreadable")
 
 
 def runs_now(runs: Iterable[RunState], groups: Iterable[GroupStatus]) -> list[RunState]:
