@@ -114,6 +114,16 @@ def test_a_filter_that_fails_leaves_its_gap_in_each_batch() -> None:
     assert all("raises" not in one.matches and one.matches.get("team", ()) for one in found)
 
 
+def test_what_a_filter_raised_says_in_which_line_of_its_file() -> None:
+    code = BAD.read_text().splitlines()
+    line = code.index('        raise ZeroDivisionError("this alert is special")') + 1
+    words = f"ZeroDivisionError: this alert is special ({BAD.name}, line {line})"
+    (found,) = verdicts([packets()], failing_alerts=len(packets()))
+    assert {one.detail for one in found.refused if one.channel == "raises"} == {words}
+    (found,) = verdicts([packets()], failing_alerts=0)
+    assert [one.message for one in found.failures] == [words]
+
+
 def test_a_packet_without_a_name_is_refused_alone_with_its_reason() -> None:
     nameless = [small.nameless(7, objectId=None), small.nameless(8, candid=None)]
     (alone,) = verdicts([[*packets()[:50], *nameless]], failing_alerts=60)

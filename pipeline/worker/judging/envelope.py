@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -246,19 +247,28 @@ class Envelope:
         if isinstance(error, Ended) and error.strike < _STRIKES:
             self.verdicts.chances.append(f"channel {channel.name}: {error}; a gap, and it goes on")
         else:
-            self.verdicts.failures.append(ChannelFailure(channel.name, one_line(error), _traceback(error)))
+            told = one_line(error) + _place_in(channel.filter, error)
+            self.verdicts.failures.append(ChannelFailure(channel.name, told, _traceback(error)))
 
     def _set_aside(self, channel: Channel, match: Match, error: BaseException) -> None:
         refusal = Refusal(
             match.index,
             "filter",
             "filter-raised",
-            one_line(error),
+            one_line(error) + _place_in(channel.filter, error),
             channel.name,
             match.candid,
             match.objectId,
         )
         self.verdicts.refused.append(refusal)
+
+
+def _place_in(chosen: Filter, error: BaseException) -> str:
+    """Where in the filter's own file it was raised, as " (mine.py, line 12)"; "" where that is not known."""
+    file = getattr(getattr(chosen.function, "__code__", None), "co_filename", None)
+    frames = traceback.walk_tb(error.__traceback__)
+    lines = [number for frame, number in frames if frame.f_code.co_filename == file]
+    return f" ({Path(file).name}, line {lines[-1]})" if file and lines else ""
 
 
 def _traceback(error: BaseException) -> str:
