@@ -78,7 +78,8 @@ def ledger(
     wanted = iso_night(night) if night else max(nights, default="")
     if wanted not in nights:
         known = ", ".join(nights[-5:]) or "none"
-        raise ZadsError(f"group {settings.group} has read nothing of the night {wanted}; the last: {known}")
+        of = f" of the night {wanted}" if wanted else ""
+        raise ZadsError(f"group {settings.group} has read nothing{of}; the nights it has read last: {known}")
     told = closing_ledger(settings, wanted, found)
     archived: dict[str, dict[str, int]] = {}
     for one in sent or []:
@@ -126,13 +127,13 @@ def _archived(named: str | None, told: NightLedger) -> dict[str, dict[str, int]]
     machine, which nobody has named, may be another broker's: it is asked for what it has alone.
     """
     from archive.care.received import received
-    from archive.tables.store import surveys_in
+    from archive.tables.store import is_archive
     from pipeline.channels.ledger import night_of_topic
     from pipeline.clients.ledger import OF_CHANNELS
 
     found: dict[str, dict[str, int]] = {}
     address = archive_at(named)
-    if named is None and not surveys_in(address):
+    if named is None and not is_archive(address):
         return found
     for topic, page in told.sources.items():
         if topic.startswith(OF_CHANNELS):

@@ -69,10 +69,13 @@ def _show(found: Status) -> None:
     from pipeline.clients.status.runs import runs_now
 
     console = paper()
+    console.print(f"[dim]asked {_when(found.at)} UTC[/]", highlight=False)
     for group in found.groups:
         running = counted(len(group.replicas), "replica")
-        console.print(f"group {group.group}: {running} running, lag {group.lag:,}", _age(group.age))
-        console.print(_topics(group))
+        waits = f", the oldest waits for {_age(group.age)}" if group.age is not None else ""
+        console.print(f"group {group.group}: {running} running, lag {group.lag:,}{waits}")
+        if group.partitions:
+            console.print(_topics(group))
     now = runs_now(found.runs, found.groups)
     for run in now:
         console.print(_run(run), soft_wrap=True)
@@ -80,15 +83,17 @@ def _show(found: Status) -> None:
             console.print(f"  {escape(words)}", soft_wrap=True)
     if any(run.channels for run in now):
         console.print(_channels(now))
-    console.print(f"{_at_most(found.dead_letters)} dead letters, {found.gaps.total():,} open gaps")
+    gaps = counted(found.gaps.total(), "open gap")
+    console.print(f"{_at_most(found.dead_letters)} dead letters, {gaps}")
     for change in found.changes:
         console.print(f"[dim]{_when(change.at)}[/] {escape(change.words)}", highlight=False, soft_wrap=True)
-    for problem in found.problems:
-        console.print(escape(problem), style="bold red", soft_wrap=True)
     for note in found.notes:
-        console.print(escape(note), style="yellow", soft_wrap=True)
+        console.print(f"to know: {escape(note)}", style="yellow", soft_wrap=True, highlight=False)
+    for problem in found.problems:
+        console.print(f"needs a person: {escape(problem)}", style="bold red", soft_wrap=True, highlight=False)
     if not found.problems:
-        console.print("[green]all is well[/]")
+        idle = [group.group for group in found.groups if not group.replicas]
+        console.print(f"[green]all is well[/]{f', but nobody runs for {idle[0]}' if idle else ''}")
 
 
 def _run(run: RunState) -> str:

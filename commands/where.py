@@ -204,7 +204,8 @@ def _why_not(
     except (PacketError, FilterError) as error:
         return [str(error)]
     reasons = [*stopped, *obstacles(asked, came)]
-    return reasons or ["nothing keeps it out: it was not read yet, or has been deleted there"]
+    unseen = "it was not read yet, the channel is younger, or it was deleted there"
+    return reasons or [f"nothing keeps it out: {unseen}"]
 
 
 def _stopped(asked: Asked, raw: bytes, schemas: SchemaSource | None) -> list[str]:

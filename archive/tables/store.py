@@ -73,10 +73,19 @@ def survey_table(address: str, survey: str = "ztf") -> DeltaTable:
 
 def surveys_in(archive: str) -> list[str]:
     """The surveys that the archive has a table of. Raises NoSuchArchive when there is none."""
-    there = [name for name in SURVEYS if is_table(f"{archive.rstrip('/')}/{name}")]
+    there = _surveys_in(archive)
     if not there:
         raise NoSuchArchive(f"no archive table in {archive}", hint="`zads archive ingest PATH` makes one")
     return there
+
+
+def is_archive(archive: str) -> bool:
+    """Whether there is a table of any survey."""
+    return bool(_surveys_in(archive))
+
+
+def _surveys_in(archive: str) -> list[str]:
+    return [name for name in SURVEYS if is_table(f"{archive.rstrip('/')}/{name}")]
 
 
 def plain_table(address: str, schema: pa.Schema) -> DeltaTable:

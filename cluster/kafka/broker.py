@@ -220,7 +220,7 @@ def _first_that_binds(node: Node, start_once: Callable[[Launch], State]) -> Stat
 
 @dataclass(frozen=True)
 class Status:
-    """A home's broker as it is now; port, pid and version are None when none runs."""
+    """A home's broker as it is now; port, pid and version are None when none runs. last_port: that it had."""
 
     home: Path
     running: bool
@@ -230,6 +230,7 @@ class Status:
     owned: bool = False
     secured: bool = False
     host: str = ""
+    last_port: int | None = None
 
     @property
     def bootstrap_servers(self) -> str | None:
@@ -242,7 +243,7 @@ def status(home: Path | None = None) -> Status:
     home = home or zads_home()
     state = Folder.below(home).read()
     if state is None or state.process() is None:
-        return Status(home, running=False)
+        return Status(home, running=False, last_port=state.port if state and not state.owned else None)
     secured = state.internal_port is not None
     return Status(home, True, state.port, state.pid, state.version, state.owned, secured, state.host)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -119,8 +120,9 @@ def backfill(
         f" {counted(len(done.objects), 'object')} delivered to {channel.topic}"
     )
     for failure in done.failures:
-        people.print(f"still fails: {failure.message}")
-        people.print(failure.traceback, style="dim", markup=False, highlight=False)
+        people.print(f"still fails: {escape(failure.message)}", soft_wrap=True)
+        if failure.traceback:
+            people.print(failure.traceback, style="dim", markup=False, highlight=False)
     for why in done.unreadable:
         people.print(f"cannot be read: {why}", soft_wrap=True)
     left = done.left
@@ -129,6 +131,7 @@ def backfill(
             people.print(f"given up: {told}", soft_wrap=True)
         left = len(gaps_of(settings, name))
     if left:
-        hint = "" if give_up else "; --give-up closes those whose records are gone for ever"
+        gone = bool(done.unreadable) and not give_up
+        hint = "; --give-up closes those whose records are gone for ever" if gone else ""
         people.print(f"{counted(left, 'gap')} left open, see `zads channel gaps`{hint}", soft_wrap=True)
         raise typer.Exit(1)

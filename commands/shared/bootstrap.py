@@ -17,14 +17,19 @@ _VARIABLE = "ZADS_BOOTSTRAP_SERVERS"
 
 
 def default_bootstrap(named: str | None = None) -> str:
-    """`named`, else the profile's, ZADS_BOOTSTRAP_SERVERS, the one of `zads broker start`, localhost:9092."""
+    """`named`, else the profile's, ZADS_BOOTSTRAP_SERVERS, that of `zads broker start`, localhost:9092.
+
+    A broker of this machine that was stopped keeps its port: then it is that one that does not answer.
+    """
     from pipeline.broker.profile import SERVERS, profile
 
     if named or (named := profile().get(SERVERS) or os.environ.get(_VARIABLE)):
         return named
     from cluster.kafka.broker import status
 
-    return status().bootstrap_servers or _LAST_RESORT
+    ours = status()
+    last = f"localhost:{ours.last_port}" if ours.last_port else _LAST_RESORT
+    return ours.bootstrap_servers or last
 
 
 def connection(bootstrap: str | None, config: Path | None) -> tuple[str, dict[str, Any]]:

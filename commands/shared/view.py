@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from types import TracebackType
 from typing import Any
@@ -17,7 +18,9 @@ from commands.shared.options import counted
 from pipeline.channels.channel import ChannelSet
 from pipeline.live.told.statistics import Matches, Statistics
 
-_PLAIN_SECONDS = 5.0
+log = logging.getLogger("zads")
+
+_PLAIN_SECONDS, _SAME_SECONDS = 5.0, 60.0
 EXIT_SUSPENDED = 3
 
 
@@ -44,7 +47,8 @@ class LiveView:
         self._live = Live(
             Text("starting the Dask workers …"), console=console, refresh_per_second=4, transient=True
         )
-        self._last_line = 0.0
+        self._last_line = self._written = 0.0
+        self._words = ""
 
     def __enter__(self) -> LiveView:
         if not self._as_json:
@@ -69,7 +73,14 @@ class LiveView:
             if self._as_json:
                 say("progress", **_figures(statistics))
             else:
-                self._console.print(_headline(statistics), soft_wrap=True)
+                self._line(_headline(statistics).plain)
+
+    def _line(self, words: str) -> None:
+        """With its time, as what is logged; what stays the same once a minute."""
+        now = time.monotonic()
+        if words != self._words or now - self._written >= _SAME_SECONDS:
+            self._words, self._written = words, now
+            log.info("%s", words)
 
     def end(self, statistics: Statistics) -> None:
         """Say what was done, when the run has ended."""
@@ -89,6 +100,7 @@ def _figures(statistics: Statistics) -> dict[str, Any]:
         "rate": round(statistics.rate, 1),
         "lag": statistics.lag,
         "partitions_unknown": statistics.unknown,
+        "broker_away": round(statistics.away, 1),
         "workers": statistics.workers,
         "dead_letters": dict(statistics.dead_letters),
         "attempts_lost": dict(statistics.attempts_lost),
@@ -105,7 +117,7 @@ def _headline(statistics: Statistics) -> Text:
     parts = [
         f"{counted(statistics.alerts, 'alert')} of {counted(len(statistics.objects), 'object')}",
         f"{statistics.rate:,.0f} alerts/s",
-        f"lag {statistics.lag:,}" + (" or more" if statistics.unknown else ""),
+        _lag(statistics),
         f"{statistics.workers} workers",
         f"{dead:,} dead letters",
     ]
@@ -116,6 +128,12 @@ def _headline(statistics: Statistics) -> Text:
     if statistics.attempts_lost:
         parts.append(f"{statistics.attempts_lost.total()} attempts redone")
     return Text(" · ".join(parts), style="bold")
+
+
+def _lag(statistics: Statistics) -> str:
+    if statistics.away:
+        return f"lag not known: the broker has not answered for {statistics.away:,.0f} s"
+    return f"lag {statistics.lag:,}" + (" or more" if statistics.unknown else "")
 
 
 def _bar(statistics: Statistics) -> ProgressBar:
@@ -196,6 +214,6 @@ def summarise(statistics: Statistics, channels: ChannelSet, console: Console) ->
         if traceback := statistics.tracebacks.get(channel, "").rstrip():
             console.print(traceback, style="dim", markup=False, highlight=False)
         console.print(
-            f"  missed {counted(statistics.gaps[channel], 'record')}; mend its filter or change its limits,"
-            f" then `zads channel backfill {channel}`"
+            f"  missed {counted(statistics.gaps[channel], 'record')}; when that is mended,"
+            f" `zads channel backfill {channel}` brings them"
         )

@@ -333,10 +333,15 @@ def offsets_or_why(
         return {}
     found: dict[Partition, int | KafkaError] = {}
     for tp, answer in admin.list_offsets(asked, isolation_level=isolation, request_timeout=timeout).items():
+        place = Partition(tp.topic, tp.partition)
         try:
-            found[Partition(tp.topic, tp.partition)] = answer.result().offset
+            offset = answer.result().offset
         except KafkaException as error:
-            found[Partition(tp.topic, tp.partition)] = error.args[0]
+            found[place] = error.args[0]
+            continue
+        # When the broker goes away in the middle, librdkafka (2.16) reports success without an offset.
+        nobody = KafkaError(KafkaError.LEADER_NOT_AVAILABLE, "no leader said how far it reaches")
+        found[place] = offset if offset >= 0 else nobody
     return found
 
 

@@ -54,7 +54,7 @@ class Stuck(_Told):
 
 
 class ChannelState(_Told):
-    """A channel of a run that has something to tell.
+    """A channel of a run.
 
     Since the run began: delivered: alerts. missed: records in gaps. raised: alerts that its filter raised on.
     suspended: why it does not run now. remark: what is surprising about it.

@@ -18,6 +18,7 @@ from pipeline.live.recovery import Recovery
 from pipeline.worker.work import Report, Work
 
 log = logging.getLogger(__name__)
+log_of_external = logging.getLogger(f"{__name__}.external")
 
 
 class InForce:
@@ -111,7 +112,7 @@ def _tell(old: ChannelSet, new: ChannelSet) -> None:
     before, after = _by_name(old), _by_name(new)
     for name, version in new.externals.versions.items():
         if old.externals.versions.get(name) != version:
-            log.info("%s: version %s from now on", name, version)
+            log_of_external.info("%s: version %s from now on", name, version)
     for name in sorted(before.keys() | after.keys()):
         if name not in after:
             log.info("channel %s: off", name)

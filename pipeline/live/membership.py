@@ -28,7 +28,7 @@ from pipeline.broker.logs import NowAndThen
 from pipeline.broker.members import Takeover, abandon, called_back, described, is_fence
 from pipeline.broker.partition import Partition
 from pipeline.broker.profile import ProfileError, credentials
-from pipeline.broker.topics import left_out, partitions_of, topic_ids
+from pipeline.broker.topics import left_out, offsets_or_why, partitions_of, topic_ids
 from pipeline.live.ends import Ends
 from pipeline.worker.holding.position import Standing, standing
 from schemas.errors import ZadsError
@@ -275,25 +275,17 @@ class Membership:
     ) -> dict[Partition, int]:
         if not partitions:
             return {}
-        admin = self._admin  # must outlive its futures, also when another thread reconnects meanwhile
-        answers = admin.list_offsets(
-            {TopicPartition(*partition): which for partition in partitions},
-            isolation_level=isolation,
-            request_timeout=_KAFKA_SECONDS,
-        )
-        offsets, refused = {}, {}
-        for tp, answer in answers.items():
-            partition = Partition(tp.topic, tp.partition)
-            try:
-                offsets[partition] = answer.result().offset
-            except KafkaException as error:
-                refused[partition] = error
+        # The client must outlive its futures, also when another thread reconnects meanwhile.
+        told = offsets_or_why(self._admin, partitions, which, isolation, _KAFKA_SECONDS)
+        refused = {p: error for p, error in told.items() if isinstance(error, KafkaError)}
         for partition in partitions:
             self.unreadable.pop(partition, None)
-        if not offsets and any(fault_of(e.args[0], "read") is not Fault.INPUT for e in refused.values()):
-            raise next(iter(refused.values()))
-        self.unreadable |= {partition: sentence(error.args[0]) for partition, error in refused.items()}
-        return offsets
+        if len(refused) == len(told) and any(
+            fault_of(error, "read") is not Fault.INPUT for error in refused.values()
+        ):
+            raise KafkaException(next(iter(refused.values())))
+        self.unreadable |= {partition: sentence(error) for partition, error in refused.items()}
+        return {partition: offset for partition, offset in told.items() if not isinstance(offset, KafkaError)}
 
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         consumer.assign(partitions)

@@ -52,6 +52,7 @@ from pipeline.live.told.reported import tell
 from pipeline.live.told.state import StateOf
 from pipeline.live.told.statistics import Statistics
 from pipeline.live.told.telling import Telling
+from pipeline.live.unread import GapsOfDeleted
 from pipeline.worker.process import prepare, process
 from pipeline.worker.work import Report, Work
 from schemas.errors import ZadsError
@@ -151,7 +152,7 @@ class LiveRun:
     ) -> None:
         self._config, self._changes, self._again, self._ship = config, changes, again, ship
         self._kafka = {SERVERS: config.bootstrap_servers, **config.client}  # travels to the workers
-        self._place = Place(config)
+        self._place, self._unread = Place(config), GapsOfDeleted(config)
         self._run = uuid.uuid4().hex[:12]
         self._recovery = Recovery()
         self._all = channels
@@ -261,6 +262,7 @@ class LiveRun:
             for task in (reporting, watching, flowing, replicas, telling, on_workers.failed, *beside):
                 task.cancel()
             self._observe(fleet, on_progress)
+            await self._note_unread()
             await self._tell_the_end(sys.exception())
 
     async def _tell_the_end(self, error: BaseException | None) -> None:
@@ -317,14 +319,18 @@ class LiveRun:
             self.statistics.channels = channels
             self._tell_suspended()
 
+    async def _note_unread(self) -> None:
+        await asyncio.to_thread(self._unread.write, self._source.unread, self._in_force.channels)
+
     async def _watch_group(self) -> None:
-        """After each rebalance, end what replicas that have gone have left open."""
+        """After each rebalance, end what replicas that have gone have left open; tell what was deleted."""
         known: object = None
         while True:
             now = self._membership.metadata
             if known and now != known:
                 await asyncio.to_thread(self._place.fence_departed)
             known = now
+            await self._note_unread()
             await asyncio.sleep(_AGAIN_SECONDS)
 
     async def _until_stopped(self) -> None:
@@ -453,7 +459,7 @@ class LiveRun:
 
     def _observe(self, fleet: Fleet, on_progress: Callable[[Statistics], None]) -> None:
         self.statistics.workers, self.statistics.taken = fleet.workers, fleet.taken
-        self.statistics.partitions = len(self._source.progress)
+        self.statistics.partitions, self.statistics.away = len(self._source.progress), self._source.away
         places = self._source.progress.values()
         self.statistics.lag = sum(progress.lag for progress in places)
         self.statistics.unknown = sum(progress.is_unknown for progress in places)

@@ -13,11 +13,12 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from confluent_kafka import KafkaException
 from streamz import Source
 
-from pipeline.broker.client import BrokerError
+from pipeline.broker.client import BrokerError, sentence
 from pipeline.broker.logs import NowAndThen, about
 from pipeline.broker.partition import Partition
 from pipeline.live.membership import Membership
@@ -37,6 +38,15 @@ _IDENTITY_SECONDS = 1.0
 _QUIET_IDENTITY_SECONDS = 3.0
 _ASK_SECONDS = 5.0
 _BEYOND_SECONDS = 5.0  # a leader that has just come may say too little for a moment
+
+
+class Unread(NamedTuple):
+    """Records of a topic that was deleted: low <= offset < high were not done when it was seen last."""
+
+    partition: Partition
+    low: int
+    high: int
+    topic_id: str
 
 
 @dataclass
@@ -70,6 +80,12 @@ class Progress:
         beyond it, nor while a broker is away."""
         stands = self.stood if self.next is None else self.next
         return abs(self.end - stands) if stands is not None and self.end is not None else 0
+
+    def unread(self, partition: Partition) -> Unread:
+        """What would be lost if the partition were gone now."""
+        stands = self.stood if self.next is None else self.next
+        end = self.end or 0
+        return Unread(partition, min(end, stands or 0), end, self.topic_id)
 
     @property
     def is_unknown(self) -> bool:
@@ -136,6 +152,7 @@ class KafkaRanges(Source):
         self.made_again: dict[str, int] = {}  # topic -> records that were there and never read
         self.set_aside: dict[Partition, str] = {}  # partitions that cannot be read, and why
         self.deleted: dict[str, int] = {}  # topic that is no more -> records that were there and never read
+        self.unread: list[Unread] = []  # of these topics; whoever makes gaps of it takes it away
         self._left: dict[Partition, Progress] = {}  # no longer ours: another's now, or deleted
         self._asked_for: set[str] = set()  # the topics whose ids were asked for last
         self._absent: set[str] = set()  # of these and not ours, what was not there
@@ -147,6 +164,11 @@ class KafkaRanges(Source):
     async def _run(self) -> None:
         await self.look()
         await asyncio.sleep(min(self._pause, _QUIET_TICK_SECONDS) if self._is_quiet else _TICK_SECONDS)
+
+    @property
+    def away(self) -> float:
+        """For so long the broker has not answered, s."""
+        return 0.0 if self._away_since is None else self._clock() - self._away_since
 
     @property
     def _soonest(self) -> float:
@@ -175,7 +197,8 @@ class KafkaRanges(Source):
             drained = await self._drained()
         except (KafkaException, BrokerError) as error:  # a broker that restarts is back within seconds
             self._away_since = self._away_since or self._clock()
-            self.lasting.warn("the broker does not say how far its topics reach, asking again", error)
+            why = sentence(error.args[0]) if isinstance(error, KafkaException) else error
+            self.lasting.warn("the broker does not say how far its topics reach, asking again", why)
             self._membership.reconnect()
             await asyncio.sleep(_BROKER_AWAY_SECONDS)
             return
@@ -301,6 +324,7 @@ class KafkaRanges(Source):
             topic, again = partition.topic, self._ids.get(partition.topic) not in (None, progress.topic_id)
             if progress.lag and (again or topic in self._gone):
                 unread[topic] += progress.lag
+                self.unread.append(progress.unread(partition))
                 lost = self.made_again if again else self.deleted
                 lost[topic] = lost.get(topic, 0) + progress.lag
         for topic, records in unread.items():
@@ -313,6 +337,7 @@ class KafkaRanges(Source):
         if progress.waiting:
             words = "%s: %d records were deleted before they were read"
             log.error(words, partition, progress.waiting, extra=about(partition, offset=progress.next))
+            self.unread.append(progress.unread(partition))
         self.progress[partition] = Progress(topic_id=self._ids[partition.topic])
 
     def _tell_set_aside(self) -> None:

@@ -351,10 +351,19 @@ class Backfill:
         single = all(gap.high - gap.low == 1 for gap in gaps)
         if verdicts.gaps or (verdicts.refused and single):
             self.leave(gaps)
+            self._note_refused(verdicts)
             return None
         # The rest was said live.
         verdicts.refused = [refusal for refusal in verdicts.refused if refusal.channel]
         return Judged(gaps, records, beside, verdicts)
+
+    def _note_refused(self, verdicts: Verdicts) -> None:
+        """Alerts on which the filter fails still: each reason once."""
+        known = {failure.message for failure in self.done.failures}
+        for one in verdicts.refused:
+            if one.channel and one.detail not in known:
+                known.add(one.detail)
+                self.done.failures.append(ChannelFailure(one.channel, one.detail, ""))
 
     def deliver(self, judged: Judged) -> None:
         """One transaction. Raises KafkaException: then nothing was delivered, or it is not known."""

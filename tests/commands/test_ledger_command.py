@@ -61,6 +61,10 @@ def test_a_night_that_adds_up_until_somebody_writes_into_a_channel(
         "limited": 0,
         "bytes": sum(len(record.value()) for record in topics.records(servers, "channel.real_bogus")),
     }
+    monkeypatch.setenv("ZADS_HOME", str(tmp_path / "empty"))
+    without = zads("ledger", "--check", "--bootstrap", servers)
+    assert without.exit_code == 0, without.output
+    assert "everything adds up" in without.stdout
     monkeypatch.setenv("ZADS_HOME", str(tmp_path))  # whose archive is looked into by itself
     alone = zads("ledger", "--check", "--bootstrap", servers)
     assert "everything adds up, in the topics and in the archive" in alone.stdout

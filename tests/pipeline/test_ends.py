@@ -5,15 +5,19 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from confluent_kafka import IsolationLevel, TopicPartition
+import pytest
+from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cluster.kafka.broker import Broker
 from pipeline.broker.partition import Partition
 from pipeline.broker.topics import ensure_topics
 from pipeline.live.ends import Ends
+from pipeline.live.membership import Membership
 from tests.pipeline.topics import Transactions, recreate
 
 SECONDS = 25.0
@@ -25,6 +29,41 @@ def told_by_admin(servers: str, places: Sequence[Partition]) -> dict[Partition, 
     admin = AdminClient({"bootstrap.servers": servers})  # must outlive its futures
     answers = admin.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED)
     return {Partition(tp.topic, tp.partition): answer.result().offset for tp, answer in answers.items()}
+
+
+class _Answered:
+    """What an AdminClient gives in answer."""
+
+    def __init__(self, offset: int) -> None:
+        self.offset = offset
+
+    def result(self) -> _Answered:
+        return self
+
+
+class _Gone:
+    """An AdminClient whose broker went away: librdkafka reports success, and some offsets are none."""
+
+    def __init__(self, told: Mapping[Partition, int]) -> None:
+        self._told = told
+
+    def list_offsets(self, asked: Iterable[TopicPartition], **_: object) -> dict[TopicPartition, _Answered]:
+        return {tp: _Answered(self._told[Partition(tp.topic, tp.partition)]) for tp in asked}
+
+
+@given(st.dictionaries(st.integers(0, 5), st.sampled_from([-1001, -1, 0, 7]), min_size=1))
+def test_an_offset_below_0_is_no_answer(offsets: dict[int, int]) -> None:
+    """It was taken for an end, and a group for being beyond it."""
+    told = {Partition("t", number): offset for number, offset in offsets.items()}
+    member = Membership.__new__(Membership)
+    member._admin, member.unreadable = _Gone(told), {}
+    good = {place: offset for place, offset in told.items() if offset >= 0}
+    if good:
+        assert member._offsets(list(told), OffsetSpec.latest()) == good
+        assert member.unreadable.keys() == told.keys() - good.keys()
+    else:
+        with pytest.raises(KafkaException):
+            member._offsets(list(told), OffsetSpec.latest())
 
 
 def test_all_ends_are_told_at_once_and_else_nothing_for_a_while(broker: Broker) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +14,14 @@ from hypothesis import strategies as st
 
 from cluster.kafka.broker import Broker
 from commands.shared.options import EXIT_INCOMPLETE
+from pipeline.broker.partition import Partition
 from pipeline.broker.topics import ensure_topics
 from pipeline.channels.config import RunConfig, channel_set, read_config
+from pipeline.channels.gaps import GAPS_SETTINGS, GAPS_TOPIC
 from pipeline.clients.given_up import give_up
 from pipeline.clients.in_force import in_force
+from pipeline.live.source import Unread
+from pipeline.live.unread import GapsOfDeleted
 from pipeline.worker.backfill import backfill, gaps_of
 from pipeline.worker.holding.position import metadata_of, standing
 from simulator import SimulatedAlert
@@ -105,6 +110,22 @@ def test_a_group_beyond_the_end_of_its_topic_is_no_lag_of_0(own_broker: Broker, 
     with running(servers, tmp_path, *CHANNEL, "--until-drained") as run:
         assert run.wait() == 0, run.text()
     assert delivered(servers, "channel.real_bogus") == expected("real_bogus", night()[100:200])
+
+
+def test_what_a_deleted_topic_had_unread_is_a_gap_until_it_is_given_up(broker: Broker) -> None:
+    """Also when it is written twice."""
+    config = RunConfig(bootstrap_servers=broker.bootstrap_servers, topics="^gone_")
+    channels, name = channel_set(config, ["real_bogus"]), f"gone_{uuid.uuid4().hex[:8]}"
+    ensure_topics(config.bootstrap_servers, [GAPS_TOPIC], partitions=1, config=GAPS_SETTINGS)
+    lost = [Unread(Partition(name, 1), 3, 8, "id")]
+    for unread in (lost.copy(), lost.copy()):
+        GapsOfDeleted(config).write(unread, channels)
+        assert not unread
+    (gap,) = [gap for gap in gaps_of(config, "real_bogus") if gap.topic == name]
+    assert (gap.source, gap.low, gap.high, gap.topic_id) == (*lost[0],)
+    (channel,) = channels.channels
+    assert any(name in words for words in give_up(config, channel))
+    assert not [gap for gap in gaps_of(config, "real_bogus") if gap.topic == name]
 
 
 def test_a_gap_is_not_filled_with_what_was_written_after_the_log_was_cut(

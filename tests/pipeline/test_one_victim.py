@@ -25,10 +25,10 @@ from pipeline.broker.client import topic_names
 from pipeline.channels.config import RunConfig
 from pipeline.channels.definition import Definition
 from pipeline.channels.registry import write_registry
-from pipeline.channels.state import STATE_TOPIC
+from pipeline.channels.state import STATE_TOPIC, states
 from pipeline.clients.status.status import status
 from pipeline.worker.backfill import gaps_of
-from tests.pipeline.night import delivered, expected, night, publish_night, publish_packets, running
+from tests.pipeline.night import Run, delivered, expected, night, publish_night, publish_packets, running
 
 GUARDED = {
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
@@ -120,5 +120,22 @@ def test_an_input_that_goes_away_is_set_aside_alone(own_broker: Broker, tmp_path
         publish_packets([alert.packet for alert in more], servers, topic=TWO_NIGHTS[0])
         wanted = twice + expected("real_bogus", more)
         run.until(lambda: delivered(servers, "channel.real_bogus") == wanted, "the other goes on", seconds=20)
+        _deleted_unread(servers, run, admin)
         run.process.send_signal(signal.SIGINT)
-        assert run.wait(60) in (0, EXIT_INCOMPLETE), run.text()
+        assert run.wait(60) == EXIT_INCOMPLETE, run.text()
+
+
+def _deleted_unread(servers: str, run: Run, admin: AdminClient) -> None:
+    """What was in it is a gap, which an operator finds also when the run has ended."""
+    config = RunConfig(bootstrap_servers=servers)
+    (worker,) = run.workers()
+    worker.suspend()
+    publish_packets([alert.packet for alert in night()[:50]], servers, topic=TWO_NIGHTS[0])
+    run.until(lambda: states(servers, ["zads"])[0].lag == 50, "the run says that they wait", seconds=40)
+    assert not gaps_of(config)
+    admin.delete_topics([TWO_NIGHTS[0]])[TWO_NIGHTS[0]].result()
+    run.until(lambda: bool(gaps_of(config)), "a gap", seconds=60)
+    worker.resume()
+    assert {(gap.channel, gap.topic) for gap in gaps_of(config)} == {("real_bogus", TWO_NIGHTS[0])}
+    assert sum(gap.high - gap.low for gap in gaps_of(config)) == 50
+    assert "and with it up to 50 records that had not been read" in run.text()

@@ -300,6 +300,10 @@ def test_what_a_topic_had_unread_when_it_was_deleted_is_counted_once(
         source = stage.source
         lost = {TOPIC: sum(unread)} if sum(unread) else {}
         assert source.deleted == (lost if fate == "deleted" else {})
+        gaps = {(one.partition.number, one.high - one.low) for one in source.unread}
+        assert gaps == {
+            (n, more) for n, more in enumerate(unread) if more and fate in ("deleted", "made again")
+        }
         assert {t: n for t, n in source.made_again.items() if n} == (lost if fate == "made again" else {})
 
     asyncio.run(act())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable, Iterator
 
-from pipeline.channels.state import FAILED, STATE_SECONDS, RunState
+from pipeline.channels.state import FAILED, STATE_SECONDS, RunState, Stuck
 from pipeline.clients.status.group import GroupStatus, PartitionStatus
 
 _MOST_PROBLEMS = 5
@@ -64,11 +64,14 @@ def of_run(run: RunState, topics: Collection[str], patience: float, now: float) 
     problems += shortened([f"{me}: {words}" for words in _stuck(run, patience)], "partitions", f"{me}: ")
     lost = [f"{me}: {place}: {what}" for place, what in run.lost.items()]
     problems += shortened(lost, "partitions that lost records", f"{me}: ")
-    suspended = [f"channel {name} is suspended: {why}" for name, why in run.suspended.items()]
+    suspended = [
+        f"channel {name} is suspended: {why} (when that is mended: `zads channel backfill {name}`)"
+        for name, why in run.suspended.items()
+    ]
     problems += shortened(suspended, "suspended channels")
     gone = [
         f"topic {one.topic} of channel {name} was deleted, after {one.delivered:,} alerts were delivered to"
-        " it: its readers have lost those that they had not read"
+        " it: its readers have lost those that they had not read, and a run that is started again makes it"
         for name, one in run.channels.items()
         if one.delivered and one.topic and one.topic not in topics
     ]
@@ -76,18 +79,36 @@ def of_run(run: RunState, topics: Collection[str], patience: float, now: float) 
 
 
 def _stuck(run: RunState, patience: float) -> Iterator[str]:
-    """Sentences about partitions, without the replica's name."""
+    """Sentences about partitions that need a person, without the replica's name."""
     for one in run.stuck:
-        lasted = run.at - one.since
-        if one.state == "set aside" or (one.state in _BY_RUN and lasted > patience):
-            attempts = f", {one.attempts} attempts" if one.attempts else ""
-            why = f": {one.why}" if one.why else ""
-            since = f"for {lasted:,.0f} s{attempts} (since {clock(one.since)})"
-            yield f"{one.partition} is {one.state} {since}{why}"
+        if one.state == "set aside" or (one.state in _BY_RUN and run.at - one.since > patience):
+            yield _lasts(run, one)
+
+
+def _lasts(run: RunState, one: Stuck) -> str:
+    attempts = f", {one.attempts} attempts" if one.attempts else ""
+    why = f": {one.why}" if one.why else ""
+    since = f"for {run.at - one.since:,.0f} s{attempts} (since {clock(one.since)})"
+    return f"{one.partition} is {one.state} {since}{why}"
+
+
+def not_yet(run: RunState, patience: float) -> list[str]:
+    """What a replica says of partitions that are stuck, and may go on by themselves.
+
+    Parameters
+    ----------
+    run
+        The replica's last word.
+    patience
+        A partition may be retried so long, s.
+    """
+    problems = set(_stuck(run, patience))
+    told = [words for one in run.stuck if (words := _lasts(run, one)) not in problems]
+    return shortened(told, "partitions that are stuck")
 
 
 def of_ended(run: RunState, now: float) -> list[str]:
-    """What is wrong with a replica that runs no more: within a day, unless it was told to end.
+    """How a replica has ended that was not told to: within a day.
 
     Parameters
     ----------
@@ -100,7 +121,7 @@ def of_ended(run: RunState, now: float) -> list[str]:
     if last > _DAY_SECONDS:
         return []
     if not run.ended:
-        return [f"{me} is gone without a word; it was heard of last {ago(last)}"]
+        return [f"{me} is gone without a word; it was heard of last {ago(last)}: start it again"]
     return [f"{me} ended {ago(last)}: {run.ended}"] if run.ended.startswith(FAILED) else []
 
 
@@ -138,7 +159,7 @@ def _notes_of(run: RunState, topics: Collection[str], now: float) -> Iterator[st
     if run.ended and not run.ended.startswith(FAILED):
         yield f"{me} ended {ago(now - run.at)}: {run.ended}"
     gone = [topic for topic in run.topics if topic not in topics]
-    yield from shortened([f"topic {topic}, which {me} has read, was deleted" for topic in gone], "topics")
+    yield from shortened([f"topic {topic}, which {me} had, was deleted since" for topic in gone], "topics")
     raised = [
         f"channel {name}: its filter raised on {one.raised:,} alerts (`zads dead-letters list` shows them)"
         for name, one in run.channels.items()

@@ -19,11 +19,11 @@ from pipeline.broker.client import BrokerError, admin_client, sentence, topic_na
 from pipeline.broker.dead_letters import TOPIC as DEAD_LETTERS
 from pipeline.broker.topics import offsets, partitions_of
 from pipeline.channels.config import RunConfig
-from pipeline.channels.registry import read_registry
+from pipeline.channels.registry import difference, read_registry
 from pipeline.channels.state import Change, RunState, states
 from pipeline.clients.ranked_nights import lacking
 from pipeline.clients.status.group import GroupStatus, group_status
-from pipeline.clients.status.problems import notes_of, of_ended, of_group, of_run, shortened
+from pipeline.clients.status.problems import not_yet, notes_of, of_ended, of_group, of_run, shortened
 from pipeline.clients.status.runs import as_told, runs_now
 from pipeline.worker.backfill import gaps_of
 
@@ -33,10 +33,14 @@ _MOST_CHANGES = 10
 
 @dataclass
 class Status:
-    """runs: what replicas of the groups have said last, also of those that have ended. gaps: channel -> open
-    gaps. dead_letters: at most so many there are. changes: of the last day, the oldest first. problems: a
-    sentence for each; notes: what is not wrong now, and may not be meant."""
+    """Whether all is well.
 
+    at: when this was asked (Unix time, s). runs: what replicas of the groups have said last, also of those
+    that have ended. gaps: channel -> open gaps. dead_letters: at most so many there are. changes: of the last
+    day, the oldest first. problems: a sentence for each; notes: what is not wrong now, and may not be meant.
+    """
+
+    at: float = field(default_factory=time.time)
     groups: list[GroupStatus] = field(default_factory=list)
     runs: list[RunState] = field(default_factory=list)
     gaps: Counter[str] = field(default_factory=Counter)
@@ -86,10 +90,18 @@ def status(config: RunConfig, groups: Iterable[str], patience: float = 60.0) -> 
     found.notes = notes_of(asked, found.groups, found.runs, every, now)
     found.problems = [words for group in found.groups for words in of_group(group, patience)]
     running = runs_now(found.runs, found.groups)
-    for run in found.runs:
-        problems = of_run(run, every, patience, now) if run in running else of_ended(run, now)
-        found.problems += problems
-    found.problems += [f"channel {name} misses records: {n} open gaps" for name, n in found.gaps.items()]
+    for run in running:
+        found.problems += of_run(run, every, patience, now)
+        found.notes += not_yet(run, patience)
+    for run in (run for run in found.runs if run not in running):
+        others_run = any(one.group == run.group for one in running)
+        (found.notes if others_run else found.problems).extend(of_ended(run, now))
+    missed = [
+        f"channel {name} misses records: {gaps} (`zads channel backfill {name}` brings what is there)"
+        for name, count in found.gaps.items()
+        if (gaps := f"{count} open gap" + "s" * (count != 1))
+    ]
+    found.problems += shortened(missed, "channels that miss records")
     late = [str(one) for one in lacking(config) if one.late]
     found.problems += shortened(late, "nights of ranked channels")
     return found
@@ -109,10 +121,12 @@ def _changes(config: RunConfig, runs: Iterable[RunState]) -> list[Change]:
     """The last things that the runs have said, and the last revisions of channels."""
     recent = time.time() - _CHANGES_SECONDS
     history = read_registry(config.bootstrap_servers, **config.client).history
+    before = {(one.name, one.revision): one for one in history}
     revised = [
         Change(
             at=datetime.fromisoformat(one.when).timestamp(),
-            words=f"channel {one.name}, revision {one.revision} by {one.who or 'nobody named'}: {one.state}"
+            words=f"channel {one.name}: {one.who or 'somebody'}"
+            f" {difference(before.get((one.name, one.revision - 1)), one)}"
             + (f" ({one.why})" if one.why else ""),
         )
         for one in history[-_MOST_CHANGES:]

@@ -10,8 +10,8 @@ from pipeline.channels.state import Change
 _MOST = 12
 _LONGEST = 300  # characters
 _OURS = "pipeline"
-_CHANGES = ("pipeline.live.in_force", "pipeline.live.told.lasting")
-"""Loggers whose lines at INFO are news too."""
+_CHANGES = ("pipeline.live.in_force.external", "pipeline.live.told.lasting")
+"""Loggers whose lines at INFO are news too. What changes in channels stands in their registry."""
 
 
 class LastSaid(logging.Handler):

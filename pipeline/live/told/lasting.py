@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from pipeline.broker.logs import about
+from pipeline.broker.logs import STILL_SO_SECONDS, about
 from pipeline.broker.partition import Partition
 from pipeline.channels.state import Lasting, Stuck
 from pipeline.live.source import Progress
@@ -30,7 +30,7 @@ class _In:
 
 
 class LongStates:
-    """Watches the partitions of a run; logs at INFO which states last, and when they are over.
+    """Watches the partitions of a run; logs at INFO which states last, once a minute, and when they are over.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ class LongStates:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._since: dict[Partition, tuple[_In, float]] = {}
-        self._said: dict[tuple[Lasting, str], float] = {}  # (state, why) -> since when
+        self._said: dict[tuple[Lasting, str], tuple[float, float]] = {}  # (state, why): since when, said when
 
     def look(
         self,
@@ -82,15 +82,17 @@ class LongStates:
         for since, partition, seen in long:
             alike[seen.state, seen.why].append((since, partition))
         for kind, some in alike.items():
-            if kind not in self._said:
-                since, partition = some[0]
-                self._said[kind] = since
+            since, said = self._said.get(kind, (some[0][0], -STILL_SO_SECONDS))
+            if now - said >= STILL_SO_SECONDS:
+                partition = some[0][1]
+                self._said[kind] = since, now
                 words = "%d partitions are %s for %.0f s, such as %s%s"
                 why = f": {kind[1]}" if kind[1] else ""
                 log.info(words, len(some), kind[0], now - since, partition, why, extra=about(partition))
         for kind in [kind for kind in self._said if kind not in alike]:
             why = f" ({kind[1]})" if kind[1] else ""
-            log.info("no partition is %s any more%s, after %.0f s", kind[0], why, now - self._said.pop(kind))
+            lasted = now - self._said.pop(kind)[0]
+            log.info("no partition is %s any more%s, after %.0f s", kind[0], why, lasted)
 
 
 def _state(one: Progress, set_aside: str | None, failing: Failing | None) -> _In | None:
@@ -104,7 +106,7 @@ def _states(one: Progress, set_aside: str | None, failing: Failing | None) -> It
     if failing is not None and (one.busy or one.waiting):
         yield _In("retrying", failing.since, failing.why, failing.attempts)
     if one.busy:
-        yield _In("in flight", one.flight)
+        yield _In("in flight", one.flight, "its worker has not answered yet")
     if one.is_unknown:
         yield _In("not known", None, "the broker has not said where the group stands")
     if one.waiting:

@@ -16,6 +16,8 @@ from pipeline.live.told.statistics import Statistics, Waited
 
 _RECENT_SECONDS = 60.0
 _MOST_STUCK = 40
+_MOST_QUIET = 40
+"""With more channels those that have nothing to tell are left out."""
 
 
 class StateOf:
@@ -112,18 +114,19 @@ def _lost(seen: Statistics) -> dict[str, str]:
 
 
 def _channels(seen: Statistics) -> dict[str, ChannelState]:
-    """Those of which there is something to tell."""
+    """All, or where these are many those of which there is something to tell."""
     topics = {channel.name: channel.topic for channel in seen.channels.channels} if seen.channels else {}
     surprises = seen.unexpected.tonight
     told = {
         name: ChannelState(
             topic=topics.get(name, ""),
             delivered=seen.matches[name].alerts if name in seen.matches else 0,
-            missed=seen.gaps[name],
+            missed=seen.gaps[name] + seen.filter_raised[name],
             raised=seen.filter_raised[name],
             suspended=seen.suspended.get(name, ""),
             remark=seen.alarms.get(name) or surprises.get(name) or "",
         )
         for name in topics.keys() | seen.suspended.keys()
     }
-    return {name: one for name, one in sorted(told.items()) if one != ChannelState(topic=one.topic)}
+    every = len(told) <= _MOST_QUIET
+    return {n: one for n, one in sorted(told.items()) if every or one != ChannelState(topic=one.topic)}

@@ -101,6 +101,7 @@ class Statistics:
     lag: int = 0
     workers: int = 0
     partitions: int = 0
+    away: float = 0.0  # for so long the broker has not answered, s
     unknown: int = 0  # partitions of which it is not known how much of them waits
     taken: dict[str, Taken] = field(default_factory=dict)  # address -> what the worker takes
     committed_at: float = 0.0  # Unix time of the last commit, s; 0: none yet
