@@ -82,7 +82,7 @@ def test_a_night_that_adds_up_until_somebody_writes_into_a_channel(
     assert f"channel real_bogus: {words}" in told.stdout
     assert json.loads(zads("ledger", "--bootstrap", servers, "--json").stdout)["waiting"] == {TOPIC: 1}
     missing = zads("ledger", "2020-01-01", "--bootstrap", servers)
-    assert "the last: 2023-10-12" in str(missing.exception)
+    assert "the nights it has read last: 2023-10-12" in str(missing.exception)
 
 
 def while_a_run_goes_on(servers: str) -> None:
