@@ -245,6 +245,30 @@ def topic_ids(admin: AdminClient, names: Iterable[str], timeout: float = 10.0) -
     return ids
 
 
+def not_there(admin: AdminClient, names: Iterable[str], timeout: float = 10.0) -> set[str]:
+    """Of some topics those that the broker says do not exist; one that we may not describe is none of them.
+
+    Parameters
+    ----------
+    admin
+        Client.
+    names
+        Topics.
+    timeout
+        Seconds to wait.
+    """
+    wanted, missing = list(names), set[str]()
+    if not wanted:
+        return missing
+    for name, future in admin.describe_topics(TopicCollection(wanted), request_timeout=timeout).items():
+        try:
+            future.result()
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                missing.add(name)
+    return missing
+
+
 def unwritable(admin: AdminClient, names: Iterable[str], timeout: float = 10.0) -> dict[str, str]:
     """The topics that are not there or may not be written to by us, each with the reason.
 

@@ -28,7 +28,7 @@ from pipeline.broker.logs import NowAndThen
 from pipeline.broker.members import Takeover, abandon, called_back, described, is_fence
 from pipeline.broker.partition import Partition
 from pipeline.broker.profile import ProfileError, credentials
-from pipeline.broker.topics import left_out, offsets_or_why, partitions_of, topic_ids
+from pipeline.broker.topics import left_out, not_there, offsets_or_why, partitions_of, topic_ids
 from pipeline.live.ends import Ends
 from pipeline.worker.holding.position import Standing, standing
 from schemas.errors import ZadsError
@@ -191,6 +191,10 @@ class Membership:
     def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
         """The id of each topic that is there. Raises BrokerError."""
         return topic_ids(self._admin, topics, _KAFKA_SECONDS)
+
+    def not_there(self, topics: Iterable[str]) -> set[str]:
+        """Those of which the broker says that they do not exist."""
+        return not_there(self._admin, topics, _KAFKA_SECONDS)
 
     def committed(
         self, partitions: Iterable[Partition], ids: Mapping[str, str] | None = None

@@ -298,7 +298,7 @@ class KafkaRanges(Source):
         self._looked_at_ids, self._asked_for = now, topics
         self._ids = await asyncio.to_thread(self._membership.topic_ids, topics) if topics else {}
         self._tell_made_again()
-        self._tell_deleted()
+        await self._tell_deleted()
         for partition, progress in self.progress.items():
             topic_id = self._ids.get(partition.topic, "")
             if progress.topic_id and topic_id and progress.topic_id != topic_id:
@@ -315,14 +315,16 @@ class KafkaRanges(Source):
                 self.made_again.setdefault(topic, 0)
                 log.warning("topic %s was deleted and made again: reading from its beginning", topic)
 
-    def _tell_deleted(self) -> None:
+    async def _tell_deleted(self) -> None:
         """Of topics that are not there at two looks: a broker that has just begun may not know them all."""
         absent = self._asked_for - self._ids.keys() - self._topics
         self._gone, self._absent = absent & self._absent, absent
+        theirs = self._gone & {partition.topic for partition in self._left}
+        deleted = await asyncio.to_thread(self._membership.not_there, theirs) if theirs else set()
         unread: Counter[str] = Counter()
         for partition, progress in self._left.items():
             topic, again = partition.topic, self._ids.get(partition.topic) not in (None, progress.topic_id)
-            if progress.lag and (again or topic in self._gone):
+            if progress.lag and (again or topic in deleted):
                 unread[topic] += progress.lag
                 self.unread.append(progress.unread(partition))
                 lost = self.made_again if again else self.deleted
@@ -330,7 +332,7 @@ class KafkaRanges(Source):
         for topic, records in unread.items():
             words = "topic %s was deleted, and with it up to %d records that had not been read"
             log.error(words, topic, records, extra=about(topic=topic))
-        self._left = {p: one for p, one in self._left.items() if p.topic in absent - self._gone}
+        self._left = {p: one for p, one in self._left.items() if p.topic in absent - deleted}
 
     def _was_made_again(self, partition: Partition, progress: Progress) -> None:
         self.made_again[partition.topic] += progress.waiting

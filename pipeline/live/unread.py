@@ -46,15 +46,16 @@ class GapsOfDeleted:
         channels
             Those in force.
         """
-        if not unread:
+        known = list(unread)  # more may come meanwhile
+        if not known:
             return
         try:
-            self._write(unread, channels)
+            self._write(known, channels)
         except (BrokerError, KafkaException) as error:
             why = sentence(error.args[0]) if isinstance(error, KafkaException) else error
             self._lasting.warn("gaps of a deleted topic cannot be written, trying again", why)
             return
-        unread.clear()
+        del unread[: len(known)]
 
     def _write(self, unread: list[Unread], channels: ChannelSet) -> None:
         producer = Producer(producer_settings(self._config.bootstrap_servers, **self._config.client))

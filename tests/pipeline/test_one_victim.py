@@ -22,6 +22,7 @@ from cluster.kafka.broker import Broker
 from commands.shared.options import EXIT_INCOMPLETE
 from commands.shared.view import EXIT_SUSPENDED
 from pipeline.broker.client import topic_names
+from pipeline.broker.topics import ensure_topics, not_there, topic_ids
 from pipeline.channels.config import RunConfig
 from pipeline.channels.definition import Definition
 from pipeline.channels.registry import write_registry
@@ -71,6 +72,16 @@ def test_a_run_that_may_not_say_how_it_is_does_its_work_all_the_same(guarded: Br
         assert run.wait() == 0, run.text()
         assert f"how this run is does not reach {STATE_TOPIC}" in run.text()
     assert delivered(servers, "channel.real_bogus") == expected("real_bogus")
+
+
+def test_a_topic_that_may_not_be_looked_at_is_not_taken_for_a_deleted_one(guarded: Broker) -> None:
+    """Its unread records would become gaps, and be delivered twice when the right is there again."""
+    admin, topic = AdminClient({"bootstrap.servers": guarded.bootstrap_servers}), "ztf_20231012_programid1"
+    ensure_topics(guarded.bootstrap_servers, [topic], partitions=1)
+    assert not_there(admin, [topic, "nowhere"]) == {"nowhere"}
+    forbid(admin, topic, AclOperation.DESCRIBE)
+    assert topic_ids(admin, [topic]) == {}
+    assert not_there(admin, [topic, "nowhere"]) == {"nowhere"}
 
 
 def test_a_bad_channel_is_suspended_alone(guarded: Broker, tmp_path: Path) -> None:

@@ -49,6 +49,9 @@ class MadeUp:
     def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
         return dict.fromkeys(names, "id")
 
+    def not_there(self, names: Iterable[str]) -> set[str]:
+        return set(names) - self.topic_ids(names).keys()
+
     def committed(
         self, places: Iterable[Partition], ids: Mapping[str, str] | None = None
     ) -> dict[Partition, Standing]:
@@ -276,7 +279,7 @@ def test_a_topic_that_comes_back_is_said_to_be_read_again_or_made_again(
     asyncio.run(act())
 
 
-@pytest.mark.parametrize("fate", ["deleted", "made again", "another's", "away for a moment"])
+@pytest.mark.parametrize("fate", ["deleted", "made again", "another's", "away for a moment", "denied"])
 @settings(max_examples=10, deadline=None)
 @given(unread=st.lists(st.integers(0, 9), min_size=1, max_size=4), looks=st.integers(0, 3))
 def test_what_a_topic_had_unread_when_it_was_deleted_is_counted_once(
@@ -293,6 +296,8 @@ def test_what_a_topic_had_unread_when_it_was_deleted_is_counted_once(
         stage.broker.topic_ids = lambda names: ids.get(fate, {})
         await stage.pass_time(looks * STEP)
         stage.broker.poll, stage.broker.changed = set, True
+        if fate == "denied":
+            stage.broker.not_there = lambda names: set()
         if fate == "away for a moment":
             answers: list[dict[str, str]] = [{}]
             stage.broker.topic_ids = lambda names: answers.pop() if answers else known(names)
