@@ -63,6 +63,9 @@ class Record:
     def offset(self) -> int:
         return self.place
 
+    def leader_epoch(self) -> int:
+        return 0
+
     def timestamp(self) -> tuple[int, int]:
         return 1, 1_697_100_000_000  # 2023-10-12 08:40 UTC: by UTC - 12 h of the night before
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from cluster.kafka.broker import Broker
@@ -168,6 +168,55 @@ def test_the_first_record_of_a_later_leader_is_found(
     log = dict(zip(offsets, epochs, strict=True))
     found = OfAList(log)._first_of_later(Partition("t", 0), beginning, Wanted(low, low + 1, epoch))
     assert found == min((o for o, e in log.items() if o < low and e > epoch), default=None)
+
+
+class ReadAcross(OfAList):
+    """What it reads first is of a log before it was cut and after; what it looks at then is the later."""
+
+    def __init__(self, read: list[Written], log: dict[int, int]) -> None:
+        super().__init__(log)
+        self.read_first: list[Written] | None = read
+
+    def _beginnings(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        return dict.fromkeys(partitions, 0)
+
+    def _round(self, ranges: Mapping[Partition, Range]) -> dict[Partition, Any]:
+        read, self.read_first = self.read_first, None
+        there = sorted(self.log.items())
+        return {
+            partition: read or [Written(o, e) for o, e in there if one.low <= o < one.high]
+            for partition, one in ranges.items()
+        }
+
+
+@given(
+    st.lists(st.integers(0, 1), min_size=2, max_size=40),
+    st.lists(st.integers(0, 1), min_size=1, max_size=40),
+    st.data(),
+)
+def test_a_log_that_is_cut_while_a_range_is_read_gives_no_range_with_a_hole(
+    before: list[int], after: list[int], data: st.DataObject
+) -> None:
+    """Read of the log as it was up to some offset, and from there on of the log as it is."""
+    was = list(itertools.accumulate(before))
+    cut = data.draw(st.integers(0, len(was)), "cut at")
+    newer = itertools.accumulate(after, initial=was[-1] + 1)
+    now = [*was[:cut], *newer]
+    low = data.draw(st.integers(0, len(was) - 1), "low")
+    up_to = data.draw(st.integers(low, len(was)), "up to")
+    records = [Written(o, was[o]) for o in range(low, up_to)]
+    records += [Written(o, now[o]) for o in range(up_to, len(now))]
+    reader, place = ReadAcross(records, dict(enumerate(now))), Partition("t", 0)
+    epoch = was[low - 1] if low else -1
+    found = reader.read({place: Wanted(low, len(now), epoch)})[place]
+    assume(records and up_to < len(now))  # else nothing came after the cut that could tell of it
+    if cut >= up_to:
+        assert found == records, "nothing is missing"
+    elif cut < low:
+        assert isinstance(found, Cut)
+        assert found.offset == cut
+    else:
+        assert isinstance(found, Stalled)
 
 
 class OfFates(SharedReader):

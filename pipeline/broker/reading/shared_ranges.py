@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
@@ -101,8 +101,8 @@ class SharedReader:
         """The records of each range in order, or why they cannot be read: one's fault is nobody else's.
 
         A log that was truncated has other records under offsets that were read before. Those are of a later
-        leader epoch. So where the first record is of another epoch than the one before the range, what lies
-        before the range is looked at. (librdkafka 2.16.1 does so only where a leader's epoch is news to it.)
+        leader epoch. So wherever a record is of another epoch than the one before it, what lies below is
+        looked at. (librdkafka 2.16.1 does so only where a leader's epoch is news to it.)
 
         Parameters
         ----------
@@ -112,15 +112,31 @@ class SharedReader:
         Returns
         -------
         dict
-            A KafkaException, Stalled where nothing came, or Cut, in place of records that cannot be read.
+            A KafkaException, Cut, or Stalled where nothing came or the log was cut between two of the
+            records, in place of records that cannot be read.
         """
         found = self._round({partition: Range(one.low, one.high) for partition, one in wanted.items()})
-        doubtful = {
-            partition: one
-            for partition, one in wanted.items()
-            if one.epoch >= 0 and _begins_in_another(found[partition], one.epoch)
-        }
-        return {**found, **self.cut(doubtful)} if doubtful else found
+        doubts = {}
+        for partition, records in found.items():
+            if isinstance(records, list):
+                doubts[partition] = changes(map(_offset_and_epoch, records), wanted[partition].epoch)
+        cut = self.first_cut(doubts)
+        return {**found, **{partition: _for(wanted[partition], why) for partition, why in cut.items()}}
+
+    def first_cut(self, doubts: Mapping[Partition, Sequence[Wanted]]) -> dict[Partition, Exception]:
+        """As `cut`, where there are several doubts about a log: they are looked at in turn until one is true.
+
+        Parameters
+        ----------
+        doubts
+            Of each partition, see `changes`.
+        """
+        found: dict[Partition, Exception] = {}
+        left = {partition: list(some) for partition, some in doubts.items() if some}
+        while left:
+            found |= self.cut({partition: some[0] for partition, some in left.items()})
+            left = {p: some[1:] for p, some in left.items() if p not in found and some[1:]}
+        return found
 
     def cut(self, doubtful: Mapping[Partition, Wanted]) -> dict[Partition, Exception]:
         """Of logs that may have been cut below a range: Cut of those that were, or why that cannot be told.
@@ -278,5 +294,30 @@ class SharedReader:
         threading.Thread(target=self._consumer.close, name="close reader", daemon=True).start()
 
 
-def _begins_in_another(records: list[Message] | Exception, epoch: int) -> bool:
-    return isinstance(records, list) and bool(records) and epoch_of(records[0]) != epoch
+def changes(records: Iterable[tuple[int, int]], epoch: int) -> list[Wanted]:
+    """Where another leader wrote a record than the one before it: what lies below may have been cut then.
+
+    Parameters
+    ----------
+    records
+        Offset and leader epoch of each, in order.
+    epoch
+        Of the record before them; -1: not known.
+    """
+    found = []
+    for offset, later in records:
+        if epoch not in (-1, later):
+            found.append(Wanted(offset, offset, epoch))
+        epoch = later
+    return found
+
+
+def _offset_and_epoch(record: Message) -> tuple[int, int]:
+    return offset_of(record), epoch_of(record)
+
+
+def _for(wanted: Wanted, why: Exception) -> Exception:
+    """Of a log that was cut between two records of a range nothing is lost: it is read again."""
+    if isinstance(why, Cut) and why.offset >= wanted.low:
+        return Stalled(f"{why}, while it was read")
+    return why

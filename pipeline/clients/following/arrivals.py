@@ -8,13 +8,14 @@ what was read is read again from there.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from confluent_kafka import Message
 
 from pipeline.broker.partition import Partition
-from pipeline.broker.reading.shared_ranges import Wanted
+from pipeline.broker.reading.shared_ranges import Wanted, changes
 from pipeline.clients.following.keeper import Keeper, Received, received_of
 from pipeline.clients.following.position import Stand
 from pipeline.clients.following.sources import Sources
@@ -98,7 +99,7 @@ class Arrivals:
             When the broker does not say which topics there are; everything waits then.
         """
         made_again = self._sources.made_again({arrived.partition.topic for arrived in self._unproved})
-        found = self._sources.cut(self._doubtful(made_again))
+        found = self._sources.cut(self._doubts(made_again))
         cut = {partition: at for partition, at in found.items() if not isinstance(at, Exception)}
         self._proved, unproved = time.monotonic(), self._unproved
         self._unproved = [one for one in unproved if one.partition in found.keys() - cut.keys()]
@@ -119,13 +120,10 @@ class Arrivals:
         position = Stand(one.next, epochs[one.partition]).position
         self._keeper.append(one.source, one.records, position)
 
-    def _doubtful(self, made_again: set[str]) -> dict[Partition, Wanted]:
-        """Partitions of which a record arrived that another leader wrote than the record before it."""
-        epochs, doubtful = dict(self._sources.epochs), dict[Partition, Wanted]()
+    def _doubts(self, made_again: set[str]) -> dict[Partition, list[Wanted]]:
+        """Where a record arrived that another leader wrote than the record before it."""
+        written: dict[Partition, list[tuple[int, int]]] = defaultdict(list)
         for one in self._unproved:
-            for record in one.records if one.partition.topic not in made_again else ():
-                if epochs[one.partition] not in (-1, record.epoch):
-                    wanted = Wanted(record.offset, record.offset, epochs[one.partition])
-                    doubtful.setdefault(one.partition, wanted)
-                epochs[one.partition] = record.epoch
-        return doubtful
+            if one.partition.topic not in made_again:
+                written[one.partition] += [(record.offset, record.epoch) for record in one.records]
+        return {p: changes(some, self._sources.epochs[p]) for p, some in written.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from confluent_kafka import OFFSET_BEGINNING, IsolationLevel, KafkaError, KafkaException
@@ -133,7 +133,7 @@ class Sources:
                 why[partition] = sentence(reached)
             else:
                 stands[partition] = self._within(partition, stand_at(marks[names[partition]]), *reached)
-        known = {p: Wanted(stand.offset, stand.offset, stand.epoch) for p, stand in stands.items()}
+        known = {p: [Wanted(stand.offset, stand.offset, stand.epoch)] for p, stand in stands.items()}
         for partition, found in self.cut(known).items():
             if isinstance(found, Exception):
                 why[partition] = str(found)
@@ -166,15 +166,15 @@ class Sources:
                 found[partition] = high if isinstance(high, KafkaError) else (low, high)
         return found
 
-    def cut(self, wanted: Mapping[Partition, Wanted]) -> dict[Partition, int | Exception]:
+    def cut(self, doubts: Mapping[Partition, Sequence[Wanted]]) -> dict[Partition, int | Exception]:
         """Of logs that were cut below where a range begins: the offset of the first record that was written
         since; or why that cannot be told now. Each that was cut is noted."""
-        known = {partition: one for partition, one in wanted.items() if one.epoch >= 0}
-        if not known:
+        known = {p: [one for one in some if one.epoch >= 0] for p, some in doubts.items()}
+        if not any(known.values()):
             return {}
         reader = SharedReader(self.asks, self._group)
         try:
-            found = reader.cut(known)
+            found = reader.first_cut(known)
         finally:
             reader.close()
         cut: dict[Partition, int | Exception] = {}
