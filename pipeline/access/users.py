@@ -24,7 +24,7 @@ from pipeline.access.roles import COLLABORATION, Role
 from pipeline.broker.client import BrokerError, producer_settings, sentence, topic_names
 from pipeline.broker.dead_letters import SETTINGS as DEAD_LETTERS_SETTINGS
 from pipeline.broker.dead_letters import TOPIC as DEAD_LETTERS_TOPIC
-from pipeline.broker.listen import committed_ends, listen
+from pipeline.broker.listen import committed_ends, everything_in
 from pipeline.broker.topics import ensure_topics
 from pipeline.channels.gaps import (
     APPLIED_SETTINGS,
@@ -71,10 +71,8 @@ class User(BaseModel):
 
 def read_users(bootstrap: str, **kafka: Any) -> dict[str, User]:
     """Every user that there is or was, by name. Raises BrokerError."""
-    if USERS_TOPIC not in topic_names(bootstrap, **kafka):
-        return {}
     users = {}
-    for record in listen(USERS_TOPIC, bootstrap, until_drained=True, **kafka):
+    for record in everything_in(USERS_TOPIC, bootstrap, **kafka):
         try:
             user = User.model_validate_json(record.raw)
         except ValidationError:

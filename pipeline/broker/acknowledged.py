@@ -14,7 +14,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from pipeline.broker.client import BrokerError, admin_client, client_settings, producer_settings, sentence
+from pipeline.broker.client import BrokerError, admin_client, client_settings, producer_settings, words_of
 from pipeline.broker.listen import committed_ends
 from pipeline.broker.paced import Paced, has_offset, paced_settings
 from pipeline.broker.partition import Partition, partition_of
@@ -199,10 +199,9 @@ class AcknowledgedProducer:
         try:
             return _There(reader.read(low, high) if high > low else [])
         except (Stalled, KafkaException) as error:
-            why = sentence(error.args[0]) if isinstance(error, KafkaException) else str(error)
             raise BrokerError(
                 f"{len(unknown)} records may or may not be in {partition}: they were acknowledged without an"
-                f" offset, and the partition cannot be read ({why})"
+                f" offset, and the partition cannot be read ({words_of(error)})"
             ) from None
         finally:
             reader.close()

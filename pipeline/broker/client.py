@@ -387,6 +387,11 @@ def passes_by_itself(error: KafkaError) -> bool:
     return not error.fatal() and (error.retriable() or error.code() in PASSING)
 
 
+def words_of(error: Exception) -> str:
+    """What an error says: a KafkaException's with the code's name, any other's as it is."""
+    return sentence(error.args[0]) if isinstance(error, KafkaException) else str(error)
+
+
 def sentence(error: KafkaError) -> str:
     """What a KafkaError says, with its code's name, which is what one searches for."""
     text = error.str().strip().rstrip(".")

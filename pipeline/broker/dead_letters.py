@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pipeline.broker.client import MESSAGE_MAX_BYTES, SIZED, NoSuchTopic, topic_names
-from pipeline.broker.listen import Alert, listen, record_at, whole
+from pipeline.broker.client import MESSAGE_MAX_BYTES, SIZED, NoSuchTopic
+from pipeline.broker.listen import Alert, everything_in, record_at, whole
 from schemas.errors import ZadsError
 
 TOPIC = "zads.dead-letters"
@@ -116,9 +116,7 @@ def dead_letters(bootstrap: str = "localhost:9092", **kafka: Any) -> Iterator[De
 
     Raises BrokerError when no broker answers.
     """
-    if TOPIC not in topic_names(bootstrap, **kafka):
-        return
-    for number, alert in enumerate(listen(TOPIC, bootstrap, until_drained=True, **kafka), start=1):
+    for number, alert in enumerate(everything_in(TOPIC, bootstrap, **kafka), start=1):
         yield from_alert(alert, number)
 
 

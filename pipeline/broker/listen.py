@@ -33,8 +33,10 @@ from pipeline.broker.client import (
     is_not_let_in,
     passes_by_itself,
     sentence,
+    topic_names,
     unreachable,
     wait_for_broker,
+    words_of,
 )
 from pipeline.broker.logs import NowAndThen
 from pipeline.broker.partition import Partition
@@ -112,6 +114,27 @@ class Alert:
 
     def _field(self, name: str) -> Any:
         return value_in_packet(read_packet(self.raw, self.schemas)[0], name)
+
+
+def everything_in(topic: str, bootstrap: str, **kafka: Any) -> Iterator[Alert]:
+    """Every record that is in a topic now; none where there is no such topic.
+
+    Parameters
+    ----------
+    topic
+        Its name.
+    bootstrap
+        Address of the broker, host:port.
+    kafka
+        librdkafka's own keys.
+
+    Raises
+    ------
+    BrokerError
+        When the broker does not answer.
+    """
+    if topic in topic_names(bootstrap, **kafka):
+        yield from listen(topic, bootstrap, until_drained=True, **kafka)
 
 
 def listen(
@@ -359,8 +382,7 @@ class Listener:
             group = settings.get("sasl.username", "zads-listen")  # a user has a right to that one
             return starts_of_last(settings, group, beginnings, ends, last)
         except (KafkaException, Stalled) as error:
-            why = sentence(error.args[0]) if isinstance(error, KafkaException) else str(error)
-            raise BrokerError(f"cannot find the last records of {self.topic}: {why}") from None
+            raise BrokerError(f"cannot find the last records of {self.topic}: {words_of(error)}") from None
 
     def _assign(self, starts: Mapping[Place, int]) -> None:
         if starts:

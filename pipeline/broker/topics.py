@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import (
@@ -31,6 +31,7 @@ from pipeline.broker.faults import Fault, fault_of
 from pipeline.broker.members import described
 from pipeline.broker.partition import Partition
 
+Part = TypeVar("Part")
 NO_LEADER_YET = {KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION}
 """What a broker answers for a partition that was just made, or whose leader has just gone."""
 _NOT_YET = {
@@ -236,13 +237,21 @@ def topic_ids(admin: AdminClient, names: Iterable[str], timeout: float = 10.0) -
     if not wanted:
         return {}
     ids = {}
-    for name, future in admin.describe_topics(TopicCollection(wanted), request_timeout=timeout).items():
-        try:
-            ids[name] = str(future.result().topic_id)
-        except KafkaException as error:
-            if fault_of(error.args[0], "read") is not Fault.INPUT:
-                raise BrokerError(f"cannot look at {name}: {sentence(error.args[0])}") from None
+    for name, told in _answers(admin.describe_topics(TopicCollection(wanted), request_timeout=timeout)):
+        if not isinstance(told, KafkaError):
+            ids[name] = str(told.topic_id)
+        elif fault_of(told, "read") is not Fault.INPUT:
+            raise BrokerError(f"cannot look at {name}: {sentence(told)}")
     return ids
+
+
+def _answers(futures: Mapping[Part, Any]) -> Iterator[tuple[Part, Any | KafkaError]]:
+    """What the broker answers to each part of a request, or why it does not."""
+    for part, future in futures.items():
+        try:
+            yield part, future.result()
+        except KafkaException as error:
+            yield part, error.args[0]
 
 
 def not_there(admin: AdminClient, names: Iterable[str], timeout: float = 10.0) -> set[str]:
@@ -257,16 +266,12 @@ def not_there(admin: AdminClient, names: Iterable[str], timeout: float = 10.0) -
     timeout
         Seconds to wait.
     """
-    wanted, missing = list(names), set[str]()
+    wanted = list(names)
     if not wanted:
-        return missing
-    for name, future in admin.describe_topics(TopicCollection(wanted), request_timeout=timeout).items():
-        try:
-            future.result()
-        except KafkaException as error:
-            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                missing.add(name)
-    return missing
+        return set()
+    answers = _answers(admin.describe_topics(TopicCollection(wanted), request_timeout=timeout))
+    unknown = KafkaError.UNKNOWN_TOPIC_OR_PART
+    return {name for name, told in answers if isinstance(told, KafkaError) and told.code() == unknown}
 
 
 def unwritable(admin: AdminClient, names: Iterable[str], timeout: float = 10.0) -> dict[str, str]:
@@ -288,14 +293,13 @@ def unwritable(admin: AdminClient, names: Iterable[str], timeout: float = 10.0) 
     """
     wanted, reasons = TopicCollection(list(names)), {}
     asked = admin.describe_topics(wanted, request_timeout=timeout, include_authorized_operations=True)
-    for name, future in asked.items():
-        try:
-            rights = future.result().authorized_operations
-        except KafkaException as error:
-            if fault_of(error.args[0], "read") is not Fault.INPUT:
-                raise BrokerError(f"cannot look at {name}: {sentence(error.args[0])}") from None
+    for name, told in _answers(asked):
+        if isinstance(told, KafkaError):
+            if fault_of(told, "read") is not Fault.INPUT:
+                raise BrokerError(f"cannot look at {name}: {sentence(told)}")
             reasons[name] = "not there"
             continue
+        rights = told.authorized_operations
         if rights and not {AclOperation.WRITE, AclOperation.ALL} & set(rights):
             reasons[name] = "no right to write"
     return reasons
@@ -356,16 +360,15 @@ def offsets_or_why(
     if not asked:
         return {}
     found: dict[Partition, int | KafkaError] = {}
-    for tp, answer in admin.list_offsets(asked, isolation_level=isolation, request_timeout=timeout).items():
+    # When the broker goes away in the middle, librdkafka (2.16) reports success without an offset.
+    nobody = KafkaError(KafkaError.LEADER_NOT_AVAILABLE, "no leader said how far it reaches")
+    answers = admin.list_offsets(asked, isolation_level=isolation, request_timeout=timeout)
+    for tp, told in _answers(answers):
         place = Partition(tp.topic, tp.partition)
-        try:
-            offset = answer.result().offset
-        except KafkaException as error:
-            found[place] = error.args[0]
-            continue
-        # When the broker goes away in the middle, librdkafka (2.16) reports success without an offset.
-        nobody = KafkaError(KafkaError.LEADER_NOT_AVAILABLE, "no leader said how far it reaches")
-        found[place] = offset if offset >= 0 else nobody
+        if isinstance(told, KafkaError):
+            found[place] = told
+        else:
+            found[place] = told.offset if told.offset >= 0 else nobody
     return found
 
 
@@ -397,12 +400,10 @@ def _without_leader(admin: AdminClient, names: list[str]) -> str | None:
         return f"topic {min(missing)} did not appear"
     asked = {TopicPartition(*place): OffsetSpec.latest() for place in places}
     waits_for = None
-    for place, future in admin.list_offsets(asked, request_timeout=_ASK_SECONDS).items():
-        try:
-            future.result()
-        except KafkaException as error:
-            reason, where = error.args[0], Partition(place.topic, place.partition)
-            if reason.code() not in _NOT_YET and not passes_by_itself(reason):
-                raise BrokerError(f"{where} cannot be looked at: {sentence(reason)}") from None
-            waits_for = f"no leader of {where} answered ({reason.name()})"
+    for place, told in _answers(admin.list_offsets(asked, request_timeout=_ASK_SECONDS)):
+        if isinstance(told, KafkaError):
+            where = Partition(place.topic, place.partition)
+            if told.code() not in _NOT_YET and not passes_by_itself(told):
+                raise BrokerError(f"{where} cannot be looked at: {sentence(told)}")
+            waits_for = f"no leader of {where} answered ({told.name()})"
     return waits_for

@@ -13,8 +13,8 @@ from typing import Any
 
 from confluent_kafka import KafkaException, Producer
 
-from pipeline.broker.client import BrokerError, producer_settings, sentence, topic_names
-from pipeline.broker.listen import listen
+from pipeline.broker.client import BrokerError, producer_settings, sentence
+from pipeline.broker.listen import everything_in
 from pipeline.broker.topics import ensure_topics
 from schemas.errors import ZadsError
 
@@ -48,10 +48,8 @@ class Delivering:
 def groups(bootstrap: str, **kafka: Any) -> list[Delivering]:
     """Every replica of every group that has ever run, the one last that announced itself last. Raises
     BrokerError."""
-    if GROUPS_TOPIC not in topic_names(bootstrap, **kafka):
-        return []
     latest: dict[bytes | None, Delivering] = {}
-    for record in listen(GROUPS_TOPIC, bootstrap, until_drained=True, **kafka):
+    for record in everything_in(GROUPS_TOPIC, bootstrap, **kafka):
         latest.pop(record.key, None)
         latest[record.key] = _delivering(json.loads(record.raw))
     return list(latest.values())

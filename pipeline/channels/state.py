@@ -11,8 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline.broker.client import topic_names
-from pipeline.broker.listen import listen
+from pipeline.broker.listen import everything_in
 
 log = logging.getLogger(__name__)
 
@@ -111,6 +110,11 @@ class RunState(_Told):
     changes: tuple[Change, ...] = ()
 
     @property
+    def named(self) -> str:
+        """For a sentence."""
+        return f"replica {self.replica} of group {self.group}"
+
+    @property
     def key(self) -> bytes:
         """Of its record."""
         return f"{self.group}/{self.replica}".encode()
@@ -138,10 +142,8 @@ def states(bootstrap: str, groups: Iterable[str], **kafka: Any) -> list[RunState
     BrokerError
         When the broker does not answer.
     """
-    if STATE_TOPIC not in topic_names(bootstrap, **kafka):
-        return []
     wanted, latest = set(groups), {}
-    for record in listen(STATE_TOPIC, bootstrap, until_drained=True, **kafka):
+    for record in everything_in(STATE_TOPIC, bootstrap, **kafka):
         try:
             told = RunState.model_validate_json(record.raw)
         except ValidationError as error:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from confluent_kafka.admin import OffsetSpec
 
 from pipeline.broker.client import admin_client, client_settings, topic_names
-from pipeline.broker.listen import Alert, committed_ends, listen
+from pipeline.broker.listen import Alert, committed_ends, everything_in
 from pipeline.broker.members import committed
 from pipeline.broker.partition import Partition
 from pipeline.broker.reading.ranges import RangeReader
@@ -134,8 +134,6 @@ def in_open_exposures(config: RunConfig, topics: Sequence[str]) -> Counter[str]:
 
 def closings(config: RunConfig) -> Iterator[tuple[Alert, Closing]]:
     """Everything that was judged, in order: the record of zads.exposures, and what it says."""
-    if EXPOSURES_TOPIC not in topic_names(config.bootstrap_servers, **config.client):
-        return
-    for record in listen(EXPOSURES_TOPIC, config.bootstrap_servers, until_drained=True, **config.client):
+    for record in everything_in(EXPOSURES_TOPIC, config.bootstrap_servers, **config.client):
         if record.key != CLOCK:
             yield record, closing_of(record.raw)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from pipeline.broker.client import admin_client, topic_names
-from pipeline.broker.listen import committed_ends, listen
+from pipeline.broker.client import admin_client
+from pipeline.broker.listen import committed_ends, everything_in
 from pipeline.broker.partition import Partition
 from pipeline.broker.topics import partitions_of, topic_ids
 from pipeline.channels.channel import COLLABORATION_PREFIX, PUBLIC_PREFIX
@@ -53,9 +53,7 @@ class NightLedger:
 
 def entries(config: RunConfig) -> list[Entry]:
     """The entries of the group of `config`, and of its channels of whole exposures. Raises BrokerError."""
-    if LEDGER_TOPIC not in topic_names(config.bootstrap_servers, **config.client):
-        return []
-    told = listen(LEDGER_TOPIC, config.bootstrap_servers, until_drained=True, **config.client)
+    told = everything_in(LEDGER_TOPIC, config.bootstrap_servers, **config.client)
     found = entries_of((record.key or b"", record.raw) for record in told)
     groups = (config.group, f"{config.group}-exposures")
     return [entry for entry in found if entry.group in groups]

@@ -16,7 +16,7 @@ from confluent_kafka import Producer
 
 from filters.limits import Ranked, Ranking, best
 from pipeline.broker.client import MESSAGE_MAX_BYTES, SIZED, client_settings, topic_names
-from pipeline.broker.listen import Alert, listen
+from pipeline.broker.listen import Alert, everything_in
 from pipeline.broker.paced import Paced, fence, paced_settings
 from pipeline.broker.topics import ensure_topics
 from pipeline.channels.channel import COLLABORATION_PREFIX, PUBLIC_PREFIX, topic_of
@@ -117,9 +117,7 @@ def _source(config: RunConfig, of: str) -> str:
 
 def filled(config: RunConfig) -> dict[tuple[str, str], tuple[int, ...]]:
     """(channel, night) -> the candids that were delivered, of nights that are done. Raises BrokerError."""
-    if RANKED_TOPIC not in topic_names(config.bootstrap_servers, **config.client):
-        return {}
-    records = listen(RANKED_TOPIC, config.bootstrap_servers, until_drained=True, **config.client)
+    records = everything_in(RANKED_TOPIC, config.bootstrap_servers, **config.client)
     every = [json.loads(record.raw) for record in records]
     return {(one["channel"], one["night"]): tuple(one["candids"]) for one in every}
 

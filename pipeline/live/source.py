@@ -18,7 +18,7 @@ from typing import NamedTuple
 from confluent_kafka import KafkaException
 from streamz import Source
 
-from pipeline.broker.client import BrokerError, sentence
+from pipeline.broker.client import BrokerError, words_of
 from pipeline.broker.logs import NowAndThen, about
 from pipeline.broker.partition import Partition
 from pipeline.live.membership import Membership
@@ -75,22 +75,25 @@ class Progress:
         return max(0, self.end - self.next) if self.next is not None and self.end is not None else 0
 
     @property
+    def stands(self) -> int | None:
+        """Where the group stands, or stood last."""
+        return self.stood if self.next is None else self.next
+
+    @property
     def lag(self) -> int:
         """Offsets between where the group stands, or stood last, and the end: never 0 when the group stands
         beyond it, nor while a broker is away."""
-        stands = self.stood if self.next is None else self.next
-        return abs(self.end - stands) if stands is not None and self.end is not None else 0
+        return abs(self.end - self.stands) if self.stands is not None and self.end is not None else 0
 
     def unread(self, partition: Partition) -> Unread:
         """What would be lost if the partition were gone now."""
-        stands = self.stood if self.next is None else self.next
         end = self.end or 0
-        return Unread(partition, min(end, stands or 0), end, self.topic_id)
+        return Unread(partition, min(end, self.stands or 0), end, self.topic_id)
 
     @property
     def is_unknown(self) -> bool:
         """Whether it was never told where the group stands or where the partition ends."""
-        return self.end is None or (self.next is None and self.stood is None)
+        return self.end is None or self.stands is None
 
 
 class KafkaRanges(Source):
@@ -197,8 +200,8 @@ class KafkaRanges(Source):
             drained = await self._drained()
         except (KafkaException, BrokerError) as error:  # a broker that restarts is back within seconds
             self._away_since = self._away_since or self._clock()
-            why = sentence(error.args[0]) if isinstance(error, KafkaException) else error
-            self.lasting.warn("the broker does not say how far its topics reach, asking again", why)
+            words = "the broker does not say how far its topics reach, asking again"
+            self.lasting.warn(words, words_of(error))
             self._membership.reconnect()
             await asyncio.sleep(_BROKER_AWAY_SECONDS)
             return

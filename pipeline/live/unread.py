@@ -9,7 +9,7 @@ import logging
 
 from confluent_kafka import KafkaException, Producer
 
-from pipeline.broker.client import BrokerError, producer_settings, sentence
+from pipeline.broker.client import BrokerError, producer_settings, words_of
 from pipeline.broker.logs import NowAndThen
 from pipeline.channels.channel import ChannelSet
 from pipeline.channels.config import RunConfig
@@ -52,8 +52,7 @@ class GapsOfDeleted:
         try:
             self._write(known, channels)
         except (BrokerError, KafkaException) as error:
-            why = sentence(error.args[0]) if isinstance(error, KafkaException) else error
-            self._lasting.warn("gaps of a deleted topic cannot be written, trying again", why)
+            self._lasting.warn("gaps of a deleted topic cannot be written, trying again", words_of(error))
             return
         del unread[: len(known)]
 

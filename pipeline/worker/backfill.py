@@ -23,10 +23,10 @@ from pipeline.broker.client import (
     admin_client,
     client_settings,
     sentence,
-    topic_names,
+    words_of,
 )
 from pipeline.broker.faults import FENCED_PRODUCER
-from pipeline.broker.listen import listen
+from pipeline.broker.listen import everything_in
 from pipeline.broker.paced import Paced, fence, paced_settings
 from pipeline.broker.partition import Partition
 from pipeline.broker.reading.ranges import RangeReader, Stalled, ahead_of, epoch_of, offset_of
@@ -91,10 +91,7 @@ class _TimeLimit:
 
 def gaps_of(config: RunConfig, channel: str | None = None) -> list[Gap]:
     """The open gaps, of one channel or of all, in order of topic, partition and offset."""
-    bootstrap = config.bootstrap_servers
-    if GAPS_TOPIC not in topic_names(bootstrap, **config.client):
-        return []
-    told = listen(GAPS_TOPIC, bootstrap, until_drained=True, **config.client)
+    told = everything_in(GAPS_TOPIC, config.bootstrap_servers, **config.client)
     gaps = open_gaps((record.key or b"", record.raw) for record in told)
     wanted = [gap for gap in gaps if channel in (None, gap.channel)]
     return sorted(wanted, key=lambda gap: (gap.channel, gap.topic, gap.partition, gap.low))
@@ -268,8 +265,7 @@ class Backfill:
         try:
             found = self._reader(source).read(low, high)
         except (KafkaException, Stalled) as error:  # what retention has deleted is read no more
-            reason = sentence(error.args[0]) if isinstance(error, KafkaException) else str(error)
-            self.leave(gaps, f"{source} [{low}, {high}): {reason}")
+            self.leave(gaps, f"{source} [{low}, {high}): {words_of(error)}")
             self._readers.pop(source).close()
             return None
         if self._made_again(source.topic, gaps):

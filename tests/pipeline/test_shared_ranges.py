@@ -244,7 +244,7 @@ FATES = {"same": None, "cut": Cut, "no beginning": Stalled, "no tail": Stalled, 
 @given(st.lists(st.sampled_from(sorted(FATES)), max_size=8))
 def test_a_log_that_cannot_be_searched_is_nobody_elses_fault(fates: list[str]) -> None:
     reader = OfFates(fates)
-    found = reader.cut(dict.fromkeys(reader.fates, Wanted(40, 50, 1)))
+    found = reader.cut({place: [Wanted(40, 50, 1)] for place in reader.fates})
     assert {p: type(why) for p, why in found.items()} == {
         p: FATES[fate] for p, fate in reader.fates.items() if FATES[fate]
     }

@@ -118,34 +118,29 @@ class SharedReader:
         found = self._round({partition: Range(one.low, one.high) for partition, one in wanted.items()})
         doubts = {}
         for partition, records in found.items():
-            if isinstance(records, list):
+            # Epochs never fall along a log: where the last is that of before, they all are.
+            if isinstance(records, list) and records and epoch_of(records[-1]) != wanted[partition].epoch:
                 doubts[partition] = changes(map(_offset_and_epoch, records), wanted[partition].epoch)
-        cut = self.first_cut(doubts)
+        cut = self.cut(doubts)
         return {**found, **{partition: _for(wanted[partition], why) for partition, why in cut.items()}}
 
-    def first_cut(self, doubts: Mapping[Partition, Sequence[Wanted]]) -> dict[Partition, Exception]:
-        """As `cut`, where there are several doubts about a log: they are looked at in turn until one is true.
+    def cut(self, doubts: Mapping[Partition, Sequence[Wanted]]) -> dict[Partition, Exception]:
+        """Of logs that may have been cut: Cut of those that were, or why that cannot be told.
 
         Parameters
         ----------
         doubts
-            Of each partition, see `changes`.
+            Ranges of each partition, below whose `low` there may be something later than `epoch` (`changes`).
+            They are looked at in turn until one is true.
         """
         found: dict[Partition, Exception] = {}
         left = {partition: list(some) for partition, some in doubts.items() if some}
         while left:
-            found |= self.cut({partition: some[0] for partition, some in left.items()})
+            found |= self._cut({partition: some[0] for partition, some in left.items()})
             left = {p: some[1:] for p, some in left.items() if p not in found and some[1:]}
         return found
 
-    def cut(self, doubtful: Mapping[Partition, Wanted]) -> dict[Partition, Exception]:
-        """Of logs that may have been cut below a range: Cut of those that were, or why that cannot be told.
-
-        Parameters
-        ----------
-        doubtful
-            Ranges whose `low` and `epoch` are looked at.
-        """
+    def _cut(self, doubtful: Mapping[Partition, Wanted]) -> dict[Partition, Exception]:
         try:
             first = self._beginnings(doubtful)
         except KafkaException as error:

@@ -174,7 +174,7 @@ class Sources:
             return {}
         reader = SharedReader(self.asks, self._group)
         try:
-            found = reader.first_cut(known)
+            found = reader.cut(known)
         finally:
             reader.close()
         cut: dict[Partition, int | Exception] = {}

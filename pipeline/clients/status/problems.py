@@ -53,7 +53,7 @@ def of_run(run: RunState, topics: Collection[str], patience: float, now: float) 
     now
         Unix time, s.
     """
-    me, problems = f"replica {run.replica} of group {run.group}", []
+    me, problems = run.named, []
     if now - run.at > _SILENT_SECONDS:
         problems.append(
             f"{me} (process {run.pid} on {run.host}) is in the group, and has said nothing of itself for"
@@ -117,7 +117,7 @@ def of_ended(run: RunState, now: float) -> list[str]:
     now
         Unix time, s.
     """
-    me, last = f"replica {run.replica} of group {run.group} (process {run.pid} on {run.host})", now - run.at
+    me, last = f"{run.named} (process {run.pid} on {run.host})", now - run.at
     if last > _DAY_SECONDS:
         return []
     if not run.ended:
@@ -155,7 +155,7 @@ def notes_of(
 
 
 def _notes_of(run: RunState, topics: Collection[str], now: float) -> Iterator[str]:
-    me = f"replica {run.replica} of group {run.group}"
+    me = run.named
     if run.ended and not run.ended.startswith(FAILED):
         yield f"{me} ended {ago(now - run.at)}: {run.ended}"
     gone = [topic for topic in run.topics if topic not in topics]

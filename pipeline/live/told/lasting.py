@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from pipeline.broker.logs import STILL_SO_SECONDS, about
@@ -97,17 +97,12 @@ class LongStates:
 
 def _state(one: Progress, set_aside: str | None, failing: Failing | None) -> _In | None:
     """What is worth telling of a partition if it lasts; None: it is up to date."""
-    return next(_states(one, set_aside, failing), None)
-
-
-def _states(one: Progress, set_aside: str | None, failing: Failing | None) -> Iterator[_In]:
     if set_aside is not None:
-        yield _In("set aside", None, set_aside)
+        return _In("set aside", None, set_aside)
     if failing is not None and (one.busy or one.waiting):
-        yield _In("retrying", failing.since, failing.why, failing.attempts)
+        return _In("retrying", failing.since, failing.why, failing.attempts)
     if one.busy:
-        yield _In("in flight", one.flight, "its worker has not answered yet")
+        return _In("in flight", one.flight, "its worker has not answered yet")
     if one.is_unknown:
-        yield _In("not known", None, "the broker has not said where the group stands")
-    if one.waiting:
-        yield _In("waiting", one.next, "no worker has room for it, or there is none")
+        return _In("not known", None, "the broker has not said where the group stands")
+    return _In("waiting", one.next, "no worker has room for it, or there is none") if one.waiting else None

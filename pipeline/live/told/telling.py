@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from pipeline.broker.client import BrokerError, producer_settings, sentence
+from pipeline.broker.client import BrokerError, producer_settings, sentence, words_of
 from pipeline.broker.logs import NowAndThen
 from pipeline.broker.topics import ensure_topics
 from pipeline.channels.config import RunConfig
@@ -61,7 +61,7 @@ class Telling:
             self._told = state
         except (BrokerError, KafkaException, BufferError) as error:
             self._producer = None
-            self._lasting.warn(_NOT_TOLD, error)
+            self._lasting.warn(_NOT_TOLD, words_of(error))
 
     def end(self, state: RunState) -> None:
         """Write the last one; returns within seconds, also without a broker."""
